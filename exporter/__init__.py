@@ -1,0 +1,1 @@
+"""A Prometheus exporter for the customer portals of utility meters."""

@@ -1,0 +1,1 @@
+"""A simulation of each portal on the loopback, strict about its protocol: for `demo`, and for the tests."""

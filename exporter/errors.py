@@ -1,0 +1,59 @@
+"""The tree of what can go wrong, and what follows from each."""
+
+from datetime import timedelta
+
+
+class ExporterError(Exception):
+    """Anything this program says itself; the message is fit to be read by its user and holds no secret."""
+
+
+class ConfigError(ExporterError):
+    """The configuration cannot be used; the message says where in the file, one fault a line."""
+
+
+class LedgerError(ExporterError):
+    """The ledger cannot be read or written: a full disk, a read-only folder, a newer schema."""
+
+    reason = "ledger"
+
+
+class PortalError(ExporterError):
+    """A visit failed; `reason` is the label of `utility_visit_failures_total`."""
+
+    reason = "response"
+
+
+class UnreachableError(PortalError):
+    """Network, timeout, 5xx: come back sooner, backing off."""
+
+    reason = "unreachable"
+
+
+class RateLimitError(PortalError):
+    """The portal (or our own call budget) asks us to wait; `wait` is how long, when it said so."""
+
+    reason = "rate_limit"
+
+    def __init__(self, message: str, wait: timedelta | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class LoginError(PortalError):
+    """The portal refused the login: no further try until the configuration changes or a day has passed."""
+
+    reason = "login"
+
+
+class ResponseError(PortalError):
+    """We do not understand the answer: the portal changed."""
+
+    reason = "response"
+
+
+class NoDataError(PortalError):
+    """A good answer that holds nothing yet: normal, no failure."""
+
+
+class EndOfPastError(NoDataError):
+    """The portal has nothing older of this; an import stops asking further back."""

@@ -1,0 +1,1 @@
+"""One file per portal; `base` is what they all are."""

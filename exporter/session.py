@@ -1,0 +1,405 @@
+"""A visit to a portal: cookies, one timeout, bounded answers, foreign errors made ours."""
+
+import asyncio
+import json
+import math
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from exporter.errors import RateLimitError, ResponseError, UnreachableError
+from exporter.model import KnownInterval
+
+LARGEST_ANSWER = 64 * 1024 * 1024
+MOST_REDIRECTS = 8
+Values = Mapping[str, str]
+
+
+class Memory(Protocol):
+    """What an account keeps between visits, restarts included: tokens, metadata, call budgets."""
+
+    async def get(self, key: str, now: datetime) -> Any | None:
+        """Give the JSON value kept under `key`, or None when there is none or it has ended."""
+
+    async def put(self, key: str, value: Any, ends: datetime | None = None) -> None:
+        """Keep a JSON value at once (it outlives a failed visit), until `ends`."""
+
+    async def drop(self, key: str) -> None:
+        """Forget a value."""
+
+    async def spend(self, budget: str, at: datetime, calls: int = 1) -> None:
+        """Count calls against a named budget."""
+
+    async def spent(self, budget: str, since: datetime) -> int:
+        """How many calls a budget counts since an instant."""
+
+
+class Known(Protocol):
+    """What the ledger already holds of an account, for portals that ask only for what is missing."""
+
+    async def intervals(
+        self, usage_point: str, start: datetime, end: datetime, resolution: str | None = None
+    ) -> list[KnownInterval]:
+        """Give the kept intervals that start in [start, end), in order of their start."""
+
+    async def span(self, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
+        """Give start and end of the first and last kept interval of a resolution (`P1D`, `PT30M`, ...)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a portal answered: `status` is below 500 and never 429, the body read whole."""
+
+    status: int
+    url: str
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    what: str
+    """Method and path, for messages: no query, no secret."""
+
+    @property
+    def location(self) -> str | None:
+        """Where a redirect points, made absolute."""
+        target = self.headers.get("Location")
+        return str(URL(self.url).join(URL(target))) if target else None
+
+    def text(self) -> str:
+        """Give the body as text, by its own charset where that is a real one, else UTF-8."""
+        charset = self.headers.get("Content-Type", "").lower().partition("charset=")[2].split(";")[0].strip(" \"'")
+        try:
+            return self.body.decode(charset or "utf-8", "replace")
+        except (LookupError, ValueError):
+            return self.body.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """Parse the body as JSON, whatever its content type says.
+
+        Raises ResponseError for a status other than 2xx, and for what is not JSON (NaN and Infinity are not).
+        """
+        if not 200 <= self.status < 300:
+            raise ResponseError(f"{self.what} answered with status {self.status}")
+        try:
+            return json.loads(self.body, parse_constant=_no_number, parse_float=_finite)
+        except (ValueError, RecursionError):
+            seen = "a web page" if self.body.lstrip()[:1] == b"<" else "no JSON"
+            raise ResponseError(f"{self.what} answered with {seen} where JSON is due") from None
+
+
+class Session:
+    """One visit's way to the network. Use it as an async context manager.
+
+    `counted` is told the class of every HTTP answer (`2xx` ... `5xx`, `error`); `clock` gives the present instant.
+    Redirects are followed only when asked for, and only within the same scheme, host and port.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory: Memory,
+        clock: Callable[[], datetime],
+        timeout: timedelta = timedelta(seconds=30),
+        pace: timedelta = timedelta(0),
+        ca_file: str | None = None,
+        verify_tls: bool = True,
+        counted: Callable[[str], None] = lambda _: None,
+        user_agent: str = "utility-exporter",
+        largest: int = LARGEST_ANSWER,
+    ) -> None:
+        self.memory = memory
+        self._clock = clock
+        self._timeout = timeout.total_seconds()
+        self._pace = pace.total_seconds()
+        self._ca_file, self._verify_tls = ca_file, verify_tls
+        self._counted = counted
+        self._headers = {"User-Agent": user_agent}
+        self._largest = largest
+        self._turn = asyncio.Lock()
+        self._last = -math.inf
+        self._client: aiohttp.ClientSession | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The present instant, aware, in UTC."""
+        return self._clock()
+
+    async def __aenter__(self) -> Self:
+        self._client = self._new_client()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._client:
+            await self._client.close()
+
+    async def forget_cookies(self) -> None:
+        """Start with a fresh cookie jar: a login form does not come to one who still has a session."""
+        if self._client:
+            self._client.cookie_jar.clear()
+
+    def cookie(self, url: str, name: str) -> str | None:
+        """Give the value of a cookie that would be sent to `url`."""
+        assert self._client is not None
+        morsel = self._client.cookie_jar.filter_cookies(URL(url)).get(name)
+        return morsel.value if morsel else None
+
+    async def get(self, url: str, *, params: Values | None = None, headers: Values | None = None, follow: bool = False) -> Answer:
+        """Ask with GET; see `request`."""
+        return await self.request("GET", url, params=params, headers=headers, follow=follow)
+
+    async def post(
+        self,
+        url: str,
+        *,
+        data: Values | None = None,
+        json: Any = None,
+        params: Values | None = None,
+        headers: Values | None = None,
+        follow: bool = False,
+    ) -> Answer:
+        """Send a form (`data`) or JSON with POST; see `request`."""
+        return await self.request("POST", url, params=params, headers=headers, data=data, json=json, follow=follow)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Values | None = None,
+        headers: Values | None = None,
+        data: Values | None = None,
+        json: Any = None,
+        follow: bool = False,
+    ) -> Answer:
+        """Make one call and read its answer whole.
+
+        Raises UnreachableError (network, timeout, 5xx), RateLimitError (429) and ResponseError (an answer that is too
+        large, or a redirect to another host).
+        """
+        answer = await self._once(method, url, params=params, headers=headers, data=data, json=json)
+        for _ in range(MOST_REDIRECTS if follow else 0):
+            if answer.status not in (301, 302, 303, 307, 308) or not (target := answer.location):
+                break
+            if _origin(target) != _origin(answer.url):
+                raise ResponseError(f"{answer.what} redirects to another host")
+            again = method if answer.status in (307, 308) else "GET"
+            same = {"data": data, "json": json} if again == method else {}
+            answer = await self._once(again, target, headers=headers, **same)
+        else:
+            if follow:
+                raise ResponseError(f"{answer.what} redirects without end")
+        return answer
+
+    async def _once(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Values | None = None,
+        headers: Values | None = None,
+        data: Values | None = None,
+        json: Any = None,
+    ) -> Answer:
+        assert self._client is not None, "a session is entered before it is used"
+        await self._wait_turn()
+        what = f"{method} {urlsplit(url).path or '/'}"
+        try:
+            async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json) as response:
+                body = await self._read(response, what)
+                answer = Answer(response.status, str(response.url), response.headers, body, what)
+        except TimeoutError:
+            self._counted("error")
+            raise UnreachableError(f"{what} did not answer within {self._timeout:g} s") from None
+        except (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError):
+            self._counted("error")
+            raise UnreachableError(f"{what}: the certificate of {urlsplit(url).hostname} cannot be verified") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            self._counted("error")
+            raise UnreachableError(f"{what} failed: {_plain(error)}") from None
+        self._counted(f"{answer.status // 100}xx")
+        return self._checked(answer)
+
+    def _open(
+        self, method: str, url: str, params: Values | None, headers: Values | None, data: Values | None, json: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        assert self._client is not None
+        return self._client.request(method, url, params=params, headers=headers, data=data, json=json, allow_redirects=False)
+
+    async def _read(self, response: aiohttp.ClientResponse, what: str) -> bytes:
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(1 << 16):
+            body += chunk
+            if len(body) > self._largest:
+                raise _too_large(what, self._largest)
+        return bytes(body)
+
+    def _checked(self, answer: Answer) -> Answer:
+        if answer.status == 429:
+            raise RateLimitError(f"{answer.what} asks us to slow down", retry_after(answer.headers.get("Retry-After"), self.now))
+        if answer.status >= 500:
+            raise UnreachableError(f"{answer.what} answered with status {answer.status}")
+        return answer
+
+    async def _wait_turn(self) -> None:
+        if not self._pace:
+            return
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            if (wait := self._last + self._pace - loop.time()) > 0:
+                await asyncio.sleep(wait)
+            self._last = loop.time()
+
+    def _new_client(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            headers=self._headers,
+            # Portals behind Azure AD B2C want cookie values unquoted; an IP address is what tests and private portals have.
+            cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),
+            connector=aiohttp.TCPConnector(ssl=self._tls(), limit=8),
+            timeout=aiohttp.ClientTimeout(total=None),
+            max_line_size=16384,
+            max_field_size=16384,
+        )
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        if not self._verify_tls:
+            return False
+        return ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Proof of a login: what is sent, and until when (aware, UTC); `more` is what else a portal wants kept with it."""
+
+    value: str
+    ends: datetime
+    more: Mapping[str, Any] | None = None
+
+
+class Tokens:
+    """One login for as long as its token lives, over restarts and in parallel calls.
+
+    `log_in` makes a new token, given the old one (a refresh token may be in its `more`). A token is renewed `margin`
+    before its end, and never sooner than `least` after it was made.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        log_in: Callable[[Token | None], Awaitable[Token]],
+        *,
+        margin: timedelta = timedelta(minutes=1),
+        least: timedelta = timedelta(minutes=5),
+        key: str = "token",
+    ) -> None:
+        self._session, self._log_in = session, log_in
+        self._margin, self._least, self._key = margin, least, key
+        self._lock = asyncio.Lock()
+        self._fresh: Token | None = None
+
+    async def call(self, ask: Callable[[Token], Awaitable[Answer]]) -> Answer:
+        """Ask with the token; on a 401 log in anew once and repeat once.
+
+        Raises ResponseError when a token made in this very visit is refused, and whatever the login raises.
+        """
+        token = await self.token()
+        answer = await ask(token)
+        if answer.status != 401:
+            return answer
+        answer = await ask(await self._after_refusal(token, answer))
+        if answer.status == 401:
+            raise ResponseError(f"{answer.what} refuses the token that a new login has just given")
+        return answer
+
+    async def token(self) -> Token:
+        """Give the present token, logging in when there is none or it is about to end."""
+        async with self._lock:
+            kept, made = await self._kept()
+            if kept and (kept is self._fresh or self._session.now < max(kept.ends - self._margin, made + self._least)):
+                return kept
+            return await self._renew(kept)
+
+    async def _after_refusal(self, refused: Token, answer: Answer) -> Token:
+        async with self._lock:
+            kept, made = await self._kept()
+            if kept and kept.value != refused.value:
+                return kept
+            if kept is not None and kept is self._fresh:
+                raise ResponseError(f"{answer.what} refuses the token that a new login has just given")
+            if timedelta(0) <= self._session.now - made < self._least:
+                raise ResponseError(f"{answer.what} refuses a token that is younger than {self._least}: no login so soon again")
+            return await self._renew(kept)
+
+    async def _kept(self) -> tuple[Token | None, datetime]:
+        if self._fresh:
+            return self._fresh, self._session.now
+        kept = await self._session.memory.get(self._key, self._session.now)
+        if not kept:
+            return None, datetime.min.replace(tzinfo=UTC)
+        return Token(kept["value"], _instant(kept["ends"]), kept["more"]), _instant(kept["made"])
+
+    async def _renew(self, old: Token | None) -> Token:
+        made = self._session.now
+        token = await self._log_in(old)
+        kept = {"value": token.value, "ends": token.ends.timestamp(), "made": made.timestamp(), "more": token.more}
+        # Kept a while past its end: its refresh token may outlive it.
+        await self._session.memory.put(self._key, kept, max(token.ends, made + self._least) + timedelta(days=1))
+        self._fresh = token
+        return token
+
+
+def retry_after(header: str | None, now: datetime) -> timedelta | None:
+    """Understand a Retry-After header: seconds, or an HTTP date; None for anything else."""
+    if not header:
+        return None
+    if header.strip().isdecimal():
+        return timedelta(seconds=min(int(header.strip()[:9]), 7 * 86400))
+    try:
+        at = parsedate_to_datetime(header)
+    except (TypeError, ValueError):
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return min(max(at - now, timedelta(0)), timedelta(days=7))
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = URL(url)
+    return parts.scheme, parts.host, parts.port
+
+
+def _plain(error: Exception) -> str:
+    """Say a network error in words of our own: its text could hold an address with a query."""
+    names = {
+        aiohttp.ClientConnectorDNSError: "the host name is not known",
+        aiohttp.ClientConnectorError: "no connection",
+        aiohttp.ServerDisconnectedError: "the connection was closed",
+        aiohttp.ClientPayloadError: "the answer broke off",
+        aiohttp.InvalidURL: "the address is not usable",
+        ConnectionResetError: "the connection was reset",
+    }
+    return next((said for kind, said in names.items() if isinstance(error, kind)), type(error).__name__)
+
+
+def _too_large(what: str, largest: int) -> ResponseError:
+    return ResponseError(f"{what} answered with more than {largest} bytes")
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(name)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError("not a finite number")
+    return number

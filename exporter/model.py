@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from exporter.errors import PortalError
+
 
 class Commodity(StrEnum):
     """What is delivered at a usage point."""
@@ -191,7 +193,14 @@ class NextVisit:
     at: datetime
 
 
-Told = Reading | Facts | Holder | Inventory | Note | NextVisit
+@dataclass(frozen=True, slots=True)
+class Shortfall:
+    """A part of the visit that failed while the rest is good: what was told is kept, the visit counts as failed."""
+
+    error: PortalError
+
+
+Told = Reading | Facts | Holder | Inventory | Note | NextVisit | Shortfall
 """Everything a visit can bring home."""
 
 

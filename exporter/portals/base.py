@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr, ValidationError, field_validator
 
 from exporter.duration import parse_duration, say_duration
 from exporter.errors import ResponseError
@@ -68,6 +68,7 @@ class Portal(BaseModel):
     pace: ClassVar[timedelta] = timedelta(0)
     """The least distance between two requests."""
     least_every: ClassVar[timedelta] = timedelta(minutes=1)
+    most_every: ClassVar[timedelta] = timedelta(days=1)
     login_keys: ClassVar[tuple[str, ...]] = ()
     """The keys whose change lifts a suspension: user, secret, client, address."""
     calls: ClassVar[Mapping[str, Call]] = {}
@@ -79,6 +80,13 @@ class Portal(BaseModel):
     timeout: Annotated[Duration, Field(description="Longest wait for one answer.")] = timedelta(seconds=30)
     aliases: Annotated[dict[str, str], Field(description="Usage point id to the name shown instead.")] = {}
     personal_data: Annotated[bool, Field(description="Show addresses, names and customer numbers.")] = False
+
+    @field_validator("every")
+    @classmethod
+    def _bounded(cls, every: timedelta) -> timedelta:
+        if not cls.least_every <= every <= cls.most_every:
+            raise ValueError(f"must be {say_duration(cls.least_every)} to {say_duration(cls.most_every)}")
+        return every
 
     async def fetch(self, session: Session, wanted: Wanted) -> AsyncIterator[Told]:
         """Log in if needed and tell what is new; everything told is kept in one transaction, or nothing."""
@@ -104,6 +112,10 @@ class Portal(BaseModel):
     def visiting_time(self, at: datetime) -> datetime:
         """Move an instant to the nearest later one at which this portal may be visited."""
         return at
+
+    def budgets(self) -> Mapping[str, tuple[int, timedelta]]:
+        """Name the call budgets this account keeps to: how many calls, in how long. Shown beside what is spent."""
+        return {}
 
     def login_digest(self) -> str:
         """Tell whether the login is still the same one: a digest that changes with any of `login_keys`."""

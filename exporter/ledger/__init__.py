@@ -1,0 +1,158 @@
+"""What the portals told us: readings, corrections and the state of every account, in one SQLite file."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from exporter.ledger import view
+from exporter.ledger.record import Recorded, record
+from exporter.ledger.state import AccountState, LedgerMemory, imported, load_state, mark_imported, open_account, save_health
+from exporter.ledger.store import Store
+from exporter.ledger.view import Kept, PointRow, SeriesRow
+from exporter.model import Fact, KnownInterval, Reading, Told
+
+__all__ = ["AccountState", "Kept", "Ledger", "LedgerKnown", "LedgerMemory", "Look", "PointRow", "Recorded", "SeriesRow"]
+
+
+class Ledger:
+    """The readings and states of all accounts, under a storage folder.
+
+    Methods block on the disk: call them off the event loop. They may be called from any thread, and raise LedgerError.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.store = Store(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.store.close()
+
+    def claim(self) -> None:
+        """Take the folder for one `serve`."""
+        self.store.claim()
+
+    def open_account(self, name: str, *, portal: str, zone: str, login: str) -> AccountState:
+        """Find or begin an account; a login other than before lifts a suspension and empties the account's memory."""
+        return open_account(self.store, name, portal, zone, login)
+
+    def state(self, account: str) -> AccountState:
+        """Give an account's state."""
+        with self.store.read() as db:
+            return load_state(db, account)
+
+    def save_health(self, account: str, state: AccountState) -> None:
+        """Keep an account's health."""
+        with self.store.write() as db:
+            save_health(db, account, state)
+
+    def record_visit(
+        self, account: str, told: Sequence[Told], health: AccountState, *, at: datetime, personal: bool = False
+    ) -> tuple[Recorded, AccountState]:
+        """Keep all that a visit told and the health it left, in one transaction; gives the state as it is then."""
+        with self.store.write() as db:
+            done = record(db, account, told, at=at, personal=personal, past=False)
+            save_health(db, account, health)
+            state = load_state(db, account)
+        return done, state
+
+    def record_piece(self, account: str, piece: str | None, readings: Sequence[Reading], *, at: datetime) -> Recorded:
+        """Keep a piece of the past, and that it was brought home (unless it has no name), in one transaction."""
+        with self.store.write() as db:
+            done = record(db, account, readings, at=at, personal=False, past=True)
+            if piece is not None:
+                mark_imported(db, account, piece)
+        return done
+
+    def imported(self, account: str) -> set[str]:
+        """Name the pieces of the past that were brought home."""
+        return imported(self.store, account)
+
+    def memory(self, account: str) -> LedgerMemory:
+        """Give the account's memory."""
+        return LedgerMemory(self.store, account)
+
+    def known(self, account: str) -> "LedgerKnown":
+        """Give the account's view on what is kept."""
+        return LedgerKnown(self.store, account)
+
+    @contextmanager
+    def look(self) -> Iterator["Look"]:
+        """Look at everything in one consistent view."""
+        with self.store.read() as db:
+            yield Look(db)
+
+
+class Look:
+    """One consistent view of the ledger, open while its `with` block lasts; see the functions of `view`."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def state(self, account: str) -> AccountState:
+        """Give an account's state."""
+        return load_state(self._db, account)
+
+    def points(self, account: str) -> list[PointRow]:
+        """Give the usage points that the account holds now."""
+        return view.points(self._db, account)
+
+    def facts(self, account: str) -> Iterator[tuple[str, Fact, float]]:
+        """Give usage point, fact and value of all that is stated now."""
+        return view.facts(self._db, account)
+
+    def series(self, account: str | None = None, *, shown: bool = False) -> list[SeriesRow]:
+        """Give the series of an account, or of all."""
+        return view.series(self._db, account, shown=shown)
+
+    def newest(self, line: int, count: int = 1) -> list[Kept]:
+        """Give a series' newest readings, newest first."""
+        return view.newest(self._db, line, count)
+
+    def newest_indexes(self, account: str) -> dict[int, Kept]:
+        """Give the newest reading of every index series of an account."""
+        return view.newest_indexes(self._db, account)
+
+    def readings(self, line: int, start: datetime, end: datetime) -> Iterator[Kept]:
+        """Give a series' readings with `at` in [start, end), in time order."""
+        return view.readings(self._db, line, start, end)
+
+    def first(self, line: int) -> Kept | None:
+        """Give a series' oldest reading."""
+        return view.first(self._db, line)
+
+
+class LedgerKnown:
+    """What a portal may ask the ledger during a visit, off the event loop."""
+
+    def __init__(self, store: Store, account: str) -> None:
+        self._store, self._account = store, account
+
+    async def intervals(
+        self, usage_point: str, start: datetime, end: datetime, resolution: str | None = None
+    ) -> list[KnownInterval]:
+        """Give the kept intervals that start in [start, end), in order of their start."""
+
+        def look() -> list[KnownInterval]:
+            with self._store.read() as db:
+                return view.known_intervals(db, self._account, usage_point, start, end, resolution)
+
+        return await asyncio.to_thread(look)
+
+    async def span(self, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
+        """Give start and end of the first and last kept interval of a resolution."""
+
+        def look() -> tuple[datetime, datetime] | None:
+            with self._store.read() as db:
+                return view.known_span(db, self._account, usage_point, resolution)
+
+        return await asyncio.to_thread(look)

@@ -1,0 +1,186 @@
+"""What is kept of an account besides readings: its health, its memory, its call budgets, what was imported."""
+
+import asyncio
+import json
+import sqlite3
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from exporter.ledger.instants import maybe_at, maybe_ms, to_ms
+from exporter.ledger.store import Store
+from exporter.model import Holder
+
+BUDGETS_KEPT = timedelta(days=8)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """An account's health as of its last visit; all instants aware, in UTC; None where it never happened."""
+
+    last_visit: datetime | None = None
+    last_success: datetime | None = None
+    last_new_data: datetime | None = None
+    next_visit: datetime | None = None
+    suspended_until: datetime | None = None
+    """While in the future, the portal has refused the login and is not asked."""
+    duration: float | None = None
+    """Seconds the last visit took."""
+    up: bool | None = None
+    failures: int = 0
+    """Failed visits since the last good one."""
+    reason: str = ""
+    """Why the last visit failed; empty when it did not."""
+    message: str = ""
+    notes: tuple[str, ...] = ()
+    holder: Holder = field(default_factory=Holder)
+    readings: int = 0
+    corrections: int = 0
+
+
+def open_account(store: Store, name: str, portal: str, zone: str, login: str) -> AccountState:
+    """Find or begin an account; a changed login lifts a suspension and forgets what the old one was told."""
+    with store.write() as db:
+        row = db.execute("SELECT id, portal, login FROM account WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            db.execute("INSERT INTO account (name, portal, zone, login) VALUES (?, ?, ?, ?)", (name, portal, zone, login))
+        elif row[1:] != (portal, login):
+            db.execute("DELETE FROM memory WHERE account = ?", (row[0],))
+            db.execute(
+                "UPDATE account SET portal = ?, zone = ?, login = ?, failures = 0, reason = '', message = '',"
+                " next_visit = CASE WHEN suspended_until IS NULL THEN next_visit END, suspended_until = NULL WHERE id = ?",
+                (portal, zone, login, row[0]),
+            )
+        else:
+            db.execute("UPDATE account SET zone = ? WHERE id = ? AND zone <> ?", (zone, row[0], zone))
+        return load_state(db, name)
+
+
+def load_state(db: sqlite3.Connection, name: str) -> AccountState:
+    """Read an account's state; an account never seen has an empty one."""
+    asked = db.execute("SELECT * FROM account WHERE name = ?", (name,))
+    if (row := asked.fetchone()) is None:
+        return AccountState()
+    kept = dict(zip((column[0] for column in asked.description), row, strict=True))
+    instants: dict[str, Any] = {
+        key: maybe_at(kept[key]) for key in ("last_visit", "last_success", "last_new_data", "next_visit", "suspended_until")
+    }
+    plain = {key: kept[key] for key in ("duration", "failures", "reason", "message", "readings", "corrections")}
+    return AccountState(
+        **instants,
+        **plain,
+        up=None if kept["up"] is None else bool(kept["up"]),
+        notes=tuple(json.loads(kept["notes"])),
+        holder=_holder(json.loads(kept["holder"])),
+    )
+
+
+def save_health(db: sqlite3.Connection, name: str, state: AccountState) -> None:
+    """Write an account's health (not its readings' counts, which `record` keeps)."""
+    db.execute(
+        "UPDATE account SET last_visit = ?, last_success = ?, next_visit = ?, suspended_until = ?, duration = ?, up = ?,"
+        " failures = ?, reason = ?, message = ? WHERE name = ?",
+        (
+            maybe_ms(state.last_visit),
+            maybe_ms(state.last_success),
+            maybe_ms(state.next_visit),
+            maybe_ms(state.suspended_until),
+            state.duration,
+            state.up,
+            state.failures,
+            state.reason,
+            state.message,
+            name,
+        ),
+    )
+
+
+def say_holder(holder: Holder) -> str:
+    """Write a holder as JSON."""
+    facts = {name: getattr(holder, name) for name in ("name", "company", "company_id", "customer_id", "person_id")}
+    return json.dumps(facts | {"access_expires": maybe_ms(holder.access_expires)})
+
+
+def _holder(kept: dict[str, Any]) -> Holder:
+    return replace(Holder(), **kept | {"access_expires": maybe_at(kept.get("access_expires"))})
+
+
+class LedgerMemory:
+    """An account's memory on disk: what a session reads and writes during a visit, at once and off the event loop."""
+
+    def __init__(self, store: Store, account: str) -> None:
+        self._store, self._account = store, account
+
+    async def get(self, key: str, now: datetime) -> Any | None:
+        """Give the value kept under `key`, or None when there is none or it has ended."""
+        return await asyncio.to_thread(self._get, key, to_ms(now))
+
+    async def put(self, key: str, value: Any, ends: datetime | None = None) -> None:
+        """Keep a JSON value, until `ends`."""
+        await asyncio.to_thread(
+            self._write,
+            "INSERT INTO memory (account, key, value, ends) SELECT id, :key, :value, :ends FROM account WHERE name = :account"
+            " ON CONFLICT (account, key) DO UPDATE SET value = excluded.value, ends = excluded.ends",
+            {"key": key, "value": json.dumps(value, ensure_ascii=False, separators=(",", ":")), "ends": maybe_ms(ends)},
+        )
+
+    async def drop(self, key: str) -> None:
+        """Forget a value."""
+        await asyncio.to_thread(
+            self._write,
+            "DELETE FROM memory WHERE key = :key AND account = (SELECT id FROM account WHERE name = :account)",
+            {"key": key},
+        )
+
+    async def spend(self, budget: str, at: datetime, calls: int = 1) -> None:
+        """Count calls against a budget; what is too old to count anywhere is cleared."""
+        await asyncio.to_thread(self._spend, budget, at, calls)
+
+    async def spent(self, budget: str, since: datetime) -> int:
+        """How many calls a budget counts since an instant."""
+        return await asyncio.to_thread(self.spent_now, budget, since)
+
+    def spent_now(self, budget: str, since: datetime) -> int:
+        """Do the same, not for the event loop."""
+        with self._store.read() as db:
+            found = db.execute(
+                "SELECT sum(calls) FROM spending JOIN account ON account.id = spending.account"
+                " WHERE budget = ? AND at >= ? AND name = ?",
+                (budget, to_ms(since), self._account),
+            ).fetchone()
+        return int(found[0] or 0)
+
+    def _get(self, key: str, now: int) -> Any | None:
+        with self._store.read() as db:
+            row = db.execute(
+                "SELECT value FROM memory JOIN account ON account.id = memory.account"
+                " WHERE account.name = ? AND key = ? AND (ends IS NULL OR ends > ?)",
+                (self._account, key, now),
+            ).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def _write(self, statement: str, values: dict[str, Any]) -> None:
+        with self._store.write() as db:
+            db.execute(statement, values | {"account": self._account})
+
+    def _spend(self, budget: str, at: datetime, calls: int) -> None:
+        with self._store.write() as db:
+            db.execute(
+                "INSERT INTO spending (account, budget, at, calls) SELECT id, ?, ?, ? FROM account WHERE name = ?",
+                (budget, to_ms(at), calls, self._account),
+            )
+            db.execute("DELETE FROM spending WHERE at < ?", (to_ms(at - BUDGETS_KEPT),))
+
+
+def imported(store: Store, account: str) -> set[str]:
+    """Name the pieces of the past that an import has brought home."""
+    with store.read() as db:
+        found = db.execute(
+            "SELECT piece FROM imported JOIN account ON account.id = imported.account WHERE account.name = ?", (account,)
+        )
+        return {piece for (piece,) in found}
+
+
+def mark_imported(db: sqlite3.Connection, account: str, piece: str) -> None:
+    """Remember a piece of the past as brought home."""
+    db.execute("INSERT OR IGNORE INTO imported (account, piece) SELECT id, ? FROM account WHERE name = ?", (piece, account))

@@ -1,0 +1,187 @@
+"""The file under the ledger: opened safely, moved aside when damaged, written by one, read by many."""
+
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from exporter.errors import LedgerError
+from exporter.ledger.schema import VERSION, migrate, version_of
+
+FILE = "ledger.sqlite"
+CHECKED_WHOLE = 256 * 1024 * 1024
+"""A file up to this size is checked page by page at the start, a larger one only after it was found damaged."""
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """One SQLite file in WAL mode: one connection that writes, a few that read.
+
+    All methods may be called from any thread; none may be called on the event loop.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self._suspect = folder / f"{FILE}.suspect"
+        self._writing = threading.RLock()
+        self._readers: list[sqlite3.Connection] = []
+        self._lock_file: int | None = None
+        self._closed = False
+        with _said(self.path):
+            _make_folder(folder)
+            self._connection = self._open()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Hold the one writing connection for a transaction: kept whole, or not at all.
+
+        Raises LedgerError when the disk is full, the file locked, read-only or damaged.
+        """
+        with self._writing, _said(self.path, self._suspect):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Hold a reading connection for one consistent look at the file. Raises LedgerError."""
+        with _said(self.path, self._suspect):
+            connection = self._reader()
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                self._give_back(connection)
+
+    def claim(self) -> None:
+        """Take the folder for one `serve`; raises LedgerError when another one has it."""
+        self._lock_file = os.open(self.path.parent / "serve.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise LedgerError(f"{self.path.parent} is in use by another `utility-exporter serve`") from None
+
+    def close(self) -> None:
+        """Close all connections; the last one folds the write-ahead log into the file."""
+        with self._writing:
+            self._closed = True
+            while self._readers:
+                self._readers.pop().close()
+            self._connection.close()
+            if self._lock_file is not None:
+                os.close(self._lock_file)
+                self._lock_file = None
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect_checked()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+        aside = self._move_aside()
+        log.error("the ledger %s was damaged: it is kept as %s, and a new one is begun", self.path, aside)
+        return self._connect_checked()
+
+    def _connect_checked(self) -> sqlite3.Connection:
+        connection = _connect(self.path)
+        try:
+            found = version_of(connection)
+            _refuse_newer(self.path, found)
+            if found and (self.path.stat().st_size <= CHECKED_WHOLE or self._suspect.exists()):
+                _check(connection)
+            migrate(connection)
+            self._suspect.unlink(missing_ok=True)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _move_aside(self) -> Path:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        for end in ("-wal", "-shm", ""):
+            part = self.path.with_name(FILE + end)
+            if part.exists():
+                part.rename(self.path.with_name(f"{FILE}.damaged-{stamp}{end}"))
+        self._suspect.unlink(missing_ok=True)
+        return self.path.with_name(f"{FILE}.damaged-{stamp}")
+
+    def _reader(self) -> sqlite3.Connection:
+        with self._writing:
+            if self._closed:
+                raise LedgerError("the ledger is closed")
+            if self._readers:
+                return self._readers.pop()
+        connection = _connect(self.path)
+        connection.execute("PRAGMA query_only = ON")
+        return connection
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._writing:
+            if self._closed or len(self._readers) >= 4:
+                connection.close()
+            else:
+                self._readers.append(connection)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    try:
+        # NORMAL in WAL mode: a killed process loses nothing, a power cut at most the last visits; never the file.
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -16384"):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_newer(path: Path, found: int) -> None:
+    if found > VERSION:
+        raise LedgerError(
+            f"{path} was written by a newer version (schema {found}, this program knows {VERSION}):"
+            " upgrade the program, or name another --storage.path"
+        )
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise sqlite3.DatabaseError("malformed: " + str(found).splitlines()[0])
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise LedgerError(f"{folder} cannot be written to")
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    return any(word in str(error) for word in ("malformed", "not a database", "file is encrypted"))
+
+
+@contextmanager
+def _said(path: Path, suspect: Path | None = None) -> Iterator[None]:
+    """Say SQLite's and the system's errors as ours; leave a mark when the file looks damaged, for the next start."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if suspect and _is_damage(error):
+            with suppress(OSError):
+                suspect.touch()
+            raise LedgerError(f"{path} is damaged; the next start keeps it aside and begins a new one") from None
+        raise LedgerError(f"{path}: {error}") from None
+    except OSError as error:
+        raise LedgerError(f"{path}: {error.strerror or error}") from None

@@ -1,0 +1,165 @@
+"""Looking into the ledger: what an account holds, its newest readings, a series' readings in time order."""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from exporter.ledger.instants import from_ms, to_ms
+from exporter.model import Commodity, Direction, Fact, KnownInterval, Nature
+
+
+@dataclass(frozen=True, slots=True)
+class PointRow:
+    """A usage point as the account last told of it."""
+
+    usage_point: str
+    commodity: Commodity
+    meter: str
+    site: str
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRow:
+    """One line of readings; `form` is `index`, `interval` or `peak`, `resolution` ISO 8601 (empty for an index)."""
+
+    id: int
+    account: str
+    usage_point: str
+    commodity: Commodity
+    register: str
+    direction: Direction
+    unit: str
+    form: str
+    resolution: str
+    nature: Nature
+    kind: str
+    portal_unit: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A reading of a series: an index at `at`; an amount of [at, at + span); a peak of the period at `at`, reached at + span."""
+
+    at: datetime
+    value: float
+    span: timedelta = timedelta(0)
+
+    @property
+    def end(self) -> datetime:
+        """End of an interval, instant of a peak or an index."""
+        return self.at + self.span
+
+
+def points(db: sqlite3.Connection, account: str) -> list[PointRow]:
+    """Give the usage points that the account holds now."""
+    rows = db.execute(
+        "SELECT usage_point, commodity, meter, site, point.name, address FROM point JOIN account ON account.id = point.account"
+        " WHERE account.name = ? AND shown ORDER BY point.id",
+        (account,),
+    )
+    return [PointRow(usage_point, Commodity(commodity), *rest) for usage_point, commodity, *rest in rows]
+
+
+def facts(db: sqlite3.Connection, account: str) -> Iterator[tuple[str, Fact, float]]:
+    """Give usage point, fact and value of all that is stated now."""
+    rows = db.execute(
+        "SELECT usage_point, fact, value FROM fact JOIN point ON point.id = fact.point JOIN account ON account.id = point.account"
+        " WHERE account.name = ? AND shown ORDER BY point.id, fact",
+        (account,),
+    )
+    return ((usage_point, Fact(fact), value) for usage_point, fact, value in rows)
+
+
+def series(db: sqlite3.Connection, account: str | None = None, *, shown: bool = False) -> list[SeriesRow]:
+    """Give the series of an account, or of all; `shown` leaves out what the account no longer holds."""
+    rows = db.execute(
+        "SELECT series.id, account.name, usage_point, commodity, register, direction, unit, form, resolution, nature, kind,"
+        " portal_unit, description FROM series JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
+        " WHERE (:account IS NULL OR account.name = :account) AND (NOT :shown OR (series.shown AND point.shown))"
+        " ORDER BY account.name, point.id, series.id",
+        {"account": account, "shown": shown},
+    )
+    return [_series_row(*row) for row in rows]
+
+
+def newest(db: sqlite3.Connection, line: int, count: int = 1) -> list[Kept]:
+    """Give a series' newest readings, newest first."""
+    rows = db.execute("SELECT at, value, span FROM reading WHERE series = ? ORDER BY at DESC LIMIT ?", (line, count))
+    return [_kept(*row) for row in rows]
+
+
+def newest_indexes(db: sqlite3.Connection, account: str) -> dict[int, Kept]:
+    """Give the newest reading of every shown index series of an account."""
+    rows = db.execute(
+        "SELECT series.id, at, value FROM series JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
+        " JOIN reading ON reading.series = series.id AND at = (SELECT max(at) FROM reading WHERE reading.series = series.id)"
+        " WHERE account.name = ? AND form = 'index' AND series.shown AND point.shown",
+        (account,),
+    )
+    return {line: Kept(from_ms(at), value) for line, at, value in rows}
+
+
+def readings(db: sqlite3.Connection, line: int, start: datetime, end: datetime) -> Iterator[Kept]:
+    """Give a series' readings with `at` in [start, end), in time order."""
+    rows = db.execute(
+        "SELECT at, value, span FROM reading WHERE series = ? AND at >= ? AND at < ? ORDER BY at",
+        (line, to_ms(start), to_ms(end)),
+    )
+    return (_kept(*row) for row in rows)
+
+
+def first(db: sqlite3.Connection, line: int) -> Kept | None:
+    """Give a series' oldest reading."""
+    row = db.execute("SELECT at, value, span FROM reading WHERE series = ? ORDER BY at LIMIT 1", (line,)).fetchone()
+    return _kept(*row) if row else None
+
+
+def known_intervals(
+    db: sqlite3.Connection, account: str, usage_point: str, start: datetime, end: datetime, resolution: str | None
+) -> list[KnownInterval]:
+    """Give the kept intervals of a usage point that start in [start, end), in order of their start."""
+    rows = db.execute(
+        "SELECT register, direction, unit, reading.at, span, value, visit.at FROM series"
+        " JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
+        " JOIN reading ON reading.series = series.id JOIN visit ON visit.id = reading.visit"
+        " WHERE account.name = ? AND usage_point = ? AND form = 'interval' AND (? IS NULL OR resolution = ?)"
+        " AND reading.at >= ? AND reading.at < ? ORDER BY reading.at, register, direction",
+        (account, usage_point, resolution, resolution, to_ms(start), to_ms(end)),
+    )
+    return [
+        KnownInterval(register, Direction(direction), unit, from_ms(at), from_ms(at + span * 1000), value, from_ms(learned))
+        for register, direction, unit, at, span, value, learned in rows
+    ]
+
+
+def known_span(db: sqlite3.Connection, account: str, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
+    """Give start and end of the first and last kept interval of a resolution."""
+    row = db.execute(
+        "SELECT min((SELECT min(at) FROM reading WHERE reading.series = series.id)),"
+        " max((SELECT max(at) FROM reading WHERE reading.series = series.id)) FROM series"
+        " JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
+        " WHERE account.name = ? AND usage_point = ? AND form = 'interval' AND resolution = ?",
+        (account, usage_point, resolution),
+    ).fetchone()
+    if row[0] is None:
+        return None
+    lengths = known_intervals(db, account, usage_point, from_ms(row[1]), from_ms(row[1] + 1), resolution)
+    return from_ms(row[0]), max(interval.end for interval in lengths)
+
+
+def _series_row(
+    number: int, account: str, usage_point: str, commodity: str, register: str, direction: str, *rest: str
+) -> SeriesRow:
+    unit, form, resolution, nature, kind, portal_unit, description = rest
+    return SeriesRow(
+        number, account, usage_point, Commodity(commodity), register, Direction(direction), unit, form, resolution,
+        Nature(nature), kind, portal_unit, description,
+    )  # fmt: skip
+
+
+def _kept(at: int, value: float, span: int | None) -> Kept:
+    return Kept(from_ms(at), value, timedelta(seconds=span or 0))

@@ -1,0 +1,427 @@
+"""The ledger: what is kept, what a correction leaves, what a crash costs, what a damaged file does."""
+
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import LedgerError
+from exporter.ledger import AccountState, Ledger
+from exporter.ledger.schema import VERSION
+from exporter.model import (
+    Commodity,
+    Direction,
+    Fact,
+    Facts,
+    Holder,
+    Index,
+    Interval,
+    Inventory,
+    Note,
+    Peak,
+    Register,
+    Told,
+    Unit,
+    UsagePoint,
+)
+
+AT = datetime(2031, 3, 9, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+POINT = UsagePoint("P-1", Commodity.WATER, meter="B-17", address="Beekstraat 1")
+WATER = Register(POINT, Unit.M3)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path) as kept:
+        kept.open_account("home", portal="brook", zone="Europe/Brussels", login="a")
+        yield kept
+
+
+def day(number: int, amount: float, register: Register = WATER) -> Interval:
+    start = datetime(2031, 3, number, tzinfo=UTC)
+    return Interval(register, start, start + DAY, amount)
+
+
+def record(ledger: Ledger, *told: Told, at: datetime = AT, personal: bool = False):
+    return ledger.record_visit("home", told, AccountState(last_visit=at), at=at, personal=personal)[0]
+
+
+def kept(ledger: Ledger, form: str = "interval") -> list[tuple[str, datetime, float]]:
+    far = datetime(2100, 1, 1, tzinfo=UTC)
+    with ledger.look() as look:
+        lines = [line for line in look.series() if line.form == form]
+        return [
+            (line.register, one.at, one.value)
+            for line in lines
+            for one in look.readings(line.id, datetime(1980, 1, 1, tzinfo=UTC), far)
+        ]
+
+
+def test_keeps_what_a_visit_told(ledger):
+    """
+    An index, an interval and a peak come back as they were told.
+    """
+    month = Peak(POINT, Unit.KW, AT - 8 * DAY, AT + 23 * DAY, 4.2, AT - DAY)
+    record(ledger, Index(WATER, 104.25, AT), day(8, 0.22), month)
+
+    with ledger.look() as look:
+        found = {line.form: (line.unit, line.resolution, look.newest(line.id)[0]) for line in look.series("home")}
+    assert (found["index"][0], found["index"][2].value, found["index"][2].at) == ("m³", 104.25, AT)
+    assert (found["interval"][1], found["interval"][2].span) == ("P1D", DAY)
+    assert (found["peak"][0], found["peak"][1], found["peak"][2].end) == ("kW", "P1M", AT - DAY)
+
+
+def test_the_same_again_is_nothing_new(ledger):
+    """
+    A reading told twice is written once, and counts as no correction.
+    """
+    first = record(ledger, day(8, 0.22))
+    second = record(ledger, day(8, 0.22), at=AT + DAY)
+
+    assert (first.new, first.corrected, second.new, second.corrected) == (1, 0, 0, 0)
+    assert ledger.state("home").last_new_data == AT
+
+
+def test_a_correction_replaces_and_is_remembered(ledger):
+    """
+    A corrected value stands at its instant; what it replaced, and when each was learned, is kept beside it.
+    """
+    record(ledger, day(8, 0.22))
+    done = record(ledger, day(8, 0.25), at=AT + DAY)
+
+    assert (done.new, done.corrected) == (0, 1)
+    assert [value for _, _, value in kept(ledger)] == [0.25]
+    assert (ledger.state("home").readings, ledger.state("home").corrections) == (1, 1)
+    with sqlite3.connect(ledger.store.path) as db:
+        rows = db.execute(
+            "SELECT value, a.at, b.at FROM correction JOIN visit a ON a.id = learned_by JOIN visit b ON b.id = replaced_by"
+        ).fetchall()
+    db.close()
+    assert rows == [(0.22, AT.timestamp() * 1000, (AT + DAY).timestamp() * 1000)]
+
+
+def test_late_days_land_on_their_own_day(ledger):
+    """
+    Days that come out of order stand in order.
+    """
+    record(ledger, day(8, 8.0))
+    record(ledger, day(5, 5.0), day(7, 7.0))
+
+    assert [value for _, _, value in kept(ledger)] == [5.0, 7.0, 8.0]
+
+
+def test_nothing_lies_in_the_future(ledger):
+    """
+    A reading ahead of our clock is left out and counted.
+    """
+    done = record(ledger, Index(WATER, 1.0, AT + timedelta(hours=1)), day(9, 1.0), Index(WATER, 2.0, AT + timedelta(minutes=4)))
+
+    assert (done.new, done.future) == (1, 2)
+
+
+def test_a_register_that_runs_backwards_is_counted(ledger):
+    """
+    A counter that goes down with the same meter is kept as it is, and said; a late reading that fits is not.
+    """
+    record(ledger, Index(WATER, 10.0, AT - 2 * DAY), Index(WATER, 12.0, AT))
+
+    assert record(ledger, Index(WATER, 11.0, AT - DAY)).backwards == 0
+    assert record(ledger, Index(WATER, 3.0, AT + DAY), at=AT + DAY).backwards == 1
+
+
+def test_directions_and_units_are_lines_of_their_own(ledger):
+    """
+    What one register consumed and fed in, or one gas in kWh and in m³, is never one series.
+    """
+    power = UsagePoint("E", Commodity.ELECTRICITY)
+    record(
+        ledger,
+        day(8, 1.0, Register(power, Unit.KWH, name="day")),
+        day(8, 2.0, Register(power, Unit.KWH, Direction.INJECTION, name="day")),
+        day(8, 3.0, Register(power, Unit.M3, name="day")),
+    )
+
+    assert sorted(value for _, _, value in kept(ledger)) == [1.0, 2.0, 3.0]
+
+
+def test_what_the_account_no_longer_holds_is_kept_but_not_shown(ledger):
+    """
+    A point outside the inventory leaves the page and stays in the ledger; it can come back.
+    """
+    other = Register(UsagePoint("P-2", Commodity.WATER), Unit.M3)
+    record(ledger, day(8, 1.0), day(8, 2.0, other), Inventory((POINT,)))
+
+    with ledger.look() as look:
+        assert [point.usage_point for point in look.points("home")] == ["P-1"]
+        assert [line.usage_point for line in look.series(shown=True)] == ["P-1"]
+        assert len(look.series()) == 2
+    record(ledger, Inventory((POINT, other.point)))
+    with ledger.look() as look:
+        assert len(look.series(shown=True)) == 2
+
+
+def test_registers_of_the_inventory_decide(ledger):
+    """
+    Where the portal lists registers, those outside the list leave the page.
+    """
+    record(ledger, day(8, 1.0), day(8, 2.0, Register(POINT, Unit.M3, name="garden")), Inventory((POINT,), (WATER,)))
+
+    with ledger.look() as look:
+        assert [line.register for line in look.series(shown=True)] == ["total"]
+
+
+def test_facts_that_are_no_longer_stated_are_gone(ledger):
+    """
+    A flag that the portal leaves out is no series.
+    """
+    record(ledger, Facts(POINT, {Fact.METER_ACTIVE: 1, Fact.DAY_OFFSET: 1}))
+    record(ledger, Facts(POINT, {Fact.DAY_OFFSET: 2}))
+
+    with ledger.look() as look:
+        assert list(look.facts("home")) == [("P-1", Fact.DAY_OFFSET, 2.0)]
+
+
+@pytest.mark.parametrize("personal", [True, False])
+def test_personal_data_is_kept_only_where_allowed(ledger, personal):
+    """
+    Address and holder reach the file only with the account's permission; the end of access always does.
+    """
+    record(ledger, Facts(POINT, {}), Holder(name="N. Invented", access_expires=AT), personal=personal)
+
+    with ledger.look() as look:
+        assert look.points("home")[0].address == ("Beekstraat 1" if personal else "")
+    assert ledger.state("home").holder == Holder(name="N. Invented" if personal else "", access_expires=AT)
+
+
+def test_a_note_is_new_once(ledger):
+    """
+    A note is reported by the visit that brings it first, and forgotten with the visit that leaves it out.
+    """
+    said = [record(ledger, *notes).notes for notes in ([Note("curve off")], [Note("curve off")], [], [Note("curve off")])]
+
+    assert said == [("curve off",), (), (), ("curve off",)]
+
+
+async def test_memory_lasts_until_its_end(ledger):
+    """
+    A kept value is there for the next process, until it ends or is dropped.
+    """
+    memory = ledger.memory("home")
+    await memory.put("token", {"value": "t"}, AT)
+    await memory.put("types", [1])
+    await memory.drop("types")
+
+    assert await ledger.memory("home").get("token", AT - DAY) == {"value": "t"}
+    assert await memory.get("token", AT) is None
+    assert await memory.get("types", AT - DAY) is None
+
+
+async def test_budgets_count_calls_since(ledger):
+    """
+    A budget counts the calls since an instant, by name.
+    """
+    memory = ledger.memory("home")
+    for hours in (13, 3, 1):
+        await memory.spend("conso", AT - timedelta(hours=hours), 2)
+    await memory.spend("other", AT)
+
+    assert await memory.spent("conso", AT - timedelta(hours=12)) == 4
+
+
+async def test_a_changed_login_lifts_the_suspension_and_empties_the_memory(ledger):
+    """
+    With another password the account is free at once and the old login's tokens are gone; with the same it is not.
+    """
+    ledger.save_health("home", AccountState(suspended_until=AT + DAY, next_visit=AT + DAY, failures=1, reason="login"))
+    await ledger.memory("home").put("token", "t")
+    same = ledger.open_account("home", portal="brook", zone="Europe/Brussels", login="a")
+    changed = ledger.open_account("home", portal="brook", zone="Europe/Brussels", login="b")
+
+    assert (same.suspended_until, same.reason) == (AT + DAY, "login")
+    assert (changed.suspended_until, changed.next_visit, changed.reason, changed.failures) == (None, None, "", 0)
+    assert await ledger.memory("home").get("token", AT) is None
+
+
+async def test_known_intervals(ledger):
+    """
+    A portal can ask which intervals of a usage point are kept, and how far they reach.
+    """
+    quarter = Interval(WATER, AT - DAY, AT - DAY + timedelta(minutes=15), 0.01)
+    record(ledger, day(6, 6.0), day(8, 8.0), quarter)
+    known = ledger.known("home")
+
+    days = await known.intervals("P-1", AT - 10 * DAY, AT, "P1D")
+    assert [(one.register, one.amount, one.learned) for one in days] == [("total", 6.0, AT), ("total", 8.0, AT)]
+    assert len(await known.intervals("P-1", AT - 10 * DAY, AT)) == 3
+    assert await known.span("P-1", "P1D") == (datetime(2031, 3, 6, tzinfo=UTC), datetime(2031, 3, 9, tzinfo=UTC))
+    assert await known.span("P-1", "PT30M") is None
+
+
+def test_pieces_of_the_past_are_remembered(ledger):
+    """
+    What an import brought home is known by its piece, and moves neither facts nor the instant of new data.
+    """
+    ledger.record_piece("home", "2031-02", [day(1, 1.0)], at=AT)
+
+    assert ledger.imported("home") == {"2031-02"}
+    assert (ledger.state("home").readings, ledger.state("home").last_new_data) == (1, None)
+
+
+@given(st.lists(st.tuples(st.integers(1, 28), st.floats(0, 1e308)), max_size=40))
+def test_the_last_word_counts(tmp_path_factory, told):
+    """
+    Whatever comes in whatever order: each day holds what was said of it last, and corrections are counted.
+    """
+    with Ledger(tmp_path_factory.mktemp("l")) as ledger:
+        ledger.open_account("home", portal="brook", zone="UTC", login="")
+        expected: dict[int, float] = {}
+        corrections = 0
+        for number, amount in told:
+            corrections += expected.get(number, amount) != amount
+            expected[number] = amount
+            record(ledger, day(number, amount), at=AT + 60 * DAY)
+
+        assert kept(ledger) == [("total", datetime(2031, 3, n, tzinfo=UTC), expected[n]) for n in sorted(expected)]
+        assert ledger.state("home").corrections == corrections
+
+
+def test_files_are_for_their_owner_only(ledger, tmp_path):
+    """
+    The folder is 0700 where we make it, the files in it 0600.
+    """
+    with Ledger(tmp_path / "new" / "folder"):
+        assert (tmp_path / "new" / "folder").stat().st_mode & 0o777 == 0o700
+    record(ledger, day(8, 1.0))
+
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("ledger*")} == {0o600}
+
+
+def test_a_visit_is_kept_whole_or_not_at_all(ledger, monkeypatch):
+    """
+    When the disk fills in the middle of a visit, nothing of it is kept, the error says so, and later visits work.
+    """
+    record(ledger, day(1, 1.0))
+    with ledger.store.write() as db:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+    ledger.store._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    many = [Index(Register(POINT, Unit.M3, name=f"r{n}"), float(n), AT) for n in range(2000)]
+    with pytest.raises(LedgerError, match="full"):
+        record(ledger, *many)
+
+    assert ledger.state("home").readings == 1
+    ledger.store._connection.execute("PRAGMA max_page_count = 1000000")
+    assert record(ledger, *many).new == 2000
+
+
+@pytest.mark.parametrize("damage", [b"not a database at all", b"", None])
+def test_a_damaged_file_is_kept_aside(tmp_path, caplog, damage):
+    """
+    A damaged ledger is moved aside with one loud line that names both files; the exporter starts afresh.
+    """
+    with Ledger(tmp_path) as ledger:
+        ledger.open_account("home", portal="brook", zone="UTC", login="")
+        record(ledger, *(day(n, float(n)) for n in range(1, 9)))
+    path = tmp_path / "ledger.sqlite"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:5000] + b"\xa5" * (len(whole) - 5000) if damage is None else damage or b"x" * len(whole))
+    with Ledger(tmp_path) as ledger:
+        assert ledger.state("home").readings == 0
+
+    (aside,) = tmp_path.glob("ledger.sqlite.damaged-*")
+    (line,) = [r.getMessage() for r in caplog.records]
+    assert str(path) in line
+    assert str(aside) in line
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    """
+    A file of a newer program is left alone, with an error that says what to do.
+    """
+    Ledger(tmp_path).close()
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    db.close()
+    before = (tmp_path / "ledger.sqlite").read_bytes()
+    with pytest.raises(LedgerError, match=rf"schema {VERSION + 1}, this program knows {VERSION}"):
+        Ledger(tmp_path)
+
+    assert (tmp_path / "ledger.sqlite").read_bytes() == before
+
+
+def test_one_serve_a_folder(tmp_path):
+    """
+    A second `serve` on the same folder is refused; a one-off command beside it is not.
+    """
+    with Ledger(tmp_path) as one, Ledger(tmp_path) as two:
+        one.claim()
+        with pytest.raises(LedgerError, match="in use by another"):
+            two.claim()
+
+        assert two.open_account("home", portal="brook", zone="UTC", login="").readings == 0
+
+
+def test_a_read_only_folder_is_a_clear_error():
+    """
+    Where nothing can be written the error names the folder, with no traceback.
+    """
+    with tempfile.TemporaryDirectory() as base:
+        folder = Path(base, "storage")
+        folder.mkdir()
+        folder.chmod(0o555)
+        Path(base).chmod(0o755)
+        program = f"""
+            import os, pathlib
+            from exporter.errors import LedgerError
+            from exporter.ledger import Ledger
+            if os.geteuid() == 0:
+                os.setgroups([]); os.setgid(65534); os.setuid(65534)
+            try:
+                Ledger(pathlib.Path({str(folder)!r}))
+            except LedgerError as error:
+                print(error)
+        """
+        done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+
+    assert done.stdout.strip() == f"{folder} cannot be written to", done.stderr
+
+
+def test_killed_in_the_middle_of_a_visit(tmp_path):
+    """
+    kill -9 while a visit is written loses that visit at most: the ledger opens clean with all before it.
+    """
+    program = f"""
+        import os, pathlib, signal
+        from tests.test_ledger import AT, AccountState, Ledger, day, record
+        ledger = Ledger(pathlib.Path({str(tmp_path)!r}))
+        ledger.open_account("home", portal="brook", zone="UTC", login="")
+        record(ledger, day(1, 1.0))
+        with ledger.store.write() as db:
+            db.execute("INSERT INTO reading VALUES (1, 5, 5.0, 86400, 1)")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    with Ledger(tmp_path) as ledger:
+        assert [value for _, _, value in kept(ledger)] == [1.0]
+
+
+def test_two_processes_share_a_ledger(ledger):
+    """
+    What another process writes is seen here, and both may bring new series.
+    """
+    record(ledger, day(1, 1.0))
+    with Ledger(ledger.store.path.parent) as other:
+        other.record_piece("home", None, [day(2, 2.0), day(2, 3.0, Register(POINT, Unit.M3, name="garden"))], at=AT)
+    record(ledger, day(3, 3.0, Register(POINT, Unit.M3, name="garden")))
+
+    assert sorted(value for _, _, value in kept(ledger)) == [1.0, 2.0, 3.0, 3.0]

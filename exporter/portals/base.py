@@ -113,6 +113,14 @@ class Portal(BaseModel):
         """Move an instant to the nearest later one at which this portal may be visited."""
         return at
 
+    def user_agent(self) -> str:
+        """Name the program to the portal."""
+        return "utility-exporter"
+
+    def tls(self) -> tuple[str | None, bool]:
+        """Give the file of certificate authorities to trust (None: the system's), and whether to verify at all."""
+        return None, True
+
     def budgets(self) -> Mapping[str, tuple[int, timedelta]]:
         """Name the call budgets this account keeps to: how many calls, in how long. Shown beside what is spent."""
         return {}

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -65,6 +65,14 @@ class Ledger:
             state = load_state(db, account)
         return done, state
 
+    @contextmanager
+    def rehearsal(self, account: str, told: Sequence[Told], *, at: datetime, personal: bool) -> Iterator["Look"]:
+        """Look at the ledger as it would be with what a visit told; nothing of it is kept."""
+        with suppress(_Over), self.store.write() as db:
+            record(db, account, told, at=at, personal=personal, past=False)
+            yield Look(db)
+            raise _Over
+
     def record_piece(self, account: str, piece: str | None, readings: Sequence[Reading], *, at: datetime) -> Recorded:
         """Keep a piece of the past, and that it was brought home (unless it has no name), in one transaction."""
         with self.store.write() as db:
@@ -90,6 +98,10 @@ class Ledger:
         """Look at everything in one consistent view."""
         with self.store.read() as db:
             yield Look(db)
+
+
+class _Over(Exception):  # noqa: N818  # no error: it ends a rehearsal
+    """Rolls a rehearsal back."""
 
 
 class Look:

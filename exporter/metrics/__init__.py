@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from exporter.ledger import Ledger
+from exporter.ledger import Ledger, Look
 from exporter.metrics.derive import Derived, Samples, Shown, derive
 from exporter.metrics.exposition import OPENMETRICS, TEXT, negotiate, registry, render
 from exporter.metrics.families import FAMILIES, Family
@@ -61,9 +61,13 @@ class Page:
 
     def refresh(self, account: str) -> None:
         """Read an account's readings out of the ledger again. Raises LedgerError; the part stays as it was then."""
-        part = self.accounts[account]
         with self._ledger.look() as look:
-            part.derived = derive(look, part.shown)
+            self.refresh_from(look, account)
+
+    def refresh_from(self, look: Look, account: str) -> None:
+        """Do the same out of a look that is open already."""
+        part = self.accounts[account]
+        part.derived = derive(look, part.shown)
 
     def render(self, content_type: str = TEXT) -> bytes:
         """Render the page as text or as OpenMetrics."""

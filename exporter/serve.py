@@ -1,0 +1,127 @@
+"""The exporter itself: configuration, ledger, accounts and web face put together, from start to stop."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+from exporter.config import Config, load
+from exporter.errors import ConfigError, LedgerError
+from exporter.ledger import Ledger
+from exporter.metrics import Page
+from exporter.poller import Pollers
+from exporter.server import READY, Address, Face, listen, make_app
+
+PORT = 10230
+log = logging.getLogger(__name__)
+
+
+class WallClock:
+    """The machine's own time."""
+
+    def now(self) -> datetime:
+        """Give the present instant, aware, in UTC."""
+        return datetime.now(UTC)
+
+    async def sleep(self, length: timedelta) -> None:
+        """Wait."""
+        await asyncio.sleep(length.total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says of `serve`."""
+
+    config_file: Path = Path("config.yaml")
+    storage_path: Path = Path("data")
+    addresses: tuple[Address, ...] = (Address("", PORT),)
+    telemetry_path: str = "/metrics"
+    lifecycle: bool = False
+
+
+class Exporter:
+    """One running exporter."""
+
+    def __init__(self, options: Options, clock: WallClock | None = None) -> None:
+        self._options, self._clock = options, clock or WallClock()
+        self._stop = asyncio.Event()
+
+    async def run(self, started: Callable[[list[Address]], None] = lambda _: None) -> None:
+        """Serve until told to stop; `started` is told where, once the page is full.
+
+        Raises ConfigError, LedgerError, and OSError for an address that cannot be listened on.
+        """
+        config = await asyncio.to_thread(load, self._options.config_file)
+        say_warnings(config)
+        async with AsyncExitStack() as stack:
+            ledger = await asyncio.to_thread(Ledger, self._options.storage_path)
+            stack.callback(ledger.close)
+            ledger.claim()
+            page = Page(ledger, self._clock.now, version("utility-exporter"))
+            page.reloaded = self._clock.now()
+            pollers = Pollers(ledger, page, self._clock)
+            stack.push_async_callback(pollers.stop)
+            reload = Reload(self._options.config_file, page, pollers, self._clock)
+            self._obey_signals(reload, stack)
+            face = Face(page, pollers, reload.again if self._options.lifecycle else None, self._options.telemetry_path)
+            app = make_app(face)
+            taken = await listen(app, list(self._options.addresses), stack)
+            await pollers.follow(config.accounts)
+            app[READY].append(True)
+            log.info("serving %d account(s) at %s", len(config.accounts), ", ".join(map(str, taken)))
+            started(taken)
+            await self._stop.wait()
+            log.info("stopping")
+
+    def stop(self) -> None:
+        """End visits under way, and leave."""
+        self._stop.set()
+
+    def _obey_signals(self, reload: "Reload", stack: AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        for number, act in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, reload.soon)):
+            loop.add_signal_handler(number, act)
+            stack.callback(loop.remove_signal_handler, number)
+
+
+class Reload:
+    """Reading the configuration again while serving; a broken file changes nothing, and says so."""
+
+    def __init__(self, file: Path, page: Page, pollers: Pollers, clock: WallClock) -> None:
+        self._file, self._page, self._pollers, self._clock = file, page, pollers, clock
+        self._lock = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    async def again(self) -> None:
+        """Reload once; raises ConfigError."""
+        async with self._lock:
+            try:
+                config = await asyncio.to_thread(load, self._file)
+                say_warnings(config)
+                await self._pollers.follow(config.accounts)
+            except (ConfigError, LedgerError) as error:
+                self._page.reload_successful = False
+                log.error("the configuration before stays in force: %s", error)  # noqa: TRY400  # the message says it all
+                raise ConfigError(str(error)) from None
+            self._page.reload_successful = True
+            self._page.reloaded = self._clock.now()
+            log.info("configuration reloaded: %d account(s)", len(config.accounts))
+
+    def soon(self) -> None:
+        """Reload in the background, on a signal."""
+        self._task = asyncio.ensure_future(self._quietly())
+
+    async def _quietly(self) -> None:
+        with suppress(ConfigError):
+            await self.again()
+
+
+def say_warnings(config: Config) -> None:
+    """Log what the configuration does that its owner should know."""
+    for warning in config.warnings:
+        log.warning("%s", warning)

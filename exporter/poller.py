@@ -205,7 +205,7 @@ class AccountPoller:
         if isinstance(error, LoginError):
             return now + SUSPENSION
         if isinstance(error, RateLimitError):
-            return self._later(now + max(error.wait or self.portal.every, SOONEST))
+            return self._later(now + max(self.portal.every if error.wait is None else error.wait, SOONEST))
         if isinstance(error, UnreachableError | LedgerError):
             return self._later(now + self._backoff(after.failures))
         if error is None and (wish := next((item for item in outcome.told if isinstance(item, NextVisit)), None)):

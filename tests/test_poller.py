@@ -1,0 +1,388 @@
+"""The poller: when to come back after what, what a restart keeps, what a failure leaves."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from exporter.errors import (
+    LedgerError,
+    LoginError,
+    NoDataError,
+    PortalError,
+    RateLimitError,
+    ResponseError,
+    UnreachableError,
+)
+from exporter.ledger import Ledger
+from exporter.metrics import Page
+from exporter.model import NextVisit, Note, Shortfall
+from exporter.poller import AccountPoller, Pollers, moved_back
+from tests.brook import SCRIPTS, Brook, Script, hang, index
+from tests.conftest import NOW
+
+HOUR = timedelta(hours=1)
+
+
+class Watch:
+    """A clock that moves only when somebody sleeps by it."""
+
+    def __init__(self, at: datetime = NOW) -> None:
+        self.at = at
+        self.stands = False
+
+    def now(self) -> datetime:
+        return self.at
+
+    async def sleep(self, length: timedelta) -> None:
+        if self.stands:
+            await asyncio.sleep(3600)
+        self.at += length
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    SCRIPTS["home"] = Script()
+    yield SCRIPTS["home"]
+    SCRIPTS.clear()
+
+
+@pytest.fixture
+def start(ledger: Ledger, watch: Watch) -> Callable[..., AccountPoller]:
+    """Make pollers as restarts do: each with a page of its own, on one ledger."""
+
+    async def make(**keys: object) -> AccountPoller:
+        poller = AccountPoller(Brook(name="home", **keys), ledger, Page(ledger, watch.now, "0"), watch, lambda: 0.5)
+        await poller.open()
+        return poller
+
+    return make
+
+
+@asynccontextmanager
+async def running(poller: AccountPoller) -> AsyncIterator[None]:
+    task = asyncio.create_task(poller.run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Let others work until something is true; a test's own bound on time."""
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110  # what is waited for is the product's own doing, with no event to it
+            await asyncio.sleep(0.001)
+
+
+def page_of(poller: AccountPoller) -> str:
+    return poller._page.render().decode()
+
+
+async def test_first_visit_at_once_then_by_the_interval(start, script, watch):
+    """
+    A new account is visited at once, whatever the hour, and then each interval.
+    """
+    poller = await start()
+    async with running(poller):
+        await until(lambda: len(script.visits) >= 4)
+
+    distances = [later - earlier for earlier, later in zip(script.visits, script.visits[1:], strict=False)]
+    assert script.visits[0] == NOW
+    assert all(HOUR <= distance <= HOUR + timedelta(seconds=30) for distance in distances)
+
+
+async def test_a_restart_asks_nothing_before_it_is_due_and_shows_everything(start, script, watch):
+    """
+    After a restart the page is full at once, and the portal is asked when it was due before.
+    """
+    script.steps.append([index(104.25, NOW - HOUR)])
+    await (await start()).visit()
+    watch.at += timedelta(minutes=20)
+    again = await start()
+
+    assert "utility_consumption_index_m3" in page_of(again)
+    assert 'utility_up{account="home",portal="brook"} 1.0' in page_of(again)
+    async with running(again):
+        await until(lambda: len(script.visits) == 2)
+    assert script.visits[1] >= NOW + HOUR
+
+
+async def test_a_crash_loop_is_no_login_loop(start, script, watch):
+    """
+    A process that dies in every visit comes back to the portal after five minutes, not at once.
+    """
+    script.steps += [hang] * 100
+    watch.stands = True
+    for seconds in (0, 30, 60, 299, 301, 330, 599, 603):
+        watch.at = NOW + timedelta(seconds=seconds)
+        async with running(await start()):
+            await asyncio.sleep(0.02)
+
+    assert script.visits == [NOW + timedelta(seconds=seconds) for seconds in (0, 301, 603)]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "wait"),
+    [
+        (UnreachableError("x"), "unreachable", timedelta(minutes=1) * 1.125),
+        (RateLimitError("x", timedelta(minutes=7)), "rate_limit", timedelta(minutes=7)),
+        (RateLimitError("x"), "rate_limit", HOUR),
+        (RateLimitError("x", timedelta(0)), "rate_limit", timedelta(minutes=1)),
+        (LoginError("x"), "login", timedelta(days=1)),
+        (ResponseError("x"), "response", HOUR),
+        (NoDataError("x"), "response", HOUR),
+        (LedgerError("x"), "ledger", timedelta(minutes=1) * 1.125),
+        (ZeroDivisionError("secret 12"), "bug", HOUR),
+    ],
+)
+async def test_each_failure_has_its_reason_and_its_wait(start, script, error, reason, wait):
+    """
+    A failed visit is counted under its reason, and the next one planned by it.
+    """
+    poller = await start()
+    script.steps.append(error)
+    await poller.visit()
+
+    assert poller.state.next_visit == NOW + wait
+    assert f'utility_visit_failures_total{{account="home",portal="brook",reason="{reason}"}} 1.0' in page_of(poller)
+    assert 'utility_up{account="home",portal="brook"} 0.0' in page_of(poller)
+    assert "secret" not in poller.state.message
+
+
+async def test_backoff_grows_to_the_interval(start, script):
+    """
+    Of a dead network the waits double from a minute up to the interval, and a good visit ends that.
+    """
+    poller = await start()
+    script.steps += [UnreachableError("x")] * 9 + [[]]
+    waits = []
+    for _ in range(10):
+        await poller.visit()
+        waits.append((poller.state.next_visit - NOW) / timedelta(minutes=1.125))
+
+    assert waits[:9] == [1, 2, 4, 8, 16, 32, *[pytest.approx(60)] * 3]
+    assert poller.state.next_visit == NOW + HOUR
+
+
+async def test_what_was_told_stays_when_a_visit_fails(start, script):
+    """
+    A failed visit changes health, never readings.
+    """
+    poller = await start()
+    script.steps += [[index(104.25, NOW)], UnreachableError("gone")]
+    await poller.visit()
+    await poller.visit()
+
+    assert 'register="total",usage_point="B-1"} 104.25' in page_of(poller)
+    assert poller.state.last_success == NOW
+    assert (poller.state.reason, poller.state.message) == ("unreachable", "gone")
+
+
+async def test_a_shortfall_keeps_the_rest_and_counts_as_failed(start, script):
+    """
+    When a part of the visit fails the rest is kept, and the visit counts as failed.
+    """
+    poller = await start()
+    script.steps.append([index(1.0, NOW), Shortfall(ResponseError("days have changed"))])
+    await poller.visit()
+
+    assert "} 1.0\n" in page_of(poller).partition("utility_consumption_index_m3{")[2]
+    assert (poller.state.up, poller.state.reason) == (False, "response")
+
+
+async def test_a_refused_login_is_tried_once_over_ten_restarts(start, script, watch):
+    """
+    A refused login costs one attempt in 24 hours, restarts included; then one more.
+    """
+    script.steps += [LoginError("wrong password")] * 5
+    watch.stands = True
+    for hours in range(0, 24, 2):
+        watch.at = NOW + hours * HOUR
+        poller = await start()
+        async with running(poller):
+            await asyncio.sleep(0.02)
+        assert 'utility_login_suspended{account="home",portal="brook"} 1.0' in page_of(poller)
+
+    assert script.visits == [NOW]
+    watch.stands = False
+    async with running(poller):
+        await until(lambda: len(script.visits) == 2)
+    assert script.visits[1] >= NOW + timedelta(days=1)
+
+
+async def test_a_changed_password_lifts_the_suspension(start, script):
+    """
+    With another password the account is visited at once.
+    """
+    script.steps.append(LoginError("wrong password"))
+    await (await start()).visit()
+    same, changed = await start(), await start(password=SecretStr("other"))
+
+    assert same.state.suspended_until == NOW + timedelta(days=1)
+    assert (changed.state.suspended_until, changed.state.next_visit) == (None, None)
+
+
+async def test_the_portals_own_rhythm_counts_after_success(start, script):
+    """
+    A portal that names its next visit is visited then; never within a minute.
+    """
+    poller = await start()
+    script.steps += [[NextVisit(NOW + 20 * HOUR)], [NextVisit(NOW - HOUR)]]
+    await poller.visit()
+    assert poller.state.next_visit == NOW + 20 * HOUR
+    await poller.visit()
+    assert poller.state.next_visit == NOW + timedelta(minutes=1)
+
+
+async def test_a_disk_that_cannot_be_written_asks_no_portal(start, script, ledger, monkeypatch):
+    """
+    Where the beginning of a visit cannot be kept the portal is not asked: no login that nobody would remember.
+    """
+    poller = await start()
+
+    def full(*_: object) -> None:
+        raise LedgerError("ledger.sqlite: database or disk is full")
+
+    monkeypatch.setattr(ledger, "save_health", full)
+    await poller.visit()
+
+    assert script.visits == []
+    assert poller.state.reason == "ledger"
+    assert poller.state.next_visit == NOW + timedelta(minutes=1) * 1.125
+
+
+async def test_a_disk_full_at_the_end_is_a_failed_visit(start, script, ledger, monkeypatch):
+    """
+    A visit that cannot be kept is a failed one, with its reason, and the next one is tried.
+    """
+    poller = await start()
+    script.steps += [[index(1.0, NOW)], [index(2.0, NOW)]]
+
+    def full(*_: object, **__: object) -> None:
+        raise LedgerError("ledger.sqlite: database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "record_visit", full)
+        await poller.visit()
+    assert (poller.state.reason, poller.state.up) == ("ledger", False)
+    await poller.visit()
+
+    assert (poller.state.reason, poller.state.up, poller.state.readings) == ("", True, 1)
+
+
+async def test_one_account_that_hangs_delays_no_other(ledger, watch):
+    """
+    While one account's portal hangs and another's code fails, the third is visited and the page is served.
+    """
+    SCRIPTS.update(hung=Script([hang]), bad=Script([ZeroDivisionError()] * 99), good=Script([[index(n, NOW)] for n in range(99)]))
+    page = Page(ledger, watch.now, "0")
+    pollers = Pollers(ledger, page, watch)
+    await pollers.follow(tuple(Brook(name=name) for name in ("hung", "bad", "good")))
+    await until(lambda: len(SCRIPTS["good"].visits) > 3 and len(SCRIPTS["bad"].visits) > 3)
+    text = page.render().decode()
+    await pollers.stop()
+
+    assert 'utility_up{account="good",portal="brook"} 1.0' in text
+    assert 'utility_up{account="bad",portal="brook"} 0.0' in text
+    assert 'utility_up{account="hung"' not in text
+    assert len(SCRIPTS["hung"].visits) == 1
+    SCRIPTS.clear()
+
+
+async def test_health_is_logged_when_it_changes_once(start, script, caplog):
+    """
+    The same failure again is silent; its end is said; a note is said once.
+    """
+    caplog.set_level(logging.INFO, "exporter.poller")
+    poller = await start()
+    script.steps += [*[UnreachableError("no connection")] * 3, [Note("curve off")], [Note("curve off")]]
+    for _ in range(5):
+        await poller.visit()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "account home: visit failed (unreachable): no connection",
+        "account home: visits succeed again",
+        "account home: curve off",
+    ]
+
+
+async def test_a_person_may_ask_for_a_visit(start, script, watch):
+    """
+    A visit asked for comes soon; within a minute of the last one, or while suspended, it is refused.
+    """
+    poller = await start()
+    await poller.visit()
+    assert poller.ask() == timedelta(minutes=1)
+    watch.at += timedelta(minutes=2)
+    assert poller.ask() is None
+    async with running(poller):
+        await until(lambda: len(script.visits) == 2)
+        assert script.visits[1] == NOW + timedelta(minutes=2)
+
+    script.steps.append(LoginError("wrong password"))
+    await poller.visit()
+    with pytest.raises(LoginError, match="home"):
+        poller.ask()
+
+
+async def test_a_clock_set_back_keeps_the_length_of_waits(start, script, watch):
+    """
+    After the clock was set back by a year the planned wait counts from now; a suspension lasts as long as before.
+    """
+    poller = await start()
+    script.steps.append(LoginError("no"))
+    await poller.visit()
+    year = timedelta(days=365)
+    moved = moved_back(poller.state, NOW - year)
+
+    assert (moved.next_visit, moved.suspended_until) == (NOW - year + timedelta(days=1),) * 2
+    assert moved_back(poller.state, NOW) is poller.state
+
+
+async def test_follow_touches_only_what_changed(ledger, watch):
+    """
+    At a reload unchanged accounts run on, new ones start, removed ones end, changed ones start anew.
+    """
+    for name in "abcd":
+        SCRIPTS[name] = Script([hang] * 9)
+    page = Page(ledger, watch.now, "0")
+    pollers = Pollers(ledger, page, watch)
+    await pollers.follow(tuple(Brook(name=name) for name in "abc"))
+    await until(lambda: all(SCRIPTS[name].visits for name in "abc"))
+    before = {name: pollers.of(name) for name in "abc"}
+    await pollers.follow((Brook(name="a"), Brook(name="b", every=2 * HOUR), Brook(name="d")))
+
+    assert pollers.of("a") is before["a"]
+    assert pollers.of("b") is not before["b"]
+    assert (pollers.of("c"), sorted(page.accounts)) == (None, ["a", "b", "d"])
+    await pollers.stop()
+    SCRIPTS.clear()
+
+
+async def test_reasons_are_those_of_the_contract():
+    """
+    Every error a portal can raise has a reason that the page knows.
+    """
+    from exporter.metrics.families import REASONS
+
+    def below(kind: type[PortalError]) -> set[str]:
+        return {kind.reason}.union(*(below(one) for one in kind.__subclasses__()))
+
+    assert below(PortalError) <= set(REASONS)

@@ -29,6 +29,7 @@ from exporter.model import (
     Note,
     Peak,
     Register,
+    Remember,
     Told,
     Unit,
     UsagePoint,
@@ -224,6 +225,19 @@ async def test_memory_lasts_until_its_end(ledger):
     assert await ledger.memory("home").get("token", AT - DAY) == {"value": "t"}
     assert await memory.get("token", AT) is None
     assert await memory.get("types", AT - DAY) is None
+
+
+async def test_what_is_remembered_with_readings_is_kept_with_them(ledger):
+    """
+    A value told beside readings reaches the memory in their transaction, in a visit and in an import alike.
+    """
+    record(ledger, day(8, 1.0), Remember("far", "2031-03-08"))
+    ledger.record_piece("home", "p", [day(7, 1.0), Remember("farther", [7])], at=AT)
+    with pytest.raises(ZeroDivisionError), ledger.rehearsal("home", [Remember("far", "never")], at=AT, personal=False):
+        raise ZeroDivisionError
+
+    assert await ledger.memory("home").get("far", AT) == "2031-03-08"
+    assert await ledger.memory("home").get("farther", AT) == [7]
 
 
 async def test_budgets_count_calls_since(ledger):

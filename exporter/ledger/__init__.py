@@ -13,7 +13,7 @@ from exporter.ledger.record import Recorded, record
 from exporter.ledger.state import AccountState, LedgerMemory, imported, load_state, mark_imported, open_account, save_health
 from exporter.ledger.store import Store
 from exporter.ledger.view import Kept, PointRow, SeriesRow
-from exporter.model import Fact, KnownInterval, Reading, Told
+from exporter.model import Fact, KnownInterval, Reading, Remember, Told
 
 __all__ = ["AccountState", "Kept", "Ledger", "LedgerKnown", "LedgerMemory", "Look", "PointRow", "Recorded", "SeriesRow"]
 
@@ -73,10 +73,10 @@ class Ledger:
             yield Look(db)
             raise _Over
 
-    def record_piece(self, account: str, piece: str | None, readings: Sequence[Reading], *, at: datetime) -> Recorded:
+    def record_piece(self, account: str, piece: str | None, told: Sequence[Reading | Remember], *, at: datetime) -> Recorded:
         """Keep a piece of the past, and that it was brought home (unless it has no name), in one transaction."""
         with self.store.write() as db:
-            done = record(db, account, readings, at=at, personal=False, past=True)
+            done = record(db, account, told, at=at, personal=False, past=True)
             if piece is not None:
                 mark_imported(db, account, piece)
         return done

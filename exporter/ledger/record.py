@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from exporter.ledger.instants import to_ms
-from exporter.ledger.state import say_holder
+from exporter.ledger.state import remember, say_holder
 from exporter.model import (
     Facts,
     Holder,
@@ -20,6 +20,7 @@ from exporter.model import (
     Peak,
     Reading,
     Register,
+    Remember,
     Told,
     UsagePoint,
     resolution,
@@ -61,6 +62,9 @@ def record(db: sqlite3.Connection, account: str, told: Sequence[Told], *, at: da
     (account_id,) = db.execute("SELECT id FROM account WHERE name = ?", (account,)).fetchone()
     writer = _Writer(db, account_id, at, personal)
     done = writer.readings([item for item in told if isinstance(item, Index | Interval | Peak)])
+    for item in told:
+        if isinstance(item, Remember):
+            remember(db, account, item.key, item.value, item.ends)
     if not past:
         done = replace(done, notes=writer.circumstances(told))
     if done.new or done.corrected:

@@ -105,6 +105,15 @@ def _holder(kept: dict[str, Any]) -> Holder:
     return replace(Holder(), **kept | {"access_expires": maybe_at(kept.get("access_expires"))})
 
 
+def remember(db: sqlite3.Connection, account: str, key: str, value: object, ends: datetime | None) -> None:
+    """Keep a JSON value in an account's memory, until `ends`."""
+    db.execute(
+        "INSERT INTO memory (account, key, value, ends) SELECT id, ?, ?, ? FROM account WHERE name = ?"
+        " ON CONFLICT (account, key) DO UPDATE SET value = excluded.value, ends = excluded.ends",
+        (key, json.dumps(value, ensure_ascii=False, separators=(",", ":")), maybe_ms(ends), account),
+    )
+
+
 class LedgerMemory:
     """An account's memory on disk: what a session reads and writes during a visit, at once and off the event loop."""
 
@@ -117,20 +126,11 @@ class LedgerMemory:
 
     async def put(self, key: str, value: Any, ends: datetime | None = None) -> None:
         """Keep a JSON value, until `ends`."""
-        await asyncio.to_thread(
-            self._write,
-            "INSERT INTO memory (account, key, value, ends) SELECT id, :key, :value, :ends FROM account WHERE name = :account"
-            " ON CONFLICT (account, key) DO UPDATE SET value = excluded.value, ends = excluded.ends",
-            {"key": key, "value": json.dumps(value, ensure_ascii=False, separators=(",", ":")), "ends": maybe_ms(ends)},
-        )
+        await asyncio.to_thread(self._put, key, value, ends)
 
     async def drop(self, key: str) -> None:
         """Forget a value."""
-        await asyncio.to_thread(
-            self._write,
-            "DELETE FROM memory WHERE key = :key AND account = (SELECT id FROM account WHERE name = :account)",
-            {"key": key},
-        )
+        await asyncio.to_thread(self._drop, key)
 
     async def spend(self, budget: str, at: datetime, calls: int = 1) -> None:
         """Count calls against a budget; what is too old to count anywhere is cleared."""
@@ -150,6 +150,10 @@ class LedgerMemory:
             ).fetchone()
         return int(found[0] or 0)
 
+    def _put(self, key: str, value: Any, ends: datetime | None) -> None:
+        with self._store.write() as db:
+            remember(db, self._account, key, value, ends)
+
     def _get(self, key: str, now: int) -> Any | None:
         with self._store.read() as db:
             row = db.execute(
@@ -159,9 +163,11 @@ class LedgerMemory:
             ).fetchone()
         return json.loads(row[0]) if row else None
 
-    def _write(self, statement: str, values: dict[str, Any]) -> None:
+    def _drop(self, key: str) -> None:
         with self._store.write() as db:
-            db.execute(statement, values | {"account": self._account})
+            db.execute(
+                "DELETE FROM memory WHERE key = ? AND account = (SELECT id FROM account WHERE name = ?)", (key, self._account)
+            )
 
     def _spend(self, budget: str, at: datetime, calls: int) -> None:
         with self._store.write() as db:

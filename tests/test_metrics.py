@@ -1,0 +1,496 @@
+"""The page: sums out of days, holes that are said, peaks, loads, facts, and no number that nobody stated."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.ledger import AccountState, Ledger
+from exporter.metrics import FAMILIES, OPENMETRICS, TEXT, Page, Shown, negotiate
+from exporter.metrics.families import Kind
+from exporter.model import (
+    Commodity,
+    Direction,
+    Fact,
+    Facts,
+    Holder,
+    Index,
+    Interval,
+    Inventory,
+    Nature,
+    Peak,
+    Register,
+    Told,
+    Unit,
+    UsagePoint,
+)
+from tests.brook import POINT, WATER, ZONE, day, index
+from tests.conftest import NOW, Clock
+
+POWER = UsagePoint("E-1", Commodity.ELECTRICITY, meter="1SAG1")
+TAKEN = {name: Register(POWER, Unit.KWH, name=name) for name in ("day", "night")}
+FED = Register(POWER, Unit.KWH, Direction.INJECTION, name="day")
+GAS = UsagePoint("G-1", Commodity.GAS)
+Values = dict[str, float]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path) as made:
+        made.open_account("home", portal="brook", zone="Europe/Brussels", login="")
+        yield made
+
+
+@pytest.fixture
+def page(ledger: Ledger, clock: Clock) -> Page:
+    made = Page(ledger, clock, "1.2.3")
+    made.add(Shown("home", "brook", ZONE), timedelta(hours=1))
+    return made
+
+
+@pytest.fixture
+def said(ledger: Ledger, page: Page) -> Callable[..., Values]:
+    """Record what is told, and give the page: `family{the labels after account}` -> value."""
+
+    def say(*told: Told, at: datetime = NOW) -> Values:
+        part = page.accounts["home"]
+        health = AccountState(last_visit=at, last_success=at, up=True)
+        part.health.state = ledger.record_visit("home", told, health, at=at, personal=part.shown.personal)[1]
+        page.refresh("home")
+        return values(page)
+
+    return say
+
+
+def values(page: Page) -> Values:
+    found = {}
+    for family in parse_text(page.render().decode()):
+        for sample in family.samples:
+            labels = {key: value for key, value in sample.labels.items() if key not in ("account", "portal")}
+            name = sample.name.removeprefix("utility_")
+            found[name + "".join(f" {labels[key]}" for key in ("usage_point", "register", "unit", "reason") if key in labels)] = (
+                sample.value
+            )
+    return found
+
+
+def days(first: str, last: str, amount: float, register: Register = WATER, but: tuple[str, ...] = ()) -> list[Interval]:
+    start, end = date.fromisoformat(first), date.fromisoformat(last)
+    texts = [str(start + timedelta(days=n)) for n in range((end - start).days + 1)]
+    return [day(text, amount, register) for text in texts if text not in but]
+
+
+def of(found: Values, start: str) -> Values:
+    return {key: value for key, value in found.items() if key.startswith(start)}
+
+
+def test_sums_of_days(said):
+    """
+    From the days come the latest day, its month and year up to it, and the month and year before.
+    """
+    found = said(*days("2025-01-01", "2026-11-18", 0.5))
+
+    assert found["daily_consumption_m3 B-1 total"] == 0.5
+    assert found["monthly_consumption_m3 B-1 total"] == 9.0
+    assert found["yearly_consumption_m3 B-1 total"] == (365 - 31 - 12) * 0.5
+    assert found["previous_month_consumption_m3 B-1 total"] == 15.5
+    assert found["previous_year_consumption_m3 B-1 total"] == 182.5
+    assert found["latest_day_timestamp_seconds B-1"] == datetime(2026, 11, 17, 23, tzinfo=UTC).timestamp()
+    assert found["reading_timestamp_seconds B-1"] == datetime(2026, 11, 18, 23, tzinfo=UTC).timestamp()
+    assert found["reading_age_seconds B-1"] == NOW.timestamp() - found["reading_timestamp_seconds B-1"]
+    assert [found[f"{period}day_gaps B-1"] for period in ("", "monthly_", "yearly_")] == [0, 0, 0]
+
+
+def test_a_sum_with_holes_is_said_to_have_them(said):
+    """
+    A missing day is a gap of its month, its year and the last 60 days; a whole period before is whole or absent.
+    """
+    holes = ("2026-11-03", "2026-10-30", "2026-02-01")
+    found = said(*days("2026-01-20", "2026-11-18", 1.0, but=holes))
+
+    assert found["monthly_consumption_m3 B-1 total"] == 17.0
+    assert [found[f"{period}day_gaps B-1"] for period in ("", "monthly_", "yearly_")] == [2, 1, 3]
+    assert of(found, "previous_") == {}
+
+
+def test_days_before_the_first_known_one_are_no_gaps(said):
+    """
+    A meter known since the tenth has no holes before it, and no whole month either.
+    """
+    found = said(*days("2026-11-10", "2026-11-18", 1.0))
+
+    assert [found[f"{period}day_gaps B-1"] for period in ("", "monthly_", "yearly_")] == [0, 0, 0]
+    assert of(found, "previous_") == {}
+
+
+def test_the_turn_of_the_year(said):
+    """
+    On 1 January month and year begin anew, and the month and year before are the old ones.
+    """
+    found = said(*days("2025-01-01", "2026-01-01", 1.0), at=datetime(2026, 1, 2, 9, tzinfo=UTC))
+
+    assert (found["monthly_consumption_m3 B-1 total"], found["yearly_consumption_m3 B-1 total"]) == (1, 1)
+    assert (found["previous_month_consumption_m3 B-1 total"], found["previous_year_consumption_m3 B-1 total"]) == (31, 365)
+
+
+def test_the_days_of_a_clock_change_are_days(said):
+    """
+    Days of 23 and 25 hours count as one day each.
+    """
+    found = said(*days("2026-03-01", "2026-03-31", 1.0), at=datetime(2026, 4, 2, tzinfo=UTC))
+    assert (found["monthly_consumption_m3 B-1 total"], found["monthly_day_gaps B-1"]) == (31, 0)
+    found = said(*days("2026-10-01", "2026-10-31", 1.0))
+    assert found["monthly_consumption_m3 B-1 total"] == 31
+
+
+def test_the_latest_day_is_complete(said):
+    """
+    While the injection of a day is missing, the day before is the latest; registers and directions stay apart.
+    """
+    told = [*days("2026-11-01", "2026-11-18", 3.0, TAKEN["day"]), *days("2026-11-01", "2026-11-18", 1.0, TAKEN["night"])]
+    found = said(*told, *days("2026-11-01", "2026-11-17", 2.0, FED))
+
+    assert of(found, "daily_") == {
+        "daily_consumption_kwh E-1 day": 3.0,
+        "daily_consumption_kwh E-1 night": 1.0,
+        "daily_injection_kwh E-1 day": 2.0,
+    }
+    assert found["monthly_consumption_kwh E-1 day"] == 51.0
+    assert found["latest_day_timestamp_seconds E-1"] == datetime(2026, 11, 16, 23, tzinfo=UTC).timestamp()
+    assert found["reading_timestamp_seconds E-1"] == datetime(2026, 11, 18, 23, tzinfo=UTC).timestamp()
+
+
+def test_a_silent_direction_holds_nothing_back(said):
+    """
+    Solar panels taken down two weeks ago no longer hold back the consumption.
+    """
+    found = said(*days("2026-10-01", "2026-11-18", 3.0, TAKEN["day"]), *days("2026-10-01", "2026-11-01", 2.0, FED))
+
+    assert of(found, "daily_") == {"daily_consumption_kwh E-1 day": 3.0}
+    assert found["day_gaps E-1"] == 0
+
+
+def test_gas_is_energy_and_volume_of_its_own_day(said):
+    """
+    The same gas in kWh and m³ stays apart; its day starts at six.
+    """
+    registers = [Register(GAS, Unit.KWH, name="energy"), Register(GAS, Unit.M3, name="volume")]
+    start = datetime(2026, 11, 16, 5, tzinfo=UTC)
+    found = said(*(Interval(one, start, start + timedelta(days=1), n) for one, n in zip(registers, (57.9, 5.1), strict=True)))
+
+    assert found["daily_consumption_kwh G-1 energy"] == 57.9
+    assert found["daily_consumption_m3 G-1 volume"] == 5.1
+    assert found["latest_day_timestamp_seconds G-1"] == start.timestamp()
+
+
+def quarter(at: datetime, amount: float, register: Register, minutes: int = 15) -> Interval:
+    return Interval(register, at, at + timedelta(minutes=minutes), amount)
+
+
+def test_load_is_the_mean_power_of_the_newest_interval(said):
+    """
+    All registers of the newest interval together, each direction for itself, register `total`.
+    """
+    at = datetime(2026, 11, 18, 22, 30, tzinfo=UTC)
+    later = at + timedelta(minutes=15)
+    found = said(quarter(at, 9.0, TAKEN["day"]), quarter(later, 0.1, TAKEN["night"]), quarter(later, 0.05, FED))
+
+    assert found["consumption_load_kw E-1 total"] == pytest.approx(0.4)
+    assert found["injection_load_kw E-1 total"] == pytest.approx(0.2)
+    assert found["load_timestamp_seconds E-1"] == datetime(2026, 11, 18, 23, tzinfo=UTC).timestamp()
+    assert found["reading_timestamp_seconds E-1"] == found["load_timestamp_seconds E-1"]
+
+
+def test_load_of_two_registers_is_one(said):
+    """
+    Two registers that ran in the same interval are added.
+    """
+    at = datetime(2026, 11, 18, 22, 30, tzinfo=UTC)
+
+    assert said(quarter(at, 0.1, TAKEN["day"]), quarter(at, 0.2, TAKEN["night"]))[
+        "consumption_load_kw E-1 total"
+    ] == pytest.approx(1.2)
+
+
+def test_the_shortest_interval_that_ends_last_counts_once(said):
+    """
+    Where half-hours and quarter-hours overlap they are not added up.
+    """
+    at = datetime(2026, 11, 18, 22, 30, tzinfo=UTC)
+    half = quarter(at, 0.5, TAKEN["day"], 30)
+
+    assert said(half, quarter(at + timedelta(minutes=15), 0.1, TAKEN["day"]))["consumption_load_kw E-1 total"] == pytest.approx(
+        0.4
+    )
+
+
+def test_a_zero_is_a_value_and_nothing_is_no_series(said):
+    """
+    A day of zero is shown; what was never told is not.
+    """
+    found = said(day("2026-11-18", 0.0))
+
+    assert found["daily_consumption_m3 B-1 total"] == 0.0
+    assert of(found, "consumption_index") == of(found, "consumption_load") == of(found, "monthly_peak") == {}
+
+
+def month(year: int, number: int, power: float) -> Peak:
+    start = datetime(year, number, 1, tzinfo=ZONE)
+    end = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=ZONE)
+    return Peak(
+        POWER, Unit.KW, start.astimezone(UTC), end.astimezone(UTC), power, (start + timedelta(days=12, hours=18)).astimezone(UTC)
+    )
+
+
+def test_the_capacity_tariff(said, clock):
+    """
+    The mean is over the newest twelve closed months, each at least 2.5 kW; the running month is shown and not counted.
+    """
+    powers = [9.0, 4.0, 0.6, 3.0, 2.5, 5.0, 6.0, 1.0, 2.0, 3.5, 4.5, 5.5, 4.2]
+    months = [month(2025 + (9 + n) // 12, (9 + n) % 12 + 1, power) for n, power in enumerate(powers)]
+    found = said(*months, month(2026, 11, 7.7))
+
+    floored = [max(2.5, power) for power in powers[1:]]
+    assert found["monthly_peak_kw E-1"] == 7.7
+    assert found["monthly_peak_timestamp_seconds E-1"] == datetime(2026, 11, 13, 17, tzinfo=UTC).timestamp()
+    assert found["average_monthly_peak_kw E-1"] == pytest.approx(sum(floored) / 12)
+    assert found["average_monthly_peak_months E-1"] == 12
+
+
+def test_a_month_closes_by_the_clock_of_its_point(said, page, clock):
+    """
+    The running month counts from local midnight on, though no visit has happened since.
+    """
+    assert of(said(month(2026, 11, 4.0)), "average") == {}
+    clock.at = datetime(2026, 11, 30, 22, 59, tzinfo=UTC)
+    assert of(values(page), "average") == {}
+    clock.at = datetime(2026, 11, 30, 23, 0, tzinfo=UTC)
+    assert of(values(page), "average_monthly_peak_kw") == {"average_monthly_peak_kw E-1": 4.0}
+
+
+def test_daily_peak(said):
+    """
+    The newest daily maximum power, in kVA, with its instant.
+    """
+    start = datetime(2026, 11, 17, 23, tzinfo=UTC)
+    at = start + timedelta(hours=19, seconds=11)
+    found = said(Peak(POWER, Unit.KVA, start, start + timedelta(days=1), 5.31, at))
+
+    assert (found["daily_peak_kva E-1"], found["daily_peak_timestamp_seconds E-1"]) == (5.31, at.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("register", "name"),
+    [
+        (Register(POINT, Unit.KWH), "consumption_index_kwh B-1 total"),
+        (Register(POINT, Unit.M3), "consumption_index_m3 B-1 total"),
+        (Register(POINT, Unit.KWH, Direction.INJECTION), "injection_index_kwh B-1 total"),
+        (Register(POINT, Unit.CELSIUS, nature=Nature.MOMENTARY), "temperature_celsius B-1 total"),
+        (Register(POINT, Unit.RELATIVE_HUMIDITY, nature=Nature.MOMENTARY), "humidity_ratio B-1 total"),
+        (Register(POINT, Unit.KW, nature=Nature.MOMENTARY), "power_kw B-1 total"),
+        (Register(POINT, "KPD°", nature=Nature.AMOUNT), "register_value B-1 total KPD°"),
+        (Register(POINT, "kVArh"), "register_value B-1 total kVArh"),
+        (Register(POINT, Unit.KWH, nature=Nature.AMOUNT), "register_value B-1 total kWh"),
+        (Register(POINT, "", nature=Nature.STATE), "register_value B-1 total "),
+        (Register(POINT, "%", nature=Nature.MOMENTARY), "register_value B-1 total %"),
+    ],
+)
+def test_each_register_has_its_family(said, register, name):
+    """
+    Unit, direction and nature choose the family; what fits none keeps its unit as a label.
+    """
+    found = said(Index(register, 42.5, NOW))
+
+    assert {key: value for key, value in found.items() if value == 42.5} == {name: 42.5}
+
+
+def test_the_newest_index_is_shown_though_older_ones_come_later(said):
+    """
+    A late index does not replace a newer one.
+    """
+    said(index(12.0, NOW - timedelta(hours=1)))
+
+    assert said(index(11.0, NOW - timedelta(days=1)))["consumption_index_m3 B-1 total"] == 12.0
+
+
+def test_flags_and_contract_power(said):
+    """
+    A stated flag is 0 or 1; one no longer stated is no series.
+    """
+    found = said(
+        Facts(POINT, {Fact.DIVERGENT_CONSUMPTION: 1, Fact.METER_ACTIVE: 0, Fact.SUBSCRIBED_POWER: 9, Fact.DAY_OFFSET: 3})
+    )
+    assert (found["divergent_consumption B-1"], found["meter_active B-1"]) == (1, 0)
+    assert (found["subscribed_power_kva B-1"], found["day_offset B-1"]) == (9, 3)
+    assert of(said(Facts(POINT, {})), "divergent") == {}
+
+
+def test_one_register_info_for_a_register_that_counts_both_ways(said, page):
+    """
+    Joins on (account, usage_point, register) must find one series.
+    """
+    said(*days("2026-11-17", "2026-11-18", 1.0, TAKEN["day"]), *days("2026-11-17", "2026-11-18", 1.0, FED))
+
+    assert page.render().decode().count("utility_register_info{") == 1
+
+
+def test_labels_are_clean_and_aliased(ledger, page, said):
+    """
+    Control characters and length are cut; an alias stands for the identifier everywhere, and two alike give no double.
+    """
+    page.add(Shown("home", "brook", ZONE, {"B-1": "kitchen", "B-2": "kitchen"}), timedelta(hours=1))
+    other = UsagePoint("B-2", Commodity.WATER, name="x\n\x1b[31m" + "y" * 500)
+    text_before = said(index(1.0, NOW), index(2.0, NOW, Register(other, Unit.M3)))
+    text = page.render().decode()
+
+    assert text_before["consumption_index_m3 kitchen total"] == 1.0
+    assert "B-1" not in text
+    assert "B-2" not in text
+    assert text.count("utility_consumption_index_m3{") == 1
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("personal", [True, False])
+def test_personal_data_only_where_allowed(page, said, personal):
+    """
+    Address and holder are empty unless the account allows them.
+    """
+    page.add(Shown("home", "brook", ZONE, personal=personal), timedelta(hours=1))
+    said(Facts(UsagePoint("B-1", Commodity.WATER, address="Beekstraat 1"), {}), Holder(name="N. Invented", customer_id="C-99"))
+    text = page.render().decode()
+
+    assert ("Beekstraat 1" in text, "N. Invented" in text, "C-99" in text) == (personal,) * 3
+
+
+def test_health(page, said, clock):
+    """
+    Every reason and status is there from the start as 0; instants never known are no series.
+    """
+    text = page.render().decode()
+    assert text.count("utility_visit_failures_total{") == 6
+    assert text.count("utility_portal_requests_total{") == 5
+    assert "utility_up{" not in text
+    assert "utility_last_visit_timestamp_seconds{" not in text
+    found = said(Holder(access_expires=NOW + timedelta(days=9)), index(1.0, NOW))
+    assert found["access_expires_timestamp_seconds"] == (NOW + timedelta(days=9)).timestamp()
+    assert (found["up"], found["ledger_readings"], found["last_new_data_timestamp_seconds"]) == (1, 1, NOW.timestamp())
+
+
+def test_one_bad_account_does_not_empty_the_page(page, said, caplog):
+    """
+    When one account's part cannot be made, the others' are there.
+    """
+    said(index(1.0, NOW))
+    page.add(Shown("bad", "brook", ZONE), timedelta(hours=1)).health = None  # type: ignore[assignment]  # a bug of ours
+
+    assert "utility_consumption_index_m3{" in page.render().decode()
+    assert "bad" in caplog.text
+
+
+def test_what_left_the_account_leaves_the_page(said):
+    """
+    A point outside the inventory has no series any more, its flags included.
+    """
+    said(index(1.0, NOW), Facts(POINT, {Fact.METER_ACTIVE: 1}))
+    found = said(Inventory(()))
+
+    assert {key for key in found if "B-1" in key} == set()
+
+
+def test_no_series_stands_twice(page, said):
+    """
+    Name and labels are unique over a page with everything on it.
+    """
+    said(*EVERYTHING)
+    lines = [line.rpartition(" ")[0] for line in page.render().decode().splitlines() if not line.startswith("#")]
+
+    assert len(lines) == len(set(lines))
+
+
+def test_promtool_has_nothing_to_say(page, said):
+    """
+    `promtool check metrics` is silent on a page with everything on it.
+    """
+    said(*EVERYTHING)
+    done = subprocess.run(["promtool", "check", "metrics"], input=page.render(), capture_output=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_openmetrics_says_the_same(page, said):
+    """
+    The OpenMetrics page is read by its own parser, ends with EOF, and holds the same series.
+    """
+    said(*EVERYTHING)
+    text = page.render(OPENMETRICS).decode()
+    plain = {(s.name, tuple(sorted(s.labels.items()))) for f in parse_text(page.render(TEXT).decode()) for s in f.samples}
+    rich = {(s.name, tuple(sorted(s.labels.items()))) for f in parse_openmetrics(text) for s in f.samples}
+
+    assert text.endswith("# EOF\n")
+    assert {one for one in plain if one[0].startswith("utility")} == {one for one in rich if one[0].startswith("utility")}
+
+
+def test_help_says_cached_where_it_is():
+    """
+    Every family that comes out of the ledger says that it is cached, and every help is one sentence.
+    """
+    of_readings = [family for family in FAMILIES if "usage_point" in family.labels]
+
+    assert all("cached" in family.help for family in of_readings)
+    assert all(family.help.endswith(".") and ". " not in family.help for family in FAMILIES)
+    assert all(family.name.endswith("_total") == (family.kind is Kind.COUNTER) for family in FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (None, TEXT),
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", TEXT),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1", OPENMETRICS),
+        ("application/openmetrics-text,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;q=0.5", OPENMETRICS),
+        ("application/openmetrics-text;version=1.0.0;q=0.2,text/plain;q=0.9", TEXT),
+        ("application/openmetrics-text;version=2.0.0", TEXT),
+        ("application/openmetrics-text;version=abc", TEXT),
+        ("application/openmetrics-text;q=nonsense", TEXT),
+        ("application/openmetrics-text;q=0", TEXT),
+        (";;;q=,,/", TEXT),
+        ("\x00\xff", TEXT),
+    ],
+)  # fmt: skip
+def test_negotiation(accept, content_type):
+    """
+    OpenMetrics when it is preferred; text for anything else, however strange.
+    """
+    assert negotiate(accept) == content_type
+
+
+@given(st.text())
+def test_no_accept_header_breaks_the_page(accept):
+    """
+    Whatever a client sends, it gets one of the two forms.
+    """
+    assert negotiate(accept) in (TEXT, OPENMETRICS)
+
+
+EVERYTHING: list[Told] = [
+    index(104.25, NOW),
+    Index(Register(POINT, "KPD°", name="heat", nature=Nature.AMOUNT, kind="LB_POCTYP_TEP"), 3.0, NOW),
+    Index(Register(POINT, Unit.CELSIUS, name="t", nature=Nature.MOMENTARY), 21.5, NOW),
+    *days("2025-01-01", "2026-11-18", 0.25),
+    *days("2025-01-01", "2026-11-18", 4.0, TAKEN["day"]),
+    *days("2025-01-01", "2026-11-18", 1.0, FED),
+    quarter(NOW - timedelta(hours=20), 0.1, TAKEN["day"]),
+    month(2026, 10, 4.0),
+    Peak(POWER, Unit.KVA, NOW - timedelta(days=1), NOW, 5.31, NOW - timedelta(hours=3)),
+    Facts(POINT, dict.fromkeys(Fact, 1.0)),
+    Holder(access_expires=NOW + timedelta(days=9)),
+]  # fmt: skip

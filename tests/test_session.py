@@ -1,0 +1,354 @@
+"""A visit's way to the network: foreign errors made ours, bounds, cookies, tokens that are kept."""
+
+import asyncio
+import gzip
+from datetime import timedelta
+
+import aiohttp
+import pytest
+from aiohttp import web as server
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.pkce import Proof
+from exporter.session import Token, Tokens, retry_after
+from tests.conftest import NOW
+
+SITE = "http://brook.example"
+
+
+@pytest.fixture
+async def local():
+    """Serve handlers on the loopback: `await local({"/path": handler})` gives the address."""
+    runners = []
+
+    async def serve(handlers):
+        app = server.Application()
+        for path, handler in handlers.items():
+            app.router.add_route("*", path, handler)
+        runner = server.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        runners.append(runner)
+        site = server.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
+
+    yield serve
+    for runner in runners:
+        await runner.cleanup()
+
+
+def answering(**answer):
+    async def handler(_):
+        return server.Response(**answer)
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "said"),
+    [
+        ({"status": 503}, UnreachableError, "status 503"),
+        ({"status": 500, "body": "<html>"}, UnreachableError, "status 500"),
+        ({"status": 429}, RateLimitError, "slow down"),
+        ({"exception": aiohttp.ClientConnectionError()}, UnreachableError, "GET /data"),
+        ({"exception": TimeoutError()}, UnreachableError, "did not answer"),
+        ({"exception": ConnectionResetError()}, UnreachableError, "reset"),
+        ({"status": 404, "payload": {}}, ResponseError, "status 404"),
+        ({"body": "<!DOCTYPE html><title>x"}, ResponseError, "a web page where JSON is due"),
+        ({"body": ""}, ResponseError, "no JSON"),
+        ({"body": '{"a": NaN}'}, ResponseError, "no JSON"),
+        ({"body": '{"a": 1e999}'}, ResponseError, "no JSON"),
+        ({"body": "[" * 100_000}, ResponseError, "no JSON"),
+        ({"body": b'{"a": "\xff"}'}, ResponseError, "no JSON"),
+        ({"body": "9" * 5000}, ResponseError, "no JSON"),
+    ],
+)
+async def test_whatever_goes_wrong_is_one_of_our_errors(web, visit, answer, error, said):
+    """
+    Network trouble, statuses and bodies that are no JSON become our errors, in our words.
+    """
+    web.get(f"{SITE}/data?key=secret", **answer)
+
+    async with visit() as session:
+        with pytest.raises(error, match=said) as raised:
+            (await session.get(f"{SITE}/data", params={"key": "secret"})).json()
+    assert "secret" not in str(raised.value)
+
+
+async def test_json_whatever_its_type_says(web, visit):
+    """
+    A body is parsed as JSON though its content type says something else.
+    """
+    web.get(f"{SITE}/data", body='{"a": 1.5}', content_type="application/octet-stream")
+
+    async with visit() as session:
+        assert (await session.get(f"{SITE}/data")).json() == {"a": 1.5}
+
+
+@pytest.mark.parametrize("path", ["/water-meter/123456", "/meter-history/541448820000000000/x", "/of/me@example.com"])
+async def test_messages_hold_no_number_of_a_meter(web, visit, path):
+    """
+    What in a path may be somebody's is left out of messages.
+    """
+    web.get(SITE + path, status=503)
+
+    async with visit() as session:
+        with pytest.raises(UnreachableError) as raised:
+            await session.get(SITE + path)
+    assert path.split("/")[2] not in str(raised.value)
+    assert "…" in str(raised.value)
+
+
+async def test_answers_are_counted_by_class(web, visit):
+    """
+    Each HTTP answer is told by its class, and a call without one as `error`.
+    """
+    seen = []
+    for status in (200, 302, 404, 503, 429):
+        web.get(f"{SITE}/x", status=status)
+    web.get(f"{SITE}/x", exception=aiohttp.ClientConnectionError())
+
+    async with visit(counted=seen.append) as session:
+        for _ in range(6):
+            try:
+                await session.get(f"{SITE}/x")
+            except PortalError:
+                continue
+    assert seen == ["2xx", "3xx", "4xx", "5xx", "4xx", "error"]
+
+
+async def test_a_portal_that_hangs_is_left(local, visit):
+    """
+    An answer that does not come, or drips without end, ends with the timeout.
+    """
+
+    async def hang(_):
+        await asyncio.sleep(60)
+
+    async def drip(request):
+        answer = server.StreamResponse()
+        await answer.prepare(request)
+        while True:
+            await answer.write(b" ")
+            await asyncio.sleep(0.01)
+
+    site = await local({"/hang": hang, "/drip": drip})
+    for path in ("/hang", "/drip"):
+        async with visit(timeout=timedelta(seconds=0.2)) as session:
+            with pytest.raises(UnreachableError, match=r"within 0\.2 s"):
+                await session.get(site + path)
+
+
+async def test_answers_are_bounded(local, visit):
+    """
+    An answer over the bound is refused, compressed ones by what they unpack to.
+    """
+    bomb = gzip.compress(b"\0" * 5_000_000)
+    site = await local(
+        {
+            "/large": answering(body=b"x" * 2000),
+            "/bomb": answering(body=bomb, headers={"Content-Encoding": "gzip"}),
+        }
+    )
+    async with visit(largest=1000) as session:
+        for path in ("/large", "/bomb"):
+            with pytest.raises(ResponseError, match="more than 1000 bytes"):
+                await session.get(site + path)
+
+
+async def test_redirects_stay_at_home(local, visit):
+    """
+    A redirect is followed only when asked for and only to the same host; never to another, and not for ever.
+    """
+    elsewhere = await local({"/stolen": answering(text="stolen")})
+
+    def to(target):
+        return answering(status=302, headers={"Location": target})
+
+    home = await local(
+        {
+            "/away": to(f"{elsewhere}/stolen"),
+            "/round": to("/round"),
+            "/here": to("/there"),
+            "/there": answering(text="there"),
+        }
+    )
+    async with visit() as session:
+        assert (await session.get(f"{home}/here")).location == f"{home}/there"
+        assert (await session.get(f"{home}/here", follow=True)).text() == "there"
+        with pytest.raises(ResponseError, match="another host"):
+            await session.get(f"{home}/away", follow=True)
+        with pytest.raises(ResponseError, match="without end"):
+            await session.get(f"{home}/round", follow=True)
+
+
+async def test_cookies_are_sent_unquoted_and_forgotten_when_asked(local, visit):
+    """
+    Cookie values with = and / go out as they came, until the jar is emptied.
+    """
+    got = []
+
+    async def page(request):
+        got.append(request.headers.get("Cookie"))
+        answer = server.Response()
+        answer.headers["Set-Cookie"] = "x-ms-cpim-csrf=a=b/c==; path=/; HttpOnly"
+        return answer
+
+    site = await local({"/": page})
+    async with visit() as session:
+        await session.get(site)
+        await session.get(site)
+        assert session.cookie(site, "x-ms-cpim-csrf") == "a=b/c=="
+        await session.forget_cookies()
+        await session.get(site)
+    assert got == [None, "x-ms-cpim-csrf=a=b/c==", None]
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [
+        ("120", 120),
+        (" 7 ", 7),
+        ("Fri, 20 Nov 2026 09:31:00 GMT", 60),
+        ("Fri, 20 Nov 2020 09:31:00 GMT", 0),
+        ("99999999999999999999", 7 * 86400),
+        ("Fri, 20 Nov 2996 09:31:00 GMT", 7 * 86400),
+        ("soon", None),
+        ("", None),
+        (None, None),
+        ("-5", None),
+    ],
+)
+def test_retry_after(header, wait):
+    """
+    Seconds or a date, bounded to a week; anything else is no word at all.
+    """
+    assert retry_after(header, NOW) == (None if wait is None else timedelta(seconds=wait))
+
+
+@given(st.text())
+def test_no_retry_after_breaks_a_visit(header):
+    """
+    Whatever stands there, it is a wait or none.
+    """
+    assert retry_after(header, NOW) is None or retry_after(header, NOW) >= timedelta(0)
+
+
+class Door:
+    """A login and a call that accepts the newest token only."""
+
+    def __init__(self, clock, life=timedelta(hours=1)):
+        self.clock, self.life = clock, life
+        self.logins, self.good, self.old = 0, {"t0"}, []
+
+    async def log_in(self, old):
+        await asyncio.sleep(0)
+        self.logins += 1
+        self.old.append(old)
+        self.good = {f"t{self.logins}"}
+        return Token(f"t{self.logins}", self.clock() + self.life, {"cookie": "c"})
+
+    def ask(self, session):
+        async def call(token):
+            return await session.get(f"{SITE}/{'good' if token.value in self.good else 'bad'}")
+
+        return call
+
+
+@pytest.fixture
+def door(clock, web):
+    web.get(f"{SITE}/good", payload={}, repeat=True)
+    web.get(f"{SITE}/bad", status=401, repeat=True)
+    return Door(clock)
+
+
+async def test_one_login_for_as_long_as_the_token_lives(door, visit, clock):
+    """
+    The token is used by all visits, in parallel and over restarts, until it is about to end.
+    """
+    for minutes in (0, 20, 38.9):
+        clock.move(minutes=minutes)
+        async with visit() as session:
+            tokens = Tokens(session, door.log_in)
+            await asyncio.gather(*(tokens.call(door.ask(session)) for _ in range(20)))
+    assert door.logins == 1
+    clock.move(minutes=0.2)
+    async with visit() as session:
+        await Tokens(session, door.log_in).call(door.ask(session))
+
+    assert door.logins == 2
+    assert (door.old[0], door.old[1].value, door.old[1].more) == (None, "t1", {"cookie": "c"})
+
+
+async def test_a_refused_token_costs_one_login(door, visit, clock):
+    """
+    However many calls meet a 401, there is one new login, and each call is repeated once.
+    """
+    async with visit() as session:
+        await Tokens(session, door.log_in).token()
+    clock.move(minutes=10)
+    door.good = {"other"}
+    async with visit() as session:
+        tokens = Tokens(session, door.log_in)
+        answers = await asyncio.gather(*(tokens.call(door.ask(session)) for _ in range(20)))
+
+    assert [answer.status for answer in answers] == [200] * 20
+    assert door.logins == 2
+
+
+async def test_a_fresh_token_that_is_refused_ends_the_visit(visit, clock, door):
+    """
+    When even a new token is refused there is no third login; nor is there one for a token made minutes ago.
+    """
+
+    async def refused(session):
+        return await session.get(f"{SITE}/bad")
+
+    for minutes in (0, 2, 4):
+        clock.at = NOW + timedelta(minutes=minutes)
+        async with visit() as session:
+            with pytest.raises(ResponseError, match="refuses"):
+                await Tokens(session, door.log_in).call(lambda _, session=session: refused(session))
+    assert door.logins == 1
+
+
+async def test_a_short_lived_token_is_not_renewed_before_its_least_time(door, visit, clock):
+    """
+    A portal that gives tokens of a few seconds gets a login every five minutes, not one a call.
+    """
+    door.life = timedelta(seconds=2)
+    for _ in range(10):
+        async with visit() as session:
+            await Tokens(session, door.log_in).token()
+        clock.move(seconds=29)
+
+    assert door.logins == 1
+
+
+async def test_requests_keep_their_distance(web, visit, monkeypatch):
+    """
+    With a pace, calls made at once go out one after the other.
+    """
+    web.get(f"{SITE}/x", repeat=True)
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    async with visit(pace=timedelta(seconds=0.5)) as session:
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        await asyncio.gather(*(session.get(f"{SITE}/x") for _ in range(3)))
+        monkeypatch.undo()
+    assert len(slept) == 2
+    assert all(0.3 < seconds <= 0.5 for seconds in slept)
+
+
+def test_pkce():
+    """
+    The challenge is the SHA-256 of the verifier, as in RFC 7636's own example; each proof is new.
+    """
+    assert Proof("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk").challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    assert len(Proof.new().verifier) == 86
+    assert Proof.new() != Proof.new()

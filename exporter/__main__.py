@@ -46,7 +46,7 @@ def serve_options(options: argparse.Namespace) -> Options:
     """Take the flags of `serve` and `demo` together."""
     return Options(
         config_file=options.config_file,
-        storage_path=options.storage_path,
+        storage_path=options.storage_path or Path("data"),
         addresses=tuple(options.addresses or [Address("", PORT)]),
         telemetry_path=options.telemetry_path,
         lifecycle=options.lifecycle,
@@ -91,9 +91,9 @@ def raw(options: argparse.Namespace) -> int:
 
 def demo(options: argparse.Namespace) -> int:
     """Run the exporter against simulations of the portals."""
-    from exporter.demo.run import run  # noqa: PLC0415  # the simulations are loaded only for the demo
+    from exporter.demo.runner import run  # noqa: PLC0415  # the simulations are loaded only for the demo
 
-    asyncio.run(run(serve_options(options)))
+    asyncio.run(run(serve_options(options), temporary=options.storage_path is None))
     return 0
 
 
@@ -113,7 +113,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     web_flags(command(commands, "serve", serve, "run the exporter"))
     command(commands, "check", check, "say every fault of the configuration; no network")
-    web_flags(command(commands, "demo", demo, "run against simulated portals; no credentials, no configuration"))
+    simulated = web_flags(command(commands, "demo", demo, "run against simulated portals; no credentials, no configuration"))
+    simulated.set_defaults(storage_path=None)
     account_flags(command(commands, "visit", visit, "visit an account once and print its page; writes no readings"))
     found = account_flags(command(commands, "discover", discover, "print what an account holds"))
     found.add_argument("--json", action="store_true", help="print JSON")
@@ -143,7 +144,7 @@ def command(
     return made
 
 
-def web_flags(made: argparse.ArgumentParser) -> None:
+def web_flags(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the flags of a command that serves."""
     made.add_argument(
         "--web.listen-address",

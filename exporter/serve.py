@@ -50,6 +50,7 @@ class Exporter:
     def __init__(self, options: Options, clock: WallClock | None = None) -> None:
         self._options, self._clock = options, clock or WallClock()
         self._stop = asyncio.Event()
+        self.page: Page | None = None
 
     async def run(self, started: Callable[[list[Address]], None] = lambda _: None) -> None:
         """Serve until told to stop; `started` is told where, once the page is full.
@@ -62,7 +63,7 @@ class Exporter:
             ledger = await asyncio.to_thread(Ledger, self._options.storage_path)
             stack.callback(ledger.close)
             ledger.claim()
-            page = Page(ledger, self._clock.now, version("utility-exporter"))
+            page = self.page = Page(ledger, self._clock.now, version("utility-exporter"))
             page.reloaded = self._clock.now()
             pollers = Pollers(ledger, page, self._clock)
             stack.push_async_callback(pollers.stop)

@@ -125,6 +125,10 @@ class Portal(BaseModel):
         """Name the call budgets this account keeps to: how many calls, in how long. Shown beside what is spent."""
         return {}
 
+    def usage_points(self) -> frozenset[str]:
+        """Give the ids of the usage points that the configuration names: no alias may be one of them."""
+        return frozenset()
+
     def login_digest(self) -> str:
         """Tell whether the login is still the same one: a digest that changes with any of `login_keys`."""
         values = [_shown(getattr(self, key)) for key in self.login_keys]

@@ -1,0 +1,76 @@
+"""The demo: every simulated portal on the loopback, and the exporter against them with the real clients."""
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from exporter.demo.base import Simulation, running
+from exporter.serve import Exporter, Options
+from exporter.server import Address
+
+SIMULATIONS = (
+    ("exporter.demo.cem", "CemSimulation"),
+    ("exporter.demo.water_link", "WaterLinkSimulation"),
+    ("exporter.demo.fluvius", "FluviusSimulation"),
+    ("exporter.demo.enedis", "EnedisSimulation"),
+)
+SHOWN = ("utility_consumption_index_", "utility_daily_", "utility_monthly_consumption", "utility_monthly_peak_kw", "utility_up")
+SHOW_WITHIN = 15.0
+
+
+async def run(options: Options, *, temporary: bool, say: Callable[[str], object] = sys.stdout.write) -> None:
+    """Serve the simulations until told to stop; readings are kept in a folder that goes with the demo, if `temporary`."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="utility-exporter-demo-")))
+        accounts = []
+        for simulation in simulations():
+            accounts += simulation.accounts(await stack.enter_async_context(running(simulation)))
+        config = folder / "config.yaml"
+        config.write_text(json.dumps({"accounts": accounts}, indent=2))
+        config.chmod(0o600)
+        storage = folder / "data" if temporary else options.storage_path
+        exporter = Exporter(replace(options, config_file=config, storage_path=storage))
+        serving = asyncio.create_task(exporter.run(lambda taken: say(welcome(taken, options.telemetry_path))))
+        telling = asyncio.create_task(tell(exporter, len(accounts), say))
+        try:
+            await serving
+        finally:
+            telling.cancel()
+
+
+def simulations() -> list[Simulation]:
+    """Make one simulation of each portal."""
+    made = []
+    for module, name in SIMULATIONS:
+        if find_spec(module):
+            made.append(getattr(import_module(module), name)())
+    return made
+
+
+def welcome(taken: list[Address], path: str) -> str:
+    """Say where to look."""
+    urls = [f"http://{replace(at, host='localhost') if not at.host else at}{path}" for at in taken]
+    return f"\nSimulated portals, real clients. Look at {' and '.join(urls)}\nStop with Ctrl-C.\n\n"
+
+
+async def tell(exporter: Exporter, accounts: int, say: Callable[[str], object]) -> None:
+    """Print some values once all accounts have been visited, or after a while what there is."""
+    try:
+        async with asyncio.timeout(SHOW_WITHIN):
+            while (
+                exporter.page is None
+                or sum(part.health.state.up is not None for part in exporter.page.accounts.values()) < accounts
+            ):
+                await asyncio.sleep(0.1)  # noqa: ASYNC110  # the page has no bell; this is for the eye
+    except TimeoutError:
+        say("Not all accounts have answered yet.\n")
+    if exporter.page:
+        lines = (line for line in exporter.page.render().decode().splitlines() if line.startswith(SHOWN))
+        say("\n".join(lines) + "\n")

@@ -158,6 +158,7 @@ def web_flags(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--web.telemetry-path", dest="telemetry_path", type=web_path, default="/metrics", metavar="PATH", help="default: /metrics"
     )
     made.add_argument("--web.enable-lifecycle", dest="lifecycle", action="store_true", help="allow /-/reload and /-/visit")
+    return made
 
 
 def account_flags(made: argparse.ArgumentParser) -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ SIMULATIONS = (
     ("exporter.demo.enedis", "EnedisSimulation"),
 )
 SHOWN = ("utility_consumption_index_", "utility_daily_", "utility_monthly_consumption", "utility_monthly_peak_kw", "utility_up")
-SHOW_WITHIN = 15.0
+SHOW_WITHIN, SHOW_STEP = 15.0, 0.2
 
 
 async def run(options: Options, *, temporary: bool, say: Callable[[str], object] = sys.stdout.write) -> None:
@@ -37,7 +38,7 @@ async def run(options: Options, *, temporary: bool, say: Callable[[str], object]
         config.chmod(0o600)
         storage = folder / "data" if temporary else options.storage_path
         exporter = Exporter(replace(options, config_file=config, storage_path=storage))
-        serving = asyncio.create_task(exporter.run(lambda taken: say(welcome(taken, options.telemetry_path))))
+        serving = asyncio.create_task(exporter.run(partial(greet, options.telemetry_path, say)))
         telling = asyncio.create_task(tell(exporter, len(accounts), say))
         try:
             await serving
@@ -54,23 +55,19 @@ def simulations() -> list[Simulation]:
     return made
 
 
-def welcome(taken: list[Address], path: str) -> str:
+def greet(path: str, say: Callable[[str], object], taken: list[Address]) -> None:
     """Say where to look."""
     urls = [f"http://{replace(at, host='localhost') if not at.host else at}{path}" for at in taken]
-    return f"\nSimulated portals, real clients. Look at {' and '.join(urls)}\nStop with Ctrl-C.\n\n"
+    say(f"\nSimulated portals, real clients. Look at {' and '.join(urls)}\nStop with Ctrl-C.\n\n")
 
 
 async def tell(exporter: Exporter, accounts: int, say: Callable[[str], object]) -> None:
     """Print some values once all accounts have been visited, or after a while what there is."""
-    try:
-        async with asyncio.timeout(SHOW_WITHIN):
-            while (
-                exporter.page is None
-                or sum(part.health.state.up is not None for part in exporter.page.accounts.values()) < accounts
-            ):
-                await asyncio.sleep(0.1)  # noqa: ASYNC110  # the page has no bell; this is for the eye
-    except TimeoutError:
-        say("Not all accounts have answered yet.\n")
+    for _ in range(round(SHOW_WITHIN / SHOW_STEP)):
+        await asyncio.sleep(SHOW_STEP)
+        seen = exporter.page.accounts.values() if exporter.page else ()
+        if sum(part.health.state.up is not None for part in seen) == accounts:
+            break
     if exporter.page:
         lines = (line for line in exporter.page.render().decode().splitlines() if line.startswith(SHOWN))
         say("\n".join(lines) + "\n")

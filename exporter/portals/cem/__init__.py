@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from exporter.errors import PortalError, RateLimitError
 from exporter.model import Discovery, Reading, Shortfall, Told
 from exporter.portals.base import Call, Duration, Piece, Portal, Wanted
-from exporter.portals.cem import past
+from exporter.portals.cem import history
 from exporter.portals.cem.answers import Values, all_values, last_values
 from exporter.portals.cem.api import Api
 from exporter.portals.cem.discovery import discovery
@@ -132,10 +132,10 @@ class Cem(Portal):
         today = session.now.astimezone(self.zone).date()
         last = min(last or today, today)
         first = first or today - self.history_limit
-        days = past.days_of_all(len(estate.lines), len(estate.chosen), self.history_days)
+        days = history.days_of_all(len(estate.lines), len(estate.chosen), self.history_days)
         if self.history_by == "account" or (days and self.history_by == "auto"):
-            return list(past.pieces_of_all(past.spans(first, last, days or self.history_days), repr(self._selection())))
-        return list(past.pieces_of_each(past.spans(first, last, self.history_days), estate.chosen))
+            return list(history.pieces_of_all(history.spans(first, last, days or self.history_days), self._selection()))
+        return list(history.pieces_of_each(history.spans(first, last, self.history_days), estate.chosen))
 
     async def past(self, session: Session, piece: Piece) -> list[Reading]:
         """Ask id=3 for one counter or id=20 for all; EndOfPastError after a long time of nothing."""
@@ -143,11 +143,11 @@ class Cem(Portal):
         estate = await holdings.estate(self._selection())
         values = await self._ask_past(holdings.api, piece)
         readings: list[Reading] = list(indexes(values, estate.chosen))
-        await past.note_emptiness(session, piece, not readings, self.history_gap)
+        await history.note_emptiness(session, piece, not readings, self.history_gap)
         return readings
 
     async def _ask_past(self, api: Api, piece: Piece) -> Values:
-        days = past.days_asked(piece)
+        days = history.days_asked(piece)
         if counter := piece.ask.get("var_id"):
             answer = await api.get(3, {"var_id": str(counter), **days})
             return last_values(answer, api.session.now, asked=int(counter), where="id=3")

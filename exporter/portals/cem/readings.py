@@ -33,14 +33,14 @@ class LastValues:
         async for values in self._waves(self._single, self._alone):
             yield values
 
-    async def _waves(self, ask: Callable[[Thing], Awaitable[Values]], things: Sequence[Thing]) -> AsyncIterator[Values]:
+    async def _waves(self, ask: Callable[[Thing], Awaitable[Values | None]], things: Sequence[Thing]) -> AsyncIterator[Values]:
         for wave in _parts(things, self._parallel):
             if self._in_row >= MOST_FAILURES:
                 return
             for result in await asyncio.gather(*map(ask, wave), return_exceptions=True):
                 if isinstance(result, BaseException):
                     self._failed(result)
-                else:
+                elif result is not None:
                     self._in_row = 0
                     yield result
 
@@ -50,14 +50,15 @@ class LastValues:
         self.failures.append(error)
         self._in_row = MOST_FAILURES if isinstance(error, RateLimitError) else self._in_row + 1
 
-    async def _batch(self, counters: Sequence[int]) -> Values:
+    async def _batch(self, counters: Sequence[int]) -> Values | None:
+        """Ask for many; where the batch itself is refused, or is answered by no list, they are left to be asked alone."""
         try:
             answer = await self._api.post(8, [{"var_id": counter} for counter in counters])
         except RefusedError:
             answer = None
         if many(answer) is None:
             self._alone += counters
-            answer = []
+            return None
         return last_values(answer, self._api.session.now)
 
     async def _single(self, counter: int) -> Values:

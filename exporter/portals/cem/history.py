@@ -6,6 +6,7 @@ from datetime import date, timedelta
 
 from exporter.errors import EndOfPastError
 from exporter.portals.base import Piece
+from exporter.portals.cem.estate import Choice
 from exporter.session import Session
 
 DAY = timedelta(days=1)
@@ -31,9 +32,10 @@ def spans(first: date, last: date, days: int) -> Iterator[tuple[date, date]]:
         last = start - DAY
 
 
-def pieces_of_all(cut: Iterable[tuple[date, date]], selection: str) -> Iterator[Piece]:
+def pieces_of_all(cut: Iterable[tuple[date, date]], choice: Choice) -> Iterator[Piece]:
     """Make the calls of id=20; another selection asks again, for it wants other counters of the same answer."""
-    mark = hashlib.sha256(selection.encode()).hexdigest()[:8]
+    numbers = [sorted(some) for some in (choice.counters, choice.not_counters, choice.objects, choice.not_objects)]
+    mark = hashlib.sha256(repr([*numbers, choice.states, choice.removed]).encode()).hexdigest()[:8]
     for first, last in cut:
         yield Piece(f"{ALL}:{mark}:{first}:{last}", ALL, first, last)
 

@@ -23,7 +23,7 @@ class LastValues:
     def __init__(self, api: Api, *, batch_size: int, parallel: int) -> None:
         self.failures: list[PortalError] = []
         self._api, self._size, self._parallel = api, batch_size, parallel
-        self._in_row = 0
+        self._in_row, self._slow_down = 0, False
         self._alone: list[int] = []
 
     async def ask(self, counters: Sequence[int]) -> AsyncIterator[Values]:
@@ -35,7 +35,7 @@ class LastValues:
 
     async def _waves(self, ask: Callable[[Thing], Awaitable[Values | None]], things: Sequence[Thing]) -> AsyncIterator[Values]:
         for wave in _parts(things, self._parallel):
-            if self._in_row >= MOST_FAILURES:
+            if self._slow_down or self._in_row >= MOST_FAILURES:
                 return
             for result in await asyncio.gather(*map(ask, wave), return_exceptions=True):
                 if isinstance(result, BaseException):
@@ -48,7 +48,8 @@ class LastValues:
         if not isinstance(error, PortalError) or isinstance(error, LoginError):
             raise error
         self.failures.append(error)
-        self._in_row = MOST_FAILURES if isinstance(error, RateLimitError) else self._in_row + 1
+        self._in_row += 1
+        self._slow_down = self._slow_down or isinstance(error, RateLimitError)
 
     async def _batch(self, counters: Sequence[int]) -> Values | None:
         """Ask for many; where the batch itself is refused, or is answered by no list, they are left to be asked alone."""

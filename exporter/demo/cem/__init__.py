@@ -185,7 +185,8 @@ class CemSimulation(Simulation):
         found = []
         for one in self.building.counters.values():
             at, value = self.last(one.id) or (None, None)
-            row = {"var_id": one.id, "pot_id": one.type, "var_lastvar": value, "var_lasttime": _ms(at) if at else None}
+            row: dict[str, Any] = {"var_id": one.id, "pot_id": one.type}
+            row |= {"var_lastvar": value, "var_lasttime": _ms(at) if at else None}
             row |= {"var_nasob": 1.0, "var_q": 0.0, "var_lastonly": False, "poc_typode": 2, "poc_perioda": 4}
             row |= {"poc_primary": one.primary, "poc_serv": one.service, "poc_desc": one.name, **empty}
             found += [row | {"me_id": meter} for meter in one.meters]

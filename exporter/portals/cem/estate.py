@@ -35,7 +35,7 @@ class Line:
     hidden: str = ""
 
 
-class Places:
+class Tree:
     """The tree of objects; loops, missing parents and nameless objects are the portal's daily bread."""
 
     def __init__(self, places: Iterable[Place]) -> None:
@@ -66,7 +66,7 @@ class Places:
 class Estate:
     """All that an account holds, and what the configuration chooses of it."""
 
-    places: Places
+    places: Tree
     meters: dict[int, Meter]
     counters: dict[int, list[Counter]]
     """Every row of a counter, by its number: a shared counter is listed under several meters."""
@@ -77,17 +77,19 @@ class Estate:
     def lines(self) -> dict[int, Line]:
         """Every counter of the account, by its number."""
         points = self._points()
-        kinds = {number: self.kind(number) for number in {rows[0].type for rows in self.counters.values()}}
-        return {number: self._line(rows, kinds, points) for number, rows in self.counters.items()}
+        return {number: self._line(rows, points) for number, rows in self.counters.items()}
 
     @cached_property
     def chosen(self) -> dict[int, Line]:
         """The counters that are shown."""
         return {number: line for number, line in self.lines.items() if not line.hidden}
 
-    def kind(self, number: int) -> Kind:
-        """Say what counters of a type are."""
-        return kind_of(number, self.types.get(number))
+    @cached_property
+    def kinds(self) -> dict[int, Kind]:
+        """What counters of each type are, listed or not."""
+        used = {row.type for rows in self.counters.values() for row in rows}
+        used |= {meter.main_type for meter in self.meters.values() if meter.main_type is not None}
+        return {number: kind_of(number, self.types.get(number)) for number in used}
 
     def inventory(self) -> Inventory:
         """List the points and registers that are shown."""
@@ -111,9 +113,9 @@ class Estate:
         waiting = {n for n in self.choice.counters & self.chosen.keys() - read if self.chosen[n].counter.time is None}
         return [Note(f"selected counters that have never been read: {listed(waiting)}")] if waiting else []
 
-    def _line(self, rows: list[Counter], kinds: dict[int, Kind], points: Callable[[int], UsagePoint]) -> Line:
+    def _line(self, rows: list[Counter], points: Callable[[int], UsagePoint]) -> Line:
         row = rows[0]
-        kind = kinds[row.type]
+        kind = self.kinds[row.type]
         register = Register(
             point=points(row.meter),
             unit=kind.scale.unit,
@@ -130,15 +132,16 @@ class Estate:
         row, choice = rows[0], self.choice
         if row.id in choice.counters:
             return ""
+        if row.id in choice.not_counters or not any(map(self._inside, rows)):
+            return "not selected"
         meter = self.meters.get(row.meter)
-        reasons = (
-            ("not selected", row.id in choice.not_counters or not any(self._inside(one) for one in rows)),
-            ("removed", not choice.removed and meter is not None and meter.removed is not None),
-            ("service counter", row.service),
-            ("state", kind.nature is Nature.STATE and not choice.states),
-            (NEVER_READ, row.value is None or row.time is None),
-        )
-        return next((reason for reason, holds in reasons if holds), "")
+        if meter and meter.removed is not None and not choice.removed:
+            return "removed"
+        if row.service:
+            return "service counter"
+        if kind.nature is Nature.STATE and not choice.states:
+            return "state"
+        return NEVER_READ if row.value is None or row.time is None else ""
 
     def _inside(self, row: Counter) -> bool:
         """Whether the objects chosen hold a counter: the nearest object that is named in the configuration decides."""
@@ -175,7 +178,7 @@ class Estate:
         """Say what a meter measures: by its main type, its main counter, then the first one that says so."""
         main = [meter.main_type] if meter and meter.main_type is not None else []
         rest = [row.type for row in sorted(counters, key=lambda row: (not row.primary, row.id))]
-        commodities = (self.kind(number).commodity for number in main + rest)
+        commodities = (self.kinds[number].commodity for number in main + rest)
         return next((commodity for commodity in commodities if commodity is not Commodity.OTHER), Commodity.OTHER)
 
 
@@ -190,7 +193,9 @@ def put_together(
     for rows in by_counter.values():
         if len(rows) > 1:
             rows.sort(key=lambda row: (row.meter in by_id and by_id[row.meter].removed is not None, row.meter))
-    return Estate(Places(places), by_id, dict(by_counter), {kind.id: kind for kind in types}, choice)
+    estate = Estate(Tree(places), by_id, dict(by_counter), {kind.id: kind for kind in types}, choice)
+    _ = estate.chosen  # worked out here, where it may take its time
+    return estate
 
 
 def listed(numbers: Iterable[int]) -> str:

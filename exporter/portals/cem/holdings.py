@@ -1,5 +1,6 @@
 """What an account holds, asked once in a while and kept between: holder, objects, meters, counters, types."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -64,7 +65,8 @@ class Holdings:
         meters = await self._list(Meters, "meters", self._metadata_every)
         places = await self._list(Places, "objects", self._metadata_every, may_be_empty=True)
         types = await self._types({counter.type for counter in counters.data})
-        return put_together(places.data, meters.data, counters.data, types, choice)
+        # In a thread: a city's 100,000 counters take a second or two, in which pages still want to be served.
+        return await asyncio.to_thread(put_together, places.data, meters.data, counters.data, types, choice)
 
     async def holder(self) -> Holder | None:
         """Say who holds the account; None when the portal cannot, for the readings do without."""
@@ -106,14 +108,14 @@ class Holdings:
         where = f"id={FUNCTIONS[name]} ({name})"
 
         async def ask() -> Any:
-            found = table(shape, await self.api.get(FUNCTIONS[name], keys), where)
+            found = await asyncio.to_thread(table, shape, await self.api.get(FUNCTIONS[name], keys), where)
             rows = found.model_dump(mode="json", by_alias=True, exclude_defaults=True)["data"]
             if not (rows or may_be_empty):
                 # Not kept: an empty list would stand for hours or days.
                 raise NoDataError(f"{where} is empty")
             return rows
 
-        return table(shape, await self._shelf.get(name, every, ask), where)
+        return await asyncio.to_thread(table, shape, await self._shelf.get(name, every, ask), where)
 
 
 class Shelf:

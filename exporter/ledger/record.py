@@ -170,18 +170,19 @@ class _Writer:
         return int(found[0])
 
     def _point(self, point: UsagePoint) -> int:
-        address = point.address if self._personal else ""
-        shown = (point.commodity, point.meter, point.site, point.name, address)
-        found = self._points.get(point.id)
-        if found is None:
-            done = self._db.execute(_NEW_POINT, (self._account, point.id, *shown))
-            found = self._points[point.id] = int(done.lastrowid or 0), shown
-        elif found[1] != shown:
+        key, known = self._points.get(point.id, (0, ("",) * 5))
+        # A part of an answer that says less of the point than another did must not make it forgotten.
+        told = (point.commodity, point.meter, point.site, point.name, point.address)
+        *shown, address = (new or old for new, old in zip(told, known, strict=True))
+        shown.append(address if self._personal else "")
+        if not key:
+            key = int(self._db.execute(_NEW_POINT, (self._account, point.id, *shown)).lastrowid or 0)
+        elif tuple(shown) != known:
             self._db.execute(
-                "UPDATE point SET commodity = ?, meter = ?, site = ?, name = ?, address = ? WHERE id = ?", (*shown, found[0])
+                "UPDATE point SET commodity = ?, meter = ?, site = ?, name = ?, address = ? WHERE id = ?", (*shown, key)
             )
-            self._points[point.id] = found[0], shown
-        return int(found[0])
+        self._points[point.id] = key, tuple(shown)
+        return key
 
     def _facts(self, facts: Facts) -> None:
         point = self._point(facts.point)

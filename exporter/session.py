@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -23,6 +24,8 @@ from exporter.model import KnownInterval
 LARGEST_ANSWER = 64 * 1024 * 1024
 MOST_REDIRECTS = 8
 Values = Mapping[str, str]
+_PERSONAL = re.compile(r"[^/]*(?:\d{5}|@|%40)[^/]*")
+"""A part of a path that may be somebody's: a meter's number, an EAN, a PRM, an e-mail address."""
 
 
 class Memory(Protocol):
@@ -65,13 +68,16 @@ class Answer:
     headers: CIMultiDictProxy[str]
     body: bytes
     what: str
-    """Method and path, for messages: no query, no secret."""
+    """Method and path, for messages: no query, no secret, no number of a meter."""
 
     @property
     def location(self) -> str | None:
-        """Where a redirect points, made absolute."""
+        """Where a redirect points, made absolute; None when it points nowhere usable."""
         target = self.headers.get("Location")
-        return str(URL(self.url).join(URL(target))) if target else None
+        try:
+            return str(URL(self.url).join(URL(target))) if target else None
+        except ValueError:
+            return None
 
     def text(self) -> str:
         """Give the body as text, by its own charset where that is a real one, else UTF-8."""
@@ -210,7 +216,7 @@ class Session:
     ) -> Answer:
         assert self._client is not None, "a session is entered before it is used"
         await self._wait_turn()
-        what = f"{method} {urlsplit(url).path or '/'}"
+        what = f"{method} {_PERSONAL.sub('…', urlsplit(url).path) or '/'}"
         try:
             async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json) as response:
                 body = await self._read(response, what)

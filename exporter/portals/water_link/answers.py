@@ -44,7 +44,10 @@ def to_instant(value: Any) -> Any:
         return value
     if not value.strip():
         return None
-    at = datetime.fromisoformat(value.strip())
+    try:
+        at = datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise ValueError("not a date of ISO 8601") from None  # Python's message repeats the value
     if not 2000 <= at.year < 9999:
         raise ValueError("not a date of our time")
     return (at if at.tzinfo else at.replace(tzinfo=ZONE)).astimezone(UTC)

@@ -38,6 +38,6 @@ def months_back(first: date, last: date) -> list[date]:
 
 def read_month(text: str) -> date:
     """Read "2026-03" as the first day of that month. Raises ValueError."""
-    if not re.fullmatch("[0-9]{4}-[0-9]{2}", text):
+    if not re.fullmatch("2[0-9]{3}-(0[1-9]|1[0-2])", text):
         raise ValueError("a month is written like 2026-03")
     return date.fromisoformat(f"{text}-01")

@@ -30,8 +30,8 @@ async def portal(clock):
 def log_in(portal, visit):
     """Visit the simulation, with keys that differ if need be; a visit is a login here."""
 
-    async def go(timeout: float = 5, **keys):
-        async with visit(timeout=timedelta(seconds=timeout)) as session:
+    async def go(patience: float = 5, **keys):
+        async with visit(timeout=timedelta(seconds=patience)) as session:
             return [told async for told in WaterLink(**portal[1] | keys).fetch(session, EVERYTHING)]
 
     return go
@@ -279,7 +279,7 @@ async def test_each_failure_names_its_step(portal, log_in, where, fault, kind, s
     simulation, _ = portal
     simulation.faults.set(where, fault)
 
-    assert (await failing(log_in, kind, timeout=0.2)).startswith(said)
+    assert (await failing(log_in, kind, patience=0.2)).startswith(said)
     assert simulation.logins <= 1
     assert not asked(simulation, "/api/")
 

@@ -48,10 +48,10 @@ class Client:
         answer = await self.send(await self.form())
         return answer.location.partition("code=")[2].partition("&")[0]
 
-    async def token(self, code, **changed):
+    async def token(self, given, **changed):
         data = {
             "grant_type": "authorization_code",
-            "code": code,
+            "code": given,
             "code_verifier": self.proof.verifier,
             "redirect_uri": QUERY["redirect_uri"],
             "client_id": QUERY["client_id"],

@@ -30,8 +30,8 @@ async def portal(clock):
 def go(portal, visit):
     """Make one visit, with keys that differ if need be."""
 
-    async def fetch(timeout: float = 5, **keys):
-        async with visit(timeout=timedelta(seconds=timeout)) as session:
+    async def fetch(patience: float = 5, **keys):
+        async with visit(timeout=timedelta(seconds=patience)) as session:
             return [told async for told in WaterLink(**portal[1] | keys).fetch(session, EVERYTHING)]
 
     return fetch
@@ -310,7 +310,7 @@ async def test_one_meter_out_of_reach_leaves_the_others(portal, go, fault):
     """
     simulation, _ = portal
     simulation.faults.set(f"/meters/{HOUSE}", fault)
-    told = await go(timeout=0.3)
+    told = await go(patience=0.3)
 
     (error,) = shortfalls(told)
     assert isinstance(error, UnreachableError)

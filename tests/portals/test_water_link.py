@@ -285,7 +285,9 @@ def test_instants_in_their_forms(text, instant):
     assert to_instant(text).tzinfo is UTC
 
 
-@given(st.datetimes(datetime.min.replace(year=2000), datetime.min.replace(year=2100)), st.sampled_from(["", "Z", "+02:00"]))
+@given(
+    st.datetimes(datetime.fromisoformat("2000-01-01"), datetime.fromisoformat("2100-01-01")), st.sampled_from(["", "Z", "+02:00"])
+)
 def test_every_instant_is_read_exactly(at, offset):
     """
     What ISO 8601 writes is what is read.
@@ -363,6 +365,14 @@ def test_a_zero_day_is_zero_even_without_a_filler():
     In a month without any use, two per cent of the average is 0: the flag says that it was measured.
     """
     assert [interval.amount for interval in month({"total": 0, "isZeroConsumption": True})] == [0]
+
+
+@pytest.mark.parametrize("zero", [True, False])
+def test_a_day_that_is_not_measured_is_no_reading_whatever_its_bar(zero):
+    """
+    The portal may draw what it expects, or nothing; neither was measured.
+    """
+    assert month({"total": 210, "isActualConsumption": False, "isZeroConsumption": zero}) == []
 
 
 def test_days_that_are_no_days_are_drawing_unless_they_are_measured():

@@ -31,5 +31,5 @@ def _address(url: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]
 """A host with its scheme, perhaps with the start of a path; a final slash is dropped."""
-MeterNumber = Annotated[str, BeforeValidator(meter_number), Field(pattern="^[0-9]{6}$")]
+MeterNumber = Annotated[str, Field(pattern="^[0-9]{6}$"), BeforeValidator(meter_number)]
 Meters = Annotated[tuple[MeterNumber, ...], Field(min_length=1), AfterValidator(_each_once)]

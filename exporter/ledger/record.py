@@ -80,7 +80,9 @@ class _Writer:
     def __init__(self, db: sqlite3.Connection, account: int, at: datetime, personal: bool) -> None:
         self._db, self._account, self._at, self._personal = db, account, at, personal
         self._visit: int | None = None
-        self._points: dict[str, tuple[int, tuple[str, ...]]] = {row[1]: (row[0], row[2:]) for row in db.execute(_POINTS, (account,))}
+        self._points: dict[str, tuple[int, tuple[str, ...]]] = {
+            row[1]: (row[0], row[2:]) for row in db.execute(_POINTS, (account,))
+        }
         self._series = {row[1:7]: (row[0], row[7:]) for row in db.execute(_SERIES, (account,))}
 
     def readings(self, readings: Iterable[Reading]) -> Recorded:

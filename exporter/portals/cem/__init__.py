@@ -6,6 +6,7 @@ a visit then asks only for the last values, in batches.
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -66,7 +67,7 @@ class Cem(Portal):
     password: SecretStr
     base_url: Annotated[str, Field(description="Address of the API, host and path.")] = "https://cemapi.unimonitor.eu/api"
     every: Annotated[Duration, Field(description="Distance between visits.")] = timedelta(minutes=30)
-    ca_file: Annotated[str | None, Field(description="Certificates to trust instead of the system's (PEM).")] = None
+    ca_file: Annotated[Path | None, Field(description="Certificates to trust instead of the system's (PEM).")] = None
     verify_tls: Annotated[bool, Field(description="Whether the portal's certificate is checked.")] = True
     metadata_every: Annotated[Duration, Field(description="How often account, objects, meters and counters are asked.")] = (
         timedelta(hours=12)

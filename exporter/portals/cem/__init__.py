@@ -94,6 +94,10 @@ class Cem(Portal):
             raise ValueError("must be like https://host/path, without user, query or fragment")
         return base_url.rstrip("/")
 
+    def tls(self) -> tuple[str | None, bool]:
+        """Give the account's own certificate authorities, and whether to verify at all."""
+        return str(self.ca_file) if self.ca_file else None, self.verify_tls
+
     async def fetch(self, session: Session, wanted: Wanted) -> AsyncIterator[Told]:
         """Tell holder, inventory and the last value of every chosen counter, in the instant that the portal states."""
         holdings = self._holdings(session)

@@ -146,6 +146,7 @@ class Building:
         self._counter("door", [door], 45, Contact(), digits=0, name="Dveře do sklepa")
         shared = [self._meter(room, 4), self._meter(roof, 4)]
         self._counter("shared", shared, 4, HOUSE_POWER, name="Společná spotřeba")
+        self._counter("load", shared[:1], 33, Level(6.5, 2.5, -1.0, 2.0), primary=False)
         self._counter("never read", [self._meter(room, 3)], 3, COLD, read=False)
 
     def _place(self, parent: int | None, kind: int, name: str) -> int:

@@ -123,14 +123,14 @@ async def test_answers_have_the_shapes_of_the_protocol(browser: Browser) -> None
     await browser.log_in()
     answers = {number: (await browser.ask(f"id={number}"))[1] for number in (9, 23, 107, 108, 222)}
     _, past = await browser.ask("id=20&from=2026-11-19&to=2026-11-20")
-    _, batch = await browser.ask("id=8", "POST", json=[{"var_id": 80001}, {"var_id": 80010}, {"var_id": 5}])
+    _, batch = await browser.ask("id=8", "POST", json=[{"var_id": 80001}, {"var_id": 80011}, {"var_id": 5}])
     _, single = await browser.ask("id=8&var_id=80001")
     counters = {one["var_id"]: one for one in answers[107]["data"]}
 
     assert isinstance(answers[23], list)
     assert all(answers[number]["action"] == "get" for number in (107, 108, 222))
-    assert counters[80010]["var_lasttime"] is None
-    assert counters[80010]["var_lastvar"] is None
+    assert counters[80011]["var_lasttime"] is None
+    assert counters[80011]["var_lastvar"] is None
     assert [one["var_id"] for one in batch] == [80001]
     assert set(single[0]) == {"value", "timestamp"}
     assert all(isinstance(one["var_id"], str) for one in past)
@@ -196,4 +196,4 @@ def test_size(clock: Clock) -> None:
     """
     The number of flats sets the number of counters.
     """
-    assert len(CemSimulation(clock, flats=2000).building.counters) == 2000 * 6 + 10 + 1
+    assert len(CemSimulation(clock, flats=2000).building.counters) == 2000 * 6 + 11 + 1

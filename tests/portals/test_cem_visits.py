@@ -133,7 +133,7 @@ async def test_batches_have_a_size_and_stay_bounded(house: House, monkeypatch: p
     monkeypatch.setattr(Session, "request", watched)
     found = house.counters(await house.told(house.cem(batch_size=10, parallel=3)))
 
-    assert len(found) == 79
+    assert len(found) == 80
     assert house.asked()["POST 8"] == 8
     assert most == 3
 
@@ -212,7 +212,7 @@ async def test_a_login_elsewhere(house: House) -> None:
     house.clock.move(minutes=30)
     house.simulation.faults.set(BATCH, "second_login", times=1)
 
-    assert len(house.counters(await house.told())) == 79
+    assert len(house.counters(await house.told())) == 80
 
 
 async def test_a_refused_login(house: House) -> None:
@@ -256,10 +256,10 @@ async def test_single_calls_that_fail(house: House) -> None:
     house.simulation.faults.set("api?id=8&var_id=80005", "status:404")
     house.simulation.faults.set(BATCH, "batch_refused")
     heard = await house.told()
-    assert len(house.counters(heard)) == 79  # the fresh list of counters knows the one that is missing
+    assert len(house.counters(heard)) == 80  # the fresh list of counters knows the one that is missing
     assert isinstance(heard[-1], Shortfall)
     house.clock.move(minutes=30)
-    assert len(house.counters(await house.told())) == 78
+    assert len(house.counters(await house.told())) == 79
     house.simulation.faults.clear()
     house.simulation.faults.set("api?id=8&var_id", "status:503")
     house.simulation.faults.set(BATCH, "batch_refused")
@@ -321,7 +321,7 @@ async def test_a_failed_part_leaves_the_rest(house: House) -> None:
     house.simulation.faults.set(BATCH, "status:503", times=1)
     heard = await house.told(house.cem(batch_size=10))
 
-    assert len(house.counters(heard)) == 69
+    assert len(house.counters(heard)) == 70
     assert isinstance(heard[-1], Shortfall)
     assert isinstance(heard[-1].error, UnreachableError)
 
@@ -358,7 +358,7 @@ async def test_a_partial_batch(house: House) -> None:
     house.clock.move(minutes=30)
     second = await house.told()
 
-    assert len(first) == 79
+    assert len(first) == 80
     assert len(house.counters(second)) == 40
     assert not [one for one in second if isinstance(one, Shortfall)]
 
@@ -470,7 +470,7 @@ async def test_discover_and_raw(house: House) -> None:
     assert [site.text for site in found.tree][:3] == ["SVJ Ukázka", "SVJ Ukázka / Kotelna", "SVJ Ukázka / Střecha"]
     assert "SVJ Ukázka / Vchod 1 / Byt 12" in [site.text for site in found.tree]
     assert raw.keys() == Cem.calls.keys()
-    assert len(raw["counters"]["data"]) == 84
+    assert len(raw["counters"]["data"]) == 85
     assert len(raw["counter_history"]) == 24
     assert not [token for token in house.simulation.sessions if token in str(raw)]
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -23,6 +24,8 @@ from exporter.model import KnownInterval
 LARGEST_ANSWER = 64 * 1024 * 1024
 MOST_REDIRECTS = 8
 Values = Mapping[str, str]
+_LONG_NUMBER = re.compile(r"[0-9]{6,}")
+"""What in a path may be an EAN, a PRM or a meter's number: personal, and so kept out of messages."""
 
 
 class Memory(Protocol):
@@ -65,7 +68,7 @@ class Answer:
     headers: CIMultiDictProxy[str]
     body: bytes
     what: str
-    """Method and path, for messages: no query, no secret."""
+    """Method and path, for messages: no query, no secret, no number of a meter."""
 
     @property
     def location(self) -> str | None:
@@ -210,7 +213,7 @@ class Session:
     ) -> Answer:
         assert self._client is not None, "a session is entered before it is used"
         await self._wait_turn()
-        what = f"{method} {urlsplit(url).path or '/'}"
+        what = f"{method} {_LONG_NUMBER.sub('…', urlsplit(url).path) or '/'}"
         try:
             async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json) as response:
                 body = await self._read(response, what)

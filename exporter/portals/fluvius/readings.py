@@ -4,7 +4,6 @@ An older meter is only asked where the time it was in place can matter.
 """
 
 import hashlib
-from collections.abc import Mapping
 from datetime import date
 
 from exporter.model import Commodity, Note
@@ -14,6 +13,7 @@ from exporter.portals.fluvius.desk import Desk
 from exporter.portals.fluvius.keys import Meter
 from exporter.portals.fluvius.peaks import MonthlyPeaks, joined_peaks
 from exporter.portals.fluvius.sheet import Sheet, joined, understood
+from exporter.portals.fluvius.tenure import Tenure
 
 
 def digest(*parts: object) -> str:
@@ -42,20 +42,16 @@ async def days(desk: Desk, meter: Meter, window: Window) -> Sheet:
 
 async def intervals(desk: Desk, meter: Meter, day: date) -> Sheet:
     """Read one metering day in quarter-hours (gas: hours); an older meter is asked when the present one lacks a part of it."""
-    window = Window(day, day, meter.commodity)
-    code, where = desk.keys.interval_code(meter), f"{desk.place(meter)}, intervals"
-    mounted = await _mounted(desk, meter)
-    sheets: list[Sheet] = []
-    for number, serial in reversed(list(enumerate(meter.serial))):
-        if day.isoformat() < mounted.get(str(number), ""):
-            continue
-        answer = await desk.history(meter, serial, window, code)
-        sheet = understood(answers.periods(answer, where), meter.commodity)
-        whole = sheet.short_time() >= window.end - window.start
-        if whole and number < len(meter.serial) - 1:
-            await _remember(desk, meter, {str(later): day for later in range(number + 1, len(meter.serial))})
-        sheets.append(sheet)
-        if whole:
+    window, where = Window(day, day, meter.commodity), f"{desk.place(meter)}, intervals"
+    key, count = f"tenure:{digest(meter.ean, meter.serial)}", len(meter.serial)
+    tenure = await Tenure.recall(desk.session, key)
+    sheets = []
+    for number in filter(lambda one: tenure.may_have(one, day), reversed(range(count))):
+        answer = await desk.history(meter, meter.serial[number], window, desk.keys.interval_code(meter))
+        sheets.append(understood(answers.periods(answer, where), meter.commodity))
+        if whole := sheets[-1].short_time() >= window.end - window.start:
+            await tenure.learn(desk.session, key, number, count, day)
+        if whole or tenure.is_alone(number, day):
             break
     return joined(sheets)
 
@@ -81,17 +77,3 @@ def notes(desk: Desk, meter: Meter, sheet: Sheet | MonthlyPeaks) -> list[Note]:
         return []
     counted = ", ".join(f"{count} {what}" for what, count in sorted(sheet.left_out.items()))
     return [Note(f"{desk.place(meter)}: the portal sent what is not understood, and it was left out: {counted}")]
-
-
-async def _mounted(desk: Desk, meter: Meter) -> Mapping[str, str]:
-    """Recall from which day on a meter (by its place in the list) may have data, as far as it is known."""
-    kept: Mapping[str, str] | None = await desk.session.memory.get(f"mounted:{digest(meter.ean, meter.serial)}", desk.session.now)
-    return kept or {}
-
-
-async def _remember(desk: Desk, meter: Meter, nothing_on: Mapping[str, date]) -> None:
-    """Keep that meters had nothing on a day which an older one filled: they were mounted later."""
-    kept = dict(await _mounted(desk, meter))
-    for number, day in nothing_on.items():
-        kept[number] = max(kept.get(number, ""), day.isoformat())
-    await desk.session.memory.put(f"mounted:{digest(meter.ean, meter.serial)}", kept)

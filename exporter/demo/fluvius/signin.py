@@ -49,6 +49,8 @@ class SignIn:
     life: timedelta = timedelta(hours=1)
     origin: str | None = None
     """Where the metadata says that the login service is; None: where the request came to."""
+    portal: str = ""
+    """Where the portal is, and a browser goes home to: there the metadata were asked for."""
     refreshes: bool = True
     sign_ins: int = 0
     renewals: int = 0
@@ -76,7 +78,7 @@ class SignIn:
 
     async def metadata(self, request: web.Request) -> web.Response:
         """Say who the client is."""
-        here = str(request.url.origin())
+        self.portal = here = str(request.url.origin())
         return web.json_response(
             {
                 "auth": {"clientId": CLIENT, "authority": f"{self.origin or here}{TENANT}/", "redirectUri": f"{here}/"},
@@ -88,7 +90,7 @@ class SignIn:
         """Give the sign-in page, when the request is whole."""
         query = dict(request.query)
         fixed = {"client_id": CLIENT, "response_type": "code", "response_mode": "query", "code_challenge_method": "S256"}
-        right = all(query.get(key) == value for key, value in fixed.items()) and query.get("redirect_uri") == _home(request)
+        right = all(query.get(key) == value for key, value in fixed.items()) and query.get("redirect_uri") == f"{self.portal}/"
         right = right and set(query.get("scope", "").split()) >= SCOPES and len(query.get("code_challenge", "")) == 43
         if not right or min(len(query.get("state", "")), len(query.get("nonce", ""))) < 32:
             return web.Response(status=400, text="AADB2C90006: the request is not what the application is registered for")
@@ -127,7 +129,7 @@ class SignIn:
 
     async def home(self, request: web.Request) -> web.Response:
         """Send the browser home with its code."""
-        return web.Response(status=302, headers={"Location": f"{_home(request)}?{request.query['to']}"})
+        return web.Response(status=302, headers={"Location": f"{self.portal}/?{request.query['to']}"})
 
     async def token(self, request: web.Request) -> web.Response:
         """Swap a code or a refresh token, each once."""
@@ -207,10 +209,6 @@ def _verdict(code: str, message: str) -> web.Response:
 
 def _bad_request() -> web.Response:
     return web.Response(status=400, text="<html><title>Bad Request</title></html>", content_type="text/html")
-
-
-def _home(request: web.Request) -> str:
-    return f"{request.url.origin()}/"
 
 
 def _b64(text: str) -> str:

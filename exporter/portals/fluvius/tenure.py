@@ -1,7 +1,7 @@
 """When each of the meters of a usage point was in place, as far as whole days of intervals have shown it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any, Self
 
@@ -27,10 +27,11 @@ class Tenure:
     async def learn(self, session: Session, key: str, number: int, count: int, day: date) -> None:
         """Keep that one of `count` meters measured a whole day."""
         text = day.isoformat()
-        alone = {**self.alone, str(number): min(text, self.alone.get(str(number), text))}
-        later = {str(other): max(text, self.absent.get(str(other), text)) for other in range(number + 1, count)}
-        if (alone, absent := {**self.absent, **later}) != (self.alone, self.absent):
-            await session.memory.put(key, {"alone": alone, "absent": absent})
+        alone = {str(number): min(text, self.alone.get(str(number), text))}
+        absent = {str(later): max(text, self.absent.get(str(later), text)) for later in range(number + 1, count)}
+        learned = Tenure({**self.alone, **alone}, {**self.absent, **absent})
+        if learned != self:
+            await session.memory.put(key, asdict(learned))
 
     def may_have(self, number: int, day: date) -> bool:
         """Whether a meter can have been in place on a day."""

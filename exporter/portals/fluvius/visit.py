@@ -26,7 +26,7 @@ async def visit(keys: Keys, session: Session, wanted: Wanted) -> AsyncIterator[T
     await desk.open()
     yield Inventory(tuple(meter.point for meter in keys.meters))
     for meter in keys.meters:
-        for ask in (_days, _peaks):
+        for ask in (_days, _peaks) if meter.commodity is Commodity.ELECTRICITY else (_days,):
             for told in await parts.ask(meter, partial(ask, desk, meter)):
                 yield told
     for missing in await due(keys, session, wanted.known):
@@ -82,8 +82,6 @@ async def _days(desk: Desk, meter: Meter) -> list[Told]:
 
 
 async def _peaks(desk: Desk, meter: Meter) -> list[Told]:
-    if meter.commodity is not Commodity.ELECTRICITY:
-        return []
     today = desk.session.now.astimezone(ZONE).date()
     peaks = await readings.peaks(desk, meter, months_before(today, MONTHS_BACK), today)
     return [*peaks.readings(meter.point), *readings.notes(desk, meter, peaks)]

@@ -234,6 +234,8 @@ def test_a_register_that_exists_may_be_zero() -> None:
         ("2026-11-10T08:00:00Z", "2026-11-10T08:00:00Z", 0),
         ("2026-11-10T08:00:00Z", "2026-11-10T08:07:00Z", 0),
         ("2026-11-19T23:00:00Z", "2026-11-20T23:00:00Z", 0),
+        ("0001-01-01T00:00:00Z", "9999-12-30T23:00:00Z", 0),
+        ("9999-12-31T23:00:00Z", None, 0),
     ],
 )
 def test_the_length_of_a_record_is_measured(d: str, de: str | None, count: int) -> None:

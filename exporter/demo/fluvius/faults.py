@@ -25,6 +25,8 @@ BODIES: Mapping[str, Callable[[], web.Response]] = {
     "captcha": lambda: _refused("Los de CAPTCHA op."),
     "denied": lambda: web.Response(status=302, headers={"Location": "/?error=access_denied&error_description=AADB2C90091%3A+x"}),
     "elsewhere": lambda: web.Response(status=302, headers={"Location": "https://elsewhere.invalid/next"}),
+    "nowhere": lambda: web.Response(status=302, headers={"Location": "http://[nowhere"}),
+    "circle": lambda: web.Response(status=302, headers={"Location": f"{signin.TENANT}/api/home?to=circle"}),
     "expired": lambda: web.Response(status=401),
     "object": lambda: web.json_response({"message": "onderhoud"}),
     "verdictless": lambda: web.Response(text="{}", content_type="text/json"),

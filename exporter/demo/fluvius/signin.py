@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from aiohttp import web
-from yarl import URL
 
 TENANT = "/klanten.onmicrosoft.com/B2C_1A_customer_signup_signin"
 POLICY = "B2C_1A_customer_signup_signin"
@@ -122,8 +122,8 @@ class SignIn:
             return _bad_request()
         name = f"code.{self._number()}"
         self.codes[name] = Code(transaction, self.clock() + CODE_LIFE)
-        on = URL(f"{TENANT}/api/home").with_query(state=transaction.query["state"], client_info=_b64("{}"), code=name)
-        answer = web.Response(status=302, headers={"Location": str(on.with_query({"to": on.query_string}))})
+        to = urlencode({"state": transaction.query["state"], "client_info": _b64("{}"), "code": name})
+        answer = web.Response(status=302, headers={"Location": f"{TENANT}/api/home?{urlencode({'to': to})}"})
         answer.headers.add("Set-Cookie", f"x-ms-cpim-sso:klanten.onmicrosoft.com/{POLICY.lower()}_0=bQ==; path=/; HttpOnly")
         return answer
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from yarl import URL
+from urllib.parse import urljoin, urlsplit
 
 from exporter.errors import ResponseError
 from exporter.portals.fluvius.keys import Keys
@@ -29,10 +28,23 @@ class Client:
         return f"{self.authority}/oauth2/v2.0/{name}"
 
 
-def origin(url: str) -> URL:
+def origin(url: str) -> tuple[str, str, int]:
     """Scheme, host and port of an address; raises ResponseError for what is no address."""
     try:
-        return URL(url).origin()
+        parts = urlsplit(url)
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        host, port = parts.hostname, parts.port or usual
+    except (ValueError, KeyError):
+        host = None
+    if not host:
+        raise ResponseError("a web address is due where something else stands")
+    return parts.scheme, host, port
+
+
+def absolute(base: str, target: str) -> str:
+    """Complete an address that may be relative; raises ResponseError."""
+    try:
+        return urljoin(base, target)
     except ValueError:
         raise ResponseError("a web address is due where something else stands") from None
 
@@ -59,7 +71,7 @@ def understood(config: Any, keys: Keys) -> Client:
         raise ResponseError("the metadata has changed: it names no clientId")
     authority = (_text(config, "authority") or f"{keys.identity_url}{TENANT}").rstrip("/")
     same_host(authority, keys.identity_url, "the authority")
-    redirect = str(URL(f"{keys.portal_url}/").join(URL(_text(config, "redirectUri") or "/")))
+    redirect = absolute(f"{keys.portal_url}/", _text(config, "redirectUri") or "/")
     same_host(redirect, keys.portal_url, "the redirect address")
     return Client(authority, client_id, redirect, " ".join(dict.fromkeys([*_scopes(config), *SCOPES])))
 

@@ -25,18 +25,21 @@ class Due:
     day: date
     whole: bool
     nothing_kept: bool
+    asked: float
+    """When it was last asked for (Unix seconds), 0 for never."""
 
 
 async def due(keys: Keys, session: Session, known: Known) -> list[Due]:
-    """List the days to ask for: incomplete ones first, the newest first, at most `interval_requests`.
+    """List the days to ask for, at most `interval_requests`.
 
-    A day older than `interval_days` is settled: a visit looks at it no more.
+    Incomplete days go before whole ones; of these, days never asked for go first, the newest before older ones, so that
+    what the portal lacks keeps nothing else waiting. A day older than `interval_days` is settled: a visit looks at it no more.
     """
     found: list[Due] = []
     for meter in keys.meters:
         if meter.intervals:
             found += await _of_meter(keys, session, known, meter)
-    found.sort(key=lambda one: (one.whole, -one.day.toordinal()))
+    found.sort(key=lambda one: (one.whole, one.asked, -one.day.toordinal()))
     return found[: keys.interval_requests]
 
 
@@ -62,13 +65,14 @@ async def _of_meter(keys: Keys, session: Session, known: Known, meter: Meter) ->
     days = []
     for day in horizon:
         whole = _whole(kept, Window(day, day, meter.commodity))
-        wait = RECHECK if whole else RETRY
-        if session.now.timestamp() - times.get(day.isoformat(), 0) >= wait.total_seconds():
-            days.append(Due(meter, day, whole, not kept))
+        wait, last = RECHECK if whole else RETRY, times.get(day.isoformat(), 0)
+        if session.now.timestamp() - last >= wait.total_seconds():
+            days.append(Due(meter, day, whole, not kept, last))
     return days
 
 
 def _whole(kept: Iterable[KnownInterval], day: Window) -> bool:
     """Whether the kept intervals cover all of a day; each moment counts once, whichever registers it is in."""
-    spans = {(one.start, one.end) for one in kept if day.start <= one.start < day.end}
-    return sum((end - start for start, end in spans), timedelta()) >= day.end - day.start
+    start, end = day.start, day.end
+    spans = {(one.start, one.end) for one in kept if start <= one.start < end}
+    return sum((until - since for since, until in spans), timedelta()) >= end - start

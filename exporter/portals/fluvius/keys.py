@@ -102,7 +102,7 @@ class Keys(Portal):
     granularity: Annotated[Granularity, Field(description="The portal's codes for days and intervals.")] = Granularity()
     days: Annotated[int, Field(ge=1, le=31, description="How many days back each visit reads again.")] = 10
     interval_days: Annotated[int, Field(ge=1, le=60, description="How many days back a visit looks for missing intervals.")] = 14
-    interval_requests: Annotated[int, Field(ge=1, le=100, description="Most requests for intervals in one visit.")] = 6
+    interval_requests: Annotated[int, Field(ge=1, le=100, description="Most days of intervals in one visit, a request each.")] = 6
     past_days: Annotated[int, Field(ge=1, le=366, description="Days per request of an import.")] = 31
     past_requests: Annotated[int, Field(ge=1, description="Most requests of an import within an hour.")] = 120
     past_empty_days: Annotated[int, Field(ge=1, description="Days without intervals after which an import looks no further.")] = (

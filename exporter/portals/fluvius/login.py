@@ -7,13 +7,12 @@ the step. The password is only ever sent to the host of `identity_url`.
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from yarl import URL
+from urllib.parse import parse_qsl, urlsplit
 
 from exporter.errors import ResponseError
 from exporter.pkce import Proof
 from exporter.portals.fluvius import grant, page, refusal
-from exporter.portals.fluvius.client import Client, metadata, origin, same_host
+from exporter.portals.fluvius.client import Client, absolute, metadata, origin, same_host
 from exporter.portals.fluvius.keys import Keys
 from exporter.portals.fluvius.said import step
 from exporter.session import Answer, Session, Token
@@ -69,7 +68,7 @@ class _Flow:
             raise ResponseError(f"{answer.what} answered with status {answer.status}")
         html = answer.text()
         settings, (user, password) = page.settings(html), page.form_fields(html)
-        base = str(URL(answer.url).join(URL(settings.hosts.tenant))).rstrip("/")
+        base = absolute(answer.url, settings.hosts.tenant).rstrip("/")
         return _Form(answer.url, settings, user, password, same_host(base, self.keys.identity_url, "the page"))
 
     async def send_credentials(self, form: _Form) -> None:
@@ -85,7 +84,7 @@ class _Flow:
                 "X-Requested-With": "XMLHttpRequest",
                 "Accept": "application/json, text/javascript, */*; q=0.01",
                 "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
-                "Origin": str(origin(form.base)),
+                "Origin": form.base.removesuffix(urlsplit(form.base).path),
                 "Referer": form.base,
             },
             data={
@@ -113,9 +112,10 @@ class _Flow:
         """Ask, and follow redirects on the login host: gives the page they end at, or the query that was sent home."""
         answer = await self.session.get(url, params=query, headers=self.keys.headers())
         for _ in range(MOST_REDIRECTS):
-            target = answer.location
-            if not 300 <= answer.status < 400 or target is None:
+            location = answer.headers.get("Location")
+            if not 300 <= answer.status < 400 or location is None:
                 return answer
+            target = absolute(answer.url, location)
             if (sent := self._home(target)) is not None:
                 return sent
             same_host(target, self.keys.identity_url, "a redirect")
@@ -124,10 +124,12 @@ class _Flow:
 
     def _home(self, target: str) -> dict[str, str] | None:
         """Give the query of a redirect to the portal, None for one within the login service."""
-        there, home = URL(target), URL(self.client.redirect)
-        if there.origin() != home.origin() or not ({"code", "error"} & there.query.keys() or there.path == home.path):
+        home = self.client.redirect
+        if origin(target) != origin(home):
             return None
-        return dict(there.query)
+        there = urlsplit(target)
+        sent = dict(parse_qsl(there.query))
+        return sent if {"code", "error"} & sent.keys() or there.path == urlsplit(home).path else None
 
     def _authorize(self) -> dict[str, str]:
         return {

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from exporter.model import Commodity, Peak, Unit, UsagePoint
 from exporter.portals.fluvius.days import day_of, month_edge, months_before
-from exporter.portals.fluvius.sheet import Span
+from exporter.portals.fluvius.sheet import FIRST_YEAR, LAST_YEAR, Span
 
 TAKEN, KW = 1, 4
 
@@ -76,6 +76,8 @@ def joined_peaks(meters: Iterable[MonthlyPeaks]) -> MonthlyPeaks:
 
 def _month(spike: Spike) -> Span | None:
     """Give the calendar month a peak is of; the running month may be told up to now, and is its month all the same."""
+    if not FIRST_YEAR <= spike.start.year <= LAST_YEAR:
+        return None
     month = day_of(spike.start, Commodity.ELECTRICITY)
     end = month_edge(months_before(month, -1))
     whole = spike.start == month_edge(month) and (spike.end is None or spike.start < spike.end <= end)

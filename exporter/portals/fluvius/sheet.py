@@ -52,6 +52,8 @@ class Period:
     entries: tuple[Entry, ...]
 
 
+FIRST_YEAR, LAST_YEAR = 2000, 2100
+"""What lies outside is no measurement: year 1 and year 9999 stand for never."""
 Span = tuple[datetime, datetime]
 Amounts = Mapping[Line, float]
 
@@ -129,6 +131,8 @@ def _added(kept: Amounts, more: Amounts) -> Amounts:
 
 def _span(period: Period, commodity: Commodity) -> Span | None:
     """Tell where a record begins and ends: a day between its edges, or a part of an hour on the clock's marks."""
+    if not FIRST_YEAR <= period.start.year <= LAST_YEAR:
+        return None
     day = day_of(period.start, commodity)
     if period.start == edge(day, commodity) and period.end in (None, edge(day + ONE_DAY, commodity)):
         return period.start, edge(day + ONE_DAY, commodity)

@@ -119,7 +119,7 @@ async def test_a_portal_that_refuses_every_token(clock: Clock, visit: Visit) -> 
         ("/confirmed", "conditions", LoginError, "sign-in, confirmation: .*further step"),
         ("/confirmed", "html", ResponseError, "sign-in, confirmation: .*the sign-in has changed"),
         ("/confirmed", "nowhere", ResponseError, "sign-in, confirmation: a web address is due"),
-        ("/api/", "circle", ResponseError, "sign-in, confirmation: the login service redirects without end"),
+        ("/api/home", "circle", ResponseError, "sign-in, confirmation: the login service redirects without end"),
         ("/confirmed", "elsewhere", ResponseError, "sign-in, confirmation: a redirect leads to another host"),
         ("/api/home", "other-state", ResponseError, "sign-in, confirmation: the state .* is not the one"),
         ("/oauth2/v2.0/token", "status:400", ResponseError, "sign-in, token: .*status 400"),

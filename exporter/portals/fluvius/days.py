@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from exporter.model import Commodity
+from exporter.model import DAY, Commodity
 
 ZONE = ZoneInfo("Europe/Brussels")
-ONE_DAY = timedelta(days=1)
 
 
 def edge(day: date, commodity: Commodity) -> datetime:
@@ -25,7 +24,7 @@ def day_of(at: datetime, commodity: Commodity) -> date:
 
 def last_whole_day(now: datetime, commodity: Commodity) -> date:
     """Name the newest metering day that has ended."""
-    return day_of(now, commodity) - ONE_DAY
+    return day_of(now, commodity) - DAY
 
 
 def month_edge(month: date) -> datetime:
@@ -55,7 +54,7 @@ class Window:
     @property
     def end(self) -> datetime:
         """Where it has ended (UTC)."""
-        return edge(self.last + ONE_DAY, self.commodity)
+        return edge(self.last + DAY, self.commodity)
 
     def __iter__(self) -> Iterator[date]:
         """Give its days, the newest first."""
@@ -63,7 +62,7 @@ class Window:
 
     def with_day_before(self) -> "Window":
         """Begin one day earlier."""
-        return Window(self.first - ONE_DAY, self.last, self.commodity)
+        return Window(self.first - DAY, self.last, self.commodity)
 
     def local(self) -> Mapping[str, str]:
         """Say it as the API of 2025 wants it: local, each end with its own offset, the last millisecond included."""

@@ -88,7 +88,7 @@ class Keys(Portal):
 
     every: Annotated[Duration, Field(description="Distance between visits.")] = timedelta(hours=1)
     username: Annotated[str | None, Field(min_length=1, description="E-mail address of the account.")] = None
-    password: Annotated[SecretStr | None, Field(min_length=1)] = None
+    password: Annotated[SecretStr | None, Field(min_length=1, description="Its password.")] = None
     token: Annotated[
         SecretStr | None, Field(min_length=1, description="An access token given by hand instead of signing in.")
     ] = None

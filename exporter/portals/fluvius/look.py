@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import date, timedelta
 
 from exporter.errors import LoginError, PortalError
-from exporter.model import Commodity, Discovery, Finding, resolution
+from exporter.model import DAY, Commodity, Discovery, Finding, resolution
 from exporter.portals.fluvius import readings
-from exporter.portals.fluvius.days import ONE_DAY, ZONE, Window, last_whole_day, months_before
+from exporter.portals.fluvius.days import ZONE, Window, last_whole_day, months_before
 from exporter.portals.fluvius.desk import Desk
 from exporter.portals.fluvius.keys import Keys, Meter
 from exporter.portals.fluvius.past import THREE_YEARS
@@ -47,11 +47,11 @@ async def _meter(desk: Desk, meter: Meter) -> tuple[Finding, ...]:
 
 async def _days(desk: Desk, meter: Meter) -> Finding | None:
     last = last_whole_day(desk.session.now, meter.commodity)
-    blocks = [last - BLOCK * n + ONE_DAY for n in range(THREE_YEARS // BLOCK, 0, -1)]
+    blocks = [last - BLOCK * n + DAY for n in range(THREE_YEARS // BLOCK, 0, -1)]
     newest = await readings.days(desk, meter, Window(blocks[-1], last, meter.commodity))
 
     async def ask(first: date) -> Sheet:
-        return await readings.days(desk, meter, Window(first, first + BLOCK - ONE_DAY, meter.commodity))
+        return await readings.days(desk, meter, Window(first, first + BLOCK - DAY, meter.commodity))
 
     return _found("days", newest, await _oldest(blocks[:-1], ask, newest)) if newest.amounts else None
 

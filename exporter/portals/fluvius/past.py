@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 
 from exporter.errors import EndOfPastError, RateLimitError, ResponseError
-from exporter.model import Commodity, Reading
+from exporter.model import DAY, Commodity, Reading
 from exporter.portals.base import Piece
 from exporter.portals.fluvius import readings
-from exporter.portals.fluvius.days import ONE_DAY, ZONE, Window, last_whole_day, months_before
+from exporter.portals.fluvius.days import ZONE, Window, last_whole_day, months_before
 from exporter.portals.fluvius.desk import Desk
 from exporter.portals.fluvius.keys import Keys, Meter
 from exporter.session import Session
@@ -45,7 +45,7 @@ async def past(keys: Keys, session: Session, piece: Piece) -> list[Reading]:
     await desk.open()
     if piece.ask["what"] == "peaks":
         today = session.now.astimezone(ZONE).date()
-        month_end = months_before(piece.last, -1) - ONE_DAY
+        month_end = months_before(piece.last, -1) - DAY
         return [*(await readings.peaks(desk, meter, piece.first, min(month_end, today))).readings(meter.point)]
     if piece.ask["what"] == "days":
         sheet = await readings.days(desk, meter, Window(piece.first, piece.last, meter.commodity))
@@ -76,7 +76,7 @@ def _blocks(what: str, size: int, begin: date, end: date) -> Iterator[tuple[date
             length = 1 if what == "intervals" else size
             cut = date.fromordinal((day.toordinal() // length + 1) * length - 1)
         yield day, min(cut, end)
-        day = cut + ONE_DAY
+        day = cut + DAY
 
 
 def _meter(keys: Keys, piece: Piece) -> Meter:
@@ -91,7 +91,7 @@ async def _empty(keys: Keys, session: Session, piece: Piece) -> None:
     key = f"empty:{piece.line}"
     kept = await session.memory.get(key, session.now)
     oldest, newest = (date.fromisoformat(one) for one in kept) if kept else (piece.first, piece.last)
-    if oldest - ONE_DAY == piece.last:
+    if oldest - DAY == piece.last:
         oldest = piece.first
     elif not oldest <= piece.first <= newest:
         oldest, newest = piece.first, piece.last

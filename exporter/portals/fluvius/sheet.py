@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from exporter.model import DAY, Commodity, Direction, Interval, Register, Unit, UsagePoint, resolution
-from exporter.portals.fluvius.days import ONE_DAY, day_of, edge
+from exporter.portals.fluvius.days import day_of, edge
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -134,8 +134,8 @@ def _span(period: Period, commodity: Commodity) -> Span | None:
     if not FIRST_YEAR <= period.start.year <= LAST_YEAR:
         return None
     day = day_of(period.start, commodity)
-    if period.start == edge(day, commodity) and period.end in (None, edge(day + ONE_DAY, commodity)):
-        return period.start, edge(day + ONE_DAY, commodity)
+    if period.start == edge(day, commodity) and period.end in (None, edge(day + DAY, commodity)):
+        return period.start, edge(day + DAY, commodity)
     if period.end is None or not timedelta(0) < period.end - period.start <= timedelta(hours=1):
         return None
     length = period.end - period.start

@@ -151,6 +151,24 @@ async def test_settled_days_are_left_alone(clock: Clock, visit: Visit) -> None:
         assert min(newest) == "2026-11-06"
 
 
+async def test_a_day_not_yet_published_is_not_asked_of_the_old_meter(clock: Clock, visit: Visit) -> None:
+    """
+    Once the present meter has measured a whole day, later days that are still empty cost one request, not one for each meter.
+    """
+    kept = Kept()
+    async with portal(clock) as (simulation, home):
+        async with visit() as session:
+            await collect(home, session, kept)
+        clock.at = datetime(2026, 11, 21, 3, tzinfo=UTC)
+        simulation.seen.clear()
+        async with visit() as session:
+            await collect(home, session, kept)
+        newest = [query for query in asked(simulation, SOLAR) if query["historyFrom"][:10] == "2026-11-20"]
+
+        assert simulation.true_intervals(SOLAR, date(2026, 11, 20)) == []
+        assert [query["meterSerialNumber"] for query in newest] == ["1SAG3200000018"]
+
+
 @pytest.mark.parametrize(("day", "quarters", "hours"), [("2026-03-29", 92, 23), ("2026-03-30", 96, 24), ("2026-10-25", 100, 25)])
 async def test_days_of_the_clock_change(day: str, quarters: int, hours: int, visit: Visit, clock: Clock) -> None:
     """

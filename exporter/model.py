@@ -200,7 +200,20 @@ class Shortfall:
     error: PortalError
 
 
-Told = Reading | Facts | Holder | Inventory | Note | NextVisit | Shortfall
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """A JSON value for the portal's memory that is kept in the same transaction as the readings told, or not at all.
+
+    What was asked and brought readings is remembered so: put into `session.memory` at once it would outlive a visit whose
+    readings were lost, and they would never be asked again.
+    """
+
+    key: str
+    value: object
+    ends: datetime | None = None
+
+
+Told = Reading | Facts | Holder | Inventory | Note | NextVisit | Shortfall | Remember
 """Everything a visit can bring home."""
 
 

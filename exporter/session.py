@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
@@ -58,14 +59,14 @@ class Known(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a portal answered: `status` is below 500 and never 429, the body read whole."""
+    """What a portal answered, the body read whole; `status` is below 500 and not 429 unless asked for with `checked=False`."""
 
     status: int
     url: str
     headers: CIMultiDictProxy[str]
     body: bytes
     what: str
-    """Method and path, for messages: no query, no secret."""
+    """Method and path, or the name the caller gave, for messages: no query, no secret."""
 
     @property
     def location(self) -> str | None:
@@ -151,9 +152,18 @@ class Session:
         morsel = self._client.cookie_jar.filter_cookies(URL(url)).get(name)
         return morsel.value if morsel else None
 
-    async def get(self, url: str, *, params: Values | None = None, headers: Values | None = None, follow: bool = False) -> Answer:
+    async def get(
+        self,
+        url: str,
+        *,
+        params: Values | None = None,
+        headers: Values | None = None,
+        follow: bool = False,
+        what: str = "",
+        checked: bool = True,
+    ) -> Answer:
         """Ask with GET; see `request`."""
-        return await self.request("GET", url, params=params, headers=headers, follow=follow)
+        return await self.request("GET", url, params=params, headers=headers, follow=follow, what=what, checked=checked)
 
     async def post(
         self,
@@ -164,9 +174,12 @@ class Session:
         params: Values | None = None,
         headers: Values | None = None,
         follow: bool = False,
+        checked: bool = True,
     ) -> Answer:
         """Send a form (`data`) or JSON with POST; see `request`."""
-        return await self.request("POST", url, params=params, headers=headers, data=data, json=json, follow=follow)
+        return await self.request(
+            "POST", url, params=params, headers=headers, data=data, json=json, follow=follow, checked=checked
+        )
 
     async def request(
         self,
@@ -178,13 +191,18 @@ class Session:
         data: Values | None = None,
         json: Any = None,
         follow: bool = False,
+        what: str = "",
+        checked: bool = True,
     ) -> Answer:
         """Make one call and read its answer whole.
 
+        `what` names the call in messages where its path holds something personal. With `checked=False` an answer of 429
+        or 5xx is given, not raised, for portals that explain themselves in its body.
         Raises UnreachableError (network, timeout, 5xx), RateLimitError (429) and ResponseError (an answer that is too
         large, or a redirect to another host).
         """
-        answer = await self._once(method, url, params=params, headers=headers, data=data, json=json)
+        once = partial(self._once, headers=headers, what=what, checked=checked)
+        answer = await once(method, url, params=params, data=data, json=json)
         for _ in range(MOST_REDIRECTS if follow else 0):
             if answer.status not in (301, 302, 303, 307, 308) or not (target := answer.location):
                 break
@@ -192,7 +210,7 @@ class Session:
                 raise ResponseError(f"{answer.what} redirects to another host")
             again = method if answer.status in (307, 308) else "GET"
             same = {"data": data, "json": json} if again == method else {}
-            answer = await self._once(again, target, headers=headers, **same)
+            answer = await once(again, target, **same)
         else:
             if follow:
                 raise ResponseError(f"{answer.what} redirects without end")
@@ -207,10 +225,12 @@ class Session:
         headers: Values | None = None,
         data: Values | None = None,
         json: Any = None,
+        what: str = "",
+        checked: bool = True,
     ) -> Answer:
         assert self._client is not None, "a session is entered before it is used"
         await self._wait_turn()
-        what = f"{method} {urlsplit(url).path or '/'}"
+        what = what or f"{method} {urlsplit(url).path or '/'}"
         try:
             async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json) as response:
                 body = await self._read(response, what)
@@ -225,7 +245,7 @@ class Session:
             self._counted("error")
             raise UnreachableError(f"{what} failed: {_plain(error)}") from None
         self._counted(f"{answer.status // 100}xx")
-        return self._checked(answer)
+        return self._checked(answer) if checked else answer
 
     def _open(
         self, method: str, url: str, params: Values | None, headers: Values | None, data: Values | None, json: Any

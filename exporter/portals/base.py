@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from exporter.duration import parse_duration, say_duration
 from exporter.errors import ResponseError
-from exporter.model import Discovery, Reading, Told
+from exporter.model import Discovery, Reading, Remember, Told
 from exporter.session import Known, Session
 
 Duration = Annotated[
@@ -105,7 +105,7 @@ class Portal(BaseModel):
         """List the calls that fetch the past from `first` to `last`, newest first; None is as far as the portal gives."""
         raise NotImplementedError
 
-    async def past(self, session: Session, piece: Piece) -> list[Reading]:
+    async def past(self, session: Session, piece: Piece) -> Sequence[Reading | Remember]:
         """Make the call of one piece."""
         raise NotImplementedError
 
@@ -116,6 +116,10 @@ class Portal(BaseModel):
     def budgets(self) -> Mapping[str, tuple[int, timedelta]]:
         """Name the call budgets this account keeps to: how many calls, in how long. Shown beside what is spent."""
         return {}
+
+    def user_agent(self) -> str:
+        """Name the program to the portal."""
+        return "utility-exporter"
 
     def login_digest(self) -> str:
         """Tell whether the login is still the same one: a digest that changes with any of `login_keys`."""

@@ -9,11 +9,15 @@ from exporter.session import Session
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """So many calls in so long; the last `spare` of them are kept for visits, the past does not touch them."""
+    """So many calls in so long; the last `spare` of them are kept for visits, the past does not touch them.
+
+    `trickle` is how many calls a visit spends on the past.
+    """
 
     calls: int
     per: timedelta
     spare: int
+    trickle: int
     name: str = "calls"
 
     async def left(self, session: Session, *, past: bool = False) -> int:

@@ -54,7 +54,7 @@ def read_pass(token: SecretStr) -> Pass:
 class Conso(Way):
     """100 calls in 12 hours ban the address; a whole visit of a usage point is 4 to 7."""
 
-    budget: ClassVar[Budget] = Budget(80, timedelta(hours=12), spare=25)
+    budget: ClassVar[Budget] = Budget(80, timedelta(hours=12), spare=25, trickle=12)
 
     def __init__(self, session: Session, base: str, *, token: SecretStr, api: Literal["2026", "v5"], past: bool = False) -> None:
         super().__init__(session, base, past=past)

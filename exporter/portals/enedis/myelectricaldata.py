@@ -35,7 +35,7 @@ DAY = timedelta(days=1)
 class MyElectricalDataV2(Way):
     """1000 calls a day through the store; stamps of curves are starts; refusals come with status 200."""
 
-    budget: ClassVar[Budget] = Budget(800, DAY, spare=200)
+    budget: ClassVar[Budget] = Budget(800, DAY, spare=200, trickle=30)
     starts: ClassVar[bool] = True
 
     def __init__(self, session: Session, base: str, *, token: SecretStr, past: bool = False) -> None:
@@ -87,7 +87,7 @@ class _Access(AnswerShape):
 class MyElectricalDataV1(Way):
     """500 calls a day through the store, 50 past it; each usage point has a token of its own."""
 
-    budget: ClassVar[Budget] = Budget(400, DAY, spare=100)
+    budget: ClassVar[Budget] = Budget(400, DAY, spare=100, trickle=20)
 
     def offers(self, measure: Measure) -> bool:
         """Whether there is a service for it; registers have none."""

@@ -52,6 +52,7 @@ class Way(ABC):
 
     def __init__(self, session: Session, base: str, *, past: bool = False) -> None:
         self.session, self._base, self._past = session, base, past
+        self.made = 0
 
     @abstractmethod
     def offers(self, measure: Measure) -> bool:
@@ -85,6 +86,7 @@ class Way(ABC):
     async def json(self, ask: Ask) -> Any:
         """Make a call and give what it says, out of its envelope where it has one."""
         await self.budget.spend(self.session, past=self._past)
+        self.made += 1
         return said(await self._call(ask), self.session.now, self._own)
 
     async def _call(self, ask: Ask) -> Answer:

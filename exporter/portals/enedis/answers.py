@@ -82,13 +82,13 @@ def _peaks(values: Values, usage_point: UsagePoint) -> Iterator[Peak]:
 def _curve(values: Values, register: Register, starts: bool) -> Iterator[Interval]:
     """Make energy of mean power: W over 30 minutes is half as many Wh."""
     stamps = [
-        Stamp(naive_or_aware(point.stamp), _length(point.length), point.value / values.scale)
+        Stamp(naive_or_aware(point.stamp), _length(point.length), point.value)
         for point in values.points
         if point.value is not None
     ]
     for placed in (intervals_by_start if starts else intervals_by_end)(stamps):
-        hours = (placed.end - placed.start) / timedelta(hours=1)
-        yield Interval(register, placed.start, placed.end, placed.value * hours)
+        minutes = (placed.end - placed.start) // timedelta(minutes=1)
+        yield Interval(register, placed.start, placed.end, placed.value * minutes / (60 * values.scale))
 
 
 def _length(text: str | None) -> timedelta:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 PARIS = ZoneInfo("Europe/Paris")
-HOUR = timedelta(hours=1)
+HOUR, NONE = timedelta(hours=1), timedelta(0)
 Span = tuple[datetime, datetime]
 
 
@@ -111,7 +111,9 @@ def _walk(stamps: Sequence[Stamp], place: Callable[[Stamp, int], Placed]) -> lis
 
 def _in_order(stamps: Sequence[Stamp]) -> Sequence[Stamp]:
     """Sort what is not in order; a step back of an hour is what a clock change looks like, and stays."""
-    times = [stamp.at.replace(tzinfo=None) for stamp in stamps]
-    if all(earlier - later <= HOUR for earlier, later in pairwise(times)):
+    steps = [later.at.replace(tzinfo=None) - earlier.at.replace(tzinfo=None) for earlier, later in pairwise(stamps)]
+    if len(steps) > 1 and sum(step < NONE for step in steps) > len(steps) / 2:
+        return _in_order(stamps[::-1])
+    if all(step >= -HOUR for step in steps):
         return stamps
-    return sorted(stamps if times[0] < times[-1] else reversed(stamps), key=lambda stamp: to_utc(stamp.at))
+    return sorted(stamps, key=lambda stamp: to_utc(stamp.at))

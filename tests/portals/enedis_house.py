@@ -136,3 +136,9 @@ async def house(access: str = "conso", api: str = "2026", *, clock: Clock | None
     simulation = EnedisSimulation(clock)
     async with running(simulation) as url:
         yield House(Enedis(**simulation.account(url, access, api) | keys), simulation, clock, DictMemory())
+
+
+def only(home: House, *points: dict[str, Any]) -> None:
+    """Let an account of the Conso API read only these usage points."""
+    keys = home.portal.model_dump() | {"token": home.simulation.conso.token, "usage_points": points}
+    home.portal = Enedis(**keys)

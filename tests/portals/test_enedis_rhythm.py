@@ -8,7 +8,7 @@ import pytest
 from exporter.portals.enedis.schedule import Window, next_visit
 from exporter.portals.enedis.stamps import PARIS, local_day
 from tests.conftest import Clock
-from tests.portals.enedis_house import House, house
+from tests.portals.enedis_house import House, house, only
 
 HOUR = timedelta(hours=1)
 WINDOW = Window.read("05:00-20:00")
@@ -19,24 +19,37 @@ def paris(*of: int) -> datetime:
 
 
 @pytest.mark.parametrize(
-    ("now", "awaiting", "expected"),
+    ("now", "awaited", "expected"),
     [
-        (paris(2026, 11, 20, 10, 17), True, paris(2026, 11, 20, 11, 17)),
-        (paris(2026, 11, 20, 10, 18), True, paris(2026, 11, 20, 11, 17)),
-        (paris(2026, 11, 20, 10, 50), True, paris(2026, 11, 20, 12, 17)),
-        (paris(2026, 11, 20, 19, 17), True, paris(2026, 11, 21, 5, 17)),
-        (paris(2026, 11, 20, 3, 0), True, paris(2026, 11, 20, 5, 17)),
-        (paris(2026, 11, 20, 23, 0), True, paris(2026, 11, 21, 5, 17)),
-        (paris(2026, 11, 20, 8, 17), False, paris(2026, 11, 21, 5, 17)),
-        (paris(2026, 3, 28, 8, 17), False, paris(2026, 3, 29, 5, 17)),
-        (paris(2026, 10, 24, 19, 17), True, paris(2026, 10, 25, 5, 17)),
+        (paris(2026, 11, 20, 10, 17), 4, paris(2026, 11, 20, 11, 17)),
+        (paris(2026, 11, 20, 10, 18), 4, paris(2026, 11, 20, 11, 17)),
+        (paris(2026, 11, 20, 10, 50), 4, paris(2026, 11, 20, 12, 17)),
+        (paris(2026, 11, 20, 19, 17), 4, paris(2026, 11, 21, 5, 17)),
+        (paris(2026, 11, 20, 3, 0), 4, paris(2026, 11, 20, 5, 17)),
+        (paris(2026, 11, 20, 23, 0), 4, paris(2026, 11, 21, 5, 17)),
+        (paris(2026, 11, 20, 8, 17), 0, paris(2026, 11, 21, 5, 17)),
+        (paris(2026, 3, 28, 8, 17), 0, paris(2026, 3, 29, 5, 17)),
+        (paris(2026, 10, 24, 19, 17), 4, paris(2026, 10, 25, 5, 17)),
     ],
 )
-def test_the_next_visit(now: datetime, awaiting: bool, expected: datetime) -> None:
+def test_the_next_visit(now: datetime, awaited: int, expected: datetime) -> None:
     """
     Hourly at our own minute inside the window; a visit by hand stands for the slot just after it.
     """
-    assert next_visit(WINDOW, 17, HOUR, now, awaiting=awaiting) == expected
+    assert next_visit(WINDOW, 17, HOUR, now, awaited=awaited, left=76) == expected
+
+
+@pytest.mark.parametrize(
+    ("awaited", "left", "hour"),
+    [(4, 76, 6), (7, 73, 7), (11, 69, 8), (30, 50, 14), (100, 80, 19), (5, 0, 19)],
+)
+def test_a_budget_is_stretched_over_the_day(awaited: int, left: int, hour: int) -> None:
+    """
+    Many series cannot all be asked every hour: hours are passed over, so that calls last until the window closes.
+    """
+    at = next_visit(WINDOW, 17, HOUR, paris(2026, 11, 20, 5, 17), awaited=awaited, left=left)
+
+    assert at == paris(2026, 11, 20, hour, 17)
 
 
 def test_another_window_and_distance() -> None:
@@ -124,9 +137,10 @@ async def test_late_data_is_no_failure() -> None:
     """
     clock = Clock(paris(2026, 11, 20, 5, 7))
     async with house(clock=clock, minute=7) as home:
+        only(home, {"prm": home.simulation.young.prm})
         await home.visit()
 
-        assert home.today - timedelta(days=1) not in home.days()
+        assert home.today - timedelta(days=1) not in home.days(prm=home.simulation.young.prm)
         assert home.next_visit() == paris(2026, 11, 20, 6, 7)
 
 

@@ -2,16 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import pytest
 
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.model import Fact, Facts, Holder, Index, Interval, Inventory, Note, Peak, Shortfall
-from exporter.portals.enedis import Enedis
 from exporter.portals.enedis.stamps import day_span
 from tests.conftest import EVERYTHING, Clock
-from tests.portals.enedis_house import WAYS, House, house
+from tests.portals.enedis_house import WAYS, House, house, only
 
 WEEK = [date(2026, 11, 13) + timedelta(days=n) for n in range(7)]
 DAYS, CURVE, MAX = "consommation_quotidienne", "courbe_de_charge_consommation", "puissance_conso_max_quotidienne"
@@ -384,7 +382,7 @@ async def test_a_usage_point_the_token_was_not_made_for() -> None:
     Without an alias a usage point is called by its place in the configuration.
     """
     async with house(aliases={}) as home:
-        _only(home, {"prm": home.simulation.producing.prm}, {"prm": "33333333333333"})
+        only(home, {"prm": home.simulation.producing.prm}, {"prm": "33333333333333"})
         await home.visit()
 
         assert [note.text for note in home.of(Note)] == ["the token was not made for usage_points[1]"]
@@ -432,7 +430,7 @@ async def test_a_direction_that_is_not_measured_is_left_alone_for_a_week() -> No
     Production asked of a home that has none is refused once in seven days, series by series.
     """
     async with house() as home:
-        _only(home, {"prm": home.simulation.young.prm, "production": True})
+        only(home, {"prm": home.simulation.young.prm, "production": True})
         await home.visit()
         assert len(home.of(Note)) == 3
 
@@ -521,7 +519,7 @@ async def test_six_days_where_seven_are_too_many() -> None:
     A source that refuses a curve of seven days is asked for six, and for no more ever after.
     """
     async with house() as home:
-        _only(home, {"prm": home.simulation.young.prm})
+        only(home, {"prm": home.simulation.young.prm})
         home.simulation.faults.set(
             f"{CURVE}?pointId={home.simulation.young.prm}&dateDebut=2026-11-13", "enedis:400:ADAM-ERR0126", times=1
         )
@@ -588,11 +586,6 @@ async def test_intervals_are_all_of_one_register() -> None:
         found = home.of(Interval)
         assert {each.register.name for each in found} == {"total"}
         assert {each.register.direction for each in found} == {"consumption", "injection"}
-
-
-def _only(home: House, *points: dict[str, Any]) -> None:
-    keys = home.portal.model_dump() | {"token": home.simulation.conso.token, "usage_points": points}
-    home.portal = Enedis(**keys)
 
 
 def _set_hourly(home: House, since: date | None) -> None:

@@ -9,6 +9,7 @@ from aiohttp import web
 from exporter.demo.base import Handler, Simulation, utc_now
 from exporter.demo.enedis.conso import Conso
 from exporter.demo.enedis.dataconnect import DataConnect
+from exporter.demo.enedis.doors import REFUSAL
 from exporter.demo.enedis.homes import PARIS, Block, Home, curve, day_wh, homes, index, peak
 from exporter.demo.enedis.myelectricaldata import MedV1, MedV2
 from exporter.demo.enedis.source import RefusalError, Source
@@ -86,7 +87,7 @@ class EnedisSimulation(Simulation):
         kind, _, rest = fault.partition(":")
         if kind == "enedis":
             status, _, code = rest.partition(":")
-            request["refusal"] = RefusalError(code, int(status))
+            request[REFUSAL] = RefusalError(code, int(status))
             return await handler(request)
         if kind == "rename":
             old, _, new = rest.partition(":")

@@ -11,6 +11,8 @@ from exporter.demo.enedis.homes import PARIS
 from exporter.demo.enedis.source import RefusalError
 
 Series = tuple[str, bool]
+REFUSAL = web.RequestKey("refusal", RefusalError)
+"""Where a fault puts the refusal that a gateway is to write in its own way."""
 NEW: Mapping[str, Series] = {
     "consommation_quotidienne": ("days", False),
     "courbe_de_charge_consommation": ("curve", False),
@@ -46,7 +48,7 @@ class Meter:
 
 def answered(request: web.Request, body: Callable[[], Any]) -> Any:
     """Give the answer, unless a fault has put a refusal of Enedis on the request."""
-    if refusal := request.get("refusal"):
+    if refusal := request.get(REFUSAL):
         raise refusal
     return body()
 

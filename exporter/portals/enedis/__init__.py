@@ -91,7 +91,7 @@ class Enedis(Portal):
                 yield progress.remember()
         if outcome.ends:
             yield Holder(access_expires=min(outcome.ends))
-        yield NextVisit(await self._next(session, awaiting=outcome.awaiting))
+        yield NextVisit(await self._next(outcome))
 
     async def discover(self, session: Session) -> Discovery:
         """Ask every series once: which there are, how far back, in what intervals, with what holes."""
@@ -146,9 +146,11 @@ class Enedis(Portal):
             for place, each in enumerate(listed)
         ]
 
-    async def _next(self, session: Session, *, awaiting: bool) -> datetime:
+    async def _next(self, outcome: Outcome) -> datetime:
+        session = outcome.way.session
         minute = await own_minute(session) if self.minute is None else self.minute
-        return next_visit(Window.read(self.window), minute, self.every, session.now, awaiting=awaiting)
+        left = await outcome.way.budget.left(session)
+        return next_visit(Window.read(self.window), minute, self.every, session.now, awaited=outcome.awaited, left=left)
 
     def _way(self, session: Session, *, past: bool = False) -> Way:
         base = self.base_url or ADDRESSES[self.access, self._api]

@@ -58,16 +58,16 @@ async def _series(way: Way, point: Point, progress: Progress, terms: Terms) -> F
     yesterday = local_day(way.session.now) - DAY
     days = progress.longest if progress.measure.kind in {Kind.DAYS, Kind.MAX} else min(WEEK, progress.longest)
     try:
-        readings = await read_days(way, point, progress, yesterday - (days - 1) * DAY, yesterday, terms.activation)
+        stretch = await read_days(way, point, progress, yesterday - (days - 1) * DAY, yesterday, terms.activation)
     except (LoginError, RateLimitError):
         raise
     except NoDataError as reason:
         return Finding(f"{series}: {reason}", {"series": series, "there": False})
     except PortalError as failure:
         return Finding(f"{series}: failed: {failure}", {"series": series, "there": False})
-    if not readings:
+    if not stretch.readings:
         return Finding(f"{series}: nothing in the last {days} days", {"series": series, "there": False})
-    return _found(progress, readings, yesterday, terms)
+    return _found(progress, stretch.readings, yesterday, terms)
 
 
 def _found(progress: Progress, readings: Sequence[Reading], yesterday: date, terms: Terms) -> Finding:

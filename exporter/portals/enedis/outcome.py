@@ -47,9 +47,9 @@ class Outcome:
         return [point for point in self.records if point not in self.refused]
 
     @property
-    def awaiting(self) -> bool:
-        """Whether something of yesterday that this account can have is still to come."""
-        return any(progress.due(self.today) for point in self.open_points for progress in self.records[point])
+    def awaited(self) -> int:
+        """How many series of yesterday that this account can have are still to come."""
+        return sum(progress.due(self.today) for point in self.open_points for progress in self.records[point])
 
     @property
     def stopped(self) -> bool:

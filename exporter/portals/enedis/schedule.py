@@ -1,5 +1,6 @@
 """When to visit: every hour of a local window, at a minute of our own, until yesterday is in; then tomorrow."""
 
+import math
 import re
 import secrets
 from collections.abc import Iterator
@@ -47,15 +48,18 @@ class Window:
             wait += every
 
 
-def next_visit(window: Window, minute: int, every: timedelta, now: datetime, *, awaiting: bool) -> datetime:
-    """Give the next visit: later today while something is awaited, else tomorrow's first."""
+def next_visit(window: Window, minute: int, every: timedelta, now: datetime, *, awaited: int, left: int) -> datetime:
+    """Give the next visit: later today while so many series are awaited, else tomorrow's first.
+
+    Where hourly visits would spend more than the calls that are `left`, some hours are passed over.
+    """
     day = now.astimezone(PARIS).date()
-    if awaiting:
-        # A visit made by hand just before a slot stands for it.
-        for slot in window.slots(day, minute, every):
-            if slot - now >= every / 2:
-                return slot
-    return next(window.slots(day + DAY, minute, every))
+    # A visit made by hand just before a slot stands for it.
+    slots = [slot for slot in window.slots(day, minute, every) if slot - now >= every / 2]
+    if not awaited or not slots:
+        return next(window.slots(day + DAY, minute, every))
+    stride = math.ceil(awaited * len(slots) / left) if left else len(slots)
+    return slots[min(stride, len(slots)) - 1]
 
 
 async def own_minute(session: Session) -> int:

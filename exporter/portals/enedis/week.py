@@ -8,7 +8,7 @@ from exporter.model import Note, Reading, Told
 from exporter.portals.enedis.measures import Kind, Measure
 from exporter.portals.enedis.outcome import Outcome
 from exporter.portals.enedis.progress import DAY, Progress
-from exporter.portals.enedis.reader import read_days
+from exporter.portals.enedis.reader import Stretch, read_days
 from exporter.portals.enedis.refusals import ConsentError, WaitDayError, WaitWeekError
 from exporter.portals.enedis.terms import terms_of
 from exporter.portals.enedis.way import Point
@@ -52,7 +52,7 @@ async def _point(outcome: Outcome, point: Point) -> AsyncIterator[Told]:
             yield fact
 
 
-async def _series(outcome: Outcome, point: Point, progress: Progress) -> list[Reading]:
+async def _series(outcome: Outcome, point: Point, progress: Progress) -> Sequence[Reading]:
     """Read a series that is due; the same call heals holes and brings corrections of the days before."""
     first = max(outcome.today - min(WEEK, progress.longest) * DAY, progress.floor or date.min)
     if first >= outcome.today:
@@ -60,19 +60,19 @@ async def _series(outcome: Outcome, point: Point, progress: Progress) -> list[Re
     if outcome.stopped or not progress.due(outcome.today):
         return []
     try:
-        readings = await read_days(outcome.way, point, progress, first, outcome.today - DAY)
+        week = await read_days(outcome.way, point, progress, first, outcome.today - DAY)
     except (WaitDayError, WaitWeekError) as refusal:
         progress.pause_after(refusal, outcome.today)
-        readings = []
+        week = Stretch((), first)
     except ConsentError:
         raise
     except PortalError as failure:
         outcome.failed(failure)
         return []
     else:
-        progress.took_week(readings, max(first, progress.floor or first), outcome.today)
+        progress.took_week(week.readings, week.first, outcome.today)
     outcome.good()
-    return readings
+    return week.readings
 
 
 def _notes(point: Point, records: Sequence[Progress], today: date) -> Iterator[Note]:

@@ -12,7 +12,7 @@ from exporter.model import Interval, Shortfall
 from exporter.portals.base import Piece
 from exporter.portals.enedis.measures import CURVE, DAYS
 from exporter.portals.enedis.progress import Progress
-from tests.portals.enedis_house import House, house
+from tests.portals.enedis_house import House, house, only
 
 CURVES = "courbe_de_charge_consommation"
 DAY = timedelta(days=1)
@@ -45,7 +45,7 @@ async def test_visits_alone_reach_the_end_of_the_past() -> None:
     After some weeks of visits everything the source keeps is home, and nothing older is asked for any more.
     """
     async with house("dataconnect") as home:
-        for _ in range(8):
+        for _ in range(14):
             await home.visit()
             home.clock.move(days=1)
         home.simulation.seen.clear()
@@ -106,6 +106,42 @@ async def test_visits_and_imports_share_what_is_done() -> None:
                 ]
                 assert good
                 assert len(good) == len(set(good))
+
+
+async def test_days_of_our_own_absence_are_filled_first() -> None:
+    """
+    After three weeks without a visit the days in between are the first that the past is asked for.
+    """
+    async with house() as home:
+        await home.visit()
+        home.clock.move(days=21)
+        home.simulation.seen.clear()
+        await home.visit()
+
+        asked = {first for first, _ in ranges(home, "consommation_quotidienne", home.simulation.producing.prm)}
+        assert date(2026, 11, 20) in asked
+        absent = _between(date(2026, 11, 20), date(2026, 12, 3))
+        days = home.days()
+        assert [day for day in absent if day not in days] == [date(2026, 11, 23)]
+
+
+async def test_an_interrupted_search_keeps_what_it_found() -> None:
+    """
+    When calls fail in the middle of the search for the beginning, the days read so far are kept, and not asked again.
+    """
+    async with house() as home:
+        only(home, {"prm": home.simulation.young.prm, "load_curve": False})
+        home.simulation.faults.set("consommation_quotidienne?pointId=22500000000034&dateDebut=2025-10", "status:503", times=1)
+        await home.visit()
+        first = ranges(home, "consommation_quotidienne", home.simulation.young.prm)
+        home.clock.move(days=1)
+        await home.visit()
+
+        later = ranges(home, "consommation_quotidienne", home.simulation.young.prm)[len(first) :]
+        kept = [range_ for range_ in first if range_[0] >= home.simulation.young.activation and range_[0].month != 10]
+        assert kept
+        assert not set(kept) & set(later)
+        assert home.days(prm=home.simulation.young.prm)[home.simulation.young.activation]
 
 
 async def test_the_beginning_is_found_and_remembered() -> None:

@@ -84,14 +84,14 @@ class Enedis(Portal):
         await outcome.raise_if_all_refused()
         async for reading in trickle(outcome):
             yield reading
-        for failed in outcome.shortfall():
-            yield failed
         for records in outcome.records.values():
             for progress in records:
                 yield progress.remember()
         if outcome.ends:
             yield Holder(access_expires=min(outcome.ends))
         yield NextVisit(await self._next(outcome))
+        for failed in outcome.shortfall():
+            yield failed
 
     async def discover(self, session: Session) -> Discovery:
         """Ask every series once: which there are, how far back, in what intervals, with what holes."""

@@ -37,7 +37,7 @@ def _refused(status: int, code: str, body: Any) -> Why | None:
 class DataConnect(Way):
     """1000 calls an hour for the whole application."""
 
-    budget: ClassVar[Budget] = Budget(900, timedelta(hours=1), spare=300, trickle=60)
+    budget: ClassVar[Budget] = Budget(900, timedelta(hours=1), spare=300, trickle=30)
 
     def __init__(
         self,

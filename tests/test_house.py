@@ -15,7 +15,7 @@ import yaml
 
 FLOORS = [
     {"__main__", "serve", "oneoff", "demo.runner"},
-    {"config", "poller", "server"},
+    {"config", "poller", "server", "status"},
     {"portals", "metrics", "history", "webconfig"},
     {"session", "ledger", "pkce", "duration", "forms"},
     {"errors", "model", "logs", "demo", ""},
@@ -32,6 +32,8 @@ APART = {
 
 DOORS = {
     "aiohttp": {"session"},
+    "bcrypt": {"webconfig"},
+    "jinja2": {"status"},
     "aiohttp.web": {"server", "demo", "demo.runner"},
     "prometheus_client": {"metrics"},
     "sqlite3": {"ledger"},

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from exporter.config.document import Data, Document, Place, read
-from exporter.config.fill import fill, nearest, substitute
+from exporter.config.fill import fill, nearest, refuse_quoted, substitute
 from exporter.config.schema import file_schema
 from exporter.config.words import Model, build
 from exporter.portals.base import Portal
@@ -64,9 +64,11 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
 def load_plain(path: Path, model: type[Model]) -> Model:
     """Read another YAML file, such as the web configuration, into its model: the same checks, but no variables or secrets.
 
+    It may be empty, its texts may have line breaks, and what is in quotes is neither a number nor true or false.
     Raises ConfigError as `load` does.
     """
-    document = read(path)
+    document = read(path, plain=True)
+    refuse_quoted(document, model, document.data, ())
     made = build(document, model, fill(document, model, document.data, ()), ())
     document.check()
     assert made is not None

@@ -1,20 +1,21 @@
 """The web face: the live page, health, a landing page, and a person's word to visit now."""
 
-import asyncio
 import html
-import logging
-import socket
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
 
 from aiohttp import web
 
 from exporter.errors import ConfigError, LoginError
 from exporter.metrics import Page, negotiate
 from exporter.poller import Pollers
+from exporter.server.guard import guard
+from exporter.server.listen import Address, inherited_sockets, listen
+from exporter.webconfig import Door
+
+Application = web.Application
+__all__ = ["FACE", "READY", "Address", "Application", "Face", "inherited_sockets", "listen", "make_app"]
 
 LANDING = """<!DOCTYPE html>
 <html lang="en"><meta charset="utf-8"><title>utility-exporter</title>
@@ -23,27 +24,6 @@ LANDING = """<!DOCTYPE html>
 <ul><li><a href="{metrics}">Metrics</a></li><li><a href="/-/healthy">Healthy</a></li><li><a href="/-/ready">Ready</a></li></ul>
 </html>
 """
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; an empty host is every interface."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `HOST:PORT`, `:PORT` or `[::1]:PORT`; raises ValueError that says the form."""
-        host, colon, port = text.rpartition(":")
-        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and bare == host):
-            raise ValueError(f"{text!r} is not HOST:PORT, :PORT or [IPV6]:PORT")
-        return cls(bare, int(port))
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +35,8 @@ class Face:
     reload: Callable[[], Awaitable[None]] | None = None
     """Reads the configuration again; raises ConfigError. None where lifecycle calls are not enabled."""
     telemetry_path: str = "/metrics"
+    door: Door | None = None
+    """Who may come in; None is everybody."""
 
 
 READY: web.AppKey[list[bool]] = web.AppKey("ready", list)
@@ -72,6 +54,8 @@ def make_app(face: Face) -> web.Application:
     app.router.add_get("/-/ready", ready)
     app.router.add_route("*", "/-/reload", reload)
     app.router.add_route("*", "/-/visit", visit)
+    if face.door:
+        guard(app, face.door)
     return app
 
 
@@ -130,32 +114,6 @@ async def visit(request: web.Request) -> web.Response:
         seconds = str(int(wait / timedelta(seconds=1)) + 1)
         raise web.HTTPTooManyRequests(text="The last visit is less than a minute ago.\n", headers={"Retry-After": seconds})
     return web.Response(status=202, text="The account is visited soon.\n")
-
-
-async def listen(app: web.Application, addresses: list[Address], stack: AsyncExitStack) -> list[Address]:
-    """Serve on all addresses until the stack is left; gives them with the ports that were taken.
-
-    Raises OSError that names the address.
-    """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2, handler_cancellation=True)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    taken = []
-    for address in addresses:
-        try:
-            site = web.TCPSite(runner, address.host or None, address.port)
-            await site.start()
-        except OSError as error:
-            raise OSError(f"cannot listen on {address}: {error.strerror or error}") from None
-        taken.append(_taken(site, address))
-    return taken
-
-
-def _taken(site: web.TCPSite, address: Address) -> Address:
-    server = site._server  # aiohttp gives the port that the system chose nowhere else
-    assert isinstance(server, asyncio.Server)
-    found: socket.socket = server.sockets[0]
-    return Address(address.host, found.getsockname()[1])
 
 
 def _only(request: web.Request, *methods: str) -> None:

@@ -36,6 +36,7 @@ class Brook(Portal):
     points: tuple[Point, ...] = ()
     counters: frozenset[Annotated[int, Field(ge=1)]] = frozenset()
     access: Literal["conso", "dataconnect"] = "conso"
+    form: Literal[2026, "v5"] = 2026
     level: Annotated[float, Field(le=10)] = 1
     ca_file: Path | None = None
     window: str | None = None
@@ -51,5 +52,5 @@ class Brook(Portal):
             )
         return window
 
-    def usage_points(self) -> frozenset[str]:
+    def named_points(self) -> frozenset[str]:
         return frozenset(self.meters) | {point.ean for point in self.points}

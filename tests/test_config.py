@@ -187,6 +187,15 @@ def test_whole_numbers_are_decimal(folder: Path):
     assert home(folder, "  counters: [80001, 010, '${NUMBER}']").counters == {80001, 10, 7}
 
 
+@pytest.mark.parametrize(("written", "form"), [("2026", 2026), ("'2026'", 2026), ("v5", "v5")])
+def test_a_number_may_be_one_of_few_words(written: str, form: int | str, folder: Path):
+    """
+    A key that is one of a few words takes a number among them too.
+    """
+
+    assert home(folder, f"  form: {written}").form == form
+
+
 def test_everything_together(folder: Path):
     """
     A good file becomes its accounts, with defaults for what it leaves out.

@@ -121,7 +121,7 @@ def _account(document: Document, entry: dict[str, Data], place: Place, known: Ma
         document.fault((*place, "portal"), _no_portal(entry.get("portal"), known))
         return None
     account = build(document, portal, fill(document, portal, entry, place), place)
-    _check_aliases(document, entry.get("aliases"), account.usage_points() if account else frozenset(), (*place, "aliases"))
+    _check_aliases(document, entry.get("aliases"), account.named_points() if account else frozenset(), (*place, "aliases"))
     return account
 
 

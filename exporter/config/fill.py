@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
@@ -48,7 +48,8 @@ def _variable(document: Document, environment: Mapping[str, str], match: re.Matc
 def fill(document: Document, kind: Any, data: Data, place: Place) -> Data:
     """Make data ready for the type it is for: unknown keys are faults, secrets come from their files.
 
-    A `Path` is made to start at the configuration's folder. What has the wrong form is left for pydantic to refuse.
+    A `Path` is made to start at the configuration's folder, and the text 4 is the literal 4 (pydantic converts all other
+    numbers itself). What has the wrong form is left for pydantic to refuse.
     """
     models = [part for part in alternatives(kind) if isinstance(part, type) and issubclass(part, BaseModel)]
     if models and isinstance(data, dict):
@@ -62,6 +63,8 @@ def fill(document: Document, kind: Any, data: Data, place: Place) -> Data:
             return [fill(document, inner[0], value, (*place, at)) for at, value in enumerate(data)]
         if part is Path and isinstance(data, str):
             return str(document.file.parent / data)
+        if get_origin(part) is Literal:
+            return next((value for value in inner if str(value) == data), data)
     return data
 
 

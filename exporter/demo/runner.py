@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from exporter.demo.base import Simulation, running
+from exporter.demo.base import Simulation, running, utc_now
 from exporter.serve import Exporter, Options
 from exporter.server import Address
 
@@ -46,13 +47,9 @@ async def run(options: Options, *, temporary: bool, say: Callable[[str], object]
             telling.cancel()
 
 
-def simulations() -> list[Simulation]:
+def simulations(clock: Callable[[], datetime] = utc_now) -> list[Simulation]:
     """Make one simulation of each portal."""
-    made = []
-    for module, name in SIMULATIONS:
-        if find_spec(module):
-            made.append(getattr(import_module(module), name)())
-    return made
+    return [getattr(import_module(module), name)(clock) for module, name in SIMULATIONS if find_spec(module)]
 
 
 def greet(path: str, say: Callable[[str], object], taken: list[Address]) -> None:

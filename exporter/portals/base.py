@@ -125,7 +125,7 @@ class Portal(BaseModel):
         """Name the call budgets this account keeps to: how many calls, in how long. Shown beside what is spent."""
         return {}
 
-    def usage_points(self) -> frozenset[str]:
+    def named_points(self) -> frozenset[str]:
         """Give the ids of the usage points that the configuration names: no alias may be one of them."""
         return frozenset()
 

@@ -1,10 +1,10 @@
 """An invented housing company: houses of twelve flats, a boiler room, a roof with solar panels; all names are made up."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-from exporter.demo.cem.curves import EPOCH, Amount, Contact, Curve, Level, Profile, Register, readings
+from exporter.demo.cem.curves import EPOCH, Amount, Contact, Curve, Level, Profile, Register, chance, readings
 
 FLATS_IN_A_HOUSE = 12
 REPLACED = datetime(2025, 3, 3, 9, 20, tzinfo=UTC)
@@ -114,15 +114,19 @@ class Building:
         return found[-1] if found else None
 
     def _flat(self, place: int, flat: int) -> None:
+        # Households differ: half to twice as much as the mean one.
+        cold, hot, heat, power = (
+            replace(one, daily=one.daily * 2 ** (2 * chance(flat, n) - 1)) for n, one in enumerate((COLD, HOT, HEAT, POWER))
+        )
         old = self._meter(place, 3, removed=REPLACED) if flat == 2 else None
         if old:
-            self._counter("removed", [old], 3, COLD, until=REPLACED)
+            self._counter("removed", [old], 3, cold, until=REPLACED)
         since = REPLACED if old else EPOCH
         names = {1: "leak", 2: "replacement"}
-        self._counter(names.get(flat, f"cold {flat + 1}"), [self._meter(place, 3, since=since)], 3, COLD, since=since)
-        self._counter(f"hot {flat + 1}", [self._meter(place, 5)], 5, HOT)
-        self._counter(f"heat {flat + 1}", [self._meter(place, 14)], 14, HEAT)
-        self._counter(f"power {flat + 1}", [self._meter(place, 4)], 4, POWER)
+        self._counter(names.get(flat, f"cold {flat + 1}"), [self._meter(place, 3, since=since)], 3, cold, since=since)
+        self._counter(f"hot {flat + 1}", [self._meter(place, 5)], 5, hot)
+        self._counter(f"heat {flat + 1}", [self._meter(place, 14)], 14, heat)
+        self._counter(f"power {flat + 1}", [self._meter(place, 4)], 4, power)
         sensor = self._meter(place, 7)
         self._counter(f"indoor {flat + 1}", [sensor], 7, INDOOR, digits=1)
         self._counter(f"humidity {flat + 1}", [sensor], 12, HUMIDITY, digits=1, primary=False)
@@ -142,6 +146,7 @@ class Building:
         self._counter("door", [door], 45, Contact(), digits=0, name="Dveře do sklepa")
         shared = [self._meter(room, 4), self._meter(roof, 4)]
         self._counter("shared", shared, 4, HOUSE_POWER, name="Společná spotřeba")
+        self._counter("load", shared[:1], 33, Level(6.5, 2.5, -1.0, 2.0), primary=False)
         self._counter("never read", [self._meter(room, 3)], 3, COLD, read=False)
 
     def _place(self, parent: int | None, kind: int, name: str) -> int:

@@ -6,6 +6,7 @@ a visit then asks only for the last values, in batches.
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -66,7 +67,7 @@ class Cem(Portal):
     password: SecretStr
     base_url: Annotated[str, Field(description="Address of the API, host and path.")] = "https://cemapi.unimonitor.eu/api"
     every: Annotated[Duration, Field(description="Distance between visits.")] = timedelta(minutes=30)
-    ca_file: Annotated[str | None, Field(description="Certificates to trust instead of the system's (PEM).")] = None
+    ca_file: Annotated[Path | None, Field(description="Certificates to trust instead of the system's (PEM).")] = None
     verify_tls: Annotated[bool, Field(description="Whether the portal's certificate is checked.")] = True
     metadata_every: Annotated[Duration, Field(description="How often account, objects, meters and counters are asked.")] = (
         timedelta(hours=12)
@@ -92,6 +93,10 @@ class Cem(Portal):
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
             raise ValueError("must be like https://host/path, without user, query or fragment")
         return base_url.rstrip("/")
+
+    def tls(self) -> tuple[str | None, bool]:
+        """Give the account's own certificate authorities, and whether to verify at all."""
+        return str(self.ca_file) if self.ca_file else None, self.verify_tls
 
     async def fetch(self, session: Session, wanted: Wanted) -> AsyncIterator[Told]:
         """Tell holder, inventory and the last value of every chosen counter, in the instant that the portal states."""

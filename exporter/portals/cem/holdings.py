@@ -61,9 +61,9 @@ class Holdings:
 
     async def estate(self, choice: Choice) -> Estate:
         """Put objects, meters, counters and types together."""
-        counters = await self._list(Counters, "counters", self._metadata_every)
+        counters = await self._list(Counters, "counters", self._metadata_every, empty=NoDataError)
         meters = await self._list(Meters, "meters", self._metadata_every)
-        places = await self._list(Places, "objects", self._metadata_every, may_be_empty=True)
+        places = await self._list(Places, "objects", self._metadata_every, empty=None)
         types = await self._types({counter.type for counter in counters.data})
         # In a thread: a city's 100,000 counters take a second or two, in which pages still want to be served.
         return await asyncio.to_thread(put_together, places.data, meters.data, counters.data, types, choice)
@@ -103,16 +103,22 @@ class Holdings:
         return types
 
     async def _list(
-        self, shape: type[Rows], name: str, every: timedelta, keys: Mapping[str, str] | None = None, may_be_empty: bool = False
+        self,
+        shape: type[Rows],
+        name: str,
+        every: timedelta,
+        keys: Mapping[str, str] | None = None,
+        empty: type[PortalError] | None = ResponseError,
     ) -> Rows:
+        """Give a list, kept or new; an empty one raises `empty` where there is one."""
         where = f"id={FUNCTIONS[name]} ({name})"
 
         async def ask() -> Any:
             found = await asyncio.to_thread(table, shape, await self.api.get(FUNCTIONS[name], keys), where)
             rows = found.model_dump(mode="json", by_alias=True, exclude_defaults=True)["data"]
-            if not (rows or may_be_empty):
+            if empty and not rows:
                 # Not kept: an empty list would stand for hours or days.
-                raise NoDataError(f"{where} is empty")
+                raise empty(f"{where} is empty")
             return rows
 
         return await asyncio.to_thread(table, shape, await self._shelf.get(name, every, ask), where)

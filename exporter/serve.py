@@ -11,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
+from exporter.colour import Colour
 from exporter.config import Config, load, load_plain
 from exporter.errors import ConfigError, LedgerError
 from exporter.ledger import Ledger
 from exporter.metrics import Page
 from exporter.poller import Pollers
 from exporter.server import READY, Address, Application, Face, inherited_sockets, listen, make_app
+from exporter.status import Status
 from exporter.webconfig import Door, WebConfig, open_door
 
 PORT = 10230
@@ -69,13 +71,17 @@ class Exporter:
             ledger = await asyncio.to_thread(Ledger, self._options.storage_path)
             stack.callback(ledger.close)
             ledger.claim()
-            page = self.page = Page(ledger, self._clock.now, version("utility-exporter"))
+            program = version("utility-exporter")
+            page = self.page = Page(ledger, self._clock.now, program)
             page.reloaded = self._clock.now()
-            pollers = Pollers(ledger, page, self._clock)
+            pollers, path = Pollers(ledger, page, self._clock), self._options.telemetry_path
             stack.push_async_callback(pollers.stop)
-            reload = Reload(self._options.config_file, page, pollers, self._clock, door)
+            status = Status(page, pollers, self._clock.now, spent=spent_of(ledger), version=program, metrics=path)
+            status.paint(Colour.parse(config.web.colour))
+            reload = Reload(self._options.config_file, page, pollers, self._clock, status, door)
             self._obey_signals(reload, stack)
-            face = Face(page, pollers, reload.again if self._options.lifecycle else None, self._options.telemetry_path, door)
+            again = reload.again if self._options.lifecycle else None
+            face = Face(page, pollers, again, path, door, status)
             app = make_app(face)
             taken = await self._listen(app, door, stack)
             await pollers.follow(config.accounts)
@@ -114,8 +120,11 @@ class Exporter:
 class Reload:
     """Reading the configuration again while serving; a broken file changes nothing, and says so."""
 
-    def __init__(self, file: Path, page: Page, pollers: Pollers, clock: WallClock, door: Door | None = None) -> None:
-        self._file, self._page, self._pollers, self._clock, self._door = file, page, pollers, clock, door
+    def __init__(
+        self, file: Path, page: Page, pollers: Pollers, clock: WallClock, status: Status, door: Door | None = None
+    ) -> None:
+        self._file, self._page, self._pollers, self._clock = file, page, pollers, clock
+        self._status, self._door = status, door
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -129,6 +138,7 @@ class Reload:
                 await self._pollers.follow(config.accounts)
                 if self._door and rules:
                     self._door.take(rules)
+                self._status.paint(Colour.parse(config.web.colour))
             except (ConfigError, LedgerError) as error:
                 self._page.reload_successful = False
                 log.error("the configuration before stays in force: %s", error)  # noqa: TRY400  # the message says it all
@@ -149,6 +159,11 @@ class Reload:
 def read_web_config(file: Path) -> WebConfig:
     """Read a web configuration file; raises ConfigError."""
     return load_plain(file, WebConfig)
+
+
+def spent_of(ledger: Ledger) -> Callable[[str, str, datetime], int]:
+    """Give what looks up how many calls of an account's budget are spent since an instant; it blocks."""
+    return lambda account, budget, since: ledger.memory(account).spent_now(budget, since)
 
 
 def say_warnings(config: Config) -> None:

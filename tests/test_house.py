@@ -17,7 +17,7 @@ FLOORS = [
     {"__main__", "serve", "oneoff", "demo.runner"},
     {"config", "poller", "server", "status"},
     {"portals", "metrics", "history", "webconfig"},
-    {"session", "ledger", "pkce", "duration", "forms"},
+    {"session", "ledger", "pkce", "duration", "forms", "colour"},
     {"errors", "model", "logs", "demo", ""},
 ]
 """From the roof down; each imports from its own floor and those below. `demo` stands on its own ground."""

@@ -1,6 +1,6 @@
 """The web face: the live page, health, a landing page, and a person's word to visit now."""
 
-import html
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,18 +12,19 @@ from exporter.metrics import Page, negotiate
 from exporter.poller import Pollers
 from exporter.server.guard import guard
 from exporter.server.listen import Address, inherited_sockets, listen
+from exporter.status import Asked, Status
 from exporter.webconfig import Door
 
 Application = web.Application
 __all__ = ["FACE", "READY", "Address", "Application", "Face", "inherited_sockets", "listen", "make_app"]
 
-LANDING = """<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>utility-exporter</title>
-<h1>utility-exporter</h1>
-<p>Readings of utility meters, out of the customer portals.</p>
-<ul><li><a href="{metrics}">Metrics</a></li><li><a href="/-/healthy">Healthy</a></li><li><a href="/-/ready">Ready</a></li></ul>
-</html>
-"""
+SAFE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+"""Headers of what a browser shows; the web configuration may say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Face:
     telemetry_path: str = "/metrics"
     door: Door | None = None
     """Who may come in; None is everybody."""
+    status: Status | None = None
+    """The page for people; None leaves out `/`."""
 
 
 READY: web.AppKey[list[bool]] = web.AppKey("ready", list)
@@ -48,8 +51,10 @@ def make_app(face: Face) -> web.Application:
     app = web.Application()
     app[FACE], app[READY] = face, []
     app.router.add_get(face.telemetry_path, metrics)
-    if face.telemetry_path != "/":
-        app.router.add_get("/", landing)
+    if face.status and face.telemetry_path != "/":
+        app.router.add_get("/", status)
+        app.router.add_get("/static/status.css", style)
+        app.router.add_get("/static/icon.svg", icon)
     app.router.add_get("/-/healthy", healthy)
     app.router.add_get("/-/ready", ready)
     app.router.add_route("*", "/-/reload", reload)
@@ -68,10 +73,22 @@ async def metrics(request: web.Request) -> web.Response:
     return web.Response(body=body, headers=headers | ({"Content-Encoding": "gzip"} if zipped else {}))
 
 
-async def landing(request: web.Request) -> web.Response:
-    """Serve a page for people."""
-    text = LANDING.format(metrics=html.escape(request.app[FACE].telemetry_path))
-    return web.Response(text=text, content_type="text/html")
+async def status(request: web.Request) -> web.Response:
+    """Serve the page for people, made off the event loop."""
+    zipped = _takes_gzip(request.headers.get("Accept-Encoding", ""))
+    body = await asyncio.to_thread(_status(request).render, Asked.of(request.query), zipped=zipped)
+    headers = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+    return web.Response(body=body, headers=SAFE | headers | ({"Content-Encoding": "gzip"} if zipped else {}))
+
+
+async def style(request: web.Request) -> web.Response:
+    """Serve the page's style; its address changes with it."""
+    return _lasting(_status(request).style, "text/css; charset=utf-8")
+
+
+async def icon(request: web.Request) -> web.Response:
+    """Serve the page's icon."""
+    return _lasting(_status(request).icon, "image/svg+xml")
 
 
 async def healthy(request: web.Request) -> web.Response:
@@ -114,6 +131,16 @@ async def visit(request: web.Request) -> web.Response:
         seconds = str(int(wait / timedelta(seconds=1)) + 1)
         raise web.HTTPTooManyRequests(text="The last visit is less than a minute ago.\n", headers={"Retry-After": seconds})
     return web.Response(status=202, text="The account is visited soon.\n")
+
+
+def _status(request: web.Request) -> Status:
+    shown = request.app[FACE].status
+    assert shown is not None, "its routes are there only with it"
+    return shown
+
+
+def _lasting(body: bytes, content_type: str) -> web.Response:
+    return web.Response(body=body, headers=SAFE | {"Content-Type": content_type, "Cache-Control": "max-age=86400"})
 
 
 def _only(request: web.Request, *methods: str) -> None:

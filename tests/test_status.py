@@ -380,13 +380,13 @@ def test_budgets_that_cannot_be_looked_up(street):
     assert "Calls" not in words(shown(street, pollers=pollers, spent=spent))
 
 
-def test_tiles_are_kept_until_readings_change(street, monkeypatch):
+def test_meters_are_kept_until_readings_change(street, monkeypatch):
     """
-    Tiles are made anew after a visit and at the end of the day, not for each request; ages move all the same.
+    Meters are gathered anew after a visit and at the end of the day, not for each request; ages move all the same.
     """
     made = []
-    plain = status_module.tiles
-    monkeypatch.setattr(status_module, "tiles", lambda part, now: made.append(now) or plain(part, now))
+    plain = status_module.Shelf
+    monkeypatch.setattr(status_module, "Shelf", lambda part, now: made.append(now) or plain(part, now))
     street.account("home-water", water())
     page = status(street)
     page.render(Asked())

@@ -17,7 +17,8 @@ from exporter.ledger import AccountState
 from exporter.metrics import AccountPage, Derived, Page
 from exporter.poller import Pollers
 from exporter.status.accounts import Budget, Fact, facts, fare
-from exporter.status.tiles import Tile, tiles
+from exporter.status.meters import Shelf
+from exporter.status.tiles import Tile, tile
 from exporter.status.words import Said, age, count, instant, length
 
 __all__ = ["Asked", "Status"]
@@ -72,7 +73,7 @@ class Block:
 class Status:
     """Makes the page out of what the live page holds; all methods may be called from any thread.
 
-    Tiles are kept until an account's readings change (or its day ends), so that a request makes only what it shows.
+    An account's meters are kept until its readings change or its day ends; a request makes only the tiles it shows.
     """
 
     def __init__(
@@ -81,10 +82,11 @@ class Status:
     ) -> None:  # fmt: skip
         self._page, self._pollers, self._clock, self._spent = page, pollers, clock, spent
         self._version, self._metrics = version, metrics.removeprefix("/")
-        self._kept: dict[str, tuple[Derived, date, tuple[Tile, ...]]] = {}
+        self._kept: dict[str, tuple[Derived, date, Shelf]] = {}
         self._budgets: dict[str, tuple[AccountState, datetime, Sequence[Budget]]] = {}
         self._lock = threading.Lock()
         self._templates = _environment()
+        self._sheet = self._templates.get_template("page.html")
         self.paint(Colour.parse(LINKY))
 
     def paint(self, face: Colour) -> None:
@@ -123,9 +125,9 @@ class Status:
         return gzip.compress(made, compresslevel=6, mtime=0) if zipped else made
 
     def _block(self, part: AccountPage, asked: Asked, now: datetime, *, alone: bool) -> Block:
-        every, word = self._tiles(part, now), asked.search.casefold().strip()
-        looks = sum(tile.wants_a_look(now) for tile in every)
-        found = [tile for tile in every if word in tile.found_by and (not asked.look or tile.wants_a_look(now))]
+        shelf, word = self._shelf(part, now), asked.search.casefold().strip()
+        looks = sum(meter.wants_a_look(now) for meter in shelf.meters)
+        found = [one for one in shelf.meters if word in one.found_by and (not asked.look or one.wants_a_look(now))]
         most = SHEET if alone else PREVIEW
         sheets = max(1, -(-len(found) // most))
         sheet = min(asked.sheet, sheets) if alone else 1
@@ -138,21 +140,21 @@ class Status:
             facts=facts(part, now),
             notes=part.health.state.notes,
             budgets=self._budgets_of(part, now),
-            sites=[(site, list(those)) for site, those in groupby(shown, key=lambda tile: tile.site)],
+            sites=[(site, [tile(shelf, one) for one in those]) for site, those in groupby(shown, key=lambda one: one.site)],
             shown=len(shown),
             found=len(found),
-            points=len(every),
+            points=len(shelf.meters),
             looks=looks,
             sheet=sheet,
             sheets=sheets if alone else 1,
         )
 
-    def _tiles(self, part: AccountPage, now: datetime) -> tuple[Tile, ...]:
+    def _shelf(self, part: AccountPage, now: datetime) -> Shelf:
         name, derived, today = part.shown.account, part.derived, now.astimezone(part.shown.zone).date()
         with self._lock:
             kept = self._kept.get(name)
             if kept is None or kept[0] is not derived or kept[1] != today:
-                self._kept[name] = kept = derived, today, tiles(part, now)
+                self._kept[name] = kept = derived, today, Shelf(part, now)
             return kept[2]
 
     def _budgets_of(self, part: AccountPage, now: datetime) -> Sequence[Budget]:

@@ -1,20 +1,16 @@
-"""Usage points as tiles: what the live page says of each, gathered from the samples it is made of."""
+"""The faces of meters: which values stand on the screen, and which under it."""
 
-import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from exporter.metrics import BY_NAME, AccountPage, Samples, Shown
-from exporter.model import Commodity, Unit
-from exporter.status.words import FIRM, THIN, Number, amount, day, index, instant, utc
+from exporter.metrics import Shown
+from exporter.model import Unit
+from exporter.status.meters import Meter, Shelf, Values
+from exporter.status.words import THIN, Number, amount, day, index, instant, utc
 
-LATE = timedelta(days=3)
-"""A reading older than this wants a look."""
 MOST_LINES = 4
-_KEPT = 4
-"""Letters of an identifier that are shown where it is nobody's chosen name."""
 _INDEXES = {
     "utility_consumption_index_kwh": ("", Unit.KWH),
     "utility_consumption_index_m3": ("", Unit.M3),
@@ -27,15 +23,6 @@ _MOMENTARY = {
 }
 _LOADS = {"utility_consumption_load_kw": "Load", "utility_injection_load_kw": "Load, fed in"}
 _AMOUNTS = {"consumption_kwh": ("", Unit.KWH), "consumption_m3": ("", Unit.M3), "injection_kwh": ("fed in", Unit.KWH)}
-_FLAGS = {
-    "utility_divergent_consumption": (1, "Unusual consumption"),
-    "utility_meter_active": (0, "Meter not in service"),
-    "utility_flow_limitation": (1, "Flow is limited"),
-    "utility_up_to_date": (0, "Not up to date"),
-    "utility_no_data_permission": (1, "The portal withholds the data"),
-}
-Values = Mapping[str, Mapping[tuple[str, ...], float]]
-"""Of one usage point: family -> the labels after it -> value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,70 +44,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One usage point, ready to be shown; what depends on the present instant is worked out when it is."""
+    """One meter, ready to be shown."""
 
-    title: str
-    about: str
-    site: str
-    commodity: str
-    lines: tuple[Line, ...]
+    meter: Meter
+    lines: Sequence[Line]
     left_out: int
-    rows: tuple[Row, ...]
-    flags: tuple[str, ...]
-    read: datetime | None
-    found_by: str
-    """What a search looks through, in small letters."""
-
-    def late(self, now: datetime) -> bool:
-        """Whether the newest reading is old."""
-        return self.read is not None and now - self.read > LATE
-
-    def wants_a_look(self, now: datetime) -> bool:
-        """Whether a person should look at it."""
-        return bool(self.flags) or self.late(now)
+    """How many lines the screen has no room for."""
+    rows: Sequence[Row]
 
 
-def tiles(part: AccountPage, now: datetime) -> tuple[Tile, ...]:
-    """Make the tiles of an account, in the order of their sites and titles; `now` names the days."""
-    samples = part.samples(now)
-    points = _by_point(samples)
-    made = [_tile(part.shown, labels, points[labels[1]], now) for labels in samples.get("utility_usage_point_info", {})]
-    return tuple(sorted(made, key=lambda tile: (_natural(tile.site), _natural(tile.title))))
-
-
-def _by_point(samples: Samples) -> dict[str, dict[str, dict[tuple[str, ...], float]]]:
-    points: dict[str, dict[str, dict[tuple[str, ...], float]]] = defaultdict(lambda: defaultdict(dict))
-    for family, values in samples.items():
-        if BY_NAME[family].labels[1:2] == ("usage_point",):
-            for labels, value in values.items():
-                points[labels[1]][family][labels[2:]] = value
-    return points
-
-
-def _tile(shown: Shown, labels: tuple[str, ...], values: Values, now: datetime) -> Tile:
-    _, point, _, commodity, meter, site, name, address = labels
-    chosen = point in shown.aliases.values()
-    short = (lambda text: text) if shown.personal else _short
-    called = point if chosen else short(point)
-    kind = "Meter" if commodity == Commodity.OTHER else commodity.capitalize()
-    title = point if chosen else name or f"{kind} {called}"
-    about = ["" if kind in title else kind, name if chosen else called if name else "", address]
-    if meter and short(meter) != short(point):
-        about.append(f"meter{FIRM}{short(meter)}")
-    lines, rows = _lines_and_rows(shown, values, now)
-    read = _at(values, "utility_reading_timestamp_seconds")
-    return Tile(
-        title=title,
-        about=" · ".join(text for text in about if text and text != title),
-        site=site,
-        commodity=commodity,
-        lines=tuple(lines[:MOST_LINES]),
-        left_out=max(0, len(lines) - MOST_LINES),
-        rows=tuple(rows),
-        flags=tuple(text for family, (bad, text) in _FLAGS.items() if values.get(family, {}).get(()) == bad),
-        read=read,
-        found_by="\n".join((point, commodity, meter, site, name, address)).casefold(),
-    )
+def tile(shelf: Shelf, meter: Meter) -> Tile:
+    """Make the tile of a meter."""
+    lines, rows = _lines_and_rows(shelf.shown, shelf.values(meter), shelf.now)
+    return Tile(meter, lines[:MOST_LINES], max(0, len(lines) - MOST_LINES), rows)
 
 
 def _lines_and_rows(shown: Shown, values: Values, now: datetime) -> tuple[list[Line], list[Row]]:
@@ -218,12 +154,3 @@ def _one(values: Values, family: str) -> float | None:
 def _at(values: Values, family: str) -> datetime | None:
     seconds = _one(values, family)
     return None if seconds is None else utc(seconds)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _KEPT + 1 else f"…\u2060{text[-_KEPT:]}"
-
-
-def _natural(text: str) -> tuple[tuple[str, int], ...]:
-    """Sort Flat 9 before Flat 10."""
-    return tuple((word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d{0,18})", text.casefold())[:8])

@@ -16,6 +16,8 @@ from exporter.model import KnownInterval
 from exporter.portals.base import Wanted
 from exporter.session import Session
 
+pytest_plugins = ["tests.pem"]
+
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+from hypothesis import settings
 
 from exporter.model import KnownInterval
 from exporter.portals.base import Wanted
@@ -18,6 +19,8 @@ from exporter.session import Session
 
 pytest_plugins = ["tests.pem"]
 
+settings.register_profile("house", deadline=None)  # how fast it is, is measured in benchmarks, not in tests
+settings.load_profile("house")
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 
 

@@ -49,9 +49,13 @@ class Browser:
         assert "error" not in answer, answer
         return answer["result"]
 
-    async def look(self, url: str, *, width: int = 1200, height: int = 900, dark: bool = False, scripts: bool = True) -> None:
+    async def look(
+        self, url: str, *, width: int = 1200, height: int = 900, scale: float = 1, dark: bool = False, scripts: bool = True
+    ) -> None:
         """Go to a page, as wide as a window or a phone."""
-        await self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2, mobile=width < 600)
+        await self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=width < 600
+        )
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         await self.call("Emulation.setEmulatedMedia", features=features)
         await self.call("Emulation.setScriptExecutionDisabled", value=not scripts)

@@ -23,7 +23,7 @@ from exporter.status.words import Said, age, count, instant, length
 
 __all__ = ["Asked", "Status"]
 
-PREVIEW, SHEET = 24, 60
+PREVIEW, SHEET = 15, 60
 """Tiles of one account beside others, and on a sheet of its own."""
 BUDGETS_KEPT = timedelta(minutes=1)
 REFRESH = timedelta(minutes=1)

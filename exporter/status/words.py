@@ -61,11 +61,9 @@ def age(distance: timedelta) -> str:
     seconds = abs(distance.total_seconds())
     if seconds < 60:
         return "just now"
-    for length, unit in ((172_800, 86_400), (5_400, 3_600), (0, 60)):
-        if seconds >= length:
-            count = round(seconds / unit)
-            break
-    text = f"{count} {({86_400: 'days', 3_600: 'h', 60: 'min'})[unit]}"
+    steps = ((2 * 365 * 86_400, 365 * 86_400, "years"), (172_800, 86_400, "days"), (5_400, 3_600, "h"), (0, 60, "min"))
+    unit, name = next((unit, name) for least, unit, name in steps if seconds >= least)
+    text = f"{round(seconds / unit)} {name}"
     return f"{text} ago" if distance > timedelta(0) else f"in {text}"
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
@@ -38,7 +38,7 @@ class History:
         """Let the threads go."""
         self._threads.shutdown(wait=True, cancel_futures=True)
 
-    async def read(self, body: bytes) -> AsyncIterator[bytes]:
+    async def read(self, body: bytes) -> AsyncGenerator[bytes, None]:
         """Answer a remote read, a piece at a time.
 
         Raises RequestError and LedgerError, both before the first piece unless the ledger breaks under way.
@@ -51,7 +51,7 @@ class History:
             finally:
                 loop.run_in_executor(self._threads, pieces.close)
 
-    def _answer(self, body: bytes) -> Generator[bytes]:
+    def _answer(self, body: bytes) -> Generator[bytes, None, None]:
         queries = understand(body)
         with self._ledger.look() as look:
             yield from answer(look, self._arranged(look), queries, self._settings.max_samples, to_ms(self._clock()))
@@ -67,7 +67,7 @@ class History:
 class _Pieces:
     """A generator that threads take turns in: who stops listening may do so while the next piece is being made."""
 
-    def __init__(self, pieces: Generator[bytes]) -> None:
+    def __init__(self, pieces: Generator[bytes, None, None]) -> None:
         self._pieces, self._turn = pieces, threading.Lock()
 
     def next(self) -> bytes:

@@ -69,7 +69,7 @@ def answer(look: Look, shelf: Shelf, queries: Sequence[Query], most: int, now: i
     plans, left = [], most
     for query in queries:
         first, last = max(query.first, encode.FIRST), min(query.last, now, encode.LAST)
-        plan = _plan(look, shelf, query, first, last, left)
+        plan = _plan(look, shelf, query, first, last, left) if first <= last else []
         left -= sum(found.count for found in plan)
         if left < 0:
             raise RequestError(

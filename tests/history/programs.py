@@ -86,12 +86,16 @@ async def _ready(client: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
+def written(file: Path, text: str) -> Path:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    return file
+
+
 @asynccontextmanager
 async def prometheus(client: aiohttp.ClientSession, folder: Path, config: str = "", *flags: str) -> AsyncIterator[Store]:
     """Run Prometheus on a folder; `config` is its prometheus.yml."""
-    folder.mkdir(exist_ok=True)
-    file = folder / "prometheus.yml"
-    file.write_text(config)
+    file = written(folder / "prometheus.yml", config)
     port = free_port()
     command = [
         program("prometheus"),

@@ -14,10 +14,11 @@ from pathlib import Path
 from exporter.colour import Colour
 from exporter.config import Config, load, load_plain
 from exporter.errors import ConfigError, LedgerError
+from exporter.history import Aliases, History
 from exporter.ledger import Ledger
 from exporter.metrics import Page
 from exporter.poller import Pollers
-from exporter.server import READY, Address, Application, Face, inherited_sockets, listen, make_app
+from exporter.server import READY, Address, Application, Face, inherited_sockets, listen, make_app, offer_history
 from exporter.status import Status
 from exporter.webconfig import Door, WebConfig, open_door
 
@@ -77,12 +78,20 @@ class Exporter:
             pollers, path = Pollers(ledger, page, self._clock), self._options.telemetry_path
             stack.push_async_callback(pollers.stop)
             status = Status(page, pollers, self._clock.now, spent=spent_of(ledger), version=program, metrics=path)
-            status.paint(Colour.parse(config.web.colour))
-            reload = Reload(self._options.config_file, page, pollers, self._clock, status, door)
+            history = History(ledger, self._clock.now)
+            stack.callback(history.close)
+
+            def take(config: Config) -> None:
+                status.paint(Colour.parse(config.web.colour))
+                history.follow(config.history, aliases(config))
+
+            take(config)
+            reload = Reload(self._options.config_file, page, pollers, self._clock, take, door)
             self._obey_signals(reload, stack)
             again = reload.again if self._options.lifecycle else None
             face = Face(page, pollers, again, path, door, status)
             app = make_app(face)
+            offer_history(app, history)
             taken = await self._listen(app, door, stack)
             await pollers.follow(config.accounts)
             app[READY].append(True)
@@ -121,10 +130,16 @@ class Reload:
     """Reading the configuration again while serving; a broken file changes nothing, and says so."""
 
     def __init__(
-        self, file: Path, page: Page, pollers: Pollers, clock: WallClock, status: Status, door: Door | None = None
+        self,
+        file: Path,
+        page: Page,
+        pollers: Pollers,
+        clock: WallClock,
+        take: Callable[[Config], None],
+        door: Door | None = None,
     ) -> None:
         self._file, self._page, self._pollers, self._clock = file, page, pollers, clock
-        self._status, self._door = status, door
+        self._take, self._door = take, door
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -138,7 +153,7 @@ class Reload:
                 await self._pollers.follow(config.accounts)
                 if self._door and rules:
                     self._door.take(rules)
-                self._status.paint(Colour.parse(config.web.colour))
+                self._take(config)
             except (ConfigError, LedgerError) as error:
                 self._page.reload_successful = False
                 log.error("the configuration before stays in force: %s", error)  # noqa: TRY400  # the message says it all
@@ -164,6 +179,11 @@ def read_web_config(file: Path) -> WebConfig:
 def spent_of(ledger: Ledger) -> Callable[[str, str, datetime], int]:
     """Give what looks up how many calls of an account's budget are spent since an instant; it blocks."""
     return lambda account, budget, since: ledger.memory(account).spent_now(budget, since)
+
+
+def aliases(config: Config) -> Aliases:
+    """Take the names that each account's usage points are shown by."""
+    return {portal.name: portal.aliases for portal in config.accounts}
 
 
 def say_warnings(config: Config) -> None:

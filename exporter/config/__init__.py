@@ -13,21 +13,16 @@ from exporter.config.document import Data, Document, Place, read
 from exporter.config.fill import fill, nearest, refuse_quoted, substitute
 from exporter.config.schema import file_schema
 from exporter.config.words import Model, build
+from exporter.history.settings import HistorySettings
 from exporter.portals.base import Portal
 
-__all__ = ["Config", "History", "load", "load_plain", "portals", "schema"]
+__all__ = ["Config", "load", "load_plain", "portals", "schema"]
 
 GROUP = "utility_exporter.portals"
 
 
 class _Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class History(_Block):
-    """Where the true-time series go."""
-
-    remote_write: Annotated[tuple[()], Field(description="Receivers of the true-time series; none are known yet.")] = ()
 
 
 def _is_colour(text: str) -> str:
@@ -46,7 +41,7 @@ class Config(_Block):
     """A file that was found good."""
 
     accounts: tuple[SerializeAsAny[Portal], ...]
-    history: History = History()
+    history: HistorySettings = HistorySettings()
     web: Web = Web()
     warnings: tuple[str, ...] = ()
     """What is no fault but should be known, a line each."""
@@ -56,7 +51,7 @@ class File(_Block):
     """The configuration of utility-exporter."""
 
     accounts: Annotated[tuple[Any, ...], Field(min_length=1, description="The logins, each at one portal.")]
-    history: Annotated[History, Field(description="The true-time series.")] = History()
+    history: Annotated[HistorySettings, Field(description="The true-time series.")] = HistorySettings()
     web: Annotated[Web, Field(description="The status page.")] = Web()
 
 

@@ -12,11 +12,12 @@ from exporter.metrics import Page, negotiate
 from exporter.poller import Pollers
 from exporter.server.guard import guard
 from exporter.server.listen import Address, inherited_sockets, listen
+from exporter.server.remote_read import offer_history
 from exporter.status import Asked, Status
 from exporter.webconfig import Door
 
 Application = web.Application
-__all__ = ["FACE", "READY", "Address", "Application", "Face", "inherited_sockets", "listen", "make_app"]
+__all__ = ["FACE", "READY", "Address", "Application", "Face", "inherited_sockets", "listen", "make_app", "offer_history"]
 
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "

@@ -47,7 +47,8 @@ async def listen(
 
     Raises OSError that names the address.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2, handler_cancellation=True)
+    # No body that comes here is gzip: left to aiohttp, a broken one would end as a traceback.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2, handler_cancellation=True, auto_decompress=False)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     taken = []

@@ -163,7 +163,7 @@ def test_places_in_their_order(street):
     Meters stand under their site, flat 9 before flat 10.
     """
     street.account("block-of-flats", flats(20, each=2))
-    page = shown(street)
+    page = shown(street, Asked(account="block-of-flats"))
 
     assert [words(site) for site in page.select("h3.site")] == [f"Flat {number}" for number in range(1, 11)]
     assert titles(page)[:2] == ["Water 70000", "Water 70001"]

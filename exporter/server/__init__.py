@@ -45,12 +45,14 @@ class Face:
 
 READY: web.AppKey[list[bool]] = web.AppKey("ready", list)
 FACE: web.AppKey[Face] = web.AppKey("face", Face)
+TURN: web.AppKey[asyncio.Lock] = web.AppKey("turn", asyncio.Lock)
+"""One page for people is made at a time: many threads at work would hold up the event loop."""
 
 
 def make_app(face: Face) -> web.Application:
     """Make the web application; `/-/ready` says no until `app[READY]` is filled."""
     app = web.Application()
-    app[FACE], app[READY] = face, []
+    app[FACE], app[READY], app[TURN] = face, [], asyncio.Lock()
     app.router.add_get(face.telemetry_path, metrics)
     if face.status and face.telemetry_path != "/":
         app.router.add_get("/", status)
@@ -77,7 +79,8 @@ async def metrics(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """Serve the page for people, made off the event loop."""
     zipped = _takes_gzip(request.headers.get("Accept-Encoding", ""))
-    body = await asyncio.to_thread(_status(request).render, Asked.of(request.query), zipped=zipped)
+    async with request.app[TURN]:
+        body = await asyncio.to_thread(_status(request).render, Asked.of(request.query), zipped=zipped)
     headers = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Vary": "Accept-Encoding"}
     return web.Response(body=body, headers=SAFE | headers | ({"Content-Encoding": "gzip"} if zipped else {}))
 

@@ -204,6 +204,20 @@ def test_personal_data_is_kept_only_where_allowed(ledger, personal):
     assert ledger.state("home").holder == Holder(name="N. Invented" if personal else "", access_expires=AT)
 
 
+def test_an_empty_description_forgets_nothing(ledger):
+    """
+    What a part of an answer leaves out of a usage point stays as it was told; permission withdrawn takes the address.
+    """
+    record(ledger, Facts(POINT, {}), personal=True)
+    record(ledger, Facts(UsagePoint("P-1", Commodity.WATER, site="Mill"), {}), personal=True)
+    with ledger.look() as look:
+        (point,) = look.points("home")
+    assert (point.meter, point.site, point.address) == ("B-17", "Mill", "Beekstraat 1")
+    record(ledger, Facts(POINT, {}))
+    with ledger.look() as look:
+        assert look.points("home")[0].address == ""
+
+
 def test_a_note_is_new_once(ledger):
     """
     A note is reported by the visit that brings it first, and forgotten with the visit that leaves it out.

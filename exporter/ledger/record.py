@@ -80,7 +80,9 @@ class _Writer:
     def __init__(self, db: sqlite3.Connection, account: int, at: datetime, personal: bool) -> None:
         self._db, self._account, self._at, self._personal = db, account, at, personal
         self._visit: int | None = None
-        self._points = {row[1]: (row[0], row[2:]) for row in db.execute(_POINTS, (account,))}
+        self._points: dict[str, tuple[int, tuple[str, ...]]] = {
+            row[1]: (row[0], row[2:]) for row in db.execute(_POINTS, (account,))
+        }
         self._series = {row[1:7]: (row[0], row[7:]) for row in db.execute(_SERIES, (account,))}
 
     def readings(self, readings: Iterable[Reading]) -> Recorded:
@@ -170,18 +172,19 @@ class _Writer:
         return int(found[0])
 
     def _point(self, point: UsagePoint) -> int:
-        address = point.address if self._personal else ""
-        shown = (point.commodity, point.meter, point.site, point.name, address)
-        found = self._points.get(point.id)
-        if found is None:
-            done = self._db.execute(_NEW_POINT, (self._account, point.id, *shown))
-            found = self._points[point.id] = int(done.lastrowid or 0), shown
-        elif found[1] != shown:
+        key, known = self._points.get(point.id, (0, ("",) * 5))
+        # A part of an answer that says less of the point than another did must not make it forgotten.
+        told = (point.commodity, point.meter, point.site, point.name, point.address)
+        *shown, address = (new or old for new, old in zip(told, known, strict=True))
+        shown.append(address if self._personal else "")
+        if not key:
+            key = int(self._db.execute(_NEW_POINT, (self._account, point.id, *shown)).lastrowid or 0)
+        elif tuple(shown) != known:
             self._db.execute(
-                "UPDATE point SET commodity = ?, meter = ?, site = ?, name = ?, address = ? WHERE id = ?", (*shown, found[0])
+                "UPDATE point SET commodity = ?, meter = ?, site = ?, name = ?, address = ? WHERE id = ?", (*shown, key)
             )
-            self._points[point.id] = found[0], shown
-        return int(found[0])
+        self._points[point.id] = key, tuple(shown)
+        return key
 
     def _facts(self, facts: Facts) -> None:
         point = self._point(facts.point)

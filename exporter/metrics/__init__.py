@@ -10,10 +10,23 @@ from datetime import datetime, timedelta
 from exporter.ledger import Ledger, Look
 from exporter.metrics.derive import Derived, Samples, Shown, derive
 from exporter.metrics.exposition import OPENMETRICS, TEXT, negotiate, registry, render
-from exporter.metrics.families import FAMILIES, Family
+from exporter.metrics.families import BY_NAME, FAMILIES, Family
 from exporter.metrics.health import Health, health_samples
 
-__all__ = ["FAMILIES", "OPENMETRICS", "TEXT", "AccountPage", "Family", "Health", "Page", "Shown", "negotiate"]
+__all__ = [
+    "BY_NAME",
+    "FAMILIES",
+    "OPENMETRICS",
+    "TEXT",
+    "AccountPage",
+    "Derived",
+    "Family",
+    "Health",
+    "Page",
+    "Samples",
+    "Shown",
+    "negotiate",
+]
 log = logging.getLogger(__name__)
 
 

@@ -65,8 +65,6 @@ class Portal(BaseModel):
 
     zone: ClassVar[ZoneInfo]
     """The local time of the portal's days."""
-    pace: ClassVar[timedelta] = timedelta(0)
-    """The least distance between two requests."""
     least_every: ClassVar[timedelta] = timedelta(minutes=1)
     most_every: ClassVar[timedelta] = timedelta(days=1)
     login_keys: ClassVar[tuple[str, ...]] = ()
@@ -113,7 +111,12 @@ class Portal(BaseModel):
         """Move an instant to the nearest later one at which this portal may be visited."""
         return at
 
-    def user_agent(self) -> str:
+    @property
+    def pace(self) -> timedelta:
+        """The least distance between two requests."""
+        return timedelta(0)
+
+    def agent(self) -> str:
         """Name the program to the portal."""
         return "utility-exporter"
 
@@ -124,6 +127,10 @@ class Portal(BaseModel):
     def budgets(self) -> Mapping[str, tuple[int, timedelta]]:
         """Name the call budgets this account keeps to: how many calls, in how long. Shown beside what is spent."""
         return {}
+
+    def named_points(self) -> frozenset[str]:
+        """Give the ids of the usage points that the configuration names: no alias may be one of them."""
+        return frozenset()
 
     def login_digest(self) -> str:
         """Tell whether the login is still the same one: a digest that changes with any of `login_keys`."""

@@ -1,0 +1,157 @@
+"""What an account holds, asked once in a while and kept between: holder, objects, meters, counters, types."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from exporter.errors import NoDataError, PortalError, ResponseError, UnreachableError
+from exporter.model import Holder
+from exporter.portals.base import understand
+from exporter.portals.cem.answers import (
+    AccountAnswer,
+    Counters,
+    CounterType,
+    Meters,
+    Places,
+    Rows,
+    Types,
+    ValueTypes,
+    instant,
+    one,
+    table,
+)
+from exporter.portals.cem.api import Api
+from exporter.portals.cem.estate import Choice, Estate, put_together
+from exporter.session import Session
+
+FUNCTIONS = {
+    "user_info": 9,
+    "objects": 23,
+    "meters": 108,
+    "counters": 107,
+    "counter_last": 8,
+    "counter_history": 3,
+    "types": 222,
+    "value_types": 11,
+}
+NATURES = "50"
+"""The code list of kinds of value (`pot_type`)."""
+STALE = timedelta(days=30)
+"""How long a list that is due may still serve while the portal cannot give a new one."""
+
+
+class Holdings:
+    """The lists of one account, one call each for all of it; `renew` asks them now, due or not."""
+
+    def __init__(self, api: Api, metadata_every: timedelta, types_every: timedelta, *, renew: bool = False) -> None:
+        self.api = api
+        self._metadata_every, self._types_every = metadata_every, types_every
+        self._shelf = Shelf(api.session, renew=renew)
+
+    @property
+    def failures(self) -> list[PortalError]:
+        """Why a list that was due could not be renewed."""
+        return [self._shelf.failed] if self._shelf.failed else []
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the counters, with their last values, were asked just now."""
+        return "counters" in self._shelf.asked
+
+    async def estate(self, choice: Choice) -> Estate:
+        """Put objects, meters, counters and types together."""
+        counters = await self._list(Counters, "counters", self._metadata_every, empty=NoDataError)
+        meters = await self._list(Meters, "meters", self._metadata_every)
+        places = await self._list(Places, "objects", self._metadata_every, empty=None)
+        types = await self._types({counter.type for counter in counters.data})
+        # In a thread: a city's 100,000 counters take a second or two, in which pages still want to be served.
+        return await asyncio.to_thread(put_together, places.data, meters.data, counters.data, types, choice)
+
+    async def holder(self) -> Holder | None:
+        """Say who holds the account; None when the portal cannot, for the readings do without."""
+
+        async def ask() -> Any:
+            return understand(AccountAnswer, one(await self.api.get(9)), "id=9 (account)").model_dump(mode="json", by_alias=True)
+
+        try:
+            account = understand(AccountAnswer, await self._shelf.get("account", self._metadata_every, ask), "id=9 (account)")
+        except (UnreachableError, ResponseError):
+            return None
+        return Holder(
+            name=account.name or account.person,
+            company=account.company,
+            company_id=account.company_id,
+            customer_id=account.customer_id,
+            person_id=account.person_id,
+            access_expires=instant(account.ends),
+        )
+
+    async def natures(self) -> dict[int, str]:
+        """Name the kinds of value in the maker's words; only for people, so that nothing fails without them."""
+        try:
+            found = await self._list(ValueTypes, "value_types", self._types_every, {"cis": NATURES})
+        except PortalError:
+            return {}
+        return {nature.id: nature.name for nature in found.data}
+
+    async def _types(self, used: set[int]) -> list[CounterType]:
+        """Give the counter types; asked again early when a new list of counters names one that is not kept."""
+        types = (await self._list(Types, "types", self._types_every)).data
+        if used - {kind.id for kind in types} and self.fresh and "types" not in self._shelf.asked:
+            types = (await self._list(Types, "types", timedelta(0))).data
+        return types
+
+    async def _list(
+        self,
+        shape: type[Rows],
+        name: str,
+        every: timedelta,
+        keys: Mapping[str, str] | None = None,
+        empty: type[PortalError] | None = ResponseError,
+    ) -> Rows:
+        """Give a list, kept or new; an empty one raises `empty` where there is one."""
+        where = f"id={FUNCTIONS[name]} ({name})"
+
+        async def ask() -> Any:
+            found = await asyncio.to_thread(table, shape, await self.api.get(FUNCTIONS[name], keys), where)
+            rows = found.model_dump(mode="json", by_alias=True, exclude_defaults=True)["data"]
+            if empty and not rows:
+                # Not kept: an empty list would stand for hours or days.
+                raise empty(f"{where} is empty")
+            return rows
+
+        return await asyncio.to_thread(table, shape, await self._shelf.get(name, every, ask), where)
+
+
+class Shelf:
+    """Lists kept between visits; one that is due but cannot be had serves on, and `failed` says why it was not renewed."""
+
+    def __init__(self, session: Session, *, renew: bool = False) -> None:
+        self._session, self._renew = session, renew
+        self.failed: PortalError | None = None
+        self.asked: set[str] = set()
+
+    async def get(self, key: str, every: timedelta, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Give the list kept under `key`, asking for it when it is older than `every`.
+
+        Raises what `ask` raises when nothing is kept, and always a refused login, a request to slow down, an empty list.
+        """
+        now = self._session.now
+        kept = await self._session.memory.get(key, now)
+        if kept and (self.failed or not (self._renew or _due(kept["at"], now, every))):
+            return kept["data"]
+        try:
+            data = await ask()
+        except (UnreachableError, ResponseError) as error:
+            self.failed = self.failed or error
+            if not kept:
+                raise
+            return kept["data"]
+        self.asked.add(key)
+        await self._session.memory.put(key, {"at": now.timestamp(), "data": data}, now + max(every, STALE))
+        return data
+
+
+def _due(at: float, now: datetime, every: timedelta) -> bool:
+    return not 0 <= now.timestamp() - at < every.total_seconds()

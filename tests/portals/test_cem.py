@@ -1,0 +1,484 @@
+"""CEM: one account of fixtures, read to exact values; and the keys of its configuration."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from exporter.errors import LoginError, NoDataError, PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.model import (
+    Commodity,
+    Direction,
+    Holder,
+    Index,
+    Inventory,
+    Nature,
+    Note,
+    Register,
+    Shortfall,
+    Told,
+    Unit,
+    UsagePoint,
+)
+from exporter.portals.base import Piece
+from exporter.portals.cem import Cem
+from tests.conftest import EVERYTHING, Clock, DictMemory, Visit
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "cem"
+BASE = "https://cem.example/cemapi/api"
+LISTS = {9: "account", 23: "objects", 108: "meters", 107: "counters", 222: "types"}
+AT = datetime(2026, 11, 20, 9, 20, 45, tzinfo=UTC)
+LATER = AT + timedelta(seconds=1)
+
+
+def fixture(name: str) -> Any:
+    return json.loads((FIXTURES / f"{name}.json").read_text())
+
+
+def portal(**keys: Any) -> Cem:
+    given: dict[str, Any] = {"name": "flats", "portal": "cem", "username": "svj-ukazka", "password": "tajné", "base_url": BASE}
+    return Cem(**(given | keys))
+
+
+def answers(web: Any, but: Mapping[int, Any] | None = None, last: Mapping[str, Any] | None = None) -> None:
+    """Let the portal answer with the fixtures, `but` for some functions, and with `last` to the batch."""
+    web.post(f"{BASE}?id=4", payload=fixture("login"), headers={"Set-Cookie": "CEMAPI=c0ok=ie; HttpOnly; Secure; Path=/cemapi"})
+    for function, name in LISTS.items():
+        web.get(f"{BASE}?id={function}", **(but or {}).get(function, {"payload": fixture(name)}))
+    web.post(f"{BASE}?id=8", **(last or {"payload": fixture("last")}))
+
+
+async def told(cem: Cem, visit: Visit) -> list[Told]:
+    async with visit() as session:
+        return [one async for one in cem.fetch(session, EVERYTHING)]
+
+
+def values(heard: list[Told]) -> dict[str, float]:
+    return {one.register.name: one.value for one in heard if isinstance(one, Index)}
+
+
+async def test_an_account_to_exact_values(web: Any, visit: Visit) -> None:
+    """
+    Every counter that is shown is told once, under its lowest meter in service, in our units, at the portal's instant.
+    """
+    answers(web)
+    heard = await told(portal(), visit)
+    water = UsagePoint("70001", Commodity.WATER, meter="INV00001", site="Byt 4")
+    heat = UsagePoint("70002", Commodity.HEAT, meter="INV00002", site="Byt 4", name="Kotel")
+    room = UsagePoint("70003", Commodity.OTHER, site="Vchod A")
+    gas = UsagePoint("70004", Commodity.GAS, meter="INV00004", site="9130")
+    solar = UsagePoint("70006", Commodity.ELECTRICITY, meter="INV00006", site="Vchod A")
+    key = "LB_POCTYP_"
+    injection, momentary = Direction.INJECTION, Nature.MOMENTARY
+    expected = [
+        Index(Register(water, Unit.M3, name="80001", kind=key + "SV", portal_unit="m³"), 412.108, LATER),
+        Index(Register(heat, Unit.KWH, name="80002", kind=key + "KALGJ", portal_unit="GJ"), 1000.0, LATER),
+        Index(Register(heat, Unit.CELSIUS, name="80003", nature=momentary, kind=key + "VSTUPTEPL", portal_unit="°C"), 55.5, AT),
+        Index(Register(room, Unit.CELSIUS, name="80004", nature=momentary, kind=key + "INTEP", portal_unit="°C"), 21.6, LATER),
+        Index(
+            Register(
+                room,
+                Unit.RELATIVE_HUMIDITY,
+                name="80005",
+                nature=momentary,
+                kind=key + "VLH",
+                portal_unit="%",
+                description="Ložnice",
+            ),
+            0.46,
+            LATER,
+        ),
+        Index(Register(gas, Unit.M3, name="80007", kind=key + "PLY", portal_unit="m³"), 1520.5, LATER),
+        Index(Register(solar, Unit.KWH, injection, "80009", kind=key + "ELDOD", portal_unit="kWh"), 911.0, LATER),
+        Index(Register(solar, Unit.KWH, name="80010", nature=Nature.AMOUNT, kind=key + "ELSO", portal_unit="kWh"), 0.5, LATER),
+        Index(Register(heat, Unit.KWH, name="80013", kind=key + "EL", portal_unit="kWh", description="Společná"), 77.5, LATER),
+        Index(Register(room, "", name="80014", nature=momentary), 5.75, LATER),
+        Index(Register(room, "kWh", name="80015", nature=momentary, kind=key + "NOVY", portal_unit="kWh"), 6.75, LATER),
+        Index(Register(room, "ppm", name="80016", nature=momentary, kind=key + "CO2", portal_unit="ppm"), 611.0, LATER),
+    ]
+
+    assert sorted((one for one in heard if isinstance(one, Index)), key=lambda one: one.register.name) == expected
+    assert heard[0] == Holder("Jana Ukázková", "SVJ Ukázka", "301", "401", "501", datetime(2028, 1, 1, tzinfo=UTC))
+    inventory = heard[1]
+    assert isinstance(inventory, Inventory)
+    assert inventory.registers is not None
+    assert {register.name for register in inventory.registers} == set(values(heard))
+    assert set(inventory.points) == {water, heat, room, gas, solar}
+    assert [one for one in heard if isinstance(one, Note)] == [
+        Note("counter types of an unknown kind of value, shown as momentary values: 777, 778")
+    ]
+    assert not [one for one in heard if isinstance(one, Shortfall)]
+
+
+async def test_the_password_is_in_the_form_and_the_proof_in_the_headers(web: Any, visit: Visit, memory: DictMemory) -> None:
+    """
+    The login is a form; every other call carries token and cookie, and both are kept with the end that the portal states.
+    """
+    answers(web)
+    await told(portal(), visit)
+    calls = {(method, url.query_string): call[0].kwargs for (method, url), call in web.requests.items()}
+    login = calls.pop(("POST", "id=4"))
+
+    assert login["data"] == {"user": "svj-ukazka", "pass": "tajné"}
+    assert len(calls) == 6
+    assert all(call["headers"]["Authorization"] == "Bearer 5f2c0001" for call in calls.values())
+    assert all(call["headers"]["Cookie"] == "CEMAPI=c0ok=ie" for call in calls.values())
+    assert all(call["headers"]["Accept"] == "application/json" for call in calls.values())
+    kept = memory.values["token"][0]
+    assert (kept["value"], kept["more"]) == ("5f2c0001", {"cookie": "c0ok=ie"})
+    assert kept["ends"] == datetime(2026, 11, 20, 11, 30, tzinfo=UTC).timestamp()
+
+
+async def test_other_wrappings_are_the_same(web: Any, visit: Visit) -> None:
+    """
+    Where the portal wraps, bare answers are read too, and the other way round.
+    """
+
+    def turned(name: str) -> Any:
+        answer = fixture(name)
+        return answer["data"] if isinstance(answer, dict) and "data" in answer else {"data": answer, "action": "get"}
+
+    answers(web)
+    plain = await told(portal(), visit)
+    web.post(f"{BASE}?id=4", payload={"data": fixture("login")})
+    for function, name in LISTS.items():
+        web.get(f"{BASE}?id={function}", payload=turned(name), content_type="text/plain")
+    web.post(f"{BASE}?id=8", payload=turned("last"))
+
+    async with visit(memory=DictMemory()) as session:
+        assert [one async for one in portal().fetch(session, EVERYTHING)] == plain
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        ({"include_states": True}, {"80006"}),
+        ({"include_removed": True}, {"80008"}),
+        ({"include_states": True, "include_removed": True}, {"80006", "80008"}),
+    ],
+)
+async def test_more_than_the_eligible(web: Any, visit: Visit, keys: dict[str, Any], shown: set[str]) -> None:
+    """
+    States and removed meters are shown when wanted; what the batch leaves out comes from the fresh list of counters.
+    """
+    answers(web)
+    plain = {"80001", "80002", "80003", "80004", "80005", "80007", "80009", "80010", "80013", "80014", "80015", "80016"}
+
+    assert set(values(await told(portal(**keys), visit))) == plain | shown
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        ({"counters": {"include": [80001]}}, "80001"),
+        ({"counters": {"include": [80006, 80008, 80011]}}, "80006 80008 80011"),
+        ({"counters": {"exclude": [80001]}, "objects": {"include": [9101]}}, "80002 80003 80013"),
+        ({"objects": {"include": [9101]}}, "80001 80002 80003 80013"),
+        ({"objects": {"include": [9101], "exclude": [9111]}}, "80001"),
+        ({"objects": {"include": [9111], "exclude": [9101]}}, "80002 80003 80013"),
+        ({"objects": {"exclude": [9100]}}, "80007"),
+        ({"objects": {"include": [9130]}, "counters": {"include": [80001]}}, "80001 80007"),
+        ({"objects": {"exclude": [9100]}, "counters": {"include": [80001]}}, "80001"),
+        ({"objects": {"exclude": [9120]}, "counters": {"exclude": [80007]}}, "80001 80002 80003 80009 80010 80013"),
+    ],
+)  # fmt: skip
+async def test_selection(web: Any, visit: Visit, keys: dict[str, Any], shown: str) -> None:
+    """
+    Counters and objects are taken or left by number; the nearest object named decides; a counter named wins over all.
+    """
+    answers(web)
+
+    assert sorted(values(await told(portal(**keys), visit))) == shown.split()
+
+
+async def test_what_is_selected_but_not_there(web: Any, visit: Visit) -> None:
+    """
+    Unknown numbers are noted and harm nobody.
+    """
+    answers(web)
+    keys = {"counters": {"include": [80001, 123], "exclude": [124]}, "objects": {"include": [9101, 5]}}
+    heard = await told(portal(**keys), visit)
+
+    assert {one.text for one in heard if isinstance(one, Note)} == {
+        "selected counters that this account does not hold: 123, 124",
+        "selected objects that this account does not hold: 5",
+    }
+    assert "80001" in values(heard)
+
+
+async def test_a_wish_is_shown_as_soon_as_it_is_read(web: Any, visit: Visit, clock: Clock) -> None:
+    """
+    A counter never read is asked when it is named, noted while it has nothing, and told at its first reading.
+    """
+    answers(web, last={"payload": []})
+    wish = portal(counters={"include": [80012]})
+    before = await told(wish, visit)
+    clock.move(minutes=30)
+    web.post(f"{BASE}?id=8", payload=[{"var_id": 80012, "value": 0.25, "timestamp": 1795167945000}])
+    after = await told(wish, visit)
+
+    assert [one for one in before if isinstance(one, Note)] == [Note("selected counters that have never been read: 80012")]
+    assert values(before) == {}
+    assert [one for one in after if isinstance(one, Note)] == []
+    assert values(after) == {"80012": 0.25}
+
+
+async def test_an_impossible_time_is_noted(web: Any, visit: Visit) -> None:
+    """
+    A reading whose time no calendar knows is left out, and the rest of its answer is told.
+    """
+    rows = [{"var_id": 80001, "value": 1.0, "timestamp": 10**18}, {"var_id": 80007, "value": 2.0, "timestamp": 1795166445000}]
+    answers(web, last={"payload": rows})
+    heard = await told(portal(counters={"include": [80001, 80007]}), visit)
+
+    assert values(heard)["80007"] == 2.0
+    assert Note("Some readings carry an impossible time and were left out.") in heard
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"status": 401}, LoginError),
+        ({"status": 403}, LoginError),
+        ({"payload": {"user": "svj-ukazka", "valid_to": 1795174200000}}, LoginError),
+        ({"payload": {"access_token": "5f2c0001"}}, LoginError),
+        ({"payload": {"access_token": "", "valid_to": 1795174200000}}, LoginError),
+        ({"payload": []}, LoginError),
+        ({"payload": {"access_token": "5f2c0001", "valid_to": "soon"}}, ResponseError),
+        ({"body": "<html>"}, ResponseError),
+        ({"status": 404}, ResponseError),
+        ({"status": 503}, UnreachableError),
+        ({"exception": TimeoutError()}, UnreachableError),
+        ({"status": 429, "headers": {"Retry-After": "120"}}, RateLimitError),
+    ],
+)
+async def test_logins_that_fail(web: Any, visit: Visit, answer: dict[str, Any], error: type[PortalError]) -> None:
+    """
+    Only a refusal, or JSON without a token, is a refused login; its message holds nothing that was sent or answered.
+    """
+    web.post(f"{BASE}?id=4", **answer)
+
+    with pytest.raises(error) as raised:
+        await told(portal(), visit)
+
+    assert not any(secret in str(raised.value) for secret in ("tajné", "svj-ukazka", "5f2c", "id=4&"))
+
+
+@pytest.mark.parametrize("function", [23, 107, 108, 222])
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"status": 503}, UnreachableError),
+        ({"exception": TimeoutError()}, UnreachableError),
+        ({"status": 429}, RateLimitError),
+        ({"status": 404}, ResponseError),
+        ({"body": "<!DOCTYPE html>"}, ResponseError),
+        ({"body": ""}, ResponseError),
+        ({"payload": {"message": "x"}}, ResponseError),
+        ({"payload": [{"new_name": 1}]}, ResponseError),
+    ],
+)
+async def test_lists_that_fail(web: Any, visit: Visit, function: int, answer: dict[str, Any], error: type[PortalError]) -> None:
+    """
+    Without a list that was never had there is nothing to tell.
+    """
+    answers(web, {function: answer})
+
+    with pytest.raises(error):
+        await told(portal(), visit)
+
+
+@pytest.mark.parametrize(("function", "error"), [(107, NoDataError), (108, ResponseError), (222, ResponseError)])
+async def test_an_empty_list_is_not_kept(
+    web: Any, visit: Visit, memory: DictMemory, function: int, error: type[PortalError]
+) -> None:
+    """
+    An account without counters is no data yet, counters without meters or types are no answer; no empty list stands for hours.
+    """
+    answers(web, {function: {"payload": []}})
+
+    with pytest.raises(error, match=f"id={function} .* is empty"):
+        await told(portal(), visit)
+
+    assert LISTS[function] not in memory.values
+
+
+async def test_the_holder_is_not_needed(web: Any, visit: Visit) -> None:
+    """
+    An account that cannot be read leaves the readings and fails as a part of the visit.
+    """
+    answers(web, {9: {"status": 403}})
+    heard = await told(portal(), visit)
+
+    assert len(values(heard)) == 12
+    assert isinstance(heard[-1], Shortfall)
+    assert isinstance(heard[-1].error, ResponseError)
+    assert not [one for one in heard if isinstance(one, Holder)]
+
+
+async def test_a_list_that_is_due_serves_on(web: Any, visit: Visit, clock: Clock) -> None:
+    """
+    When meters cannot be listed any more, the list kept is used, the readings come, and the visit says what failed.
+    """
+    answers(web)
+    before = await told(portal(), visit)
+    clock.move(hours=13)
+    answers(web, {107: {"payload": [{"renamed": 1}]}})
+    heard = await told(portal(), visit)
+
+    assert heard[:2] == before[:2]
+    assert len(values(heard)) == 11
+    assert isinstance(heard[-1], Shortfall)
+    assert "id=107 (counters) has changed: data.0.var_id: field required" in str(heard[-1].error)
+
+
+async def test_a_new_type_is_looked_up(web: Any, visit: Visit, clock: Clock) -> None:
+    """
+    A counter of a type that is not kept asks the types before their week has passed.
+    """
+    answers(web)
+    await told(portal(), visit)
+    clock.move(hours=13)
+    types = fixture("types")["data"]
+    new = types[0] | {"pot_id": 777, "lt_key": "LB_POCTYP_TV"}
+    answers(web, {222: {"payload": [*types, new]}})
+    heard = await told(portal(), visit)
+    (register,) = (one.register for one in heard if isinstance(one, Index) and one.register.name == "80014")
+
+    assert (register.unit, register.nature, register.kind) == (Unit.M3, Nature.COUNTER, "LB_POCTYP_TV")
+
+
+async def test_history_of_one_and_of_all(web: Any, visit: Visit) -> None:
+    """
+    Past readings are told once, of shown counters only, for the days asked and one more.
+    """
+    answers(web)
+    web.get(f"{BASE}?id=20&from=2026-01-14&to=2026-01-15", payload=fixture("history_all"))
+    web.get(f"{BASE}?id=3&from=2026-01-14&to=2026-01-15&var_id=80001", payload=fixture("history_one"))
+    day = datetime(2026, 1, 14, tzinfo=UTC).date()
+    first, second = (datetime(2026, 1, 14, hour, 0, 45, tzinfo=UTC) for hour in (21, 22))
+    async with visit() as session:
+        every = await portal().past(session, Piece("all", "all", day, day))
+        single = await portal().past(session, Piece("one", "80001", day, day, {"var_id": 80001}))
+
+    assert [(one.register.name, one.value, one.at) for one in every if isinstance(one, Index)] == [
+        ("80001", 411.9, first),
+        ("80002", 2000.0, first),
+    ]
+    assert [(one.register.name, one.value, one.at) for one in single if isinstance(one, Index)] == [
+        ("80001", 411.9, first),
+        ("80001", 412.008, second),
+    ]
+
+
+async def test_discover(web: Any, visit: Visit) -> None:
+    """
+    Sites hold meters, meters hold counters, with serials, kinds, last values, and why one is not shown.
+    """
+    answers(web)
+    web.get(f"{BASE}?cis=50&id=11", payload=fixture("value_types"))
+    async with visit() as session:
+        found = await portal(counters={"exclude": [80004, 5]}).discover(session)
+    site = {one.text: one for one in found.tree}
+    flat = site["Vchod A / Byt 4"]
+
+    assert list(site) == ["9130", "Vchod A", "Vchod A / Byt 4"]
+    assert [meter.text for meter in flat.under] == [
+        "meter 70001 INV00001",
+        "meter 70002 INV00002 Kotel",
+        "meter 70005 INV00005, removed 2025-03-03",
+    ]
+    assert [one.text for one in flat.under[1].under] == [
+        "counter 80002 LB_POCTYP_KALGJ: 3.6 GJ at 2026-11-20 09:20 UTC",
+        "counter 80003 LB_POCTYP_VSTUPTEPL: 55.5 °C at 2026-11-20 09:20 UTC",
+        "counter 80013 LB_POCTYP_EL Společná: 77 kWh at 2026-11-20 09:20 UTC",
+    ]
+    facts = flat.under[1].under[0].facts
+    assert (facts["portal_nature"], facts["nature"], facts["shown"]) == ("Přírustková", "counter", True)
+    reasons = {one.facts["var_id"]: one.facts["reason"] for a in found.tree for b in a.under for one in b.under}
+    assert {number: reason for number, reason in reasons.items() if reason} == {
+        80004: "not selected",
+        80006: "state",
+        80008: "removed",
+        80011: "service counter",
+        80012: "never read",
+    }
+    assert "    - 80001  # Byt 4, INV00001, LB_POCTYP_SV\n" in found.config
+    assert "80004" not in found.config
+    assert "selected counters that this account does not hold: 5" in found.notes
+
+
+@pytest.mark.parametrize(
+    ("call", "keys", "query", "name"),
+    [
+        ("user_info", {}, "id=9", "account"),
+        ("objects", {}, "id=23", "objects"),
+        ("meters", {"mis_id": "9110"}, "id=108&mis_id=9110", "meters"),
+        ("counters", {"me_id": "70001", "secret": "x"}, "id=107&me_id=70001", "counters"),
+        ("counter_last", {"var_id": "80001"}, "id=8&var_id=80001", "last"),
+        (
+            "counter_history",
+            {"var_id": "80001", "from": "2026-01-14", "to": "2026-01-15"},
+            "from=2026-01-14&id=3&to=2026-01-15&var_id=80001",
+            "history_one",
+        ),
+        ("types", {}, "id=222", "types"),
+        ("value_types", {}, "cis=50&id=11", "value_types"),
+        ("value_types", {"cis": "135"}, "cis=135&id=11", "value_types"),
+    ],
+)
+async def test_raw(web: Any, visit: Visit, call: str, keys: dict[str, str], query: str, name: str) -> None:
+    """
+    A raw call gives the portal's own answer, wrapped or not, and sends only keys it knows.
+    """
+    web.post(f"{BASE}?id=4", payload=fixture("login"))
+    web.get(f"{BASE}?{query}", payload=fixture(name))
+
+    async with visit() as session:
+        assert await portal().raw(session, call, keys) == fixture(name)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"base_url": "cem.example/api"}, "must be like https://host/path"),
+        ({"base_url": "https://me:pw@cem.example/api"}, "must be like https://host/path"),
+        ({"base_url": "https://cem.example/api?id=4"}, "must be like https://host/path"),
+        ({"counters": {"include": [1], "exclude": [1]}}, "1 is both included and excluded"),
+        ({"counters": {"only": [1]}}, "Extra inputs are not permitted"),
+        ({"every": "30s"}, "must be 1m to 1d"),
+        ({"every": "2d"}, "must be 1m to 1d"),
+        ({"batch_size": 0}, "greater than or equal to 1"),
+        ({"parallel": 9}, "less than or equal to 8"),
+        ({"include_state": True}, "Extra inputs are not permitted"),
+    ],
+)
+def test_keys_that_cannot_be(keys: dict[str, Any], said: str) -> None:
+    """
+    A key that cannot be meant is refused.
+    """
+    with pytest.raises(ValidationError, match=said):
+        portal(**keys)
+
+
+def test_keys() -> None:
+    """
+    The defaults are the contract's, the password stays hidden, and its change is another login.
+    """
+    plain = Cem(name="flats", portal="cem", username="svj", password="geheim")  # type: ignore[arg-type]
+
+    assert plain.base_url == "https://cemapi.unimonitor.eu/api"
+    assert (plain.every, plain.metadata_every, plain.types_every) == (
+        timedelta(minutes=30),
+        timedelta(hours=12),
+        timedelta(days=7),
+    )
+    assert (plain.batch_size, plain.parallel) == (500, 2)
+    assert "geheim" not in repr(plain)
+    assert portal(password="a").login_digest() != portal(password="b").login_digest()
+    assert portal(include_states=True).login_digest() == portal().login_digest()
+    assert portal(base_url=BASE + "/").base_url == BASE

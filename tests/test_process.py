@@ -1,0 +1,339 @@
+"""The program as a process: start, stop, kill, restart, a damaged ledger, and the commands a person types."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from exporter.demo.base import running
+from exporter.demo.cem import CemSimulation
+
+PATIENCE = 30.0
+
+
+@dataclass
+class Program:
+    """A running `utility-exporter`."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    lines: list[str]
+
+    async def page(self, path: str = "/metrics") -> str:
+        async with aiohttp.ClientSession() as client, client.get(self.url + path) as answer:
+            return await answer.text()
+
+    async def until(self, text: str) -> str:
+        async with asyncio.timeout(PATIENCE):
+            while text not in (page := await self.page()):  # noqa: ASYNC110  # what is waited for happens in another process
+                await asyncio.sleep(0.05)
+        return page
+
+    async def stop(self, number: int = signal.SIGTERM) -> float:
+        """Send a signal; gives how many seconds it took to leave."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        self.process.send_signal(number)
+        async with asyncio.timeout(PATIENCE):
+            await self.process.wait()
+        return loop.time() - started
+
+
+@dataclass
+class Home:
+    """A folder with a configuration for a simulated portal."""
+
+    folder: Path
+    portal: CemSimulation
+    url: str
+
+    def write(self, **keys: object) -> None:
+        entry = self.portal.accounts(self.url)[0] | keys
+        (self.folder / "config.yaml").write_text(json.dumps({"accounts": [entry]}))
+        (self.folder / "config.yaml").chmod(0o600)
+
+    async def command(self, *words: str) -> tuple[int, str, str]:
+        done = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "exporter", *words),
+            cwd=self.folder,
+            env=environment(),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(PATIENCE):
+            out, err = await done.communicate()
+        return done.returncode or 0, out.decode(), err.decode()
+
+    @asynccontextmanager
+    async def serve(self, *flags: str, command: str = "serve") -> AsyncIterator[Program]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "exporter", command, "--web.listen-address=127.0.0.1:0", *flags),
+            cwd=self.folder,
+            env=environment(),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        lines: list[str] = []
+        reading = asyncio.ensure_future(read(process, lines))
+        try:
+            yield Program(process, await address(lines, process), lines)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            await reading
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONWARNINGS": "error"}
+
+
+async def read(process: asyncio.subprocess.Process, lines: list[str]) -> None:
+    assert process.stderr is not None
+    async for line in process.stderr:
+        lines.append(line.decode())  # noqa: PERF401  # read by others meanwhile
+
+
+async def address(lines: list[str], process: asyncio.subprocess.Process) -> str:
+    async with asyncio.timeout(PATIENCE):
+        while not (found := re.search(r"account\(s\) at (\S+:\d+)", "".join(lines))):
+            assert process.returncode is None, "".join(lines)
+            await asyncio.sleep(0.02)
+    return f"http://{found[1].rstrip(chr(34))}"
+
+
+@pytest.fixture
+async def home(tmp_path: Path) -> AsyncIterator[Home]:
+    simulation = CemSimulation()
+    async with running(simulation) as url:
+        made = Home(tmp_path, simulation, url)
+        made.write()
+        yield made
+
+
+def logins(home: Home) -> int:
+    return sum(seen.query.get("id") == "4" for seen in home.portal.seen)
+
+
+def cold_water(home: Home) -> str:
+    register = home.portal.special["replacement"]
+    point = home.portal.building.counters[register].meters[0]
+    return f'utility_consumption_index_m3{{account="block-of-flats",register="{register}",usage_point="{point}"}} '
+
+
+async def test_a_life(home):
+    """
+    First start: the page is full and true. SIGTERM ends it at once. Second start: full from the ledger, nothing asked.
+    """
+    async with home.serve() as program:
+        page = await program.until('utility_up{account="block-of-flats",portal="cem"} 1.0')
+        _, value = home.portal.last(home.portal.special["replacement"])
+        assert f"{cold_water(home)}{value}\n" in page
+        assert await program.stop() < 5
+        assert program.process.returncode == 0
+    asked = len(home.portal.seen)
+    async with home.serve() as program:
+        again = await program.page()
+        assert f"{cold_water(home)}{value}\n" in again
+        assert 'utility_up{account="block-of-flats",portal="cem"} 1.0' in again
+
+    assert len(home.portal.seen) == asked
+
+
+async def test_killed_in_a_visit_and_started_again(home):
+    """
+    kill -9 while the portal hangs: ten restarts cost no second login, and the page has what was known before.
+    """
+    async with home.serve() as program:
+        await program.until("utility_up{")
+    home.portal.faults.set("id=8", "hang")
+    make_due(home)
+    async with home.serve() as program:
+        await until(lambda: any(seen.query.get("id") == "8" for seen in home.portal.seen[-1:]))
+        await program.stop(signal.SIGKILL)
+    asked = len(home.portal.seen)
+    for _ in range(3):
+        async with home.serve() as program:
+            assert cold_water(home) in await program.page()
+            await program.stop(signal.SIGKILL)
+
+    assert len(home.portal.seen) == asked
+    assert logins(home) == 1
+
+
+async def test_sigterm_in_a_visit(home):
+    """
+    SIGTERM while the portal hangs leaves within five seconds.
+    """
+    home.portal.faults.set("id=9", "hang")
+    async with home.serve() as program:
+        await until(lambda: len(home.portal.seen) > 1)
+        assert "utility_visits_total" in await program.page()
+        assert await program.stop() < 5
+        assert program.process.returncode == 0
+
+
+async def test_a_wrong_password_costs_one_login_over_restarts(home):
+    """
+    One attempt, however often the program is started; with the right password it goes on at once.
+    """
+    home.write(password="wrong")
+    for _ in range(3):
+        async with home.serve() as program:
+            page = await program.until("utility_up{")
+            assert 'utility_login_suspended{account="block-of-flats",portal="cem"} 1.0' in page
+    assert logins(home) == 1
+    for command in (["visit", "block-of-flats"], ["discover", "block-of-flats"], ["raw", "block-of-flats", "meters"]):
+        code, _, err = await home.command(*command)
+        assert (code, err.startswith("login: "), "--force" in err) == (1, True, True)
+    assert logins(home) == 1
+    home.write()
+    async with home.serve() as program:
+        await program.until('utility_up{account="block-of-flats",portal="cem"} 1.0')
+
+
+async def test_a_damaged_ledger_at_start(home):
+    """
+    One loud line naming both files, and the exporter goes on afresh.
+    """
+    (home.folder / "data").mkdir()
+    (home.folder / "data/ledger.sqlite").write_bytes(b"not a ledger" * 999)
+    async with home.serve() as program:
+        await program.until('utility_up{account="block-of-flats",portal="cem"} 1.0')
+        (line,) = [line for line in program.lines if "level=error" in line]
+
+    assert "data/ledger.sqlite" in line
+    assert "ledger.sqlite.damaged-" in line
+
+
+async def test_reload_by_signal(home):
+    """
+    SIGHUP takes up a changed file; a broken one changes nothing and says so on the page and in the log.
+    """
+    async with home.serve() as program:
+        await program.until("utility_up{")
+        (home.folder / "config.yaml").write_text("accounts: [")
+        program.process.send_signal(signal.SIGHUP)
+        await program.until("utility_exporter_config_last_reload_successful 0.0")
+        home.write(name="tower")
+        program.process.send_signal(signal.SIGHUP)
+        page = await program.until('utility_up{account="tower"')
+
+    assert "utility_exporter_config_last_reload_successful 1.0" in page
+    assert "block-of-flats" not in page
+    assert any("config.yaml:1" in line for line in program.lines)
+
+
+async def test_visit_prints_the_page_and_writes_nothing(home):
+    """
+    `visit` prints the account's page; the ledger has neither reading nor health of it, but the token.
+    """
+    code, out, err = await home.command("visit", "block-of-flats")
+    assert (code, err) == (0, "")
+    assert cold_water(home) in out
+    await home.command("visit", "block-of-flats")
+    with contextlib.closing(sqlite3.connect(home.folder / "data/ledger.sqlite")) as db:
+        assert db.execute("SELECT count(*) FROM reading").fetchone() == (0,)
+        assert db.execute("SELECT last_visit FROM account").fetchone() == (None,)
+    assert logins(home) == 1
+
+
+async def test_discover_and_raw(home):
+    """
+    `discover` prints site, meter and counter and lines that `check` takes; `raw` the portal's own answer.
+    """
+    code, tree, _ = await home.command("discover", "block-of-flats")
+    assert code == 0
+    assert "Byt 3" in tree
+    assert str(home.portal.special["replacement"]) in tree
+    code, text, _ = await home.command("discover", "block-of-flats", "--json")
+    assert (code, set(json.loads(text))) == (0, {"tree", "notes", "config"})
+    code, calls, _ = await home.command("raw", "block-of-flats")
+    assert "counter_history var_id=... from=... to=..." in calls
+    code, answer, _ = await home.command("raw", "block-of-flats", "counter_last", f"var_id={home.portal.special['leak']}")
+    assert code == 0
+    assert json.loads(answer)[0]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ((), 2, "COMMAND"),
+        (("serve", "--config=x"), 2, "unrecognized arguments"),
+        (("serve", "--web.listen-address=10230"), 2, "HOST:PORT"),
+        (("serve", "--web.telemetry-path=x"), 2, "not a path"),
+        (("visit",), 2, "ACCOUNT"),
+        (("visit", "nobody"), 1, "has no account 'nobody'; it has block-of-flats"),
+        (("raw", "block-of-flats", "everything"), 1, "has no call 'everything'"),
+        (("raw", "block-of-flats", "counter_last"), 1, "needs var_id=..."),
+        (("raw", "block-of-flats", "counter_last", "var_id"), 2, "KEY=VALUE"),
+        (("raw", "block-of-flats", "counter_last", "x=1"), 1, "takes no 'x'"),
+        (("serve", "--config.file=missing.yaml"), 1, "missing.yaml"),
+        (("check", "--config.file=."), 1, "folder"),
+    ],
+)
+async def test_wrong_use_is_said(home, words, code, said):
+    """
+    Wrong usage is 2, what cannot be done is 1; both say why in a line, without a traceback.
+    """
+    found, out, err = await home.command(*words)
+
+    assert (found, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+async def test_version_and_check(home):
+    """
+    `--version` says it; `check` of a good file says so.
+    """
+    assert (await home.command("--version"))[1].startswith("utility-exporter ")
+    code, out, _ = await home.command("check")
+    assert (code, out) == (0, "config.yaml: 1 account(s), no faults\n")
+
+
+async def test_a_folder_that_is_in_use(home):
+    """
+    A second `serve` on the same storage is refused in one line.
+    """
+    async with home.serve():
+        code, _, err = await home.command("serve", "--web.listen-address=127.0.0.1:0")
+
+    assert code == 1
+    assert "in use by another" in err
+
+
+async def test_logs_as_json(home):
+    """
+    With --log.format=json each line is an object with time, level, component and message.
+    """
+    async with home.serve("--log.format=json") as program:
+        await program.until("utility_up{")
+        await program.stop()
+    assert {key for line in program.lines for key in json.loads(line)} == {"ts", "level", "component", "msg"}
+
+
+async def until(true) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():  # noqa: ASYNC110  # what is waited for happens in another process
+            await asyncio.sleep(0.02)
+
+
+def make_due(home: Home) -> None:
+    """Let the next visit be due now, as if its time had come."""
+    past = datetime.now(UTC) - timedelta(minutes=1)
+    with contextlib.closing(sqlite3.connect(home.folder / "data/ledger.sqlite")) as db:
+        db.execute("UPDATE account SET next_visit = ?", (int(past.timestamp() * 1000),))
+        db.commit()

@@ -40,8 +40,10 @@ class Ledger:
     Methods block on the disk: call them off the event loop. They may be called from any thread, and raise LedgerError.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.store = Store(folder)
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        """Open the ledger; `read_only` is for a second process beside the one that has opened and checked it."""
+        self.folder = folder
+        self.store = Store(folder, read_only=read_only)
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from exporter.errors import PortalError
@@ -280,5 +280,6 @@ def _finite(value: float) -> None:
 
 
 def _aware(*instants: datetime) -> None:
-    if any(at.utcoffset() is None for at in instants):
-        raise ValueError("an instant must be aware")
+    for at in instants:
+        if at.tzinfo is not UTC and at.utcoffset() is None:
+            raise ValueError("an instant must be aware")

@@ -32,6 +32,10 @@ _PERSONAL = re.compile(r"[^/]*(?:\d{5}|@|%40)[^/]*")
 class Memory(Protocol):
     """What an account keeps between visits, restarts included: tokens, metadata, call budgets."""
 
+    @property
+    def held(self) -> dict[str, Any]:
+        """What was worked out of that and takes long: held in this process only, let go when the login changes."""
+
     async def get(self, key: str, now: datetime) -> Any | None:
         """Give the JSON value kept under `key`, or None when there is none or it has ended."""
 

@@ -143,7 +143,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         # NORMAL in WAL mode: a killed process loses nothing, a power cut at most the last visits; never the file.
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -16384"):
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -16384", "temp_store = MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()

@@ -1,7 +1,7 @@
 """The web face: the live page, health, a landing page, and a person's word to visit now."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,6 +19,8 @@ from exporter.webconfig import Door
 Application = web.Application
 __all__ = ["FACE", "READY", "Address", "Application", "Face", "inherited_sockets", "listen", "make_app", "offer_history"]
 
+PIECE = 64 * 1024
+"""A page up to this size is sent as a whole, a larger one in pieces of about this size."""
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -67,13 +69,12 @@ def make_app(face: Face) -> web.Application:
     return app
 
 
-async def metrics(request: web.Request) -> web.Response:
+async def metrics(request: web.Request) -> web.StreamResponse:
     """Serve the live page from memory."""
     page, content_type = request.app[FACE].page, negotiate(request.headers.get("Accept"))
     zipped = _takes_gzip(request.headers.get("Accept-Encoding", ""))
-    body = (page.render_gzip if zipped else page.render)(content_type)
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
-    return web.Response(body=body, headers=headers | ({"Content-Encoding": "gzip"} if zipped else {}))
+    return await _sent(request, page.body(content_type, gzip=zipped), headers | ({"Content-Encoding": "gzip"} if zipped else {}))
 
 
 async def status(request: web.Request) -> web.Response:
@@ -150,6 +151,34 @@ def _lasting(body: bytes, content_type: str) -> web.Response:
 def _only(request: web.Request, *methods: str) -> None:
     if request.method not in methods:
         raise web.HTTPMethodNotAllowed(request.method, methods)
+
+
+async def _sent(request: web.Request, parts: Sequence[bytes], headers: Mapping[str, str]) -> web.StreamResponse:
+    """Send a body in its parts: a large one in one piece would be copied again and again on its way into the socket."""
+    length = sum(map(len, parts))
+    if length <= PIECE or request.method == "HEAD":
+        return web.Response(body=b"".join(parts), headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.content_length = length
+    await response.prepare(request)
+    for piece in _pieces(parts):
+        await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Join small parts, and leave large ones as they are."""
+    piece = bytearray()
+    for part in parts:
+        if len(piece) + len(part) > PIECE and piece:
+            yield bytes(piece)
+            piece.clear()
+        if len(part) > PIECE:
+            yield part
+        else:
+            piece += part
+    yield bytes(piece)
 
 
 def _takes_gzip(accept: str) -> bool:

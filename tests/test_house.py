@@ -15,7 +15,7 @@ import yaml
 
 FLOORS = [
     {"__main__", "serve", "oneoff", "demo.runner"},
-    {"config", "poller", "server", "status"},
+    {"config", "past", "poller", "server", "status"},
     {"portals", "metrics", "history", "webconfig"},
     {"session", "ledger", "pkce", "duration", "forms", "colour"},
     {"errors", "model", "logs", "demo", ""},

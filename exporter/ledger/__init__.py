@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from exporter.ledger import bulk, view
-from exporter.ledger.bulk import Rows, Stamping
+from exporter.ledger.bulk import SLICE, Rows, Stamping
 from exporter.ledger.directory import Directories, Directory
 from exporter.ledger.instants import from_ms, to_ms
 from exporter.ledger.record import Recorded, record
@@ -22,12 +22,15 @@ from exporter.ledger.state import (
     mark_imported,
     open_account,
     save_health,
+    suspend,
 )
-from exporter.ledger.store import Store
+from exporter.ledger.store import FILE, Store
 from exporter.ledger.view import Kept, PointRow, SeriesRow
 from exporter.model import Fact, KnownInterval, Reading, Remember, Told
 
 __all__ = [
+    "FILE",
+    "SLICE",
     "AccountState",
     "Kept",
     "Ledger",
@@ -85,6 +88,11 @@ class Ledger:
         """Keep an account's health."""
         with self.store.write() as db:
             save_health(db, account, state)
+
+    def suspend(self, account: str, why: str, *, until: datetime) -> None:
+        """Keep that the portal has refused an account's login, besides what a running `serve` keeps of its health."""
+        with self.store.write() as db:
+            suspend(db, account, why, until)
 
     def record_visit(
         self, account: str, told: Sequence[Told], health: AccountState, *, at: datetime, personal: bool = False
@@ -185,6 +193,10 @@ class Look:
     def slices(self, line: int, stamping: Stamping, first: int, last: int) -> Iterator[Rows]:
         """Give a series' samples with stamps in [first, last] milliseconds, a slice at a time."""
         return bulk.slices(self._db, line, stamping, first, last)
+
+    def zones(self) -> dict[str, str]:
+        """Give the accounts with the names of their time zones."""
+        return bulk.zones(self._db)
 
     def shape(self) -> tuple[int, ...]:
         """Give numbers that change whenever the list of series does."""

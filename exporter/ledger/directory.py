@@ -3,6 +3,7 @@
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cached_property
 
 from exporter.ledger.store import Store
 from exporter.model import Inventory, Register, UsagePoint
@@ -45,20 +46,15 @@ class Met:
 
 
 class Directory:
-    """What the file holds of an account's points and series: good for as long as nobody else writes, and none of it is undone."""
+    """What the file holds of an account's points and series: good for as long as nobody else writes, and none of it is undone.
+
+    Between visits only the numbers of what was met are kept. The tables are read when something else is told, and let go.
+    """
 
     def __init__(self, db: sqlite3.Connection, account: int, *, personal: bool) -> None:
         self._db, self.account, self._personal = db, account, personal
         self.touched: set[str] = set()
         """The usage points of which this visit has written something."""
-        alike: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._points: dict[str, Row] = {
-            usage_point: (number, tuple(told), shown) for usage_point, number, shown, *told in db.execute(_POINTS, (account,))
-        }
-        self._series: dict[Line, Row] = {}
-        for number, shown, *line, nature, kind, unit, description in db.execute(_SERIES, (account,)):
-            told = (nature, kind, unit, description)
-            self._series[tuple(line)] = number, alike.setdefault(told, told), shown
         self._met_points, self._met = Met(), defaultdict[Form, Met](Met)
         self._shown: Inventory | None = None
         """The inventory that is shown."""
@@ -66,8 +62,22 @@ class Directory:
     def begin(self) -> None:
         """Begin a visit."""
         self.touched = set()
+        self.__dict__.pop("_points", None)
+        self.__dict__.pop("_series", None)
         for met in (self._met_points, *self._met.values()):
             met.begin()
+
+    @cached_property
+    def _points(self) -> dict[str, Row]:
+        rows = self._db.execute(_POINTS, (self.account,))
+        return {usage_point: (number, tuple(told), shown) for usage_point, number, shown, *told in rows}
+
+    @cached_property
+    def _series(self) -> dict[Line, Row]:
+        found: dict[Line, Row] = {}
+        for number, shown, *line, nature, kind, unit, description in self._db.execute(_SERIES, (self.account,)):
+            found[tuple(line)] = number, (nature, kind, unit, description), shown
+        return found
 
     def series(self, register: Register, form: Form) -> int:
         """Give the number of a register's series, begun where there is none."""
@@ -79,11 +89,6 @@ class Directory:
         """Give the number of a usage point, begun where there is none."""
         number = self._met_points.get(point)
         return self._met_points.put(point, self._point(point)) if number is None else number
-
-    def usage_points(self, series: Iterable[int]) -> set[str]:
-        """Name the usage points that these series belong to."""
-        wanted = set(series)
-        return {line[0] for line, (number, _, _) in self._series.items() if number in wanted} if wanted else set()
 
     def hold(self, inventory: Inventory) -> None:
         """Show what the account holds, and nothing else."""

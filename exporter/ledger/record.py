@@ -65,7 +65,7 @@ def record(
             " last_new_data = CASE WHEN ? THEN last_new_data ELSE ? END WHERE id = ?",
             (done.new, done.corrected, past, to_ms(at), directory.account),
         )
-    return replace(done, points=writer.touched(done.series))
+    return replace(done, points=done.points | directory.touched)
 
 
 class _Writer:
@@ -76,7 +76,7 @@ class _Writer:
 
     def readings(self, readings: Iterable[Reading]) -> Recorded:
         done = write(self._db, self._rows(readings), self._this_visit)
-        return Recorded(done.new, done.corrected, done.backwards, self._future, done.series)
+        return Recorded(done.new, done.corrected, done.backwards, self._future, done.series, done.points)
 
     def circumstances(self, told: Sequence[Told]) -> tuple[str, ...]:
         for item in told:
@@ -88,9 +88,6 @@ class _Writer:
             elif isinstance(item, Inventory):
                 self._directory.hold(item)
         return self._notes(tuple(dict.fromkeys(item.text for item in told if isinstance(item, Note))))
-
-    def touched(self, series: Iterable[int]) -> frozenset[str]:
-        return frozenset(self._directory.touched | self._directory.usage_points(series))
 
     def _rows(self, readings: Iterable[Reading]) -> Iterator[ReadingRow]:
         limit = to_ms(self._at + AHEAD)

@@ -34,6 +34,7 @@ DOORS = {
     "aiohttp": {"session"},
     "aiohttp.web": {"server", "demo", "demo.runner"},
     "prometheus_client": {"metrics"},
+    "lxml": {"forms"},
     "sqlite3": {"ledger"},
     "yaml": {"config"},
 }

@@ -25,6 +25,8 @@ LATE = timedelta(days=14)
 """A line of days that has been silent this long no longer holds back the others' latest complete day."""
 DAY = timedelta(days=1)
 GAPS_SEEN = 60
+LABEL = 200
+"""Most characters of a label."""
 FAR = datetime(9000, 1, 1, tzinfo=UTC)
 
 _INDEXES: Mapping[tuple[str, str, str], str] = {
@@ -248,7 +250,9 @@ class Days:
 
 def clean(text: str) -> str:
     """Make a portal's free text fit for a label: no control characters, at most 200 characters."""
-    return "".join(letter for letter in text if letter.isprintable())[:200].strip()
+    if not text.isprintable():
+        text = "".join(filter(str.isprintable, text[: 2 * LABEL]))
+    return text[:LABEL].strip()
 
 
 def _lane(

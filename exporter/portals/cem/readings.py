@@ -1,13 +1,12 @@
 """The last values of many counters: in batches, a few at a time, one by one only where a batch as such is refused."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
 from exporter.errors import LoginError, PortalError, RateLimitError
-from exporter.model import Index, Note, Told
+from exporter.model import Index, Note, Told, possible
 from exporter.portals.cem.answers import Values, instant, last_values, many
 from exporter.portals.cem.api import Api, RefusedError
 from exporter.portals.cem.estate import Estate, Line
@@ -99,7 +98,7 @@ def indexes(values: Values, lines: Mapping[int, Line]) -> Iterator[Index]:
     """Turn the portal's numbers into what registers showed; counters that are not shown are passed over."""
     for (counter, milliseconds), value in values.found.items():
         line, at = lines.get(counter), instant(milliseconds)
-        if line and at and math.isfinite(scaled := line.kind.scale(value)):
+        if line and at and possible(scaled := line.kind.scale(value)):
             yield Index(line.register, scaled, at)
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from exporter.errors import PortalError, ReadingError
@@ -277,13 +277,21 @@ def possible(value: float) -> bool:
     return math.isfinite(value) and abs(value) <= GREATEST
 
 
+def clean(text: str) -> str:
+    """Make a portal's free text fit for a label: no control characters, at most 200 characters."""
+    if not text.isprintable():
+        text = "".join(filter(str.isprintable, text[:400]))
+    return text[:200].strip()
+
+
 def _finite(value: float) -> None:
     if not possible(value):
         raise ReadingError("a reading must be a finite number, such as a meter can show")
 
 
 def _aware(*instants: datetime) -> None:
-    if any(at.utcoffset() is None for at in instants):
-        raise ValueError("an instant must be aware")
-    if any(not EARLIEST <= at.year <= LATEST for at in instants):
-        raise ReadingError("a reading must lie in our time")
+    for at in instants:
+        if at.tzinfo is not UTC and at.utcoffset() is None:
+            raise ValueError("an instant must be aware")
+        if not EARLIEST <= at.year <= LATEST:
+            raise ReadingError("a reading must lie in our time")

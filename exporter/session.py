@@ -38,6 +38,10 @@ _PERSONAL = re.compile(r"[^/]*(?:\d{5}|@|%40)[^/]*")
 class Memory(Protocol):
     """What an account keeps between visits, restarts included: tokens, metadata, call budgets."""
 
+    @property
+    def held(self) -> dict[str, Any]:
+        """What was worked out of that and takes long: held in this process only, let go when the login changes."""
+
     async def get(self, key: str, now: datetime) -> Any | None:
         """Give the JSON value kept under `key`, or None when there is none or it has ended."""
 
@@ -306,7 +310,12 @@ class Session:
     def _tls(self) -> ssl.SSLContext | bool:
         if not self._verify_tls:
             return False
-        return ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
+        if not self._ca_file:
+            return True
+        try:
+            return ssl.create_default_context(cafile=self._ca_file)
+        except OSError:
+            raise UnreachableError(f"{self._ca_file} cannot be read, or holds no certificate to trust") from None
 
 
 @dataclass(frozen=True, slots=True)

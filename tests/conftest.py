@@ -11,11 +11,16 @@ from typing import Any
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+from hypothesis import settings
 
 from exporter.model import KnownInterval
 from exporter.portals.base import Wanted
 from exporter.session import Session
 
+pytest_plugins = ["tests.pem"]
+
+settings.register_profile("house", deadline=None)  # how fast it is, is measured in benchmarks, not in tests
+settings.load_profile("house")
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 
 
@@ -59,6 +64,7 @@ class DictMemory:
 
     values: dict[str, tuple[Any, datetime | None]] = field(default_factory=dict)
     calls: list[tuple[str, datetime]] = field(default_factory=list)
+    held: dict[str, Any] = field(default_factory=dict)
 
     async def get(self, key: str, now: datetime) -> Any | None:
         value, ends = self.values.get(key, (None, None))

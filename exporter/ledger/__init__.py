@@ -2,20 +2,46 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from exporter.ledger import view
+from exporter.ledger import bulk, view
+from exporter.ledger.bulk import Rows, Stamping
+from exporter.ledger.directory import Directories, Directory
+from exporter.ledger.instants import from_ms, to_ms
 from exporter.ledger.record import Recorded, record
-from exporter.ledger.state import AccountState, LedgerMemory, imported, load_state, mark_imported, open_account, save_health
+from exporter.ledger.state import (
+    AccountState,
+    LedgerMemory,
+    account_id,
+    imported,
+    load_state,
+    mark_imported,
+    open_account,
+    save_health,
+)
 from exporter.ledger.store import Store
 from exporter.ledger.view import Kept, PointRow, SeriesRow
 from exporter.model import Fact, KnownInterval, Reading, Remember, Told
 
-__all__ = ["AccountState", "Kept", "Ledger", "LedgerKnown", "LedgerMemory", "Look", "PointRow", "Recorded", "SeriesRow"]
+__all__ = [
+    "AccountState",
+    "Kept",
+    "Ledger",
+    "LedgerKnown",
+    "LedgerMemory",
+    "Look",
+    "PointRow",
+    "Recorded",
+    "Rows",
+    "SeriesRow",
+    "Stamping",
+    "from_ms",
+    "to_ms",
+]
 
 
 class Ledger:
@@ -24,8 +50,12 @@ class Ledger:
     Methods block on the disk: call them off the event loop. They may be called from any thread, and raise LedgerError.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.store = Store(folder)
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        """Open the ledger; `read_only` is for a second process beside the one that has opened and checked it."""
+        self.folder = folder
+        self.store = Store(folder, read_only=read_only)
+        self._held: dict[str, dict[str, Any]] = {}
+        self._directories = Directories(self.store)
 
     def __enter__(self) -> Self:
         return self
@@ -43,6 +73,7 @@ class Ledger:
 
     def open_account(self, name: str, *, portal: str, zone: str, login: str) -> AccountState:
         """Find or begin an account; a login other than before lifts a suspension and empties the account's memory."""
+        self._held.pop(name, None)
         return open_account(self.store, name, portal, zone, login)
 
     def state(self, account: str) -> AccountState:
@@ -60,7 +91,7 @@ class Ledger:
     ) -> tuple[Recorded, AccountState]:
         """Keep all that a visit told and the health it left, in one transaction; gives the state as it is then."""
         with self.store.write() as db:
-            done = record(db, account, told, at=at, personal=personal, past=False)
+            done = record(db, self._directory(db, account, personal=personal), told, at=at, personal=personal, past=False)
             save_health(db, account, health)
             state = load_state(db, account)
         return done, state
@@ -69,17 +100,20 @@ class Ledger:
     def rehearsal(self, account: str, told: Sequence[Told], *, at: datetime, personal: bool) -> Iterator["Look"]:
         """Look at the ledger as it would be with what a visit told; nothing of it is kept."""
         with suppress(_Over), self.store.write() as db:
-            record(db, account, told, at=at, personal=personal, past=False)
+            record(db, self._directory(db, account, personal=personal), told, at=at, personal=personal, past=False)
             yield Look(db)
             raise _Over
 
     def record_piece(self, account: str, piece: str | None, told: Sequence[Reading | Remember], *, at: datetime) -> Recorded:
         """Keep a piece of the past, and that it was brought home (unless it has no name), in one transaction."""
         with self.store.write() as db:
-            done = record(db, account, told, at=at, personal=False, past=True)
+            done = record(db, self._directory(db, account, personal=False), told, at=at, personal=False, past=True)
             if piece is not None:
                 mark_imported(db, account, piece)
         return done
+
+    def _directory(self, db: sqlite3.Connection, account: str, *, personal: bool) -> Directory:
+        return self._directories.of(db, account_id(db, account), personal=personal)
 
     def imported(self, account: str) -> set[str]:
         """Name the pieces of the past that were brought home."""
@@ -87,7 +121,7 @@ class Ledger:
 
     def memory(self, account: str) -> LedgerMemory:
         """Give the account's memory."""
-        return LedgerMemory(self.store, account)
+        return LedgerMemory(self.store, account, self._held.setdefault(account, {}))
 
     def known(self, account: str) -> "LedgerKnown":
         """Give the account's view on what is kept."""
@@ -114,25 +148,27 @@ class Look:
         """Give an account's state."""
         return load_state(self._db, account)
 
-    def points(self, account: str) -> list[PointRow]:
-        """Give the usage points that the account holds now."""
-        return view.points(self._db, account)
+    def points(self, account: str, only: Collection[str] | None = None) -> list[PointRow]:
+        """Give the usage points that the account holds now, or those of them named in `only`."""
+        return view.points(self._db, account, only)
 
-    def facts(self, account: str) -> Iterator[tuple[str, Fact, float]]:
+    def facts(self, account: str, only: Collection[str] | None = None) -> Iterator[tuple[str, Fact, float]]:
         """Give usage point, fact and value of all that is stated now."""
-        return view.facts(self._db, account)
+        return view.facts(self._db, account, only)
 
     def series(self, account: str | None = None, *, shown: bool = False) -> list[SeriesRow]:
         """Give the series of an account, or of all."""
         return view.series(self._db, account, shown=shown)
 
+    def shown_series(
+        self, account: str, only: Collection[str] | None = None
+    ) -> Iterator[tuple[SeriesRow, tuple[int, float] | None]]:
+        """Give what the account holds now, usage point by usage point; an index with its newest milliseconds and value."""
+        return view.shown_series(self._db, account, only)
+
     def newest(self, line: int, count: int = 1) -> list[Kept]:
         """Give a series' newest readings, newest first."""
         return view.newest(self._db, line, count)
-
-    def newest_indexes(self, account: str) -> dict[int, Kept]:
-        """Give the newest reading of every index series of an account."""
-        return view.newest_indexes(self._db, account)
 
     def readings(self, line: int, start: datetime, end: datetime) -> Iterator[Kept]:
         """Give a series' readings with `at` in [start, end), in time order."""
@@ -141,6 +177,18 @@ class Look:
     def first(self, line: int) -> Kept | None:
         """Give a series' oldest reading."""
         return view.first(self._db, line)
+
+    def count(self, line: int, stamping: Stamping, first: int, last: int) -> int:
+        """Count a series' samples with stamps in [first, last] milliseconds."""
+        return bulk.count(self._db, line, stamping, first, last)
+
+    def slices(self, line: int, stamping: Stamping, first: int, last: int) -> Iterator[Rows]:
+        """Give a series' samples with stamps in [first, last] milliseconds, a slice at a time."""
+        return bulk.slices(self._db, line, stamping, first, last)
+
+    def shape(self) -> tuple[int, ...]:
+        """Give numbers that change whenever the list of series does."""
+        return bulk.shape(self._db)
 
 
 class LedgerKnown:

@@ -74,8 +74,6 @@ class Portal(BaseModel):
 
     zone: ClassVar[ZoneInfo]
     """The local time of the portal's days."""
-    pace: ClassVar[timedelta] = timedelta(0)
-    """The least distance between two requests."""
     largest: ClassVar[int] = 16 * 1024 * 1024
     """The most bytes that one answer may have."""
     least_every: ClassVar[timedelta] = timedelta(minutes=1)
@@ -123,6 +121,11 @@ class Portal(BaseModel):
     def visiting_time(self, at: datetime) -> datetime:
         """Move an instant to the nearest later one at which this portal may be visited."""
         return at
+
+    @property
+    def pace(self) -> timedelta:
+        """The least distance between two requests."""
+        return timedelta(0)
 
     def agent(self) -> str:
         """Name the program to the portal."""

@@ -196,10 +196,12 @@ class Values:
 
     def add(self, counter: int, row: Mapping[str, Any]) -> None:
         """Take one {"value": 412.008, "timestamp": 1768428045000}; one without value or time is no reading."""
-        value, time = number(row.get("value")), row.get("timestamp")
-        if value is None or time is None:
+        value, time = row.get("value"), row.get("timestamp")
+        if (type(value) is not float or not math.isfinite(value)) and (value := number(value)) is None:
             return
-        if (milliseconds := whole(time)) is not None and 0 < milliseconds <= self.latest:
+        if time is None:
+            return
+        if (milliseconds := time if type(time) is int else whole(time)) is not None and 0 < milliseconds <= self.latest:
             self.found[counter, milliseconds] = value
         else:
             self.odd = True

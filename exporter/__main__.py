@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fail(message: str) -> int:
     """Say on stderr what went wrong."""
-    sys.stderr.write(message.rstrip() + "\n")
+    sys.stderr.write("\n".join(map(oneoff.plain, message.rstrip().split("\n"))) + "\n")
     return 1
 
 
@@ -115,7 +114,7 @@ def raw(options: argparse.Namespace) -> int:
             sys.stdout.write(f"{name} {keys}".rstrip() + f"\n    {known.help}\n")
         return 0
     answer = asyncio.run(oneoff.raw(place(options), options.call, dict(options.keys)))
-    sys.stdout.write(json.dumps(answer, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(oneoff.say_json(answer) + "\n")
     return 0
 
 

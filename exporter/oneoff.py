@@ -131,17 +131,27 @@ def say_discovery(found: Discovery) -> str:
     lines = [line for finding in found.tree for line in _branch(finding, "")]
     notes = [f"note: {note}" for note in found.notes]
     config = ["", "# config.yaml", *found.config.rstrip().splitlines()] if found.config else []
-    return "\n".join([*lines, *notes, *config])
+    return "\n".join(map(plain, [*lines, *notes, *config]))
 
 
 def discovery_json(found: Discovery) -> str:
     """Write a discovery as JSON."""
 
-    def plain(finding: Finding) -> dict[str, Any]:
-        return {"text": finding.text, "facts": dict(finding.facts), "under": [plain(below) for below in finding.under]}
+    def branch(finding: Finding) -> dict[str, Any]:
+        return {"text": finding.text, "facts": dict(finding.facts), "under": [branch(below) for below in finding.under]}
 
-    whole = {"tree": [plain(finding) for finding in found.tree], "notes": list(found.notes), "config": found.config}
-    return json.dumps(whole, ensure_ascii=False, indent=2, default=str)
+    return say_json({"tree": [branch(finding) for finding in found.tree], "notes": list(found.notes), "config": found.config})
+
+
+def say_json(told: Any) -> str:
+    """Write JSON for a person: letters as they are, what a terminal might obey as JSON's escapes."""
+    said = json.dumps(told, ensure_ascii=False, indent=2, default=str)
+    return "".join(letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in said)
+
+
+def plain(line: str) -> str:
+    """Take out of a line what a terminal might obey: portals write what they like."""
+    return "".join(letter if letter.isprintable() else "�" for letter in line)
 
 
 def utc_now() -> datetime:

@@ -23,8 +23,14 @@ from exporter.errors import RateLimitError, ResponseError, UnreachableError
 from exporter.model import KnownInterval
 
 LARGEST_ANSWER = 64 * 1024 * 1024
+BYTES_A_VALUE = 8
+"""An answer of more values than this allows is made to fill our memory: an empty list is two bytes there and 56 here."""
 MOST_REDIRECTS = 8
 Values = Mapping[str, str]
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16"})
+"""What a page may be written in; some of Python's other codecs take hours for a few megabytes."""
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""The escape of half a character; JSON may hold one without its other half, and no file can."""
 _PERSONAL = re.compile(r"[^/]*(?:\d{5}|@|%40)[^/]*")
 """A part of a path that may be somebody's: a meter's number, an EAN, a PRM, an e-mail address."""
 
@@ -85,22 +91,22 @@ class Answer:
             return None
 
     def text(self) -> str:
-        """Give the body as text, by its own charset where that is a real one, else UTF-8."""
+        """Give the body as text, by its own charset where that is a usual one, else UTF-8."""
         charset = self.headers.get("Content-Type", "").lower().partition("charset=")[2].split(";")[0].strip(" \"'")
-        try:
-            return self.body.decode(charset or "utf-8", "replace")
-        except (LookupError, ValueError):
-            return self.body.decode("utf-8", "replace")
+        return self.body.decode(charset if charset in _CHARSETS else "utf-8", "replace")
 
     def json(self) -> Any:
         """Parse the body as JSON, whatever its content type says.
 
-        Raises ResponseError for a status other than 2xx, and for what is not JSON (NaN and Infinity are not).
+        Raises ResponseError for a status other than 2xx, for what is not JSON (NaN and Infinity are not), and for an
+        answer of very many values. Half a character becomes a question mark.
         """
         if not 200 <= self.status < 300:
             raise ResponseError(f"{self.what} answered with status {self.status}")
+        if sum(map(self.body.count, (b",", b"[", b"{"))) > max(len(self.body) // BYTES_A_VALUE, 1_000_000):
+            raise ResponseError(f"{self.what} answered with more values than any meter has")
         try:
-            return json.loads(self.body, parse_constant=_no_number, parse_float=_finite)
+            return _read_json(self.body)
         except (ValueError, RecursionError):
             seen = "a web page" if self.body.lstrip()[:1] == b"<" else "no JSON"
             raise ResponseError(f"{self.what} answered with {seen} where JSON is due") from None
@@ -251,9 +257,12 @@ class Session:
         except (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError):
             self._counted("error")
             raise UnreachableError(f"{what}: the certificate of {urlsplit(url).hostname} cannot be verified") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             self._counted("error")
             raise UnreachableError(f"{what} failed: {_plain(error)}") from None
+        except ValueError:  # aiohttp's word for a token or an address that no request can carry
+            self._counted("error")
+            raise ResponseError(f"{what} cannot be asked: what the portal gave for it fits no request") from None
         self._counted(f"{answer.status // 100}xx")
         return self._checked(answer) if checked else answer
 
@@ -383,6 +392,8 @@ class Tokens:
     async def _renew(self, old: Token | None) -> Token:
         made = self._session.now
         token = await self._log_in(old)
+        if not (token.value.isascii() and token.value.isprintable()):
+            raise ResponseError("the portal's answer to the login holds a token that cannot be sent")
         kept = {"value": token.value, "ends": token.ends.timestamp(), "made": made.timestamp(), "more": token.more}
         # Kept a while past its end: its refresh token may outlive it.
         await self._session.memory.put(self._key, kept, max(token.ends, made + self._least) + timedelta(days=1))
@@ -420,6 +431,7 @@ def _plain(error: Exception) -> str:
         aiohttp.ClientConnectorError: "no connection",
         aiohttp.ServerDisconnectedError: "the connection was closed",
         aiohttp.ClientPayloadError: "the answer broke off",
+        aiohttp.ClientResponseError: "the answer is no HTTP",
         aiohttp.InvalidURL: "the address is not usable",
         ConnectionResetError: "the connection was reset",
     }
@@ -428,6 +440,13 @@ def _plain(error: Exception) -> str:
 
 def _too_large(what: str, largest: int) -> ResponseError:
     return ResponseError(f"{what} answered with more than {largest} bytes")
+
+
+def _read_json(body: bytes) -> Any:
+    told = json.loads(body.decode(json.detect_encoding(body)), parse_constant=_no_number, parse_float=_finite)
+    if _HALF.search(body):
+        told = json.loads(json.dumps(told, ensure_ascii=False).encode(errors="replace"))
+    return told
 
 
 def _no_number(name: str) -> float:

@@ -36,6 +36,7 @@ DOORS = {
     "jinja2": {"status"},
     "aiohttp.web": {"server", "demo", "demo.runner"},
     "prometheus_client": {"metrics"},
+    "lxml": {"forms"},
     "sqlite3": {"ledger"},
     "yaml": {"config"},
 }

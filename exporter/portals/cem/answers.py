@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field
 
 from exporter.errors import ResponseError
-from exporter.portals.base import AnswerShape, understand
+from exporter.portals.base import AnswerShape, Listed, understand
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?\s*", re.ASCII)
 AHEAD = timedelta(days=1)
@@ -129,31 +129,31 @@ class ValueType(AnswerShape):
 class Places(AnswerShape):
     """All objects."""
 
-    data: list[Place]
+    data: Listed[Place]
 
 
 class Meters(AnswerShape):
     """All meters."""
 
-    data: list[Meter]
+    data: Listed[Meter]
 
 
 class Counters(AnswerShape):
     """All counters."""
 
-    data: list[Counter]
+    data: Listed[Counter]
 
 
 class Types(AnswerShape):
     """All counter types."""
 
-    data: list[CounterType]
+    data: Listed[CounterType]
 
 
 class ValueTypes(AnswerShape):
     """All kinds of value."""
 
-    data: list[ValueType]
+    data: Listed[ValueType]
 
 
 Rows = TypeVar("Rows", bound=AnswerShape)

@@ -11,9 +11,6 @@ from hypothesis import strategies as st
 from exporter.errors import ResponseError
 from exporter.model import Commodity, Direction, Nature, Unit
 from exporter.portals.cem.answers import (
-    CounterType,
-    Meters,
-    Place,
     all_values,
     instant,
     last_values,
@@ -21,11 +18,11 @@ from exporter.portals.cem.answers import (
     number,
     one,
     rows,
-    table,
     whole,
 )
 from exporter.portals.cem.estate import Tree, listed
 from exporter.portals.cem.kinds import kind_of
+from exporter.portals.cem.tables import METERS, CounterType, Place
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 AT = 1768428045000
@@ -114,7 +111,7 @@ def test_a_renamed_field_is_named() -> None:
     A missing field of a list is named with its row, and no value with it.
     """
     with pytest.raises(ResponseError, match=r"^id=108 \(meters\) has changed: data\.0\.me_id: field required$"):
-        table(Meters, [{"meter": 70001, "me_serial": "SECRET"}], "id=108 (meters)")
+        METERS.read('[{"meter": 70001, "me_serial": "SECRET"}]', "id=108 (meters)")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +237,7 @@ def test_readings_go_by_number(stated: dict[int, float], as_text: bool, wrapped:
 
 
 def stated_type(key: str, unit: str, nature: int | None) -> CounterType:
-    return CounterType.model_validate({"pot_id": 1, "lt_key": f"LB_POCTYP_{key}", "jed_zkr": unit, "pot_type": nature})
+    return CounterType(pot_id=1, lt_key=f"LB_POCTYP_{key}", jed_zkr=unit, pot_type=nature)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +302,7 @@ def test_an_unlisted_type_goes_by_its_number() -> None:
 
 
 def place(number: int, parent: int | None, name: str = "") -> Place:
-    return Place.model_validate({"mis_id": number, "mis_idp": parent, "mis_nazev": name})
+    return Place(mis_id=number, mis_idp=parent, mis_nazev=name)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +327,7 @@ def test_a_parent_that_is_no_number_is_none() -> None:
     """
     A parent of another kind ends the climb.
     """
-    assert Place.model_validate({"mis_id": "1", "mis_idp": "root", "mis_nazev": None}).parent is None
+    assert Place(mis_id="1", mis_idp="root", mis_nazev=None).parent is None
 
 
 @given(st.dictionaries(st.integers(1, 12), st.none() | st.integers(1, 14), max_size=12), st.integers(1, 14))

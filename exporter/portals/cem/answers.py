@@ -1,16 +1,16 @@
-"""What CEM answers: declared shapes for the lists of an account, a plain loop for the many readings."""
+"""What CEM answers: who holds an account, and its many readings in a plain loop."""
 
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from exporter.errors import ResponseError
-from exporter.portals.base import AnswerShape, Listed, understand
+from exporter.portals.base import AnswerShape
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?\s*", re.ASCII)
 AHEAD = timedelta(days=1)
@@ -74,91 +74,6 @@ class AccountAnswer(AnswerShape):
     ends: Whole = Field(None, alias="log_do")
 
 
-class Place(AnswerShape):
-    """id=23: an object; its name is often empty, its parent may be missing from the answer."""
-
-    id: Id = Field(alias="mis_id")
-    parent: Whole = Field(None, alias="mis_idp")
-    name: Text = Field("", alias="mis_nazev")
-
-
-class Meter(AnswerShape):
-    """id=108: a meter; `removed` (milliseconds) is not null once it was taken away, and it stays listed for ever."""
-
-    id: Id = Field(alias="me_id")
-    place: Whole = Field(None, alias="mis_id")
-    serial: Text = Field("", alias="me_serial")
-    name: Text = Field("", alias="me_desc")
-    main_type: Whole = Field(None, alias="me_pot_id")
-    removed: Whole = Field(None, alias="me_do")
-
-
-class Counter(AnswerShape):
-    """id=107: a counter of a meter, with its last value and time (milliseconds), null when it was never read.
-
-    The multiplier `var_nasob` is not applied: whether values contain it already is not known, it is 1.0 wherever it was
-    seen, and no client multiplies.
-    """
-
-    id: Id = Field(alias="var_id")
-    meter: Id = Field(alias="me_id")
-    type: Id = Field(alias="pot_id")
-    value: Value = Field(None, alias="var_lastvar")
-    time: Whole = Field(None, alias="var_lasttime")
-    primary: Yes = Field(False, alias="poc_primary")
-    service: Yes = Field(False, alias="poc_serv")
-    name: Text = Field("", alias="poc_desc")
-
-
-class CounterType(AnswerShape):
-    """id=222: a counter type with its translation key, its unit (`"ppm "` has a blank at its end) and its `pot_type`."""
-
-    id: Id = Field(alias="pot_id")
-    key: Text = Field("", alias="lt_key")
-    unit: Text = Field("", alias="jed_zkr")
-    nature: Whole = Field(alias="pot_type")
-
-
-class ValueType(AnswerShape):
-    """id=11, cis=50: the maker's name of a `pot_type`."""
-
-    id: Id = Field(alias="cik_fk")
-    name: Text = Field("", alias="cik_nazev")
-
-
-class Places(AnswerShape):
-    """All objects."""
-
-    data: Listed[Place]
-
-
-class Meters(AnswerShape):
-    """All meters."""
-
-    data: Listed[Meter]
-
-
-class Counters(AnswerShape):
-    """All counters."""
-
-    data: Listed[Counter]
-
-
-class Types(AnswerShape):
-    """All counter types."""
-
-    data: Listed[CounterType]
-
-
-class ValueTypes(AnswerShape):
-    """All kinds of value."""
-
-    data: Listed[ValueType]
-
-
-Rows = TypeVar("Rows", bound=AnswerShape)
-
-
 def one(answer: Any) -> Any:
     """Unwrap an object: it comes bare or as {"data": {...}, "action": "get"}."""
     inner = answer.get("data") if isinstance(answer, dict) else None
@@ -176,11 +91,6 @@ def rows(answer: Any, where: str) -> list[Any]:
     if (found := many(answer)) is None:
         raise ResponseError(f"{where} has changed: it is no list")
     return found
-
-
-def table(shape: type[Rows], answer: Any, where: str) -> Rows:
-    """Read a list by its declared shape, bare or wrapped."""
-    return understand(shape, {"data": rows(answer, where)}, where)
 
 
 @dataclass(slots=True)

@@ -33,12 +33,20 @@ class Api:
         """Ask one function with GET; see `_ask`."""
         return await self._ask("GET", function, keys or {}, None)
 
+    async def get_text(self, function: int, keys: Mapping[str, str] | None = None) -> Answer:
+        """Ask one function with GET, and give the answer as it came."""
+        return await self._answer("GET", function, keys or {}, None)
+
     async def post(self, function: int, body: Any) -> Any:
         """Ask one function with a JSON body; see `_ask`."""
         return await self._ask("POST", function, {}, body)
 
     async def _ask(self, method: str, function: int, keys: Mapping[str, str], body: Any) -> Any:
-        """Give the answer's JSON; raises RefusedError for a 4xx, and what the session and the login raise."""
+        """Give the answer's JSON."""
+        return (await self._answer(method, function, keys, body)).json()
+
+    async def _answer(self, method: str, function: int, keys: Mapping[str, str], body: Any) -> Answer:
+        """Give the answer; raises RefusedError for a 4xx, and what the session and the login raise."""
         params = {"id": str(function), **keys}
 
         async def ask(token: Token) -> Answer:
@@ -47,7 +55,7 @@ class Api:
         answer = await self._tokens.call(ask)
         if 400 <= answer.status < 500:
             raise RefusedError(f"{answer.what} (id={function}) answered with status {answer.status}")
-        return answer.json()
+        return answer
 
     async def _log_in(self, _: Token | None) -> Token:
         """Log in with id=4: the password goes into the form, never into the query; no refresh call is known."""

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from exporter.model import Discovery, Finding, Note, UsagePoint
-from exporter.portals.cem.answers import Counter, instant
+from exporter.portals.cem.answers import instant
 from exporter.portals.cem.estate import Estate, Line, never_read
+from exporter.portals.cem.tables import Counter
 
 
 def discovery(estate: Estate, natures: Mapping[int, str], notes: Sequence[str] = ()) -> Discovery:

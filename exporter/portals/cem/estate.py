@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from exporter.model import Commodity, Inventory, Nature, Note, Register, UsagePoint
-from exporter.portals.cem.answers import Counter, CounterType, Meter, Place
 from exporter.portals.cem.kinds import Kind, kind_of
+from exporter.portals.cem.tables import Counter, CounterType, Meter, Place
 
 MOST_NAMED = 20
 NEVER_READ = "never read"

@@ -8,23 +8,12 @@ from typing import Any
 from exporter.errors import NoDataError, PortalError, ResponseError, UnreachableError
 from exporter.model import Holder
 from exporter.portals.base import understand
-from exporter.portals.cem.answers import (
-    AccountAnswer,
-    Counters,
-    CounterType,
-    Meters,
-    Places,
-    Rows,
-    Types,
-    ValueTypes,
-    instant,
-    one,
-    table,
-)
+from exporter.portals.cem.answers import AccountAnswer, instant, one
 from exporter.portals.cem.api import Api
 from exporter.portals.cem.estate import Choice, Estate, put_together
 from exporter.portals.cem.roster import Held, Roster, stated
 from exporter.portals.cem.roster import Rows as StatedRows
+from exporter.portals.cem.tables import COUNTERS, METERS, PLACES, TYPES, VALUE_TYPES, CounterType, Row, Table
 from exporter.session import Session
 
 FUNCTIONS = {
@@ -80,12 +69,12 @@ class Holdings:
 
     async def estate(self, choice: Choice) -> Estate:
         """Put objects, meters, counters and types together."""
-        counters = await self._list(Counters, "counters", self._metadata_every, empty=NoDataError)
-        meters = await self._list(Meters, "meters", self._metadata_every)
-        places = await self._list(Places, "objects", self._metadata_every, empty=None)
-        types = await self._types({counter.type for counter in counters.data})
+        counters = await self._list(COUNTERS, "counters", empty=NoDataError)
+        meters = await self._list(METERS, "meters")
+        places = await self._list(PLACES, "objects", empty=None)
+        types = await self._types({counter.type for counter in counters})
         # In a thread: a city's 100,000 counters take a second or two, in which pages still want to be served.
-        return await asyncio.to_thread(put_together, places.data, meters.data, counters.data, types, choice)
+        return await asyncio.to_thread(put_together, places, meters, counters, types, choice)
 
     async def holder(self) -> Holder | None:
         """Say who holds the account; None when the portal cannot, for the readings do without."""
@@ -109,39 +98,40 @@ class Holdings:
     async def natures(self) -> dict[int, str]:
         """Name the kinds of value in the maker's words; only for people, so that nothing fails without them."""
         try:
-            found = await self._list(ValueTypes, "value_types", self._types_every, {"cis": NATURES})
+            found = await self._list(VALUE_TYPES, "value_types", keys={"cis": NATURES})
         except PortalError:
             return {}
-        return {nature.id: nature.name for nature in found.data}
+        return {nature.id: nature.name for nature in found}
 
     async def _types(self, used: set[int]) -> list[CounterType]:
         """Give the counter types; asked again early when a new list of counters names one that is not kept."""
-        types = (await self._list(Types, "types", self._types_every)).data
+        types = await self._list(TYPES, "types")
         new_list = "counters" in self._shelf.asked and "types" not in self._shelf.asked
         if new_list and used - {kind.id for kind in types}:
-            types = (await self._list(Types, "types", timedelta(0))).data
+            types = await self._list(TYPES, "types", every=timedelta(0))
         return types
 
     async def _list(
         self,
-        shape: type[Rows],
+        table: Table[Row],
         name: str,
-        every: timedelta,
+        *,
+        every: timedelta | None = None,
         keys: Mapping[str, str] | None = None,
         empty: type[PortalError] | None = ResponseError,
-    ) -> Rows:
+    ) -> list[Row]:
         """Give a list, kept or new; an empty one raises `empty` where there is one."""
         where = f"id={FUNCTIONS[name]} ({name})"
+        every = self._every(name) if every is None else every
 
-        async def ask() -> Any:
-            found = await asyncio.to_thread(table, shape, await self.api.get(FUNCTIONS[name], keys), where)
-            rows = found.model_dump(mode="json", by_alias=True, exclude_defaults=True)["data"]
+        async def ask() -> str:
+            rows = await asyncio.to_thread(table.answered, await self.api.get_text(FUNCTIONS[name], keys), where)
             if empty and not rows:
                 # Not kept: an empty list would stand for hours or days.
                 raise empty(f"{where} is empty")
-            return rows
+            return await asyncio.to_thread(table.said, rows)
 
-        return await asyncio.to_thread(table, shape, await self._shelf.get(name, every, ask), where)
+        return await asyncio.to_thread(table.read, await self._shelf.get(name, every, ask), where)
 
 
 class Shelf:

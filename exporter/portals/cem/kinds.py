@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from exporter.model import Commodity, Direction, Nature, Unit
-from exporter.portals.cem.answers import CounterType
+from exporter.portals.cem.tables import CounterType
 
 PREFIX = "LB_POCTYP_"
 NATURES = {0: Nature.MOMENTARY, 1: Nature.COUNTER, 2: Nature.STATE, 3: Nature.AMOUNT}

@@ -25,6 +25,8 @@ from exporter.model import KnownInterval
 LARGEST_ANSWER = 64 * 1024 * 1024
 MOST_REDIRECTS = 8
 Values = Mapping[str, str]
+Body = Values | bytes
+"""A form, or bytes as they are."""
 _PERSONAL = re.compile(r"[^/]*(?:\d{5}|@|%40)[^/]*")
 """A part of a path that may be somebody's: a meter's number, an EAN, a PRM, an e-mail address."""
 
@@ -175,14 +177,14 @@ class Session:
         self,
         url: str,
         *,
-        data: Values | None = None,
+        data: Body | None = None,
         json: Any = None,
         params: Values | None = None,
         headers: Values | None = None,
         follow: bool = False,
         checked: bool = True,
     ) -> Answer:
-        """Send a form (`data`) or JSON with POST; see `request`."""
+        """Send a form or bytes (`data`), or JSON, with POST; see `request`."""
         return await self.request(
             "POST", url, params=params, headers=headers, data=data, json=json, follow=follow, checked=checked
         )
@@ -194,7 +196,7 @@ class Session:
         *,
         params: Values | None = None,
         headers: Values | None = None,
-        data: Values | None = None,
+        data: Body | None = None,
         json: Any = None,
         follow: bool = False,
         what: str = "",
@@ -229,7 +231,7 @@ class Session:
         *,
         params: Values | None = None,
         headers: Values | None = None,
-        data: Values | None = None,
+        data: Body | None = None,
         json: Any = None,
         what: str = "",
         checked: bool = True,
@@ -254,7 +256,7 @@ class Session:
         return self._checked(answer) if checked else answer
 
     def _open(
-        self, method: str, url: str, params: Values | None, headers: Values | None, data: Values | None, json: Any
+        self, method: str, url: str, params: Values | None, headers: Values | None, data: Body | None, json: Any
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         assert self._client is not None
         return self._client.request(method, url, params=params, headers=headers, data=data, json=json, allow_redirects=False)

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from exporter.ledger.delivery import note
+
 ReadingRow = tuple[int, int, float, int | None]
 """Series, `at`, value, `span`."""
 
@@ -32,6 +34,7 @@ def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[]
     if not series:
         return Sorted()
     number = visit()
+    note(db, number, db.execute(_SPANS))
     corrected = db.execute(_CORRECTIONS, (number,)).rowcount
     if corrected:
         db.execute(_CORRECT, (number,))
@@ -46,6 +49,7 @@ _TOLD = (
     "CREATE TEMP TABLE IF NOT EXISTS told (series INTEGER, at INTEGER, value REAL, span INTEGER, PRIMARY KEY (series, at))"
     " WITHOUT ROWID"
 )
+_SPANS = "SELECT series, min(at), max(at) FROM told GROUP BY series"
 _SAME = "FROM reading WHERE reading.series = told.series AND reading.at = told.at"
 _KNOWN = f"DELETE FROM told WHERE EXISTS (SELECT 1 {_SAME} AND reading.value = told.value AND reading.span IS told.span)"
 _CORRECTIONS = (

@@ -1,16 +1,19 @@
-"""The command line: serve, check, discover, visit, raw, demo."""
+"""The command line: serve, check, discover, visit, raw, history, demo."""
 
 import argparse
 import asyncio
 import json
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 from exporter import logs, oneoff
 from exporter.config import load
 from exporter.errors import ConfigError, ExporterError, PortalError
+from exporter.history.resend import resend
+from exporter.ledger import Ledger
 from exporter.serve import PORT, Exporter, Options, read_web_config
 from exporter.server import Address
 from exporter.webconfig import open_door
@@ -114,6 +117,15 @@ def raw(options: argparse.Namespace) -> int:
     return 0
 
 
+def history_resend(options: argparse.Namespace) -> int:
+    """Have a receiver of remote write sent everything again."""
+    receivers = load(options.config_file).history.remote_write
+    with Ledger(options.storage_path) as ledger:
+        lines = resend(ledger, receivers, options.target, options.first)
+    sys.stdout.write("".join(f"{line}\n" for line in lines or ["history.remote_write is empty: there is nobody to send to"]))
+    return 0
+
+
 def demo(options: argparse.Namespace) -> int:
     """Run the exporter against simulations of the portals."""
     from exporter.demo.runner import run  # noqa: PLC0415  # the simulations are loaded only for the demo
@@ -146,7 +158,18 @@ def parser() -> argparse.ArgumentParser:
     asked = account_flags(command(commands, "raw", raw, "print the portal's own answer to a named read-only call"))
     asked.add_argument("call", nargs="?", metavar="CALL", help="the call; without it the calls are listed")
     asked.add_argument("keys", nargs="*", type=key_value, metavar="KEY=VALUE", help="the call's keys")
+    history_commands(commands)
     return top
+
+
+def history_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands on the past."""
+    text = "bring home the past, or take it elsewhere"
+    history = commands.add_parser("history", help=text, description=text[0].upper() + text[1:] + ".")
+    under = history.add_subparsers(dest="history", required=True, metavar="COMMAND")
+    again = command(under, "resend", history_resend, "have a receiver of remote write that lost its data sent it again")
+    again.add_argument("target", nargs="?", metavar="TARGET", help="its label `target`; without it, all receivers")
+    again.add_argument("--from", dest="first", type=day, metavar="DAY", help="the first day, like 2025-12-31")
 
 
 def command(
@@ -217,6 +240,14 @@ def web_path(text: str) -> str:
     if not text.startswith("/") or any(letter in text for letter in "{}?# "):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /metrics")
     return text
+
+
+def day(text: str) -> date:
+    """Read a day, for argparse."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day like 2025-12-31") from None
 
 
 def key_value(text: str) -> tuple[str, str]:

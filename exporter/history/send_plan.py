@@ -25,7 +25,7 @@ class Line:
     first: int
     last: int
     fresh: int
-    """What lies beyond this `at` had not settled in the round before."""
+    """What lies beyond this `at` had not settled in the round before, or is wanted again."""
 
 
 Part = tuple[Line, Rows]
@@ -133,7 +133,7 @@ class Plan:
             if first <= end:
                 fresh = self._progress.settled.get(form, -DAY) - reach
                 labels = encode.labels(sorted((dict(series.labels) | extra).items()))
-                since = fresh if under_way.since is None else under_way.since - 1
+                since = fresh if under_way.since is None else under_way.since - reach - 1
                 yield Line(series, labels, first, min(last, end), min(fresh, since))
 
     def _read(self, first: int, last: int, *, resumed: bool) -> tuple[list[Part], int]:
@@ -156,9 +156,7 @@ class Plan:
         corrected = self._corrected.get(line.series.line)
         if not corrected:
             return due
-        # Sent in full again, a receiver is owed corrected values too: it is not one that has others.
-        since = self._round.since
-        again = {at for at, _, _ in due if at in corrected and at <= line.fresh and (since is None or at < since)}
+        again = {at for at, _, _ in due if at in corrected and at <= line.fresh}
         self.corrections += len(again)
         return due if self._receiver.corrections == "resend" else [row for row in due if row[0] not in again]
 

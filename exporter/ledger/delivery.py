@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, field, replace
 from exporter.ledger.bulk import Stamping
 from exporter.ledger.store import Store
 
+LONGEST = 32 * 86_400_000
+"""No stamp lies later than this after its `at`."""
 Span = tuple[int, int, int]
 """Series, first and last `at` in milliseconds."""
 Due = tuple[int, int, float]
@@ -31,7 +33,7 @@ class Round:
     settled: Mapping[str, int]
     """Form -> end of the last period that counts as settled, in milliseconds."""
     since: int | None = None
-    """All from this `at` on is sent again."""
+    """All with stamps from here on, in milliseconds, is sent again."""
     first: int | None = None
     last: int = 0
     series: int = 0
@@ -92,7 +94,7 @@ class Deliveries:
             if progress.round:
                 return progress
             if again is not None:
-                db.execute(_OWE_ALL, {"target": number, "since": again})
+                db.execute(_OWE_ALL, {"target": number, "since": again - LONGEST})
                 db.execute("UPDATE target SET again = NULL WHERE id = ?", (number,))
             (newest,) = db.execute("SELECT max(id) FROM visit").fetchone()
             progress = replace(progress, round=Round(newest or 0, now, settled, again))
@@ -120,7 +122,7 @@ class Deliveries:
         return done
 
     def ask_again(self, key: str, since: int) -> bool:
-        """Have everything from an `at` on sent again; False for a target that was never sent anything."""
+        """Have everything with stamps from `since` on sent again; False for a target that was never sent anything."""
         with self._store.write() as db:
             done = db.execute(
                 "UPDATE target SET again = min(coalesce(again, :since), :since) WHERE key = :key", {"key": key, "since": since}

@@ -13,6 +13,8 @@ from exporter import logs, oneoff
 from exporter.config import load
 from exporter.errors import ConfigError, ExporterError, PortalError
 from exporter.history.export import Part
+from exporter.history.resend import resend
+from exporter.ledger import Ledger
 from exporter.serve import PORT, Exporter, Options, read_web_config
 from exporter.server import Address
 from exporter.webconfig import open_door
@@ -133,6 +135,15 @@ def history_export(options: argparse.Namespace) -> int:
     return 0
 
 
+def history_resend(options: argparse.Namespace) -> int:
+    """Have a receiver of remote write sent everything again."""
+    receivers = load(options.config_file).history.remote_write
+    with Ledger(options.storage_path) as ledger:
+        lines = resend(ledger, receivers, options.target, options.first)
+    sys.stdout.write("".join(f"{line}\n" for line in lines or ["history.remote_write is empty: there is nobody to send to"]))
+    return 0
+
+
 def demo(options: argparse.Namespace) -> int:
     """Run the exporter against simulations of the portals."""
     from exporter.demo.runner import run  # noqa: PLC0415  # the simulations are loaded only for the demo
@@ -171,7 +182,7 @@ def parser() -> argparse.ArgumentParser:
 
 def history_commands(commands: "Commands") -> None:
     """Add the commands of `history`."""
-    text = "the true-time series: bring home the past, write it out"
+    text = "the true-time series: bring home the past, write it out, send it again"
     under = commands.add_parser("history", help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
     parts = under.add_subparsers(dest="part", required=True, metavar="COMMAND")
     brought = day_flags(command(parts, "import", history_import, "fetch the past that the portal still has into the ledger"))
@@ -179,6 +190,9 @@ def history_commands(commands: "Commands") -> None:
     written = day_flags(command(parts, "export", history_export, "write the ledger as OpenMetrics with timestamps"))
     written.add_argument("--account", metavar="ACCOUNT", help="only this account; default: all of the ledger")
     written.add_argument("-o", dest="output", type=Path, metavar="FILE", help="a file, written whole or not at all")
+    again = command(parts, "resend", history_resend, "have a receiver of remote write that lost its data sent it again")
+    again.add_argument("target", nargs="?", metavar="TARGET", help="its label `target`; without it, all receivers")
+    again.add_argument("--from", dest="first", type=day, metavar="DAY", help="the first day, like 2025-12-31")
 
 
 def command(

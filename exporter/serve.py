@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,7 +14,7 @@ from pathlib import Path
 from exporter.colour import Colour
 from exporter.config import Config, load, load_plain
 from exporter.errors import ConfigError, LedgerError
-from exporter.history import Aliases, History
+from exporter.history import Aliases, History, Senders
 from exporter.ledger import Ledger
 from exporter.metrics import Page
 from exporter.poller import Pollers
@@ -80,12 +80,16 @@ class Exporter:
             status = Status(page, pollers, self._clock.now, spent=spent_of(ledger), version=program, metrics=path)
             history = History(ledger, self._clock.now)
             stack.callback(history.close)
+            senders = Senders(ledger, self._clock, f"utility-exporter/{program}")
+            stack.push_async_callback(senders.stop)
+            page.also = senders.samples
 
-            def take(config: Config) -> None:
+            async def take(config: Config) -> None:
                 status.paint(Colour.parse(config.web.colour))
                 history.follow(config.history, aliases(config))
+                await senders.follow(config.history.remote_write, aliases(config))
 
-            take(config)
+            await take(config)
             reload = Reload(self._options.config_file, page, pollers, self._clock, take, door)
             self._obey_signals(reload, stack)
             again = reload.again if self._options.lifecycle else None
@@ -135,7 +139,7 @@ class Reload:
         page: Page,
         pollers: Pollers,
         clock: WallClock,
-        take: Callable[[Config], None],
+        take: Callable[[Config], Awaitable[None]],
         door: Door | None = None,
     ) -> None:
         self._file, self._page, self._pollers, self._clock = file, page, pollers, clock
@@ -153,7 +157,7 @@ class Reload:
                 await self._pollers.follow(config.accounts)
                 if self._door and rules:
                     self._door.take(rules)
-                self._take(config)
+                await self._take(config)
             except (ConfigError, LedgerError) as error:
                 self._page.reload_successful = False
                 log.error("the configuration before stays in force: %s", error)  # noqa: TRY400  # the message says it all

@@ -31,6 +31,8 @@ _CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1", "iso-8859-15",
 """What a page may be written in; some of Python's other codecs take hours for a few megabytes."""
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 """The escape of half a character; JSON may hold one without its other half, and no file can."""
+Body = Values | bytes
+"""A form, or bytes as they are."""
 _PERSONAL = re.compile(r"[^/]*(?:\d{5}|@|%40)[^/]*")
 """A part of a path that may be somebody's: a meter's number, an EAN, a PRM, an e-mail address."""
 
@@ -185,14 +187,14 @@ class Session:
         self,
         url: str,
         *,
-        data: Values | None = None,
+        data: Body | None = None,
         json: Any = None,
         params: Values | None = None,
         headers: Values | None = None,
         follow: bool = False,
         checked: bool = True,
     ) -> Answer:
-        """Send a form (`data`) or JSON with POST; see `request`."""
+        """Send a form or bytes (`data`), or JSON, with POST; see `request`."""
         return await self.request(
             "POST", url, params=params, headers=headers, data=data, json=json, follow=follow, checked=checked
         )
@@ -204,7 +206,7 @@ class Session:
         *,
         params: Values | None = None,
         headers: Values | None = None,
-        data: Values | None = None,
+        data: Body | None = None,
         json: Any = None,
         follow: bool = False,
         what: str = "",
@@ -239,7 +241,7 @@ class Session:
         *,
         params: Values | None = None,
         headers: Values | None = None,
-        data: Values | None = None,
+        data: Body | None = None,
         json: Any = None,
         what: str = "",
         checked: bool = True,
@@ -267,7 +269,7 @@ class Session:
         return self._checked(answer) if checked else answer
 
     def _open(
-        self, method: str, url: str, params: Values | None, headers: Values | None, data: Values | None, json: Any
+        self, method: str, url: str, params: Values | None, headers: Values | None, data: Body | None, json: Any
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         assert self._client is not None
         return self._client.request(method, url, params=params, headers=headers, data=data, json=json, allow_redirects=False)

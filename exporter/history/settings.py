@@ -1,14 +1,10 @@
 """The `history` block of the configuration."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, model_validator
 
-
-class Block(BaseModel):
-    """A block whose keys are all known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+from exporter.history.receivers import Block, Receiver
 
 
 class HistorySettings(Block):
@@ -17,4 +13,11 @@ class HistorySettings(Block):
     max_samples: Annotated[int, Field(ge=1, le=200_000_000, description="The most samples that one remote read may ask for.")] = (
         50_000_000
     )
-    remote_write: Annotated[tuple[()], Field(description="Receivers of the true-time series; none are known yet.")] = ()
+    remote_write: Annotated[tuple[Receiver, ...], Field(description="Where the true-time series are sent.")] = ()
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        names = [receiver.target for receiver in self.remote_write]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two receivers are called {twice}; give each a name of its own")
+        return self

@@ -8,8 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from exporter.ledger import bulk, view
+from exporter.ledger import bulk, delivery, view
 from exporter.ledger.bulk import SLICE, Rows, Stamping
+from exporter.ledger.delivery import Deliveries, Due, Progress, Round, Span
+from exporter.ledger.delivery import Wanted as WantedReadings
 from exporter.ledger.directory import Directories, Directory
 from exporter.ledger.instants import from_ms, to_ms
 from exporter.ledger.record import Recorded, record
@@ -32,16 +34,22 @@ __all__ = [
     "FILE",
     "SLICE",
     "AccountState",
+    "Deliveries",
+    "Due",
     "Kept",
     "Ledger",
     "LedgerKnown",
     "LedgerMemory",
     "Look",
     "PointRow",
+    "Progress",
     "Recorded",
+    "Round",
     "Rows",
     "SeriesRow",
+    "Span",
     "Stamping",
+    "WantedReadings",
     "from_ms",
     "to_ms",
 ]
@@ -131,6 +139,10 @@ class Ledger:
         """Give the account's memory."""
         return LedgerMemory(self.store, account, self._held.setdefault(account, {}))
 
+    def deliveries(self) -> Deliveries:
+        """Give the books of what was sent to whom."""
+        return Deliveries(self.store)
+
     def known(self, account: str) -> "LedgerKnown":
         """Give the account's view on what is kept."""
         return LedgerKnown(self.store, account)
@@ -197,6 +209,22 @@ class Look:
     def zones(self) -> dict[str, str]:
         """Give the accounts with the names of their time zones."""
         return bulk.zones(self._db)
+
+    def owed(self, key: str) -> list[Span]:
+        """Give where the next round of a target has to look."""
+        return delivery.owed(self._db, key)
+
+    def due(self, wanted: WantedReadings, moved: Collection[int] = ()) -> list[Due]:
+        """Give the readings that are wanted, in the order of their stamps."""
+        return delivery.due(self._db, wanted, moved)
+
+    def count_due(self, wanted: WantedReadings, done: int) -> int:
+        """Count those not sent yet."""
+        return delivery.count_due(self._db, wanted, done)
+
+    def corrected(self, after: int, upto: int | None = None) -> dict[int, set[int]]:
+        """Give series -> `at` of what was known by a visit and replaced since."""
+        return delivery.corrected(self._db, after, upto)
 
     def shape(self) -> tuple[int, ...]:
         """Give numbers that change whenever the list of series does."""

@@ -74,6 +74,8 @@ class Page:
         self.accounts: dict[str, AccountPage] = {}
         self.reload_successful = True
         self.reloaded: datetime | None = None
+        self.also: Callable[[], Samples] = dict
+        """What else the process says at each scrape."""
         self._registry = process_registry()
         self._bodies: dict[str, Body] = {}
         self._publishing = threading.Lock()
@@ -149,7 +151,7 @@ class Page:
         return [part.derived for part in list(self.accounts.values())]
 
     def _moving(self, now: datetime) -> list[Samples]:
-        samples = [self._process()]
+        samples = [self._process(), self.also()]
         for account in list(self.accounts.values()):
             try:
                 samples.append(account.moving(now))

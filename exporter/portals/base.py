@@ -8,29 +8,13 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    SecretStr,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from exporter.duration import parse_duration, say_duration
+from exporter.duration import Duration as Duration  # noqa: PLC0414  # the portals take it from here
+from exporter.duration import say_duration
 from exporter.errors import ResponseError
 from exporter.model import Discovery, Reading, Remember, Told
 from exporter.session import Known, Session
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(say_duration, return_type=str),
-    Field(json_schema_extra={"type": "string", "pattern": r"^([0-9]+(ms|s|m|h|d|w|y))+$", "format": ""}),
-]
-"""A duration as Prometheus writes it: `30m`, `1h30m`, `7d`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,6 +267,11 @@ def resolution(length: timedelta) -> str:
     raise ValueError(f"a period of {length} is neither an interval, a day nor a month")
 
 
+def clean(text: str) -> str:
+    """Make a portal's free text fit for a label: no control characters, at most 200 characters."""
+    return "".join(letter for letter in text if letter.isprintable())[:200].strip()
+
+
 def _finite(value: float) -> None:
     if not math.isfinite(value):
         raise ValueError("a reading must be a finite number")

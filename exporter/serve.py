@@ -12,10 +12,11 @@ from pathlib import Path
 
 from exporter.config import Config, load
 from exporter.errors import ConfigError, LedgerError
+from exporter.history import Aliases, History
 from exporter.ledger import Ledger
 from exporter.metrics import Page
 from exporter.poller import Pollers
-from exporter.server import READY, Address, Face, listen, make_app
+from exporter.server import READY, Address, Face, listen, make_app, offer_history
 
 PORT = 10230
 log = logging.getLogger(__name__)
@@ -67,10 +68,14 @@ class Exporter:
             page.reloaded = self._clock.now()
             pollers = Pollers(ledger, page, self._clock)
             stack.push_async_callback(pollers.stop)
-            reload = Reload(self._options.config_file, page, pollers, self._clock)
+            history = History(ledger, self._clock.now)
+            stack.callback(history.close)
+            history.follow(config.history, aliases(config))
+            reload = Reload(self._options.config_file, page, pollers, history, self._clock)
             self._obey_signals(reload, stack)
             face = Face(page, pollers, reload.again if self._options.lifecycle else None, self._options.telemetry_path)
             app = make_app(face)
+            offer_history(app, history)
             taken = await listen(app, list(self._options.addresses), stack)
             await pollers.follow(config.accounts)
             app[READY].append(True)
@@ -93,8 +98,8 @@ class Exporter:
 class Reload:
     """Reading the configuration again while serving; a broken file changes nothing, and says so."""
 
-    def __init__(self, file: Path, page: Page, pollers: Pollers, clock: WallClock) -> None:
-        self._file, self._page, self._pollers, self._clock = file, page, pollers, clock
+    def __init__(self, file: Path, page: Page, pollers: Pollers, history: History, clock: WallClock) -> None:
+        self._file, self._page, self._pollers, self._history, self._clock = file, page, pollers, history, clock
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -105,6 +110,7 @@ class Reload:
                 config = await asyncio.to_thread(load, self._file)
                 say_warnings(config)
                 await self._pollers.follow(config.accounts)
+                self._history.follow(config.history, aliases(config))
             except (ConfigError, LedgerError) as error:
                 self._page.reload_successful = False
                 log.error("the configuration before stays in force: %s", error)  # noqa: TRY400  # the message says it all
@@ -120,6 +126,11 @@ class Reload:
     async def _quietly(self) -> None:
         with suppress(ConfigError):
             await self.again()
+
+
+def aliases(config: Config) -> Aliases:
+    """Take the names that each account's usage points are shown by."""
+    return {portal.name: portal.aliases for portal in config.accounts}
 
 
 def say_warnings(config: Config) -> None:

@@ -5,14 +5,15 @@ import html
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Self
 
 from aiohttp import web
 
-from exporter.errors import ConfigError, LoginError
+from exporter.errors import ConfigError, LedgerError, LoginError
+from exporter.history import History, RequestError
 from exporter.metrics import Page, negotiate
 from exporter.poller import Pollers
 
@@ -23,6 +24,8 @@ LANDING = """<!DOCTYPE html>
 <ul><li><a href="{metrics}">Metrics</a></li><li><a href="/-/healthy">Healthy</a></li><li><a href="/-/ready">Ready</a></li></ul>
 </html>
 """
+LONGEST_READ = 300
+"""Seconds in which a remote read is answered, or broken off: a listener that sleeps holds a view of the ledger open."""
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +60,7 @@ class Face:
     telemetry_path: str = "/metrics"
 
 
+HISTORY: web.AppKey[History] = web.AppKey("history", History)
 READY: web.AppKey[list[bool]] = web.AppKey("ready", list)
 FACE: web.AppKey[Face] = web.AppKey("face", Face)
 
@@ -73,6 +77,12 @@ def make_app(face: Face) -> web.Application:
     app.router.add_route("*", "/-/reload", reload)
     app.router.add_route("*", "/-/visit", visit)
     return app
+
+
+def offer_history(app: web.Application, history: History) -> None:
+    """Answer Prometheus's remote read."""
+    app[HISTORY] = history
+    app.router.add_route("*", "/api/v1/read", remote_read)
 
 
 async def metrics(request: web.Request) -> web.Response:
@@ -132,12 +142,37 @@ async def visit(request: web.Request) -> web.Response:
     return web.Response(status=202, text="The account is visited soon.\n")
 
 
+async def remote_read(request: web.Request) -> web.StreamResponse:
+    """Answer a remote read as it is read; what goes wrong before the first piece has a status of its own."""
+    _only(request, "POST")
+    if request.headers.get("Content-Encoding", "snappy").lower() != "snappy":
+        raise web.HTTPUnsupportedMediaType(text="The request must be compressed with snappy.\n")
+    response = web.StreamResponse(headers={"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"})
+    try:
+        async with asyncio.timeout(LONGEST_READ), aclosing(request.app[HISTORY].read(await request.read())) as pieces:
+            async for piece in pieces:
+                if not response.prepared:
+                    await response.prepare(request)
+                await response.write(piece)
+    except RequestError as error:
+        raise web.HTTPBadRequest(text=f"{error}\n") from None
+    except (LedgerError, TimeoutError) as error:
+        log.warning("a remote read was broken off: %s", error or "it took too long")
+        if not response.prepared:
+            raise web.HTTPServiceUnavailable(text="The ledger cannot be read now.\n") from None
+        response.force_close()
+        if request.transport:
+            request.transport.abort()
+    return response
+
+
 async def listen(app: web.Application, addresses: list[Address], stack: AsyncExitStack) -> list[Address]:
     """Serve on all addresses until the stack is left; gives them with the ports that were taken.
 
     Raises OSError that names the address.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2, handler_cancellation=True)
+    # No body that comes here is gzip: left to aiohttp, a broken one would end as a traceback.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2, handler_cancellation=True, auto_decompress=False)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     taken = []

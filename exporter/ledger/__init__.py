@@ -8,14 +8,30 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from exporter.ledger import view
+from exporter.ledger import bulk, view
+from exporter.ledger.bulk import Rows, Stamping
+from exporter.ledger.instants import from_ms, to_ms
 from exporter.ledger.record import Recorded, record
 from exporter.ledger.state import AccountState, LedgerMemory, imported, load_state, mark_imported, open_account, save_health
 from exporter.ledger.store import Store
 from exporter.ledger.view import Kept, PointRow, SeriesRow
 from exporter.model import Fact, KnownInterval, Reading, Remember, Told
 
-__all__ = ["AccountState", "Kept", "Ledger", "LedgerKnown", "LedgerMemory", "Look", "PointRow", "Recorded", "SeriesRow"]
+__all__ = [
+    "AccountState",
+    "Kept",
+    "Ledger",
+    "LedgerKnown",
+    "LedgerMemory",
+    "Look",
+    "PointRow",
+    "Recorded",
+    "Rows",
+    "SeriesRow",
+    "Stamping",
+    "from_ms",
+    "to_ms",
+]
 
 
 class Ledger:
@@ -141,6 +157,18 @@ class Look:
     def first(self, line: int) -> Kept | None:
         """Give a series' oldest reading."""
         return view.first(self._db, line)
+
+    def count(self, line: int, stamping: Stamping, first: int, last: int) -> int:
+        """Count a series' samples with stamps in [first, last] milliseconds."""
+        return bulk.count(self._db, line, stamping, first, last)
+
+    def slices(self, line: int, stamping: Stamping, first: int, last: int) -> Iterator[Rows]:
+        """Give a series' samples with stamps in [first, last] milliseconds, a slice at a time."""
+        return bulk.slices(self._db, line, stamping, first, last)
+
+    def shape(self) -> tuple[int, ...]:
+        """Give numbers that change whenever the list of series does."""
+        return bulk.shape(self._db)
 
 
 class LedgerKnown:

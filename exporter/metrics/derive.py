@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from exporter.ledger import Kept, Look, PointRow, SeriesRow
 from exporter.metrics.families import amount
-from exporter.model import Direction, Fact, Nature, Unit
+from exporter.model import Direction, Fact, Nature, Unit, clean
 
 Labels = tuple[str, ...]
 Samples = dict[str, dict[Labels, float]]
@@ -244,11 +244,6 @@ class Days:
         """Count the days of [start, end] that some lane lacks, none before the lane's first day."""
         begun = _live(self.lanes)
         return sum(any(lane.first <= day and day not in lane.known for lane in begun) for day in _each(start, end))
-
-
-def clean(text: str) -> str:
-    """Make a portal's free text fit for a label: no control characters, at most 200 characters."""
-    return "".join(letter for letter in text if letter.isprintable())[:200].strip()
 
 
 def _lane(

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from exporter.ledger import AccountState
-from exporter.metrics.derive import Samples, Shown, clean
+from exporter.metrics.derive import Samples, Shown
 from exporter.metrics.families import REASONS, STATUSES
+from exporter.model import clean
 
 
 @dataclass(slots=True)

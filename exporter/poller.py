@@ -263,7 +263,7 @@ def session_for(
         ca_file=ca_file,
         verify_tls=verify_tls,
         counted=counted,
-        user_agent=portal.user_agent(),
+        user_agent=portal.agent(),
     )
 
 

@@ -6,8 +6,9 @@ import os
 import random
 import subprocess
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -106,17 +107,16 @@ def test_every_family_of_the_contract_is_on_the_page(demo):
 
 
 NOT_IN_THE_DEMO = {
-    # Nothing but electricity and gas has these; their portals join the demo next.
-    family.name
-    for family in FAMILIES
-    if any(
-        word in family.name
-        for word in ("ly_consumption_kwh", "injection_kwh", "_load_", "peak", "subscribed", "month_consumption_kwh")
-    )
-} | {
-    # A first visit does not reach a year back, and only an import does.
+    # A first visit reaches a month back at the most; only an import does more.
+    "utility_previous_month_consumption_kwh",
+    "utility_previous_month_injection_kwh",
     "utility_previous_year_consumption_kwh",
     "utility_previous_year_consumption_m3",
+    "utility_previous_year_injection_kwh",
+    # Told by Enedis alone.
+    "utility_daily_peak_kva",
+    "utility_daily_peak_timestamp_seconds",
+    "utility_subscribed_power_kva",
     "utility_access_expires_timestamp_seconds",
 }
 
@@ -153,3 +153,64 @@ def test_cem_equals_the_simulations_truth(demo):
     assert seen == len(shown) > 70
     hidden = {portal.special[word] for word in ("removed", "radio", "door", "never read")}
     assert not {str(counter) for counter in hidden} & set(registers)
+
+
+def shown(demo: Demo, family: str, *labels: str) -> float | None:
+    """Give a value by family and the values of its labels, whatever their order; None when there is no such series."""
+    found = [
+        value
+        for key, value in demo.values.items()
+        if key.startswith(f"{family}{{") and all(f'"{label}"' in key for label in labels)
+    ]
+    assert len(found) < 2
+    return float(found[0]) if found else None
+
+
+def test_water_link_equals_the_simulations_truth(demo):
+    """
+    Index, days, month, year, gaps and flags of both water meters are what the simulation says.
+    """
+    portal, today = demo.portals["water-link"], NOW.astimezone(ZoneInfo("Europe/Brussels")).date()
+    for number, home in portal.households.items():
+        latest = home.latest(NOW)
+        days = {day: home.shown(day, NOW) for n in range(60) if (day := today - timedelta(days=n)) >= date(2026, 10, 1)}
+        month = [litres for day, litres in days.items() if day.month == latest.month and litres is not None and day <= latest]
+
+        assert shown(demo, "utility_consumption_index_m3", number) == home.index(latest + timedelta(days=1)) / 1000
+        assert shown(demo, "utility_daily_consumption_m3", number) == home.shown(latest, NOW) / 1000
+        assert shown(demo, "utility_monthly_consumption_m3", number) == pytest.approx(sum(month) / 1000)
+        assert shown(demo, "utility_monthly_day_gaps", number) == latest.day - len(month)
+        october = [litres for day, litres in days.items() if day.month == 10]
+        assert shown(demo, "utility_previous_month_consumption_m3", number) == pytest.approx(sum(october) / 1000)
+        state = home.state(NOW)
+        assert shown(demo, "utility_divergent_consumption", number) == state["divergentConsumption"]
+        assert shown(demo, "utility_day_offset", number) == state["daysOffset"]
+
+
+def test_fluvius_equals_the_simulations_truth(demo):
+    """
+    Days, months, loads and peaks of two electricity meters and one gas meter are what the simulation says.
+    """
+    portal, today = demo.portals["fluvius"], NOW.astimezone(ZoneInfo("Europe/Brussels")).date()
+    seen = 0
+    for ean in portal.data.places:
+        told = portal.true_days(ean, today - timedelta(days=10), today)
+        latest = max(day.start for day in told)
+        for day in told:
+            key = (f"utility_daily_{day.direction}_{'m3' if day.unit == 'm³' else 'kwh'}", ean, day.register)
+            monthly = [
+                one.value for one in told if (one.register, one.direction, one.unit) == (day.register, day.direction, day.unit)
+            ]
+            if day.start == latest:
+                assert shown(demo, *key) == pytest.approx(day.value)
+                assert shown(demo, key[0].replace("daily", "monthly"), ean, day.register) == pytest.approx(sum(monthly))
+                seen += 1
+        assert shown(demo, "utility_latest_day_timestamp_seconds", ean) == pytest.approx(latest.timestamp(), abs=50)
+        if peak := portal.true_peak(ean, today) if portal.data.places[ean].commodity == "electricity" else None:
+            assert shown(demo, "utility_monthly_peak_kw", ean) == pytest.approx(peak[0])
+            quarter = portal.true_intervals(ean, (NOW - timedelta(days=1)).date())
+            assert not quarter or shown(demo, "utility_consumption_load_kw", ean) == pytest.approx(
+                4 * sum(one.value for one in quarter if one.direction == "consumption" and one.end == max(q.end for q in quarter))
+            )
+
+    assert seen == 7

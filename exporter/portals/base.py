@@ -113,7 +113,7 @@ class Portal(BaseModel):
         """Move an instant to the nearest later one at which this portal may be visited."""
         return at
 
-    def user_agent(self) -> str:
+    def agent(self) -> str:
         """Name the program to the portal."""
         return "utility-exporter"
 

@@ -1,0 +1,135 @@
+"""The keys of a Fluvius account in the configuration."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from exporter.model import Commodity, UsagePoint
+from exporter.portals.base import Duration, Portal
+from exporter.portals.fluvius.days import ZONE
+
+
+def _ean(value: object) -> object:
+    """Take 18 digits, also as a number: an EAN begins with 5, so no zero is lost in one."""
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{18}", text.strip(), re.ASCII):
+        raise ValueError('must be the 18 digits of an EAN; write it in quotes, like "541448820000000000"')
+    return text.strip()
+
+
+def _serial(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be written in quotes: as a number it would lose its leading zeros")  # noqa: TRY004  # pydantic's way
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z./-]{2,39}", value.strip(), re.ASCII):
+        raise ValueError("must be a serial number as printed on the meter: letters and digits, no blanks inside")
+    return value.strip()
+
+
+def _serials(value: object) -> object:
+    serials = [_serial(one) for one in (value if isinstance(value, list | tuple) else [value])]
+    if len(set(serials)) != len(serials):
+        raise ValueError("names the same serial number twice")
+    return serials
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("must be an address like https://mijn.fluvius.be")
+    return value.rstrip("/")
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class Meter(BaseModel):
+    """One usage point, and the meters mounted there one after the other."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    ean: Annotated[str, BeforeValidator(_ean), Field(description="The usage point: 18 digits, in quotes.")]
+    serial: Annotated[
+        tuple[str, ...],
+        BeforeValidator(_serials, json_schema_input_type=str | list[str]),
+        Field(min_length=1, description="Serial number on the meter; after a replacement a list, the oldest first."),
+    ]
+    commodity: Literal[Commodity.ELECTRICITY, Commodity.GAS]
+    intervals: Annotated[bool, Field(description="Read quarter-hours (gas: hours) too; switch them on in the portal first.")] = (
+        False
+    )
+
+    @property
+    def point(self) -> UsagePoint:
+        """The usage point, with the meter mounted there now."""
+        return UsagePoint(self.ean, self.commodity, meter=self.serial[-1])
+
+
+class Granularity(BaseModel):
+    """The portal's codes for the length of a record; they are undocumented and have changed before."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    day: int = 4
+    electricity_interval: int = 1
+    gas_interval: int = 2
+
+
+class Keys(Portal):
+    """A personal account at Mijn Fluvius: e-mail and password, no second factor."""
+
+    zone: ClassVar[ZoneInfo] = ZONE
+    least_every: ClassVar[timedelta] = timedelta(minutes=15)
+    login_keys: ClassVar[tuple[str, ...]] = ("username", "password", "token", "portal_url", "identity_url")
+
+    every: Annotated[Duration, Field(description="Distance between visits.")] = timedelta(hours=1)
+    username: Annotated[str | None, Field(min_length=1, description="E-mail address of the account.")] = None
+    password: Annotated[SecretStr | None, Field(min_length=1, description="Its password.")] = None
+    token: Annotated[
+        SecretStr | None, Field(min_length=1, description="An access token given by hand instead of signing in.")
+    ] = None
+    meters: Annotated[tuple[Meter, ...], Field(min_length=1)]
+    portal_url: Address = "https://mijn.fluvius.be"
+    identity_url: Annotated[Address, Field(description="The only host that is ever sent the password.")] = (
+        "https://login.fluvius.be"
+    )
+    user_agent: Annotated[str, Field(min_length=1, pattern=r"^[ -~]+$")] = "Mozilla/5.0 (compatible; utility-exporter)"
+    api: Annotated[Literal[2025, 2024], Field(description="Which form of the data API the portal speaks.")] = 2025
+    granularity: Annotated[Granularity, Field(description="The portal's codes for days and intervals.")] = Granularity()
+    days: Annotated[int, Field(ge=1, le=31, description="How many days back each visit reads again.")] = 10
+    interval_days: Annotated[int, Field(ge=1, le=60, description="How many days back a visit looks for missing intervals.")] = 14
+    interval_requests: Annotated[int, Field(ge=1, le=100, description="Most days of intervals in one visit, a request each.")] = 6
+    past_days: Annotated[int, Field(ge=1, le=366, description="Days per request of an import.")] = 31
+    past_requests: Annotated[int, Field(ge=1, description="Most requests of an import within an hour.")] = 120
+    past_empty_days: Annotated[int, Field(ge=1, description="Days without intervals after which an import looks no further.")] = (
+        30
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not self.token and not (self.username and self.password):
+            raise ValueError("needs username and password, or a token given by hand")
+        eans = [meter.ean for meter in self.meters]
+        for index, ean in enumerate(eans):
+            if ean in eans[:index]:
+                raise ValueError(f"meters[{index}] has the EAN of meters[{eans.index(ean)}]; list both serials there")
+        if self.api == 2024 and any(meter.intervals for meter in self.meters):
+            raise ValueError("the API of 2024 gives no intervals: leave `intervals` out, or use api: 2025")
+        return self
+
+    def day_code(self) -> int:
+        """The code for days; the API of 2024 had another one."""
+        told = "day" in self.granularity.model_fields_set
+        return 3 if self.api == 2024 and not told else self.granularity.day
+
+    def interval_code(self, meter: Meter) -> int:
+        """The code for quarter-hours, or hours of gas."""
+        return self.granularity.gas_interval if meter.commodity is Commodity.GAS else self.granularity.electricity_interval
+
+    def headers(self) -> Mapping[str, str]:
+        """What every request says of us; refusals come in the language asked for."""
+        return {"User-Agent": self.user_agent, "Accept-Language": "nl-BE,nl;q=0.9,en;q=0.5"}

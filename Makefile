@@ -4,6 +4,7 @@
 SHELL := bash
 BIN := .venv/bin
 SOURCES := exporter tests
+PYTEST ?= -n auto
 RULES := $(wildcard prometheus/*rules.yml)
 RULE_TESTS := $(wildcard prometheus/tests/*.yml)
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.cache/tools/usr/bin:$(PATH)

@@ -1,0 +1,243 @@
+"""Every query of every panel and rule, put to a real Prometheus that scrapes the demo and reads its history."""
+
+import os
+import re
+import time
+from collections import defaultdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.history.series import FAMILIES
+from tests.boards import grafana, programs
+from tests.boards.conftest import House
+from tests.boards.grafana import Asked
+
+YEAR = 365.0
+ALL = ".+"
+LONGEST_LOAD = 2.0
+"""Seconds that all queries of a dashboard may take together."""
+SELECTOR = re.compile(r"([a-zA-Z_][a-zA-Z0-9_:]*)(\{[^{}]*\})")
+NOT_IN_THE_DEMO = {"utility_subscribed_power_kva": "the Conso API, which the demo uses, tells no contract"}
+EVERY_VALUE = os.environ.get("BOARDS") == "every"
+"""All values of all variables; otherwise, of usage points, one of each kind and portal."""
+
+
+def ask(prometheus: programs.Server, query: Asked) -> list[Any]:
+    """Put a query as Grafana does; gives the series that have values."""
+    if query.step:
+        span = {"start": query.start, "end": query.end, "step": query.step}
+        found = prometheus.get("/api/v1/query_range", query=query.expr, **span)["result"]
+    else:
+        found = prometheus.get("/api/v1/query", query=query.expr, time=query.end)["result"]
+    return list(found)
+
+
+def everything(board: dict[str, Any]) -> dict[str, str]:
+    return {one["name"]: ALL for one in grafana.variables(board)}
+
+
+def cannot(query: Asked) -> bool:
+    """Tell a query of what the demo does not have."""
+    return any(name in query.expr for name in NOT_IN_THE_DEMO)
+
+
+@pytest.mark.parametrize("file", grafana.FILES, ids=lambda file: file.stem)
+def test_every_panel_has_data(house: House, file: Path, capsys: pytest.CaptureFixture[str]):
+    """
+    With all variables at "All", every query of a dashboard gives data over a year, and all together take under two seconds.
+    """
+    board = grafana.load(file)
+    queries = list(grafana.queries(board, everything(board), time.time(), YEAR))
+    started = time.perf_counter()
+    empty = [(query.panel, query.letter) for query in queries if not ask(house.prometheus, query) and not cannot(query)]
+    took = time.perf_counter() - started
+    left_out = sum(cannot(query) for query in queries)
+    with capsys.disabled():
+        share = 1 - len(empty) / (len(queries) - left_out)
+        print(f"\n{file.stem}: {len(queries)} queries, {share:.0%} with data, {left_out} not in the demo, {took:.2f} s")
+
+    assert len(queries) > 20
+    assert empty == []
+    assert took < LONGEST_LOAD
+
+
+def test_what_the_demo_cannot_show_is_missing_there(house: House):
+    """
+    A family is excused only as long as the demo's page does not have it.
+    """
+    page = house.exporter.page("/metrics")
+
+    assert [name for name in NOT_IN_THE_DEMO if f"\n{name}{{" in page] == []
+
+
+@pytest.mark.parametrize("file", grafana.FILES, ids=lambda file: file.stem)
+def test_every_value_of_every_variable(house: House, file: Path):
+    """
+    With each value of each variable put in, every query is valid, and empty only where Prometheus has no series of that value.
+    """
+    board, end = grafana.load(file), time.time()
+    wrong = []
+    for name, values in offered(house.prometheus, board).items():
+        assert values, f"{name} has no values"
+        for value in values:
+            filled = everything(board) | {name: grafana.escaped(value)}
+            for query in grafana.queries(board, filled, end, YEAR):
+                if not ask(house.prometheus, query) and all(has_series(house.prometheus, one) for one in selectors(query)):
+                    wrong.append((name, value, query.panel, query.letter))
+
+    assert wrong == []
+
+
+def offered(prometheus: programs.Server, board: dict[str, Any]) -> dict[str, list[str]]:
+    """Give each variable's values, as Grafana asks for them."""
+    found = {}
+    for one in grafana.variables(board):
+        series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", one["query"]).groups()  # type: ignore[union-attr]
+        selector = grafana.fill(series, everything(board), 60_000, 3600)
+        known = prometheus.get("/api/v1/series", **{"match[]": selector, "start": time.time() - 3600, "end": time.time()})
+        kept = known if EVERY_VALUE or label != "usage_point" else one_of_each(prometheus, known)
+        found[one["name"]] = sorted({labels[label] for labels in kept if labels.get(label)})
+    return found
+
+
+def one_of_each(prometheus: programs.Server, series: list[dict[str, str]]) -> list[dict[str, str]]:
+    return list({(labels["portal"], labels["commodity"]): labels for labels in series}.values())
+
+
+def selectors(query: Asked) -> list[tuple[str, float, float]]:
+    """Give the selectors of a query with a span that holds all they can see."""
+    return [(name + matchers, query.start - 40 * 86_400, query.end) for name, matchers in SELECTOR.findall(query.expr)]
+
+
+@cache
+def has_series(prometheus: programs.Server, selected: tuple[str, float, float]) -> bool:
+    selector, start, end = selected
+    return bool(prometheus.get("/api/v1/series", **{"match[]": selector, "start": start, "end": end}))
+
+
+def test_every_rule_has_data(house: House):
+    """
+    Every rule is evaluated without a fault; what is recorded has series, and so has every family that an alert looks at.
+    """
+    groups = house.prometheus.get("/api/v1/rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
+    looked_at = {name for rule in rules for name in names(rule["query"])} - NOT_IN_THE_DEMO.keys()
+
+    assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok"] == []
+    assert [name for name in recorded if not house.prometheus.value(f"count({name})")] == []
+    assert len(looked_at) > 40
+    assert [name for name in looked_at if not house.prometheus.value(f"count(last_over_time({name}[35d]))")] == []
+
+
+def names(expression: str) -> set[str]:
+    """Give the families in an expression."""
+    bare = re.sub(r'"[^"]*"', '""', expression)
+    return set(re.findall(r"\b(?:usage_point:|register:)?utility_[a-z0-9_]+(?::[a-z0-9_]+)?", bare))
+
+
+def test_the_demos_leak_is_found(house: House):
+    """
+    Of all water in the block of flats only the flat that leaks flows without a pause; the portal's own flag is up where it says so.
+    """
+    alerts = house.prometheus.get("/api/v1/alerts")["alerts"]
+    firing = defaultdict(set)
+    for alert in alerts:
+        firing[alert["labels"]["alertname"]].add(alert["labels"].get("usage_point"))
+    flagged = house.prometheus.get("/api/v1/query", query="utility_divergent_consumption == 1")["result"]
+
+    assert firing["UtilityContinuousFlow"] == {leaking_point()}
+    assert firing["UtilityDivergentConsumption"] == {series["metric"]["usage_point"] for series in flagged}
+
+
+def leaking_point() -> str:
+    """Name the point where the simulated building leaks."""
+    from exporter.demo.cem import CemSimulation
+
+    building = CemSimulation().building
+    return str(building.counters[building.special["leak"]].meters[0])
+
+
+def test_costs_are_amounts_times_prices(house: House):
+    """
+    A month's cost is the sum over registers of what the page says and the price in settings.yaml, to the last cent.
+    """
+    value = house.prometheus.value
+    for point, price in (("204417", 5.80), ("541448820000000031", 0.09)):
+        unit = "m3" if price > 1 else "kwh"
+        amount = value(f'sum(utility_monthly_consumption_{unit}{{usage_point="{point}"}})')
+        cost = value(f'usage_point:utility_monthly_cost:eur{{usage_point="{point}"}}')
+
+        assert amount
+        assert cost == pytest.approx(amount * price)
+
+
+def test_a_day_stands_on_its_own_day(house: House):
+    """
+    The bar of a day in the dashboards, drawn at its midnight, is the amount that the page gives as that day's; gas days too.
+    """
+    starts = by_point(house, "utility_latest_day_timestamp_seconds")
+    expected = by_point(house, "sum by (usage_point) (utility_daily_consumption_m3)")
+    board = grafana.load(grafana.FOLDER / "water-and-gas.json")
+    days = [
+        query
+        for query in grafana.queries(board, everything(board), time.time(), 30)
+        if query.panel in ("Water by day", "Gas by day")
+    ]
+    shown = {}
+    for query in days:
+        for series in ask(house.prometheus, query):
+            point, values = series["metric"]["usage_point"], dict(series["values"])
+            # The grid is of UTC's midnights, and a day begins up to two hours before one, a gas day some after.
+            shown[point] = float(values[(starts[point] + 2 * 3600) // 86_400 * 86_400])
+
+    assert len(days) == 2
+    assert len(shown) == 3
+    assert shown == pytest.approx({point: expected[point] for point in shown})
+
+
+def by_point(house: House, expression: str) -> dict[str, float]:
+    found = house.prometheus.get("/api/v1/query", query=expression)["result"]
+    return {series["metric"]["usage_point"]: float(series["value"][1]) for series in found}
+
+
+def test_without_remote_read_panels_say_so(house: House, tmp_path: Path):
+    """
+    Where Prometheus has no history the page is still shown, and each panel that stays empty says what it needs.
+    """
+    wordless, empty, silent = [], [], 0
+    with programs.prometheus(tmp_path / "prometheus", house.exporter.url, history=False) as prometheus:
+        programs.until(lambda: prometheus.value("count(usage_point:utility_monthly_cost:share)"), "the costs are recorded")
+        for file in grafana.FILES:
+            board = grafana.load(file)
+            for panel in grafana.panels(board):
+                for query in grafana.queries(board | {"panels": [panel]}, everything(board), time.time(), YEAR):
+                    if cannot(query) or (query.step and not looks_back(query)) or ask(prometheus, query):
+                        continue
+                    silent += 1
+                    if not looks_back(query):
+                        empty.append((file.stem, query.panel, query.letter))
+                    elif "remote read" not in panel["fieldConfig"]["defaults"]["noValue"]:
+                        wordless.append((file.stem, query.panel))
+
+    assert silent > 20
+    assert empty == []
+    assert wordless == []
+
+
+def looks_back(query: Asked) -> bool:
+    """Tell a query of the history, or of what is recorded from it; the page's own graphs need time to fill, not remote read."""
+    return any(name in HISTORY or name in FROM_HISTORY for name in names(query.expr))
+
+
+HISTORY = {family.name for family in FAMILIES.values()}
+FROM_HISTORY = {
+    rule["record"]
+    for group in yaml.safe_load((programs.FOLDER / "rules.yaml").read_text())["groups"]
+    for rule in group["rules"]
+    if group["name"] == "utility-history" and "record" in rule
+}

@@ -1,0 +1,159 @@
+"""Why Enedis or a gateway did not answer: every shape, every code, one error each."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from exporter.errors import EndOfPastError, LoginError, NoDataError, PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.portals.enedis.refusals import CODES, ConsentError, TooLongError, WaitDayError, WaitWeekError, said
+from exporter.session import Answer
+from tests.conftest import NOW
+
+MEANINGS: list[tuple[int, str, type[PortalError]]] = [
+    (400, "Invalid_request", ResponseError),
+    (400, "ADAM-ERR0002", ResponseError),
+    (400, "ADAM-ERR0123", EndOfPastError),
+    (400, "ADAM-ERR0125", EndOfPastError),
+    (400, "ADAM-DC-0016", EndOfPastError),
+    (400, "ADAM-ERR0126", TooLongError),
+    (400, "ADAM-DC-0015", TooLongError),
+    (400, "ADAM-ERR0069", WaitWeekError),
+    (400, "ADAM-ERR0075", WaitDayError),
+    (400, "ADAM-ERR0061", ConsentError),
+    (401, "900901", LoginError),
+    (401, "900902", LoginError),
+    (403, "ADAM-DC-0008", ConsentError),
+    (403, "ADAM_DC_0008", ConsentError),
+    (403, "ADAM-DC-0007", ConsentError),
+    (403, "ADAM-DC-0009", EndOfPastError),
+    (403, "900908", WaitWeekError),
+    (403, "unauthorized_user", ConsentError),
+    (404, "no_data_found", NoDataError),
+    (404, "STM-ERR-0000014", NoDataError),
+    (404, "STM-ERR-0000019", NoDataError),
+    (404, "STM-ERR-0000020", NoDataError),
+    (429, "900804", RateLimitError),
+    (429, "900807", RateLimitError),
+    (429, "429", RateLimitError),
+    (500, "technical_error", UnreachableError),
+    (500, "ADAM-DC-0500", UnreachableError),
+    (500, "STM-ERR-0000001", UnreachableError),
+    (200, "DATE_TOO_OLD", EndOfPastError),
+    (200, "INVALID_DATE_FORMAT", ResponseError),
+    (200, "INVALID_DATE_RANGE", ResponseError),
+    (200, "RATE_LIMIT_EXCEEDED", RateLimitError),
+    (200, "ACCESS_DENIED", ConsentError),
+    (200, "ENEDIS_UNAVAILABLE", UnreachableError),
+    (200, "ENEDIS_ERROR", UnreachableError),
+    (200, "NO_DATA", NoDataError),
+]
+SHAPES = {
+    "business": lambda code: {"error": code, "error_description": "made up", "error_uri": "x"},
+    "gateway": lambda code: {"code": code, "message": "made up", "description": "made up"},
+    "fault": lambda code: {"fault": {"code": int(code) if code.isdecimal() else code, "message": "made up"}},
+    "list": lambda code: [{"code": code, "message": "made up"}],
+    "wrapped by conso": lambda code: {"status": 1, "message": "made up", "error": {"error": code}},
+    "wrapped by v2": lambda code: {"success": False, "data": None, "error": {"code": code, "message": "made up"}},
+}
+
+
+def answer(status: int, body: Any, **headers: str) -> Answer:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Answer(status, "http://127.0.0.1/", CIMultiDictProxy(CIMultiDict(headers)), raw, "consumption_days of house")
+
+
+def nothing_own(status: int, code: str, body: Any) -> None:
+    return None
+
+
+def error_of(found: Answer) -> PortalError:
+    with pytest.raises(PortalError) as caught:
+        said(found, NOW, nothing_own)
+    return caught.value
+
+
+@pytest.mark.parametrize(("status", "code", "error"), MEANINGS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_code_in_every_shape(status: int, code: str, error: type[PortalError], shape: str) -> None:
+    """
+    Each code of the documents means one of our errors, whichever shape it comes in.
+    """
+    if status == 200 and shape in ("gateway", "list"):
+        status = 400
+
+    found = error_of(answer(status, SHAPES[shape](code)))
+
+    assert type(found) is error
+    assert str(found).startswith("consumption_days of house")
+
+
+def test_no_code_is_forgotten() -> None:
+    """
+    The table of meanings here and the one of the program have the same codes.
+    """
+    assert {code.lower().replace("_dc_", "-dc-").replace("adam_", "adam-") for _, code, _ in MEANINGS} == set(CODES)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (401, {"message": "no"}, LoginError),
+        (403, {"message": "no"}, ConsentError),
+        (429, b"slow down", RateLimitError),
+        (500, b"<html>", UnreachableError),
+        (503, b"<html>maintenance", UnreachableError),
+        (200, b"<!DOCTYPE html>", ResponseError),
+        (200, b"", ResponseError),
+        (200, b'{"half": [', ResponseError),
+        (403, b"<html>blocked", ResponseError),
+        (404, {"detail": "Not Found"}, ResponseError),
+        (400, {"error": "something_new"}, ResponseError),
+        (400, {"detail": "Enedis: ADAM-ERR0123"}, EndOfPastError),
+    ],
+)
+def test_bodies_without_a_known_code(status: int, body: Any, error: type[PortalError]) -> None:
+    """
+    Without a known code the status decides; a page is not taken for a refusal of the login.
+    """
+    assert type(error_of(answer(status, body))) is error
+
+
+def test_an_unknown_code_is_shown_unless_it_could_be_a_number_of_somebody() -> None:
+    """
+    A code not yet known is worth seeing; what holds eight digits in a row could be a usage point.
+    """
+    assert "something_new" in str(error_of(answer(400, {"error": "something_new"})))
+    assert "01234567890123" not in str(error_of(answer(400, {"error": "prm-01234567890123"})))
+
+
+@pytest.mark.parametrize(
+    ("found", "wait"),
+    [
+        (answer(429, {"code": "900804", "nextAccessTime": "2026-Nov-20 10:00:00+0000 UTC"}), timedelta(minutes=30)),
+        (answer(429, {"fault": {"code": 900807, "description": "until 2026-Nov-20 09:45:00+0000 UTC"}}), timedelta(minutes=15)),
+        (answer(429, {"code": "900804"}, **{"Retry-After": "120"}), timedelta(minutes=2)),
+        (answer(429, {"code": "900804", "nextAccessTime": "2026-Foo-20 10:00:00+0000 UTC"}), timedelta(hours=1)),
+        (answer(429, {"code": "900804"}), timedelta(hours=1)),
+        (answer(200, {"success": False, "error": {"code": "RATE_LIMIT_EXCEEDED"}}), timedelta(hours=13, minutes=30)),
+    ],
+)
+def test_the_wait_of_a_quota(found: Answer, wait: timedelta) -> None:
+    """
+    A quota says when it ends, or we wait an hour; the one of a day ends at the local midnight.
+    """
+    error = error_of(found)
+
+    assert isinstance(error, RateLimitError)
+    assert error.wait == wait
+
+
+def test_a_good_answer_is_given_whatever_its_content_type() -> None:
+    """
+    JSON is read as JSON; an envelope that says `error: null`, and partial data, are good.
+    """
+    good = {"success": True, "data": {}, "error": None}
+
+    assert said(answer(200, good, **{"Content-Type": "application/octet-stream"}), NOW, nothing_own) == good

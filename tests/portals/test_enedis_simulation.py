@@ -1,0 +1,169 @@
+"""The simulation of Enedis is as strict as its protocol says."""
+
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+
+from exporter.demo.base import running
+from exporter.demo.enedis import CLIENT, MED_SECRET, SECRET, EnedisSimulation
+from tests.conftest import Clock
+
+DAYS = "/mesure_synchrone_auto/v2/consommation_quotidienne"
+CURVE = "/mesure_synchrone_auto/v2/courbe_de_charge_consommation"
+MAX = "/mesure_synchrone_auto/v2/puissance_conso_max_quotidienne"
+
+
+class Caller:
+    """Calls the simulation without our client."""
+
+    def __init__(self, url: str, simulation: EnedisSimulation, client: aiohttp.ClientSession) -> None:
+        self.url, self.simulation, self.client = url, simulation, client
+        self.token = ""
+
+    async def get(self, path: str, token: str | None = None, **query: str) -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {self.token}" if token is None else token}
+        async with self.client.get(f"{self.url}{path}", params=query, headers=headers) as answer:
+            return answer.status, await answer.json(content_type=None) if "html" not in answer.content_type else None
+
+    async def log_in(self) -> None:
+        form = {"grant_type": "client_credentials", "client_id": CLIENT, "client_secret": SECRET}
+        async with self.client.post(f"{self.url}/oauth2/v3/token", data=form) as answer:
+            self.token = (await answer.json())["access_token"]
+
+
+@pytest.fixture
+async def caller(clock: Clock) -> Any:
+    simulation = EnedisSimulation(clock)
+    async with running(simulation) as url, aiohttp.ClientSession() as client:
+        yield Caller(url, simulation, client)
+
+
+def query(caller: Caller, start: str, end: str, **more: str) -> dict[str, str]:
+    return {"pointId": caller.simulation.young.prm, "dateDebut": start, "dateFin": end} | more
+
+
+@pytest.mark.parametrize(
+    ("path", "start", "end", "status", "code"),
+    [
+        (DAYS, "2026-11-10", "2026-11-10", 400, "ADAM-ERR0002"),
+        (DAYS, "2026-11-10", "2026-11-21", 400, "Invalid_request"),
+        (DAYS, "tenth", "2026-11-11", 400, "Invalid_request"),
+        (DAYS, "2025-10-01", "2026-11-11", 400, "ADAM-ERR0123"),
+        (CURVE, "2026-11-10", "2026-11-18", 400, "ADAM-ERR0126"),
+        (CURVE, "2025-10-16", "2025-10-20", 404, "no_data_found"),
+        (DAYS.replace("consommation", "production"), "2026-11-10", "2026-11-12", 400, "ADAM-ERR0069"),
+    ],
+)
+async def test_ranges_are_enforced(caller: Caller, path: str, start: str, end: str, status: int, code: str) -> None:
+    """
+    Days out of bounds are refused with the code of the document.
+    """
+    await caller.log_in()
+    found, body = await caller.get(path, **query(caller, start, end))
+
+    assert (found, body["error"]) == (status, code)
+
+
+async def test_history_ends(caller: Caller) -> None:
+    """
+    Older than what is kept is another refusal than older than the contract.
+    """
+    await caller.log_in()
+    prm = {"pointId": caller.simulation.producing.prm}
+    _, body = await caller.get(CURVE, **query(caller, "2024-11-01", "2024-11-05") | prm)
+    good, _ = await caller.get(CURVE, **query(caller, "2024-11-08", "2024-11-15") | prm)
+
+    assert body["error"] == "ADAM-ERR0125"
+    assert good == 200
+
+
+@pytest.mark.parametrize("more", [{"usage_point_id": "1"}, {"mesuresPas": "P1D"}])
+async def test_unexpected_parameters_are_trouble(caller: Caller, more: dict[str, str]) -> None:
+    """
+    What the swagger does not name is answered with 500; of the largest power, what it misses too.
+    """
+    await caller.log_in()
+
+    assert (await caller.get(DAYS, **query(caller, "2026-11-10", "2026-11-12", **more)))[0] == 500
+    assert (await caller.get(MAX, **query(caller, "2026-11-10", "2026-11-12")))[0] == 500
+    assert (await caller.get(f"/situation_contrat_auto/v1/{caller.simulation.young.prm}", x="1"))[0] == 500
+
+
+async def test_tokens_end(caller: Caller, clock: Clock) -> None:
+    """
+    A token lives for three hours and a half.
+    """
+    await caller.log_in()
+    clock.move(seconds=12599)
+    assert (await caller.get(DAYS, **query(caller, "2026-11-10", "2026-11-12")))[0] == 200
+    clock.move(seconds=1)
+    assert (await caller.get(DAYS, **query(caller, "2026-11-10", "2026-11-12")))[0] == 401
+
+
+async def test_the_address_ban(caller: Caller) -> None:
+    """
+    The hundredth call in twelve hours bans the address, for good.
+    """
+    token = f"Bearer {caller.simulation.conso.token}"
+    asked = query(caller, "2026-11-10", "2026-11-12")
+    answers = [(await caller.get("/api/consommation_quotidienne", token, **asked))[0] for _ in range(100)]
+
+    assert answers == [200] * 99 + [403]
+    assert caller.simulation.conso.banned
+
+
+async def test_the_quota_of_an_hour(caller: Caller, clock: Clock) -> None:
+    """
+    A thousand calls an hour are answered by Data Connect, and the next says when to come again.
+    """
+    await caller.log_in()
+    caller.simulation.dataconnect._meter.calls += [clock.at] * 1000
+    status, body = await caller.get(DAYS, **query(caller, "2026-11-10", "2026-11-12"))
+
+    assert status == 429
+    assert body["nextAccessTime"] == "2026-Nov-20 10:30:00+0000 UTC"
+
+
+async def test_quotas_of_myelectricaldata(caller: Caller) -> None:
+    """
+    Version 1 gives 50 calls a day past its store; version 2 refuses inside its envelope.
+    """
+    prm = caller.simulation.young.prm
+    path = f"/daily_consumption/{prm}/start/2026-11-10/end/2026-11-12"
+    token = caller.simulation.med_tokens[prm]
+    answers = [(await caller.get(path, token))[0] for _ in range(51)]
+    assert answers == [200] * 50 + [409]
+    assert (await caller.get(f"{path}/cache", token))[0] == 200
+    assert (await caller.get(path, f"Bearer {token}"))[0] == 401
+
+    caller.simulation.med_v2._meter.calls += [caller.simulation.clock()] * 1000
+    status, body = await caller.get(f"/api/enedis/power/{prm}", f"Bearer {MED_SECRET}", start="2026-11-10", end="2026-11-12")
+    assert (status, body["success"], body["error"]["code"]) == (200, False, "RATE_LIMIT_EXCEEDED")
+
+
+async def test_mornings_are_late_and_each_series_on_its_own(caller: Caller, clock: Clock) -> None:
+    """
+    Nothing of yesterday is there before eight; then the series come one by one, all by half past ten.
+    """
+    source, young = caller.simulation.source, caller.simulation.young
+    yesterday = source.today - timedelta(days=1)
+    ready = [source.ready(young, kind, False, yesterday) for kind in ("days", "max", "curve", "index")]
+
+    assert len(set(ready)) > 1
+    clock.at = clock.at.replace(hour=7, minute=0)
+    assert min(ready) >= clock.at
+    assert max(ready) <= clock.at + timedelta(hours=2, minutes=30)
+
+
+def test_truth_is_the_same_tomorrow(clock: Clock) -> None:
+    """
+    Two simulations that began on the same day have the same truth.
+    """
+    first, second = EnedisSimulation(clock), EnedisSimulation(clock)
+    clock.move(days=3)
+    day = first.source.today
+
+    assert first.true_curve(first.young, day) == second.true_curve(second.young, day)
+    assert first.true_index(first.producing, day) == second.true_index(second.producing, day)

@@ -68,11 +68,12 @@ async def visited(folder: Path, clock: Clock) -> Demo:
         stack.callback(ledger.close)
         page = Page(ledger, clock, "0")
         page.reloaded = NOW
-        for portal in load(folder / "config.yaml").accounts:
-            poller = AccountPoller(portal, ledger, page, Still(clock), random.Random(17).random)
+        accounts = load(folder / "config.yaml").accounts
+        pollers = [AccountPoller(portal, ledger, page, Still(clock), random.Random(17).random) for portal in accounts]
+        for poller in pollers:
             await poller.open()
-            await poller.visit()
-            assert poller.state.up, poller.state.message
+        await asyncio.gather(*(poller.visit() for poller in pollers))
+        assert [poller.state.message for poller in pollers if not poller.state.up] == []
         return Demo(page, portals)
 
 

@@ -65,8 +65,6 @@ class Portal(BaseModel):
 
     zone: ClassVar[ZoneInfo]
     """The local time of the portal's days."""
-    pace: ClassVar[timedelta] = timedelta(0)
-    """The least distance between two requests."""
     least_every: ClassVar[timedelta] = timedelta(minutes=1)
     most_every: ClassVar[timedelta] = timedelta(days=1)
     login_keys: ClassVar[tuple[str, ...]] = ()
@@ -112,6 +110,11 @@ class Portal(BaseModel):
     def visiting_time(self, at: datetime) -> datetime:
         """Move an instant to the nearest later one at which this portal may be visited."""
         return at
+
+    @property
+    def pace(self) -> timedelta:
+        """The least distance between two requests."""
+        return timedelta(0)
 
     def agent(self) -> str:
         """Name the program to the portal."""

@@ -126,13 +126,13 @@ def outliers() -> Sequence[Panel]:
             "Volume against the median",
             text,
             [Ask(f"topk(15, {against_median(gone_by('m3', '1w'))})", "{{site}} {{usage_point}}")],
-            Look("short", 8, 12, ODD, decimals=1, nothing="Nobody used anything"),
+            Look("short", 8, 12, ODD, decimals=1, nothing="Nobody used anything, or no remote read"),
         ),
         bar_gauge(
             "Energy against the median",
             text,
             [Ask(f"topk(15, {against_median(gone_by('kwh', '1w'))})", "{{site}} {{usage_point}}")],
-            Look("short", 8, 12, ODD, decimals=1, nothing="Nobody used anything"),
+            Look("short", 8, 12, ODD, decimals=1, nothing="Nobody used anything, or no remote read"),
         ),
         bar_gauge(
             "Hours without a pause",

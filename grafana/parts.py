@@ -11,6 +11,7 @@ from grafana_foundation_sdk.models import heatmap as heat_kinds
 from grafana_foundation_sdk.models import prometheus as prometheus_kinds
 
 NEEDS_HISTORY = "Nothing here: needs remote read"
+NEEDS_HOURLY = "Nothing here: needs remote read, and readings every hour"
 NEEDS_RULES = "Nothing here: needs prometheus/rules.yaml"
 NEEDS_BOTH = "Nothing here: needs remote read and prometheus/rules.yaml"
 NOT_TOLD = "Not told"

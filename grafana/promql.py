@@ -50,8 +50,8 @@ def past(name: str, *more: str) -> str:
 
 
 def recent(name: str, *more: str) -> str:
-    """Select a family that is recorded every quarter of an hour."""
-    return f"last_over_time({past(name, *more)}[1h])"
+    """Select a family that is recorded every quarter of an hour, or less often on a fleet."""
+    return f"last_over_time({past(name, *more)}[3h])"
 
 
 def total(selected: str, by: str = BY_POINT) -> str:
@@ -98,12 +98,15 @@ def halves(name: str, *more: str) -> str:
 
 
 def hours_of_day(selector: str) -> str:
-    """Give 24 series, by the label `hour`: the amount in that hour of the day that begins at a point of the graph."""
-    each = (
-        f'label_replace(sum(sum_over_time({selector}[1h] offset -{hour + 1}h)), "hour", "{hour:02}", "", "")'
-        for hour in range(24)
-    )
-    return " or ".join(each)
+    """Give 24 series, by the label `hour`: the amount in that hour of the day that begins at a point of the graph.
+
+    The selector stands in it once, for each one is read from the ledger anew. PromQL has only UTC's hours, and a label out
+    of a value only by `count_values`; what hour UTC has at the point, a local midnight, tells its hours from the local ones.
+    """
+    amounts = f'count_values("utc", hour(vector(time() - 3600))) * on () group_left () sum(sum_over_time({selector}[1h]))'
+    local = (f'label_replace(count_values("utc", (hour() + {hour}) % 24), "hour", "{hour:02}", "", "")' for hour in range(24))
+    day = f"last_over_time(({amounts})[23h30m:1h] offset -1d)"
+    return f"max by (hour) (({' or '.join(local)}) * on (utc) group_left () {day})"
 
 
 def series_in_history() -> str:

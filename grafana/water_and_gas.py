@@ -10,6 +10,7 @@ from grafana.parts import (
     HISTORY_SAYS,
     NEEDS_BOTH,
     NEEDS_HISTORY,
+    NEEDS_HOURLY,
     RULES_SAY,
     Ask,
     Column,
@@ -148,7 +149,7 @@ def nights() -> Sequence[Panel]:
             "What registers that are read every hour or so counted between two and five at night, the twenty highest: a tight "
             "house has nothing." + DAY_LATE + HISTORY_SAYS,
             [Ask(f"topk(20, {only(night, WATER)})", "{{usage_point}}", "1d")],
-            Look("m3", 12, 9, nothing=NEEDS_HISTORY, decimals=3),
+            Look("m3", 12, 9, nothing=NEEDS_HOURLY, decimals=3),
             stacked=False,
         ),
         stairs(

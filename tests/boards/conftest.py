@@ -5,6 +5,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,6 @@ from tests.boards import programs
 from tests.boards.scraped import backfill
 from tests.boards.year import tell_past
 
-DAYS, OF_CEM = 730, 40
-"""Two years, so that every window of a year has one before it; of the block of flats, with a reading an hour, less."""
 RECORDED = ("usage_point:utility_monthly_cost:share", "usage_point:utility_flow:hours", "usage_point:utility_day:against_weekday")
 """Recorded from other recorded series, or from the history: when they are there all are."""
 
@@ -32,7 +31,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a ledger."""
     folder = tmp_path_factory.mktemp("storage")
     folder.chmod(0o700)
-    asyncio.run(tell_past(folder, DAYS, {"cem": OF_CEM}))
+    asyncio.run(tell_past(folder))
     return folder
 
 
@@ -43,8 +42,8 @@ def house(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
     with programs.demo(storage) as exporter:
         backfill(folder, open_metrics(exporter), exporter.url[7:], time.time())
         with programs.prometheus(folder, exporter.url) as prometheus:
-            for name in RECORDED:
-                programs.until(lambda name=name: prometheus.value(f"count({name})"), name)
+            for name in ("up", *RECORDED):
+                programs.until(partial(prometheus.value, f"count({name})"), f"there is {name}")
             yield House(exporter, prometheus)
 
 

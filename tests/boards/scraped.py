@@ -16,7 +16,7 @@ def backfill(folder: Path, page: str, instance: str, now: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "scraped.txt"
     with file.open("w") as out:
-        for line in page.splitlines():
+        for line in ("up 1", "scrape_duration_seconds 0.02", *page.splitlines()):
             if line.startswith("#"):
                 out.write(line + "\n")
                 continue

@@ -55,5 +55,5 @@ clean:
 
 .cache/tools.stamp: scripts/tools
 	mkdir -p .cache
-	scripts/tools promtool
+	scripts/tools promtool prometheus prometheus-alertmanager victoria-metrics chromium
 	touch $@

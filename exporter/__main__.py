@@ -10,9 +10,10 @@ from pathlib import Path
 
 from exporter import logs, oneoff
 from exporter.config import load
-from exporter.errors import ExporterError, PortalError
-from exporter.serve import PORT, Exporter, Options
+from exporter.errors import ConfigError, ExporterError, PortalError
+from exporter.serve import PORT, Exporter, Options, read_web_config
 from exporter.server import Address
+from exporter.webconfig import open_door
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,16 +51,40 @@ def serve_options(options: argparse.Namespace) -> Options:
         addresses=tuple(options.addresses or [Address("", PORT)]),
         telemetry_path=options.telemetry_path,
         lifecycle=options.lifecycle,
+        web_config_file=options.web_config_file,
+        systemd_socket=options.systemd_socket,
     )
 
 
 def check(options: argparse.Namespace) -> int:
-    """Read the configuration and say every fault at once."""
+    """Read the configuration and the web configuration, and say every fault at once."""
+    faults, good = [], []
+    for look in (check_config, check_web_config):
+        try:
+            good += look(options)
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        return fail("\n".join(faults))
+    sys.stdout.write("".join(f"{line}, no faults\n" for line in good))
+    return 0
+
+
+def check_config(options: argparse.Namespace) -> list[str]:
+    """Read the configuration; gives what it has. Raises ConfigError."""
     config = load(options.config_file)
     for warning in config.warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    sys.stdout.write(f"{options.config_file}: {len(config.accounts)} account(s), no faults\n")
-    return 0
+    return [f"{options.config_file}: {len(config.accounts)} account(s)"]
+
+
+def check_web_config(options: argparse.Namespace) -> list[str]:
+    """Read the web configuration, if there is one, and all files it names; gives what it has. Raises ConfigError."""
+    if (file := options.web_config_file) is None:
+        return []
+    door = open_door(file, read_web_config)
+    door.close()
+    return [f"{file}: {'TLS' if door.tls else 'no TLS'}, {len(door.config.users)} user(s)"]
 
 
 def visit(options: argparse.Namespace) -> int:
@@ -112,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"utility-exporter {version('utility-exporter')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     web_flags(command(commands, "serve", serve, "run the exporter"))
-    command(commands, "check", check, "say every fault of the configuration; no network")
+    web_config_flag(command(commands, "check", check, "say every fault of the configuration; no network"))
     simulated = web_flags(command(commands, "demo", demo, "run against simulated portals; no credentials, no configuration"))
     simulated.set_defaults(storage_path=None)
     account_flags(command(commands, "visit", visit, "visit an account once and print its page; writes no readings"))
@@ -158,6 +183,17 @@ def web_flags(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--web.telemetry-path", dest="telemetry_path", type=web_path, default="/metrics", metavar="PATH", help="default: /metrics"
     )
     made.add_argument("--web.enable-lifecycle", dest="lifecycle", action="store_true", help="allow /-/reload and /-/visit")
+    made.add_argument(
+        "--web.systemd-socket", dest="systemd_socket", action="store_true", help="listen on systemd's sockets, and on no address"
+    )
+    return web_config_flag(made)
+
+
+def web_config_flag(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the flag of the web configuration."""
+    made.add_argument(
+        "--web.config.file", dest="web_config_file", type=Path, metavar="FILE", help="TLS and users, in exporter-toolkit's format"
+    )
     return made
 
 

@@ -269,6 +269,8 @@ def resolution(length: timedelta) -> str:
 
 def clean(text: str) -> str:
     """Make a portal's free text fit for a label: no control characters, at most 200 characters."""
+    if text.isprintable() and len(text) <= 200:
+        return text.strip()
     return "".join(letter for letter in text if letter.isprintable())[:200].strip()
 
 

@@ -163,7 +163,7 @@ class AccountPoller:
         done = Recorded()
         try:
             done, after = await asyncio.to_thread(self._record, outcome, after, now)
-            await asyncio.to_thread(self._page.refresh, self.portal.name)
+            await asyncio.to_thread(self._page.refresh, self.portal.name, done)
         except LedgerError as error:
             after = replace(
                 after, up=False, reason=error.reason, message=str(error), failures=before.failures + 1,

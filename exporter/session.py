@@ -297,7 +297,12 @@ class Session:
     def _tls(self) -> ssl.SSLContext | bool:
         if not self._verify_tls:
             return False
-        return ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
+        if not self._ca_file:
+            return True
+        try:
+            return ssl.create_default_context(cafile=self._ca_file)
+        except OSError:
+            raise UnreachableError(f"{self._ca_file} cannot be read, or holds no certificate to trust") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ import yaml
 
 FLOORS = [
     {"__main__", "serve", "oneoff", "demo.runner"},
-    {"config", "poller", "server"},
+    {"config", "poller", "server", "status"},
     {"portals", "metrics", "history", "webconfig"},
-    {"session", "ledger", "pkce", "duration", "forms"},
+    {"session", "ledger", "pkce", "duration", "forms", "colour"},
     {"errors", "model", "logs", "demo", ""},
 ]
 """From the roof down; each imports from its own floor and those below. `demo` stands on its own ground."""
@@ -32,6 +32,8 @@ APART = {
 
 DOORS = {
     "aiohttp": {"session"},
+    "bcrypt": {"webconfig"},
+    "jinja2": {"status"},
     "aiohttp.web": {"server", "demo", "demo.runner"},
     "prometheus_client": {"metrics"},
     "sqlite3": {"ledger"},

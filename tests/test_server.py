@@ -14,8 +14,10 @@ import pytest
 from exporter.errors import ConfigError, LoginError
 from exporter.ledger import Ledger
 from exporter.metrics import OPENMETRICS, TEXT, Page
+from exporter.model import Commodity, Register, Unit, UsagePoint
 from exporter.poller import Pollers
 from exporter.server import READY, Address, Face, listen, make_app
+from exporter.status import Status
 from tests.brook import SCRIPTS, Brook, Script, hang, index
 from tests.conftest import NOW
 
@@ -61,7 +63,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Served]]:
             page = Page(ledger, clock.now, "1.2.3")
             pollers = Pollers(ledger, page, clock)
             stack.push_async_callback(pollers.stop)
-            app = make_app(Face(page, pollers, reload, path))
+            app = make_app(Face(page, pollers, reload, path, status=Status(page, pollers, clock.now, metrics=path)))
             (taken,) = await listen(app, [Address("127.0.0.1", 0)], stack)
             if ready:
                 await pollers.follow(tuple(Brook(name=name) for name in scripts))
@@ -95,6 +97,42 @@ async def test_the_page_in_both_forms(serve):
     assert zipped.headers["Content-Encoding"] == "gzip"
     assert b"utility_consumption_index_m3" in gzip.decompress(packed)
     assert (head.status, nothing, head.headers["Content-Type"]) == (200, b"", TEXT)
+
+
+async def test_a_large_page_comes_in_pieces(serve):
+    """
+    A page of many usage points is whole, as long as its head says, plain and gzip, and HEAD says as long.
+    """
+    points = [Register(UsagePoint(f"P{number}", Commodity.WATER), Unit.M3) for number in range(1200)]
+    served = await serve(home=Script([[index(number / 4, NOW, point) for number, point in enumerate(points)]]))
+    await until(served, "home")
+    plain, body = await served.get("/metrics", Accept_Encoding="identity")
+    zipped, packed = await served.get("/metrics", Accept_Encoding="gzip")
+    head, nothing = await served.get("/metrics", "HEAD", Accept_Encoding="gzip")
+    unpacked = gzip.decompress(packed)
+
+    assert len(body) == int(plain.headers["Content-Length"]) > 300_000
+    assert len(packed) == int(zipped.headers["Content-Length"])
+    assert (nothing, abs(int(head.headers["Content-Length"]) - len(packed)) < 1000) == (b"", True)
+    for page in (body, unpacked):
+        assert page.count(b"utility_consumption_index_m3{") == page.count(b"utility_reading_age_seconds{") == 1200
+
+
+async def test_who_hangs_up_harms_nobody(serve, caplog):
+    """
+    A client that goes away in the middle of a large page leaves no error behind.
+    """
+    points = [Register(UsagePoint(f"P{number}", Commodity.WATER), Unit.M3, name="r" * 190) for number in range(12000)]
+    served = await serve(home=Script([[index(1.0, NOW, point) for point in points]]))
+    await until(served, "home")
+    for _ in range(3):
+        async with served.client.get(served.url + "/metrics", headers={"Accept-Encoding": "identity"}) as answer:
+            assert await answer.content.readexactly(1000)
+            answer.close()
+    healthy, _ = await served.get("/-/healthy")
+
+    assert healthy.status == 200
+    assert [record.message for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
 @pytest.mark.parametrize("accept", ["nonsense", "application/openmetrics-text;version=abc", "a/b;q=x", "*", ";"])
@@ -145,9 +183,9 @@ async def test_the_landing_page_links_the_metrics(serve):
     """
     The page for people names the path of the metrics, escaped.
     """
-    _, body = await (await serve(path="/a&b")).get("/")
+    _, body = await (await serve(path="/a&b")).get("/", Accept_Encoding="identity")
 
-    assert b'href="/a&amp;b"' in body
+    assert b'href="a&amp;b"' in body
 
 
 async def test_another_telemetry_path(serve):

@@ -1,42 +1,41 @@
 """The true-time series: every reading on the instant it describes, for remote read, export and remote write."""
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 
-from exporter.history.matchers import Shelf
-from exporter.history.read import LARGEST_REQUEST, RequestError, answer, understand
-from exporter.history.series import Aliases, catalogue
+from exporter.errors import LedgerError
+from exporter.history.helper import ASKED, FAILED, PART, PIECE, REFUSED, Helper
+from exporter.history.read import LARGEST_REQUEST, RequestError
+from exporter.history.series import Aliases
 from exporter.history.settings import HistorySettings
-from exporter.ledger import Ledger, Look, to_ms
+from exporter.ledger import Ledger, to_ms
 
 __all__ = ["LARGEST_REQUEST", "Aliases", "History", "HistorySettings", "RequestError"]
 
-THREADS = 2
 MOST_READS = 4
 """Reads under way at once; further ones wait."""
 
 
 class History:
-    """The history of all accounts, read off the event loop by a few threads."""
+    """The history of all accounts, read by a process of its own."""
 
     def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
         self._ledger, self._clock = ledger, clock
         self._settings = HistorySettings()
         self._aliases: Aliases = {}
-        self._shelf: tuple[tuple[int, ...], Aliases, Shelf] | None = None
-        self._threads = ThreadPoolExecutor(THREADS, "history")
-        self._places = asyncio.Semaphore(MOST_READS)
+        self._helper: Helper | None = None
+        self._places, self._starting = asyncio.Semaphore(MOST_READS), asyncio.Lock()
 
     def follow(self, settings: HistorySettings, aliases: Aliases) -> None:
         """Take the configuration's word from now on."""
         self._settings, self._aliases = settings, aliases
 
     def close(self) -> None:
-        """Let the threads go."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """Let the helper go; it ends with what it is answering."""
+        if self._helper:
+            self._helper.close()
+        self._helper = None
 
     async def read(self, body: bytes) -> AsyncGenerator[bytes, None]:
         """Answer a remote read, a piece at a time.
@@ -44,37 +43,34 @@ class History:
         Raises RequestError and LedgerError, both before the first piece unless the ledger breaks under way.
         """
         async with self._places:
-            loop, pieces = asyncio.get_running_loop(), _Pieces(self._answer(body))
+            helper = await self._present()
+            reader, writer = await asyncio.open_connection(sock=helper.connect())
             try:
-                while piece := await loop.run_in_executor(self._threads, pieces.next):
+                writer.write(ASKED.pack(to_ms(self._clock()), len(body)) + body)
+                while piece := await _piece(reader):
                     yield piece
+            except (asyncio.IncompleteReadError, ConnectionError):
+                helper.ended = True
+                raise LedgerError("the process that reads the ledger has ended") from None
             finally:
-                loop.run_in_executor(self._threads, pieces.close)
+                writer.close()
 
-    def _answer(self, body: bytes) -> Generator[bytes, None, None]:
-        queries = understand(body)
-        with self._ledger.look() as look:
-            yield from answer(look, self._arranged(look), queries, self._settings.max_samples, to_ms(self._clock()))
-
-    def _arranged(self, look: Look) -> Shelf:
-        """Give the list of series, made anew when it has changed."""
-        shape, aliases, kept = look.shape(), self._aliases, self._shelf
-        if kept is None or kept[:2] != (shape, aliases):
-            kept = self._shelf = shape, aliases, Shelf(catalogue(look, aliases))
-        return kept[2]
+    async def _present(self) -> Helper:
+        async with self._starting:
+            wanted = self._aliases, self._settings.max_samples
+            if self._helper is None or self._helper.made_for != wanted or self._helper.ended:
+                self.close()
+                self._helper = await asyncio.to_thread(Helper, self._ledger.folder, *wanted)
+            return self._helper
 
 
-class _Pieces:
-    """A generator that threads take turns in: who stops listening may do so while the next piece is being made."""
-
-    def __init__(self, pieces: Generator[bytes, None, None]) -> None:
-        self._pieces, self._turn = pieces, threading.Lock()
-
-    def next(self) -> bytes:
-        """Make the next piece; none is empty but the one after the last."""
-        with self._turn:
-            return next(self._pieces, b"")
-
-    def close(self) -> None:
-        with self._turn:
-            self._pieces.close()
+async def _piece(reader: asyncio.StreamReader) -> bytes:
+    kind, length = PART.unpack(await reader.readexactly(PART.size))
+    piece = await reader.readexactly(length)
+    if kind == PIECE:
+        return piece
+    if kind == REFUSED:
+        raise RequestError(piece.decode())
+    if kind == FAILED:
+        raise LedgerError(piece.decode())
+    return b""

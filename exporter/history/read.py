@@ -8,8 +8,8 @@ from exporter.errors import ExporterError
 from exporter.history import encode, snappy
 from exporter.history.matchers import Kind, Matcher, Shelf
 from exporter.history.messages import MESSAGES, DecodeError
-from exporter.history.series import TrueSeries
-from exporter.ledger import Look
+from exporter.history.series import Aliases, TrueSeries, catalogue
+from exporter.ledger import Ledger, Look
 
 LARGEST_REQUEST = 1 << 20
 """Bytes of a request, before and after decompression."""
@@ -44,6 +44,30 @@ class _Found:
     @property
     def size(self) -> int:
         return len(self.labels) + self.count * encode.SAMPLE
+
+
+class Reader:
+    """Answers remote reads out of a ledger; may be used by several threads at once."""
+
+    def __init__(self, ledger: Ledger, aliases: Aliases, most: int) -> None:
+        self._ledger, self._aliases, self._most = ledger, aliases, most
+        self._shelf: tuple[tuple[int, ...], Shelf] | None = None
+
+    def answer(self, body: bytes, now: int) -> Iterator[bytes]:
+        """Answer a request as of `now`, in milliseconds, a piece at a time.
+
+        Raises RequestError and LedgerError, both before the first piece unless the ledger breaks under way.
+        """
+        queries = understand(body)
+        with self._ledger.look() as look:
+            yield from answer(look, self._arranged(look), queries, self._most, now)
+
+    def _arranged(self, look: Look) -> Shelf:
+        """Give the list of series, made anew when it has changed."""
+        shape, kept = look.shape(), self._shelf
+        if kept is None or kept[0] != shape:
+            kept = self._shelf = shape, Shelf(catalogue(look, self._aliases))
+        return kept[1]
 
 
 def understand(body: bytes) -> list[Query]:

@@ -17,3 +17,4 @@ class HistorySettings(Block):
     max_samples: Annotated[int, Field(ge=1, le=200_000_000, description="The most samples that one remote read may ask for.")] = (
         50_000_000
     )
+    remote_write: Annotated[tuple[()], Field(description="Receivers of the true-time series; none are known yet.")] = ()

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -40,8 +40,10 @@ class Ledger:
     Methods block on the disk: call them off the event loop. They may be called from any thread, and raise LedgerError.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.store = Store(folder)
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        """Open the ledger; `read_only` is for a second process beside the one that has opened and checked it."""
+        self.folder = folder
+        self.store = Store(folder, read_only=read_only)
 
     def __enter__(self) -> Self:
         return self
@@ -130,25 +132,27 @@ class Look:
         """Give an account's state."""
         return load_state(self._db, account)
 
-    def points(self, account: str) -> list[PointRow]:
-        """Give the usage points that the account holds now."""
-        return view.points(self._db, account)
+    def points(self, account: str, only: Collection[str] | None = None) -> list[PointRow]:
+        """Give the usage points that the account holds now, or those of them named in `only`."""
+        return view.points(self._db, account, only)
 
-    def facts(self, account: str) -> Iterator[tuple[str, Fact, float]]:
+    def facts(self, account: str, only: Collection[str] | None = None) -> Iterator[tuple[str, Fact, float]]:
         """Give usage point, fact and value of all that is stated now."""
-        return view.facts(self._db, account)
+        return view.facts(self._db, account, only)
 
     def series(self, account: str | None = None, *, shown: bool = False) -> list[SeriesRow]:
         """Give the series of an account, or of all."""
         return view.series(self._db, account, shown=shown)
 
+    def shown_series(
+        self, account: str, only: Collection[str] | None = None
+    ) -> Iterator[tuple[SeriesRow, tuple[int, float] | None]]:
+        """Give what the account holds now, usage point by usage point; an index with its newest milliseconds and value."""
+        return view.shown_series(self._db, account, only)
+
     def newest(self, line: int, count: int = 1) -> list[Kept]:
         """Give a series' newest readings, newest first."""
         return view.newest(self._db, line, count)
-
-    def newest_indexes(self, account: str) -> dict[int, Kept]:
-        """Give the newest reading of every index series of an account."""
-        return view.newest_indexes(self._db, account)
 
     def readings(self, line: int, start: datetime, end: datetime) -> Iterator[Kept]:
         """Give a series' readings with `at` in [start, end), in time order."""

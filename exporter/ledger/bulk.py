@@ -27,7 +27,7 @@ class Stamping:
 def count(db: sqlite3.Connection, line: int, stamping: Stamping, first: int, last: int) -> int:
     """Count a series' samples with stamps in [first, last]."""
     statement, values = _asked(line, stamping, first, last)
-    (found,) = db.execute(f"SELECT count(*) FROM ({statement})", values).fetchone()  # noqa: S608  # our own statement
+    (found,) = db.execute(f"SELECT count(*) FROM ({statement})", values).fetchone()  # our own statement
     return int(found)
 
 

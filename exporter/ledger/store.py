@@ -25,7 +25,7 @@ class Store:
     All methods may be called from any thread; none may be called on the event loop.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.path = folder / FILE
         self._suspect = folder / f"{FILE}.suspect"
         self._writing = threading.RLock()
@@ -34,7 +34,7 @@ class Store:
         self._closed = False
         with _said(self.path):
             _make_folder(folder)
-            self._connection = self._open()
+            self._connection = self._connect_to_read() if read_only else self._open()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -123,6 +123,9 @@ class Store:
                 raise LedgerError("the ledger is closed")
             if self._readers:
                 return self._readers.pop()
+        return self._connect_to_read()
+
+    def _connect_to_read(self) -> sqlite3.Connection:
         connection = _connect(self.path)
         connection.execute("PRAGMA query_only = ON")
         return connection
@@ -140,7 +143,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         # NORMAL in WAL mode: a killed process loses nothing, a power cut at most the last visits; never the file.
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -16384"):
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -16384", "temp_store = MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()

@@ -1,16 +1,17 @@
 """Looking into the ledger: what an account holds, its newest readings, a series' readings in time order."""
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from exporter.ledger.instants import from_ms, to_ms
 from exporter.model import Commodity, Direction, Fact, KnownInterval, Nature
 
 
-@dataclass(frozen=True, slots=True)
-class PointRow:
+class PointRow(NamedTuple):
     """A usage point as the account last told of it."""
 
     usage_point: str
@@ -21,8 +22,7 @@ class PointRow:
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesRow:
+class SeriesRow(NamedTuple):
     """One line of readings; `form` is `index`, `interval` or `peak`, `resolution` ISO 8601 (empty for an index)."""
 
     id: int
@@ -54,22 +54,24 @@ class Kept:
         return self.at + self.span
 
 
-def points(db: sqlite3.Connection, account: str) -> list[PointRow]:
-    """Give the usage points that the account holds now."""
+def points(db: sqlite3.Connection, account: str, only: Collection[str] | None = None) -> list[PointRow]:
+    """Give the usage points that the account holds now, or those of them named in `only`."""
+    which, names = _only(only)
     rows = db.execute(
         "SELECT usage_point, commodity, meter, site, point.name, address FROM point JOIN account ON account.id = point.account"
-        " WHERE account.name = ? AND shown ORDER BY point.id",
-        (account,),
+        f" WHERE account.name = ? AND shown{which} ORDER BY point.id",
+        (account, *names),
     )
-    return [PointRow(usage_point, Commodity(commodity), *rest) for usage_point, commodity, *rest in rows]
+    return [PointRow(usage_point, _COMMODITIES[commodity], *rest) for usage_point, commodity, *rest in rows]
 
 
-def facts(db: sqlite3.Connection, account: str) -> Iterator[tuple[str, Fact, float]]:
+def facts(db: sqlite3.Connection, account: str, only: Collection[str] | None = None) -> Iterator[tuple[str, Fact, float]]:
     """Give usage point, fact and value of all that is stated now."""
+    which, names = _only(only)
     rows = db.execute(
         "SELECT usage_point, fact, value FROM fact JOIN point ON point.id = fact.point JOIN account ON account.id = point.account"
-        " WHERE account.name = ? AND shown ORDER BY point.id, fact",
-        (account,),
+        f" WHERE account.name = ? AND shown{which} ORDER BY point.id, fact",
+        (account, *names),
     )
     return ((usage_point, Fact(fact), value) for usage_point, fact, value in rows)
 
@@ -77,8 +79,7 @@ def facts(db: sqlite3.Connection, account: str) -> Iterator[tuple[str, Fact, flo
 def series(db: sqlite3.Connection, account: str | None = None, *, shown: bool = False) -> list[SeriesRow]:
     """Give the series of an account, or of all; `shown` leaves out what the account no longer holds."""
     rows = db.execute(
-        "SELECT series.id, account.name, usage_point, commodity, register, direction, unit, form, resolution, nature, kind,"
-        " portal_unit, description FROM series JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
+        f"SELECT {_LINE} FROM series JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
         " WHERE (:account IS NULL OR account.name = :account) AND (NOT :shown OR (series.shown AND point.shown))"
         " ORDER BY account.name, point.id, series.id",
         {"account": account, "shown": shown},
@@ -86,21 +87,25 @@ def series(db: sqlite3.Connection, account: str | None = None, *, shown: bool = 
     return [_series_row(*row) for row in rows]
 
 
+def shown_series(
+    db: sqlite3.Connection, account: str, only: Collection[str] | None = None
+) -> Iterator[tuple[SeriesRow, tuple[int, float] | None]]:
+    """Give what the account holds now, usage point by usage point; an index with its newest milliseconds and value."""
+    which, names = _only(only)
+    rows = db.execute(
+        f"SELECT {_LINE}, reading.at, value FROM account JOIN point ON point.account = account.id"
+        " JOIN series ON series.point = point.id LEFT JOIN reading ON form = 'index' AND reading.series = series.id"
+        " AND reading.at = (SELECT max(at) FROM reading AS any WHERE any.series = series.id)"
+        f" WHERE account.name = ? AND series.shown AND point.shown{which} ORDER BY point.id, series.id",
+        (account, *names),
+    )
+    return ((_series_row(*row), None if at is None else (at, value)) for *row, at, value in rows)
+
+
 def newest(db: sqlite3.Connection, line: int, count: int = 1) -> list[Kept]:
     """Give a series' newest readings, newest first."""
     rows = db.execute("SELECT at, value, span FROM reading WHERE series = ? ORDER BY at DESC LIMIT ?", (line, count))
     return [_kept(*row) for row in rows]
-
-
-def newest_indexes(db: sqlite3.Connection, account: str) -> dict[int, Kept]:
-    """Give the newest reading of every shown index series of an account."""
-    rows = db.execute(
-        "SELECT series.id, at, value FROM series JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
-        " JOIN reading ON reading.series = series.id AND at = (SELECT max(at) FROM reading WHERE reading.series = series.id)"
-        " WHERE account.name = ? AND form = 'index' AND series.shown AND point.shown",
-        (account,),
-    )
-    return {line: Kept(from_ms(at), value) for line, at, value in rows}
 
 
 def readings(db: sqlite3.Connection, line: int, start: datetime, end: datetime) -> Iterator[Kept]:
@@ -151,15 +156,32 @@ def known_span(db: sqlite3.Connection, account: str, usage_point: str, resolutio
     return from_ms(row[0]), max(interval.end for interval in lengths)
 
 
+def _only(usage_points: Collection[str] | None) -> tuple[str, tuple[str, ...]]:
+    """Give the condition that leaves these usage points, and its value."""
+    if usage_points is None:
+        return "", ()
+    return " AND usage_point IN (SELECT value FROM json_each(?))", (json.dumps(list(usage_points)),)
+
+
 def _series_row(
     number: int, account: str, usage_point: str, commodity: str, register: str, direction: str, *rest: str
 ) -> SeriesRow:
     unit, form, resolution, nature, kind, portal_unit, description = rest
     return SeriesRow(
-        number, account, usage_point, Commodity(commodity), register, Direction(direction), unit, form, resolution,
-        Nature(nature), kind, portal_unit, description,
+        number, account, usage_point, _COMMODITIES[commodity], register, _DIRECTIONS[direction], unit, form, resolution,
+        _NATURES[nature], kind, portal_unit, description,
     )  # fmt: skip
 
 
 def _kept(at: int, value: float, span: int | None) -> Kept:
     return Kept(from_ms(at), value, timedelta(seconds=span or 0))
+
+
+_LINE = (
+    "series.id, account.name, usage_point, commodity, register, direction, unit, form, resolution, nature, kind,"
+    " portal_unit, description"
+)
+# Looked up, for a call of an enumeration takes five times as long.
+_COMMODITIES = {str(one): one for one in Commodity}
+_DIRECTIONS = {str(one): one for one in Direction}
+_NATURES = {str(one): one for one in Nature}

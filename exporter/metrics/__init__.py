@@ -1,19 +1,38 @@
 """The live page: the ledger's newest, said in Prometheus's words, from memory."""
 
-import gzip
 import logging
 import platform
-from collections.abc import Callable
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from exporter.ledger import Ledger, Look
-from exporter.metrics.derive import Derived, Samples, Shown, derive
-from exporter.metrics.exposition import OPENMETRICS, TEXT, negotiate, registry, render
-from exporter.metrics.families import FAMILIES, Family
+from exporter.ledger import Ledger, Look, Recorded
+from exporter.metrics.ages import AGE, INSTANT
+from exporter.metrics.body import AGES, Body, Moving
+from exporter.metrics.exposition import OPENMETRICS, TEXT, header, negotiate, process_registry, render
+from exporter.metrics.families import BY_NAME, FAMILIES, Family
 from exporter.metrics.health import Health, health_samples
+from exporter.metrics.leaves import Derived, derive, renewed
+from exporter.metrics.lines import lines
+from exporter.metrics.words import Labels, Samples, Shown
+from exporter.metrics.zipping import zipped
 
-__all__ = ["FAMILIES", "OPENMETRICS", "TEXT", "AccountPage", "Family", "Health", "Page", "Shown", "negotiate"]
+__all__ = [
+    "BY_NAME",
+    "FAMILIES",
+    "OPENMETRICS",
+    "TEXT",
+    "AccountPage",
+    "Derived",
+    "Family",
+    "Health",
+    "Page",
+    "Samples",
+    "Shown",
+    "negotiate",
+]
 log = logging.getLogger(__name__)
 
 
@@ -23,24 +42,31 @@ class AccountPage:
 
     shown: Shown
     health: Health
-    derived: Derived = field(default_factory=lambda: Derived({}, {}))
+    derived: Derived = field(default_factory=Derived)
+    counted: tuple[int, int] | None = None
+    """The account's readings and corrections as of `derived`; None when it must be worked out as a whole."""
 
     def samples(self, now: datetime) -> Samples:
         """Say everything of the account as of now."""
-        samples = self.derived.samples | health_samples(self.shown, self.health, now)
-        instants = self.derived.samples.get("utility_reading_timestamp_seconds", {})
-        samples["utility_reading_age_seconds"] = {labels: now.timestamp() - at for labels, at in instants.items()}
+        samples = self.derived.samples | self.moving(now)
+        if instants := samples.get(INSTANT):
+            samples[AGE] = {labels: int(now.timestamp()) - at for labels, at in instants.items()}
+        return samples
+
+    def moving(self, now: datetime) -> Samples:
+        """Say what moves with the clock or with every request, but for the ages."""
+        samples = defaultdict[str, dict[Labels, float]](dict, health_samples(self.shown, self.health, now))
         for labels, months in self.derived.months.items():
             if average := months.average(now):
-                samples.setdefault("utility_average_monthly_peak_kw", {})[labels] = average[0]
-                samples.setdefault("utility_average_monthly_peak_months", {})[labels] = average[1]
+                samples["utility_average_monthly_peak_kw"][labels] = average[0]
+                samples["utility_average_monthly_peak_months"][labels] = average[1]
         return samples
 
 
 class Page:
     """All accounts' parts, and what the process says of itself.
 
-    `refresh` reads the ledger (off the event loop); `render` does not.
+    `refresh` reads the ledger and writes the lines that are kept (off the event loop); `body` joins them with what moves.
     """
 
     def __init__(self, ledger: Ledger, clock: Callable[[], datetime], version: str) -> None:
@@ -48,7 +74,9 @@ class Page:
         self.accounts: dict[str, AccountPage] = {}
         self.reload_successful = True
         self.reloaded: datetime | None = None
-        self._registry = registry(self._samples)
+        self._registry = process_registry()
+        self._bodies: dict[str, Body] = {}
+        self._publishing = threading.Lock()
 
     def add(self, shown: Shown, interval: timedelta) -> AccountPage:
         """Begin (or begin anew) an account's part."""
@@ -59,34 +87,74 @@ class Page:
         """End an account's part."""
         self.accounts.pop(account, None)
 
-    def refresh(self, account: str) -> None:
-        """Read an account's readings out of the ledger again. Raises LedgerError; the part stays as it was then."""
-        with self._ledger.look() as look:
-            self.refresh_from(look, account)
+    def refresh(self, account: str, recorded: Recorded | None = None) -> None:
+        """Read an account's readings out of the ledger again, or only what a visit has `recorded`.
 
-    def refresh_from(self, look: Look, account: str) -> None:
+        Raises LedgerError; the part stays as it was then.
+        """
+        with self._ledger.look() as look:
+            self.refresh_from(look, account, recorded)
+
+    def refresh_from(self, look: Look, account: str, recorded: Recorded | None = None) -> None:
         """Do the same out of a look that is open already."""
-        part = self.accounts[account]
-        part.derived = derive(look, part.shown)
+        part, state = self.accounts[account], look.state(account)
+        before, part.counted = part.counted, None
+        # More than was recorded: another process has brought the past home. Only the whole ledger knows what changed then.
+        if recorded and before == (state.readings - recorded.new, state.corrections - recorded.corrected):
+            derived = renewed(part.derived, look, part.shown, recorded.points) if recorded.points else part.derived
+        else:
+            derived = derive(look, part.shown)
+        self._publish(part, derived)
+        part.counted = state.readings, state.corrections
+
+    def body(self, content_type: str = TEXT, *, gzip: bool = False) -> list[bytes]:
+        """Give the page as text or as OpenMetrics, in parts that are to be sent one after the other."""
+        now, body, parts = self._clock(), self._body(content_type), list[bytes]()
+        moving = self._moving(now)
+        for part in body.parts:
+            if isinstance(part, Moving):
+                text = _moving_text(part.families, moving, content_type)
+                parts.append(zipped(text) if gzip else text)
+            else:
+                kept = body.ages(int(now.timestamp())) if part is AGES else part
+                parts.append(kept.zipped if gzip else kept.text)
+        tail = render(self._registry, content_type)
+        return [*parts, zipped(tail) if gzip else tail]
 
     def render(self, content_type: str = TEXT) -> bytes:
         """Render the page as text or as OpenMetrics."""
-        return render(self._registry, content_type)
+        return b"".join(self.body(content_type))
 
     def render_gzip(self, content_type: str = TEXT) -> bytes:
         """Do the same, compressed."""
-        return gzip.compress(self.render(content_type), compresslevel=6, mtime=0)
+        return b"".join(self.body(content_type, gzip=True))
 
-    def _samples(self) -> list[Samples]:
-        now = self._clock()
-        return [*(part for account in list(self.accounts.values()) if (part := self._safe(account, now))), self._process()]
+    def _body(self, content_type: str) -> Body:
+        accounts = self._derived()
+        body = self._bodies.get(content_type)
+        if body is None or not body.says(accounts):
+            body = self._bodies[content_type] = Body(content_type, accounts)
+        return body
 
-    def _safe(self, account: AccountPage, now: datetime) -> Samples | None:
-        try:
-            return account.samples(now)
-        except Exception:  # one account's bug must not empty the page of the others
-            log.exception("the page of account %s could not be made", account.shown.account)
-            return None
+    def _publish(self, part: AccountPage, derived: Derived) -> None:
+        """Show what was derived anew; the bodies are put together here, that no scrape waits for it."""
+        with self._publishing:
+            accounts = [derived if other is part else other.derived for other in list(self.accounts.values())]
+            bodies = {content_type: Body(content_type, accounts) for content_type in list(self._bodies)}
+            self._bodies |= bodies
+            part.derived = derived
+
+    def _derived(self) -> list[Derived]:
+        return [part.derived for part in list(self.accounts.values())]
+
+    def _moving(self, now: datetime) -> list[Samples]:
+        samples = [self._process()]
+        for account in list(self.accounts.values()):
+            try:
+                samples.append(account.moving(now))
+            except Exception:  # one account's bug must not empty the page of the others
+                log.exception("the health of account %s could not be said", account.shown.account)
+        return samples
 
     def _process(self) -> Samples:
         samples: Samples = {
@@ -96,3 +164,11 @@ class Page:
         if self.reloaded:
             samples["utility_exporter_config_last_reload_success_timestamp_seconds"] = {(): self.reloaded.timestamp()}
         return samples
+
+
+def _moving_text(families: Iterable[str], parts: list[Samples], content_type: str) -> bytes:
+    text = bytearray()
+    for family in families:
+        if found := [line for part in parts for line in lines(family, part.get(family, {}))]:
+            text += header(family, content_type) + "\n".join([*found, ""]).encode()
+    return bytes(text)

@@ -1,4 +1,4 @@
-"""What a page says of one account, worked out from what the ledger holds of it.
+"""What a page says of an account's usage points, worked out from what the ledger holds of them.
 
 Everything here is a fact of the ledger or a sum of facts; nothing depends on the present instant but `Months`, whose
 closed ones are counted when the page is rendered.
@@ -6,26 +6,20 @@ closed ones are counted when the page is rendered.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import cache
+from itertools import groupby
 from zoneinfo import ZoneInfo
 
 from exporter.ledger import Kept, Look, PointRow, SeriesRow
-from exporter.metrics.families import amount
+from exporter.metrics.days import LATE, Days
+from exporter.metrics.words import Labels, Samples, Shown
 from exporter.model import Direction, Fact, Nature, Unit, clean
-
-Labels = tuple[str, ...]
-Samples = dict[str, dict[Labels, float]]
-"""Family name -> label values (in the family's order) -> value."""
 
 FLOOR_KW = 2.5
 """The Flemish capacity tariff counts a lower monthly peak as this one."""
-LATE = timedelta(days=14)
-"""A line of days that has been silent this long no longer holds back the others' latest complete day."""
-DAY = timedelta(days=1)
-GAPS_SEEN = 60
-FAR = datetime(9000, 1, 1, tzinfo=UTC)
 
 _INDEXES: Mapping[tuple[str, str, str], str] = {
     (Nature.COUNTER, Unit.KWH, Direction.CONSUMPTION): "utility_consumption_index_kwh",
@@ -35,26 +29,12 @@ _INDEXES: Mapping[tuple[str, str, str], str] = {
     (Nature.MOMENTARY, Unit.RELATIVE_HUMIDITY, Direction.CONSUMPTION): "utility_humidity_ratio",
     (Nature.MOMENTARY, Unit.KW, Direction.CONSUMPTION): "utility_power_kw",
 }
-_AMOUNTS: Mapping[tuple[str, str], str] = {
-    (Unit.KWH, Direction.CONSUMPTION): "consumption_kwh",
-    (Unit.M3, Direction.CONSUMPTION): "consumption_m3",
-    (Unit.KWH, Direction.INJECTION): "injection_kwh",
-}
 _FACTS: Mapping[Fact, str] = {
     Fact.SUBSCRIBED_POWER: "utility_subscribed_power_kva",
     **{fact: f"utility_{fact}" for fact in Fact if fact is not Fact.SUBSCRIBED_POWER},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """How an account is shown: its names and its local time."""
-
-    account: str
-    portal: str
-    zone: ZoneInfo
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    personal: bool = False
+Line = tuple[SeriesRow, tuple[int, float] | None]
+"""A series; of an index also the newest milliseconds and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,214 +49,135 @@ class Months:
         return (math.fsum(closed) / len(closed), len(closed)) if closed else None
 
 
-@dataclass(frozen=True, slots=True)
-class Derived:
-    """All that an account's readings say: samples, and what a render needs to say the rest."""
+@dataclass(slots=True)
+class Draft:
+    """What is said of some usage points, while it is being worked out."""
 
-    samples: Samples
-    months: Mapping[Labels, Months]
+    points: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Name shown -> the usage points under it: one, unless two names come out alike."""
+    samples: Samples = field(default_factory=lambda: defaultdict(dict))
+    months: dict[Labels, Months] = field(default_factory=dict)
     """(account, usage_point) -> its monthly peaks."""
+    registers: set[Labels] = field(default_factory=set)
 
 
-def derive(look: Look, shown: Shown) -> Derived:
-    """Work out what the page says of an account's usage points."""
-    page = _Writer(shown)
-    points = {point.usage_point: point for point in look.points(shown.account)}
-    series: dict[str, list[SeriesRow]] = defaultdict(list)
-    for line in look.series(shown.account, shown=True):
-        series[line.usage_point].append(line)
-    indexes = look.newest_indexes(shown.account)
-    for point in points.values():
-        page.point(look, point, series[point.usage_point], indexes)
-    for usage_point, fact, value in look.facts(shown.account):
-        page.add(_FACTS[fact], value, usage_point)
-    return Derived(dict(page.samples), page.months)
+def name_of(shown: Shown, usage_point: str) -> str:
+    """Give the name by which a usage point is shown."""
+    return clean(shown.aliases.get(usage_point, usage_point))
+
+
+def say(look: Look, shown: Shown, draft_of: Callable[[str], Draft], only: Collection[str] | None = None) -> None:
+    """Write what the page says of an account's usage points (or of `only` these) into the drafts of their names."""
+    writer = _Writer(look, shown)
+    lines = groupby(look.shown_series(shown.account, only), key=lambda line: line[0].usage_point)
+    following = next(lines, None)
+    for point in look.points(shown.account, only):
+        draft = draft_of(name := name_of(shown, point.usage_point))
+        draft.points[name].append(point.usage_point)
+        own: list[Line] = []
+        if following and following[0] == point.usage_point:
+            own, following = list(following[1]), next(lines, None)
+        writer.point(draft, name, point, own)
+    for usage_point, fact, value in look.facts(shown.account, only):
+        name = name_of(shown, usage_point)
+        draft_of(name).samples[_FACTS[fact]].setdefault((shown.account, name), value)
 
 
 class _Writer:
-    def __init__(self, shown: Shown) -> None:
-        self._shown = shown
-        self.samples: Samples = defaultdict(dict)
-        self.months: dict[Labels, Months] = {}
-        self._registers: set[Labels] = set()
+    """Of two samples with the same labels (two names alike) the first one stays."""
 
-    def add(self, family: str, value: float, usage_point: str, *more: str) -> None:
-        """Add a sample; of two with the same labels (two aliases alike) the first stays."""
-        labels = (self._shown.account, self._named(usage_point), *(clean(text) for text in more))
-        self.samples[family].setdefault(labels, value)
+    def __init__(self, look: Look, shown: Shown) -> None:
+        self._look, self._shown, self._account = look, shown, shown.account
+        self._clean = cache(clean)
+        """Also makes one text of the many that are alike."""
+        self._samples: Samples = {}
 
-    def point(self, look: Look, point: PointRow, series: list[SeriesRow], indexes: Mapping[int, Kept]) -> None:
-        usage_point, newest = point.usage_point, list[datetime]()
-        address = point.address if self._shown.personal else ""
-        facts = (self._shown.portal, point.commodity, point.meter, point.site, point.name, address)
-        self.add("utility_usage_point_info", 1, usage_point, *facts)
-        for line in series:
+    def point(self, draft: Draft, name: str, point: PointRow, lines: list[Line]) -> None:
+        self._samples, key = draft.samples, (self._account, name)
+        self._point_info(key, point)
+        newest: list[float] = []
+        for line, index in lines:
             if line.form != "peak":
-                said = (line.register, line.commodity, line.kind, line.portal_unit or line.unit, line.description)
-                self._register_info(usage_point, *said)
-            if line.form == "index":
-                newest.append(self._index(line, indexes[line.id]))
-        newest += self._days(look, usage_point, [line for line in series if line.resolution == "P1D" and line.form == "interval"])
-        newest += self._load(look, usage_point, [line for line in series if line.resolution.startswith("PT")])
-        self._peaks(look, usage_point, [line for line in series if line.form == "peak"])
+                self._register_info(draft, name, line)
+            if index:
+                self._index(name, line, *index)
+                newest.append(index[0] / 1000)
+        if rest := [line for line, index in lines if not index]:
+            newest += self._periods(draft, key, rest)
         if newest:
-            self.add("utility_reading_timestamp_seconds", max(newest).timestamp(), usage_point)
+            self._add("utility_reading_timestamp_seconds", max(newest), key)
 
-    def _named(self, usage_point: str) -> str:
-        return clean(self._shown.aliases.get(usage_point, usage_point))
+    def _add(self, family: str, value: float, labels: Labels) -> None:
+        self._samples[family].setdefault(labels, value)
 
-    def _register_info(self, usage_point: str, register: str, *facts: str) -> None:
+    def _point_info(self, key: Labels, point: PointRow) -> None:
+        address = point.address if self._shown.personal else ""
+        facts = map(self._clean, (self._shown.portal, point.commodity, point.meter, point.site, point.name, address))
+        self._add("utility_usage_point_info", 1, (*key, *facts))
+
+    def _register_info(self, draft: Draft, name: str, line: SeriesRow) -> None:
         # One series for each register, so that joins work, though it may count in both directions.
-        known = self.samples["utility_register_info"]
-        start = (self._shown.account, self._named(usage_point), clean(register))
-        if start not in self._registers:
-            self._registers.add(start)
-            known[(*start, *(clean(text) for text in facts))] = 1
+        known, say = draft.registers, self._clean
+        start = (self._account, name, say(line.register))
+        if start not in known:
+            known.add(start)
+            unit = line.portal_unit or line.unit
+            labels = (*start, say(line.commodity), say(line.kind), say(unit), say(line.description))
+            self._samples["utility_register_info"][labels] = 1
 
-    def _index(self, line: SeriesRow, kept: Kept) -> datetime:
+    def _index(self, name: str, line: SeriesRow, at: int, value: float) -> None:
+        labels: Labels = (self._account, name, self._clean(line.register))
         family = _INDEXES.get((line.nature, line.unit, line.direction))
-        unit = () if family else (line.unit,)
-        self.add(family or "utility_register_value", kept.value, line.usage_point, line.register, *unit)
-        return kept.at
+        if family is None:
+            family, labels = "utility_register_value", (*labels, self._clean(line.unit))
+        self._samples[family].setdefault(labels, value)
 
-    def _days(self, look: Look, usage_point: str, lines: list[SeriesRow]) -> Iterator[datetime]:
-        days = Days.of(look, lines, self._shown.zone)
+    def _periods(self, draft: Draft, key: Labels, lines: list[SeriesRow]) -> Iterator[float]:
+        ends = self._days(key, [line for line in lines if line.resolution == "P1D" and line.form == "interval"])
+        yield from (end.timestamp() for end in ends)
+        ends = self._load(key, [line for line in lines if line.resolution.startswith("PT")])
+        yield from (end.timestamp() for end in ends)
+        self._peaks(draft, key, [line for line in lines if line.form == "peak"])
+
+    def _days(self, key: Labels, lines: list[SeriesRow]) -> Iterator[datetime]:
+        days = Days.of(self._look, lines, self._shown.zone)
         if days is None:
             return
         for family, register, value in days.amounts():
-            self.add(family, value, usage_point, register)
-        self.add("utility_latest_day_timestamp_seconds", days.start.timestamp(), usage_point)
-        self.add("utility_monthly_day_gaps", days.gaps(days.latest.replace(day=1), days.latest), usage_point)
-        self.add("utility_yearly_day_gaps", days.gaps(days.latest.replace(month=1, day=1), days.latest), usage_point)
-        self.add("utility_day_gaps", days.gaps(days.newest - (GAPS_SEEN - 1) * DAY, days.newest), usage_point)
+            self._add(family, value, (*key, self._clean(register)))
+        self._add("utility_latest_day_timestamp_seconds", days.start.timestamp(), key)
+        for family, missing in days.counted():
+            self._add(family, missing, key)
         yield days.end
 
-    def _load(self, look: Look, usage_point: str, lines: list[SeriesRow]) -> Iterator[datetime]:
+    def _load(self, key: Labels, lines: list[SeriesRow]) -> Iterator[datetime]:
         ends: dict[Direction, datetime] = {}
         for line in lines:
-            end = look.newest(line.id)[0].end
+            end = self._look.newest(line.id)[0].end
             ends[line.direction] = max(ends.get(line.direction, end), end)
         if not ends:
             return
         # Both directions are shown of the same interval; one that has gone silent holds the other back no longer.
         common = min(end for end in ends.values() if end > max(ends.values()) - LATE)
-        loads = _loads_at(look, [line for line in lines if line.unit == Unit.KWH], common)
+        loads = _loads_at(self._look, [line for line in lines if line.unit == Unit.KWH], common)
         for direction, load in loads.items():
-            self.add(f"utility_{direction}_load_kw", load, usage_point, "total")
+            self._add(f"utility_{direction}_load_kw", load, (*key, "total"))
         if loads:
-            self.add("utility_load_timestamp_seconds", common.timestamp(), usage_point)
+            self._add("utility_load_timestamp_seconds", common.timestamp(), key)
         yield max(ends.values())
 
-    def _peaks(self, look: Look, usage_point: str, lines: list[SeriesRow]) -> None:
+    def _peaks(self, draft: Draft, key: Labels, lines: list[SeriesRow]) -> None:
         for line in lines:
             if (line.unit, line.resolution) == (Unit.KW, "P1M"):
-                peaks = look.newest(line.id, 24)
-                self._peak("utility_monthly_peak", "kw", usage_point, peaks[0])
-                ended = tuple((_month_after(peak.at, self._shown.zone), peak.value) for peak in peaks)
-                self.months[self._shown.account, self._named(usage_point)] = Months(ended)
+                peaks = self._look.newest(line.id, 24)
+                self._peak("utility_monthly_peak", "kw", key, peaks[0])
+                draft.months[key] = Months(tuple((_month_after(peak.at, self._shown.zone), peak.value) for peak in peaks))
             elif (line.unit, line.resolution) == (Unit.KVA, "P1D"):
-                self._peak("utility_daily_peak", "kva", usage_point, look.newest(line.id)[0])
+                self._peak("utility_daily_peak", "kva", key, self._look.newest(line.id)[0])
 
-    def _peak(self, family: str, unit: str, usage_point: str, peak: Kept) -> None:
-        self.add(f"{family}_{unit}", peak.value, usage_point)
-        self.add(f"{family}_timestamp_seconds", peak.end.timestamp(), usage_point)
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """The days of one direction in one unit, over all its registers."""
-
-    direction: Direction
-    unit: str
-    registers: Mapping[str, Mapping[date, float]]
-    first: date
-    known: frozenset[date]
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """The days of a usage point: the latest that is complete in all lanes, sums up to it, and the holes."""
-
-    lanes: tuple[Lane, ...]
-    latest: date
-    newest: date
-    start: datetime
-    end: datetime
-    """Start of the latest complete day; end of the newest day of any lane."""
-
-    @classmethod
-    def of(cls, look: Look, lines: Iterable[SeriesRow], zone: ZoneInfo) -> "Days | None":
-        """Read the days since the January before the newest day's year."""
-        grouped: dict[tuple[Direction, str], list[SeriesRow]] = defaultdict(list)
-        for line in lines:
-            grouped[line.direction, line.unit].append(line)
-        newest = [look.newest(line.id)[0] for group in grouped.values() for line in group]
-        if not newest:
-            return None
-        end = max(day.end for day in newest)
-        since = datetime(max(day.at for day in newest).astimezone(zone).year - 1, 1, 1, tzinfo=zone)
-        starts: dict[date, datetime] = {}
-        lanes = tuple(_lane(look, key, group, since, zone, starts) for key, group in grouped.items())
-        latest = _latest_complete(lanes)
-        return cls(lanes, latest, max(starts), starts[latest], end)
-
-    def amounts(self) -> Iterator[tuple[str, str, float]]:
-        """Give family, register and value of every sum up to the latest complete day."""
-        this_month, this_year = self.latest.replace(day=1), self.latest.replace(month=1, day=1)
-        month_before, year_before = (this_month - DAY).replace(day=1), this_year.replace(year=this_year.year - 1)
-        for lane in self.lanes:
-            if (quantity := _AMOUNTS.get((lane.unit, lane.direction))) is None:
-                continue
-            for period, start, end in (
-                ("daily", self.latest, self.latest),
-                ("monthly", this_month, self.latest),
-                ("yearly", this_year, self.latest),
-                ("previous_month", month_before, this_month - DAY),
-                ("previous_year", year_before, this_year - DAY),
-            ):
-                if period.startswith("previous") and any(day not in lane.known for day in _each(start, end)):
-                    continue
-                for register, days in lane.registers.items():
-                    if values := [value for day, value in days.items() if start <= day <= end]:
-                        yield amount(period, quantity), register, math.fsum(values)
-
-    def gaps(self, start: date, end: date) -> int:
-        """Count the days of [start, end] that some lane lacks, none before the lane's first day."""
-        begun = _live(self.lanes)
-        return sum(any(lane.first <= day and day not in lane.known for lane in begun) for day in _each(start, end))
-
-
-def _lane(
-    look: Look,
-    key: tuple[Direction, str],
-    lines: list[SeriesRow],
-    since: datetime,
-    zone: ZoneInfo,
-    starts: dict[date, datetime],
-) -> Lane:
-    registers: dict[str, dict[date, float]] = {}
-    firsts = []
-    for line in lines:
-        days = registers.setdefault(line.register, {})
-        for day in look.readings(line.id, since, FAR):
-            local = day.at.astimezone(zone).date()
-            days[local] = day.value
-            starts[local] = day.at
-        if first := look.first(line.id):
-            firsts.append(first.at.astimezone(zone).date())
-    return Lane(*key, registers, min(firsts), frozenset(day for days in registers.values() for day in days))
-
-
-def _live(lanes: Iterable[Lane]) -> list[Lane]:
-    with_days = [lane for lane in lanes if lane.known]
-    newest = max(max(lane.known) for lane in with_days)
-    return [lane for lane in with_days if max(lane.known) > newest - LATE]
-
-
-def _latest_complete(lanes: Iterable[Lane]) -> date:
-    live = _live(lanes)
-    common = frozenset.intersection(*(lane.known for lane in live))
-    return max(common) if common else max(max(lane.known) for lane in live)
+    def _peak(self, family: str, unit: str, key: Labels, peak: Kept) -> None:
+        self._add(f"{family}_{unit}", peak.value, key)
+        self._add(f"{family}_timestamp_seconds", peak.end.timestamp(), key)
 
 
 def _loads_at(look: Look, lines: Iterable[SeriesRow], end: datetime) -> dict[Direction, float]:
@@ -296,7 +197,3 @@ def _loads_at(look: Look, lines: Iterable[SeriesRow], end: datetime) -> dict[Dir
 def _month_after(at: datetime, zone: ZoneInfo) -> datetime:
     local = at.astimezone(zone)
     return datetime(local.year + local.month // 12, local.month % 12 + 1, 1, tzinfo=zone)
-
-
-def _each(start: date, end: date) -> Iterator[date]:
-    return (start + number * DAY for number in range((end - start).days + 1))

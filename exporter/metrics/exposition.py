@@ -1,39 +1,25 @@
-"""From samples to the page's bytes: prometheus_client's families, text or OpenMetrics."""
+"""What prometheus_client does for the page: the head of each family, the process's own metrics, text or OpenMetrics."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from exporter.metrics.derive import Labels, Samples
-from exporter.metrics.families import FAMILIES, Family, Kind
+from exporter.metrics.families import BY_NAME, Family, Kind
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT = CONTENT_TYPE_LATEST
+EOF = b"# EOF\n"
 
 
-@dataclass(frozen=True, slots=True)
-class _Ours:
-    samples: Callable[[], list[Samples]]
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterator[Metric]:
-        parts = self.samples()
-        for family in FAMILIES:
-            if found := [part[family.name] for part in parts if part.get(family.name)]:
-                yield _metric(family, found)
-
-
-def registry(samples: Callable[[], list[Samples]]) -> CollectorRegistry:
-    """Make a registry with our families, and what every process and Python tells of itself."""
+def process_registry() -> CollectorRegistry:
+    """Make a registry of what every process and Python tells of itself."""
     made = CollectorRegistry()
-    made.register(_Ours(samples))
     ProcessCollector(registry=made)
     PlatformCollector(registry=made)
     GCCollector(registry=made)
@@ -41,8 +27,16 @@ def registry(samples: Callable[[], list[Samples]]) -> CollectorRegistry:
 
 
 def render(registry: CollectorRegistry, content_type: str) -> bytes:
-    """Render the whole page in one of the two forms."""
+    """Render a registry in one of the two forms, by the library."""
     return bytes(generate_openmetrics(registry)) if content_type == OPENMETRICS else generate_latest(registry)  # type: ignore[no-untyped-call]  # the library has no types there
+
+
+@cache
+def header(family: str, content_type: str) -> bytes:
+    """Give the HELP and TYPE lines of one of our families, as the library writes them."""
+    empty = CollectorRegistry()
+    empty.register(_Empty(BY_NAME[family]))
+    return render(empty, content_type).removesuffix(EOF)
 
 
 def negotiate(accept: str | None) -> str:
@@ -75,24 +69,25 @@ def _first(accept: str) -> bool:
     return not others or accept.find("application/openmetrics-text") < min(others)
 
 
-def _metric(family: Family, parts: list[dict[Labels, float]]) -> Metric:
+@dataclass(frozen=True, slots=True)
+class _Empty:
+    """A family without samples."""
+
+    family: Family
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        yield metric(self.family)
+
+
+def metric(family: Family) -> Metric:
+    """Make the library's family out of ours."""
     labels = list(family.labels)
     match family.kind:
         case Kind.COUNTER:
-            counter = CounterMetricFamily(family.name.removesuffix("_total"), family.help, labels=labels)
-            for values, number in _each(parts):
-                counter.add_metric(values, number)
-            return counter
+            return CounterMetricFamily(family.name.removesuffix("_total"), family.help, labels=labels)
         case Kind.INFO:
-            info = InfoMetricFamily(family.name.removesuffix("_info"), family.help, labels=labels)
-            for values, _ in _each(parts):
-                info.add_metric(values, {})
-            return info
-    gauge = GaugeMetricFamily(family.name, family.help, labels=labels)
-    for values, number in _each(parts):
-        gauge.add_metric(values, number)
-    return gauge
-
-
-def _each(parts: list[dict[Labels, float]]) -> Iterator[tuple[Labels, float]]:
-    return (sample for part in parts for sample in part.items())
+            return InfoMetricFamily(family.name.removesuffix("_info"), family.help, labels=labels)
+    return GaugeMetricFamily(family.name, family.help, labels=labels)

@@ -140,5 +140,12 @@ _PROCESS = (
 )
 FAMILIES = (*_INDEXES, *_AMOUNTS, *_DAYS, *_POWERS, *_MOMENTARY, *_AGE, *_FLAGS, *_INFOS, *_HEALTH, *_PROCESS)
 BY_NAME = {family.name: family for family in FAMILIES}
+AT_SCRAPE = frozenset(family.name for family in (*_HEALTH, *_PROCESS)) | {
+    "utility_reading_age_seconds",
+    "utility_average_monthly_peak_kw",
+    "utility_average_monthly_peak_months",
+    "utility_account_info",
+}
+"""What moves with the clock, or with every request, and is written when somebody asks; all else is kept as text."""
 REASONS = ("unreachable", "rate_limit", "login", "response", "bug", "ledger")
 STATUSES = ("2xx", "3xx", "4xx", "5xx", "error")

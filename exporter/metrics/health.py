@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from exporter.ledger import AccountState
-from exporter.metrics.derive import Samples, Shown
 from exporter.metrics.families import REASONS, STATUSES
+from exporter.metrics.words import Samples, Shown
 from exporter.model import clean
 
 

@@ -31,13 +31,13 @@ async def post(client: aiohttp.ClientSession, face: str, body: bytes | io.BytesI
         return answer.status, await answer.read()
 
 
-async def ask(
-    client: aiohttp.ClientSession, face: str, *queries: tuple[int, int, Matchers], **more: Any
-) -> list[list[tuple[dict[str, str], list[tuple[int, float]]]]]:
-    """Ask, and give each query's series with their samples, in the order they came."""
-    status, body = await post(client, face, request(*queries, **more))
-    assert status == 200, body
-    response = MESSAGES["ReadResponse"].FromString(bytes(cramjam.snappy.decompress_raw(body)))
+Answer = list[list[tuple[dict[str, str], list[tuple[int, float]]]]]
+"""Each query's series with their samples, in the order they came."""
+
+
+def response(body: bytes) -> Answer:
+    """Read a ReadResponse."""
+    message = MESSAGES["ReadResponse"].FromString(bytes(cramjam.snappy.decompress_raw(body)))
     return [
         [
             (
@@ -46,5 +46,11 @@ async def ask(
             )
             for series in result.timeseries
         ]
-        for result in response.results
+        for result in message.results
     ]
+
+
+async def ask(client: aiohttp.ClientSession, face: str, *queries: tuple[int, int, Matchers], **more: Any) -> Answer:
+    status, body = await post(client, face, request(*queries, **more))
+    assert status == 200, body
+    return response(body)

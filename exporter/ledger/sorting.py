@@ -1,0 +1,64 @@
+"""Sorting what was told into what is known already, what is new and what is corrected: by SQLite, in one go."""
+
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+ReadingRow = tuple[int, int, float, int | None]
+"""Series, `at`, value, `span`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """What was written."""
+
+    new: int = 0
+    corrected: int = 0
+    backwards: int = 0
+    """Counters that went down with the same meter."""
+    series: frozenset[int] = frozenset()
+    """The series that have a new or corrected reading."""
+
+
+def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[], int]) -> Sorted:
+    """Write readings where they differ from what is kept; `visit` gives the number of the visit, asked for only then.
+
+    Of two readings of one series and instant the later one told counts.
+    """
+    db.execute(_TOLD)
+    db.executemany("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)", told)
+    db.execute(_KNOWN)
+    series = frozenset(line for (line,) in db.execute("SELECT DISTINCT series FROM told"))
+    if not series:
+        return Sorted()
+    number = visit()
+    corrected = db.execute(_CORRECTIONS, (number,)).rowcount
+    if corrected:
+        db.execute(_CORRECT, (number,))
+        db.execute(_CORRECTED)
+    new = db.execute(_NEW, (number,)).rowcount
+    (backwards,) = db.execute(_BACKWARDS).fetchone() if new else (0,)
+    db.execute("DELETE FROM told")
+    return Sorted(new, corrected, int(backwards), series)
+
+
+_TOLD = (
+    "CREATE TEMP TABLE IF NOT EXISTS told (series INTEGER, at INTEGER, value REAL, span INTEGER, PRIMARY KEY (series, at))"
+    " WITHOUT ROWID"
+)
+_SAME = "FROM reading WHERE reading.series = told.series AND reading.at = told.at"
+_KNOWN = f"DELETE FROM told WHERE EXISTS (SELECT 1 {_SAME} AND reading.value = told.value AND reading.span IS told.span)"
+_CORRECTIONS = (
+    "INSERT INTO correction (series, at, value, span, learned_by, replaced_by)"
+    " SELECT series, at, reading.value, reading.span, visit, ? FROM told JOIN reading USING (series, at)"
+)
+_CORRECT = "INSERT OR REPLACE INTO reading SELECT series, at, told.value, told.span, ? FROM told JOIN reading USING (series, at)"
+_CORRECTED = f"DELETE FROM told WHERE EXISTS (SELECT 1 {_SAME})"
+_NEW = "INSERT INTO reading SELECT series, at, value, span, ? FROM told ORDER BY series, at"
+_OF_SERIES = "SELECT value FROM reading WHERE reading.series = told.series AND reading.at"
+_BACKWARDS = (
+    "SELECT count(DISTINCT told.series) FROM told JOIN series ON series.id = told.series"
+    " WHERE form = 'index' AND nature = 'counter'"
+    f" AND (({_OF_SERIES} < told.at ORDER BY at DESC LIMIT 1) > told.value"
+    f" OR ({_OF_SERIES} > told.at ORDER BY at LIMIT 1) < told.value)"
+)

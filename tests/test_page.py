@@ -1,0 +1,299 @@
+"""The page as bytes: what prometheus_client would write, whatever is kept; and a part renewed is a part made anew."""
+
+import gzip
+import random
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+
+from exporter.errors import LedgerError
+from exporter.ledger import AccountState, Ledger, Recorded
+from exporter.metrics import FAMILIES, OPENMETRICS, TEXT, Page, Samples, Shown
+from exporter.metrics.exposition import metric, render
+from exporter.metrics.families import BY_NAME
+from exporter.metrics.leaves import POINTS
+from exporter.metrics.lines import lines
+from exporter.metrics.sheet import LARGE, Sheet
+from exporter.metrics.words import Labels
+from exporter.model import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Told, Unit, UsagePoint
+from tests.conftest import NOW, Clock
+
+ZONE = ZoneInfo("Europe/Brussels")
+ODD = ['"', "\\", "\n", '\\"', "\\n", "é°", "", " ", "a b", "{}", "%s", "%", "=", ",", "\x85", "\u2028", "\r", "🔥"]
+texts = st.one_of(st.sampled_from(ODD), st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
+values = st.one_of(
+    st.floats(), st.integers(-(10**20), 10**20), st.booleans(), st.sampled_from([999999.5, 1e6, 123456789.0, 1e16, -1e7])
+)
+FORMS = pytest.mark.parametrize("form", [TEXT, OPENMETRICS])
+
+
+def reference(samples: Samples, form: str) -> bytes:
+    """The same samples, rendered by the library."""
+
+    class Ours:
+        def describe(self) -> list[Metric]:
+            return []
+
+        def collect(self) -> Iterator[Metric]:
+            for family in FAMILIES:
+                if found := samples.get(family.name):
+                    made = metric(family)
+                    for labels, value in found.items():
+                        name = family.name
+                        made.add_sample(name, dict(zip(family.labels, labels, strict=True)), value)
+                    yield made
+
+    registry = CollectorRegistry()
+    registry.register(Ours())
+    return render(registry, form)
+
+
+@st.composite
+def families_of_samples(draw: st.DrawFn) -> Samples:
+    names = draw(st.lists(st.sampled_from([family.name for family in FAMILIES]), max_size=4, unique=True))
+    return {name: draw(st.dictionaries(st.tuples(*[texts for _ in BY_NAME[name].labels]), values, max_size=4)) for name in names}
+
+
+@given(families_of_samples(), st.sampled_from([TEXT, OPENMETRICS]))
+def test_lines_are_the_librarys(samples, form):
+    """
+    Whatever stands in labels and values, a line is to the byte what prometheus_client writes.
+    """
+    ours = {line.encode() for name, found in samples.items() for line in lines(name, found)}
+    theirs = reference(samples, form).split(b"\n")
+
+    assert sorted(ours) == sorted({line for line in theirs if line and not line.startswith(b"# ")})
+
+
+class Fleet:
+    """A ledger of one account with a page that follows it visit by visit."""
+
+    def __init__(self, folder: Path, points: int = 6) -> None:
+        self.clock = Clock()
+        self.ledger = Ledger(folder)
+        self.ledger.open_account("town", portal="brook", zone=ZONE.key, login="")
+        self.points = [UsagePoint(f"P{number}", Commodity.WATER, site='a "site"\\') for number in range(points)]
+        self.page = self.fresh_page()
+        self.visits = 0
+
+    def registers(self, point: int) -> list[Register]:
+        return [Register(self.points[point], Unit.M3, name="1"), Register(self.points[point], "KPD°", name="2")]
+
+    def fresh_page(self) -> Page:
+        page = Page(self.ledger, self.clock, "1")
+        page.add(Shown("town", "brook", ZONE, {"P1": "one"}), timedelta(hours=1))
+        page.refresh("town")
+        return page
+
+    def told(self, *told: Told) -> Recorded:
+        self.visits += 1
+        at = NOW + timedelta(minutes=self.visits)
+        return self.ledger.record_visit("town", told, AccountState(), at=at)[0]
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    made = Fleet(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def sorted_lines(page: Page, form: str = TEXT) -> list[bytes]:
+    return sorted(line for line in page.render(form).split(b"\n") if b"utility_" in line and b"utility_visits_" not in line)
+
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["read", "facts", "days", "leave", "rename"]), st.integers(0, 5), st.integers(0, 9)), max_size=12
+)
+
+
+def step(fleet: Fleet, what: str, point: int, number: int) -> list[Told]:
+    """What one visit tells."""
+    if what == "read":
+        return [Index(one, number / 4, NOW - timedelta(hours=number)) for one in fleet.registers(point)]
+    if what == "facts":
+        return [Facts(fleet.points[point], {Fact.METER_ACTIVE: number % 2} if number < 7 else {})]
+    if what == "days":
+        start = NOW.replace(hour=23, minute=0) - timedelta(days=number + 2)
+        return [Interval(fleet.registers(point)[0], start, start + timedelta(days=1), number / 8)]
+    if what == "leave":
+        return [Inventory(tuple(one for place, one in enumerate(fleet.points) if (place + number) % 3))]
+    fleet.points[point] = replace(fleet.points[point], name=f"name {number}")
+    return [Facts(fleet.points[point], {})]
+
+
+@settings(max_examples=40, deadline=None)
+@given(visits=steps)
+def test_a_part_renewed_is_a_part_made_anew(tmp_path_factory, visits):
+    """
+    After any visits the page that was renewed each time says what a page says that is made of the whole ledger.
+    """
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    fleet.told(*(told for point in range(6) for told in step(fleet, "read", point, point)))
+    fleet.page.refresh("town")
+    for visit in visits:
+        recorded = fleet.told(*step(fleet, *visit))
+        fleet.page.refresh("town", recorded)
+        assert sorted_lines(fleet.page) == sorted_lines(fleet.fresh_page())
+    fleet.ledger.close()
+
+
+@FORMS
+def test_the_page_is_the_librarys(fleet, form):
+    """
+    Head, lines and their order are to the byte what the library writes of the same samples.
+    """
+    fleet.page.refresh("town", fleet.told(*(told for point in range(6) for told in step(fleet, "read", point, point))))
+    samples = fleet.page.accounts["town"].samples(NOW)
+    ours = fleet.page.render(form)
+    ours = ours[: ours.index(b"# HELP utility_exporter_build")]
+
+    assert ours == reference(samples, form).removesuffix(b"# EOF\n")
+
+
+@FORMS
+def test_gzip_is_the_same_page(tmp_path, form):
+    """
+    The members of a page with large and small parts unpack, one after the other, to the plain page.
+    """
+    fleet = Fleet(tmp_path, points=POINTS * 2 + 20)
+    fleet.page.refresh(
+        "town", fleet.told(*(told for one in range(len(fleet.points)) for told in step(fleet, "read", one, one % 9)))
+    )
+    ours = [line for line in gzip.decompress(fleet.page.render_gzip(form)).split(b"\n") if b"utility" in line]
+    fleet.ledger.close()
+
+    assert ours == [line for line in fleet.page.render(form).split(b"\n") if b"utility" in line]
+    assert sum(sheet.zipped is not None for sheets in fleet.page.accounts["town"].derived.sheets.values() for sheet in sheets) > 4
+
+
+def test_only_what_changed_is_made_anew(tmp_path):
+    """
+    Of a reading more, the lines of its leaf in its families are new; all other lines are the very ones from before.
+    """
+    fleet = Fleet(tmp_path, points=POINTS * 2)
+    fleet.page.refresh("town", fleet.told(*(told for one in range(len(fleet.points)) for told in step(fleet, "read", one, 5))))
+    before = fleet.page.accounts["town"].derived.leaves
+    fleet.page.refresh("town", fleet.told(*step(fleet, "read", POINTS + 3, 1)))
+    after = fleet.page.accounts["town"].derived.leaves
+    fleet.ledger.close()
+
+    assert after[0] is before[0]
+    assert {family for family, sheet in after[1].sheets.items() if sheet is not before[1].sheets[family]} == {
+        "utility_consumption_index_m3", "utility_register_value", "utility_reading_timestamp_seconds",
+    }  # fmt: skip
+
+
+def test_readings_of_another_process_are_noticed(fleet):
+    """
+    What an import beside the exporter has brought home is on the page after the next visit.
+    """
+    fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
+    with Ledger(fleet.ledger.store.path.parent) as other:
+        other.record_piece("town", "all", [told for told in step(fleet, "days", 3, 1) if isinstance(told, Interval)], at=NOW)
+    fleet.page.refresh("town", fleet.told(*step(fleet, "read", 1, 5)))
+
+    assert b'utility_daily_consumption_m3{account="town",register="1",usage_point="P3"} 0.125' in fleet.page.render()
+
+
+def test_a_refresh_that_failed_is_made_good(fleet, monkeypatch):
+    """
+    When the ledger cannot be read after a visit, the next refresh brings that visit's readings too.
+    """
+    recorded = fleet.told(*step(fleet, "read", 0, 5))
+    with monkeypatch.context() as broken:
+        broken.setattr("exporter.metrics.renewed", lambda *_: (_ for _ in ()).throw(LedgerError("the disk is gone")))
+        with pytest.raises(LedgerError):
+            fleet.page.refresh("town", recorded)
+    fleet.page.refresh("town", fleet.told())
+
+    assert sorted_lines(fleet.page) == sorted_lines(fleet.fresh_page())
+
+
+def test_two_names_alike_are_one(tmp_path):
+    """
+    Of two usage points whose names come out alike the first one stays, though the second is read again.
+    """
+    fleet = Fleet(tmp_path)
+    fleet.points[2] = UsagePoint(" P0", Commodity.WATER)
+    for number in (1, 2, 3):
+        fleet.page.refresh("town", fleet.told(*step(fleet, "read", 2 * (number % 2), number)))
+        assert sorted_lines(fleet.page) == sorted_lines(fleet.fresh_page())
+    fleet.ledger.close()
+
+    assert fleet.page.render().count(b"utility_consumption_index_m3{") == 1
+
+
+def test_an_account_that_is_removed_leaves_the_page(fleet):
+    """
+    Its kept lines go with it, at once.
+    """
+    fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
+    assert b'usage_point="P0"' in fleet.page.render()
+    fleet.page.remove("town")
+
+    assert b'usage_point="P0"' not in fleet.page.render()
+
+
+def test_accounts_share_a_family(fleet):
+    """
+    A family's lines stand together, whatever account they are of.
+    """
+    fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
+    fleet.ledger.open_account("village", portal="brook", zone=ZONE.key, login="")
+    fleet.ledger.record_visit("village", step(fleet, "read", 3, 2), AccountState(), at=NOW)
+    fleet.page.add(Shown("village", "brook", ZONE), timedelta(hours=1))
+    fleet.page.refresh("village")
+    names = [line.partition("{")[0] for line in fleet.page.render().decode().splitlines() if line.startswith("utility_")]
+
+    assert [name for place, name in enumerate(names) if name in names[:place] and names[place - 1] != name] == []
+    assert names.count("utility_reading_age_seconds") == 2
+
+
+def test_pages_are_whole_while_they_change(tmp_path):
+    """
+    Whoever asks while parts are renewed is given a page with every line there is, once.
+    """
+    fleet = Fleet(tmp_path, points=40)
+    fleet.page.refresh("town", fleet.told(*(told for one in range(40) for told in step(fleet, "read", one, 5))))
+    expected, done, chance = len(sorted_lines(fleet.page)), threading.Event(), random.Random(3)
+    found = set()
+
+    def look() -> None:
+        while not done.is_set():
+            found.add(len(set(sorted_lines(fleet.page))))
+
+    asking = threading.Thread(target=look)
+    asking.start()
+    for _ in range(60):
+        fleet.page.refresh("town", fleet.told(*step(fleet, "read", chance.randrange(40), chance.randrange(5))))
+    done.set()
+    asking.join()
+    fleet.ledger.close()
+
+    assert found == {expected}
+
+
+@given(st.dictionaries(st.tuples(texts, texts), values, min_size=1), st.data())
+def test_a_sheet_replaced_is_a_sheet_written(before, data):
+    """
+    Lines taken out and told anew leave the text that all of them written at once would have.
+    """
+    family = "utility_subscribed_power_kva"
+    gone = data.draw(st.sets(st.sampled_from(sorted(before))))
+    told = data.draw(st.dictionaries(st.one_of(st.sampled_from(sorted(before)), st.tuples(texts, texts)), values))
+    gone -= told.keys()
+    after: dict[Labels, float] = {labels: value for labels, value in before.items() if labels not in gone} | told
+    sheet = Sheet.of(family, before).replaced(gone, told)
+
+    assert sheet.text == (Sheet.of(family, after).text if after else b"")
+    assert (sheet.zipped is None) == (len(sheet.text) < LARGE)

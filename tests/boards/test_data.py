@@ -16,6 +16,7 @@ from exporter.history.series import FAMILIES
 from tests.boards import grafana, programs
 from tests.boards.conftest import House
 from tests.boards.grafana import Asked
+from tests.boards.year import EVERYTHING
 
 pytestmark = pytest.mark.xdist_group("prometheus")
 YEAR = 365.0
@@ -23,11 +24,10 @@ ALL = ".+"
 LONGEST_LOAD = 2.0
 """Seconds that all queries of a dashboard may take together, one after the other."""
 TRIES = 3
-"""The best counts: other tests run beside this one."""
+"""The best counts, and a machine that is shared may take longer by as much as it is overloaded."""
 SELECTOR = re.compile(r"([a-zA-Z_][a-zA-Z0-9_:]*)(\{[^{}]*\})")
-EVERY_VALUE = os.environ.get("BOARDS") == "every"
-"""All values of all variables over a year; otherwise, of usage points, one of each kind and portal over a month."""
-SPAN = YEAR if EVERY_VALUE else 30.0
+SPAN = YEAR if EVERYTHING else 30.0
+"""Days: with one value of a variable after the other."""
 
 
 def ask(prometheus: programs.Server, query: Asked) -> list[Any]:
@@ -54,7 +54,7 @@ def seconds_of(prometheus: programs.Server, queries: list[Asked]) -> float:
 @pytest.mark.parametrize("file", grafana.FILES, ids=lambda file: file.stem)
 def test_every_panel_has_data(house: House, file: Path, capsys: pytest.CaptureFixture[str]):
     """
-    With all variables at "All", every query of a dashboard gives data over a year, and all together take under two seconds.
+    With all variables at "All", every query of a dashboard gives data over a year, and all together take less than two seconds.
     """
     board = grafana.load(file)
     queries = list(grafana.queries(board, everything(board), time.time(), YEAR))
@@ -66,7 +66,7 @@ def test_every_panel_has_data(house: House, file: Path, capsys: pytest.CaptureFi
 
     assert len(queries) > 20
     assert empty == []
-    assert took < LONGEST_LOAD
+    assert took < LONGEST_LOAD * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @pytest.mark.parametrize("file", grafana.FILES, ids=lambda file: file.stem)
@@ -100,7 +100,7 @@ def offered(prometheus: programs.Server, board: dict[str, Any]) -> dict[str, lis
     for one in grafana.variables(board):
         series, label = re.fullmatch(r"label_values\((.+), (\w+)\)", one["query"]).groups()  # type: ignore[union-attr]
         known = series_of(prometheus, grafana.fill(series, everything(board), 60_000, 3600))
-        if label in ("site", "usage_point") and not EVERY_VALUE:
+        if label in ("site", "usage_point") and not EVERYTHING:
             known = {(labels["portal"], labels["commodity"]): labels for labels in known}.values()
         found[one["name"]] = sorted({labels[label] for labels in known if labels.get(label)})
     return found

@@ -50,7 +50,7 @@ class Receiver:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[str]:
-        app, runner = web.Application(), None
+        app = web.Application()
         app.router.add_post("/", self._take)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
@@ -103,8 +103,9 @@ async def test_the_leak_is_told_and_its_end_too(tmp_path: Path):
     """
     clock, receiver = Shifted(BEFORE), Receiver()
     async with receiver.open() as address, exporter(tmp_path / "exporter", clock) as page:
-        with ExitStack() as stack:
-            enter = partial(asyncio.to_thread, stack.enter_context)
+        stack = ExitStack()
+        enter = partial(asyncio.to_thread, stack.enter_context)
+        try:
             alertmanager = await enter(programs.alertmanager(tmp_path / "alertmanager", address))
             prometheus = await enter(programs.prometheus(tmp_path / "prometheus", page, alertmanager=alertmanager.url))
             flags = partial(prometheus.value, "count(utility_divergent_consumption == 0) == 2")
@@ -114,6 +115,9 @@ async def test_the_leak_is_told_and_its_end_too(tmp_path: Path):
             firing = await receiver.wait("firing")
             clock.set(AFTER)
             resolved = await receiver.wait("resolved")
+        finally:
+            # Off the loop, for Prometheus leaves when its last questions to the exporter are answered.
+            await asyncio.to_thread(stack.close)
 
     assert before == {}
     for meter, notice in firing.items():

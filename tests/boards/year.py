@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,11 +21,13 @@ from exporter.serve import WallClock
 from exporter.session import Session
 from tests.conftest import DictMemory
 
-DAYS: Mapping[str, int] = {"cem": 15, "water-link": 800, "fluvius": 730, "enedis": 400}
+DAYS = {"cem": 15, "water-link": 800, "fluvius": 730, "enedis": 400}
 """How far back, by portal: a year, and what is compared with it; of the block of flats, with a reading an hour, less. The year
 before is whole at Fluvius alone: the simulated Enedis has lost some days for good."""
 CURVES = 366
 """Load curves have most of the readings."""
+EVERYTHING = os.environ.get("BOARDS") == "every"
+"""Asked for by BOARDS=every: a year of the block of flats too, and every value of every variable, which takes minutes."""
 AGAIN = ("maison", "maison-myelectricaldata")
 """Other ways of Enedis to the same two homes: of one past is enough."""
 
@@ -36,8 +39,9 @@ class Generous(DictMemory):
         return 0
 
 
-async def tell_past(folder: Path, days: Mapping[str, int] = DAYS) -> None:
+async def tell_past(folder: Path) -> None:
     """Fill the ledger in `folder` with what all simulations know of the last days."""
+    days = DAYS | ({"cem": 400} if EVERYTHING else {})
     async with AsyncExitStack() as stack:
         accounts = []
         for simulation in simulations():

@@ -1,19 +1,23 @@
-"""The command line: serve, check, discover, visit, raw, demo."""
+"""The command line: serve, check, discover, visit, raw, history, demo."""
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
 
 from exporter import logs, oneoff
 from exporter.config import load
 from exporter.errors import ConfigError, ExporterError, PortalError
+from exporter.history.export import Part
 from exporter.serve import PORT, Exporter, Options, read_web_config
 from exporter.server import Address
 from exporter.webconfig import open_door
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fail(message: str) -> int:
     """Say on stderr what went wrong."""
-    sys.stderr.write(message.rstrip() + "\n")
+    sys.stderr.write("\n".join(map(oneoff.plain, message.rstrip().split("\n"))) + "\n")
     return 1
 
 
@@ -110,7 +114,22 @@ def raw(options: argparse.Namespace) -> int:
             sys.stdout.write(f"{name} {keys}".rstrip() + f"\n    {known.help}\n")
         return 0
     answer = asyncio.run(oneoff.raw(place(options), options.call, dict(options.keys)))
-    sys.stdout.write(json.dumps(answer, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(oneoff.say_json(answer) + "\n")
+    return 0
+
+
+def history_import(options: argparse.Namespace) -> int:
+    """Bring home an account's past."""
+    asyncio.run(oneoff.bring_past(place(options), options.first, options.last))
+    return 0
+
+
+def history_export(options: argparse.Namespace) -> int:
+    """Write the true-time series as OpenMetrics."""
+    part = Part(options.account, options.first, options.last)
+    count = oneoff.export_history(place(options), part, options.output)
+    if options.output:
+        sys.stderr.write(f"{options.output}: {count} samples\n")
     return 0
 
 
@@ -124,7 +143,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def place(options: argparse.Namespace) -> oneoff.Place:
     """Take the flags of the one-off commands together."""
-    return oneoff.Place(options.config_file, options.storage_path, options.account, options.force)
+    return oneoff.Place(options.config_file, options.storage_path, options.account, getattr(options, "force", False))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -146,11 +165,24 @@ def parser() -> argparse.ArgumentParser:
     asked = account_flags(command(commands, "raw", raw, "print the portal's own answer to a named read-only call"))
     asked.add_argument("call", nargs="?", metavar="CALL", help="the call; without it the calls are listed")
     asked.add_argument("keys", nargs="*", type=key_value, metavar="KEY=VALUE", help="the call's keys")
+    history_commands(commands)
     return top
 
 
+def history_commands(commands: "Commands") -> None:
+    """Add the commands of `history`."""
+    text = "the true-time series: bring home the past, write it out"
+    under = commands.add_parser("history", help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+    parts = under.add_subparsers(dest="part", required=True, metavar="COMMAND")
+    brought = day_flags(command(parts, "import", history_import, "fetch the past that the portal still has into the ledger"))
+    brought.add_argument("account", metavar="ACCOUNT", help="the account's name in the configuration")
+    written = day_flags(command(parts, "export", history_export, "write the ledger as OpenMetrics with timestamps"))
+    written.add_argument("--account", metavar="ACCOUNT", help="only this account; default: all of the ledger")
+    written.add_argument("-o", dest="output", type=Path, metavar="FILE", help="a file, written whole or not at all")
+
+
 def command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: "Commands",
     name: str,
     run: Callable[[argparse.Namespace], int],
     text: str,
@@ -166,6 +198,15 @@ def command(
     )
     made.add_argument("--log.level", dest="log_level", choices=logs.LEVELS, default="info", help="default: info")
     made.add_argument("--log.format", dest="log_format", choices=logs.FORMATS, default="logfmt", help="default: logfmt")
+    return made
+
+
+def day_flags(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the flags that bound a span of days."""
+    made.add_argument(
+        "--from", dest="first", type=day, metavar="DAY", help="the first day, like 2026-01-31; local to the account"
+    )
+    made.add_argument("--to", dest="last", type=day, metavar="DAY", help="the last day")
     return made
 
 
@@ -217,6 +258,14 @@ def web_path(text: str) -> str:
     if not text.startswith("/") or any(letter in text for letter in "{}?# "):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /metrics")
     return text
+
+
+def day(text: str) -> date:
+    """Read a day, for argparse."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day like 2026-01-31") from None
 
 
 def key_value(text: str) -> tuple[str, str]:

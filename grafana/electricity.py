@@ -283,7 +283,7 @@ def peaks() -> Sequence[Panel]:
             Ask(f"max by ({BY_POINT}) (max_over_time({past('utility_measured_peak_kva')}{NEXT}))", "{{usage_point}}", "1h"),
             Ask(f"max by ({BY_POINT}) ({known(live('utility_subscribed_power_kva'))})", "{{usage_point}} subscribed", "1d"),
         ],
-        Look("voltamp", 12, 9, nothing=NEEDS_HISTORY, decimals=2),
+        Look("kvoltamp", 12, 9, nothing=NEEDS_HISTORY, decimals=2),
     )
     return (
         number(

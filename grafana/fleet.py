@@ -102,14 +102,14 @@ def by_site() -> Panel:
     return rows(
         "By site",
         "What each site used in the 24 hours up to the newest readings, and the age of its furthest reading. Without remote "
-        "read the 24 hours are those that Prometheus has seen.",
+        "read it needs a day of scrapes.",
         (
             Column("Counters", f"count by (site) ({facts('site')})"),
             Column("Oldest reading", f"max by (site) ({sited(live('utility_reading_age_seconds'))})", "s", thresholds=FRESH),
             Column("Water and gas, 24 h", f"sum by (site) ({sited(gone_by('m3', '1d'))})", "m3", 3),
             Column("Energy, 24 h", f"sum by (site) ({sited(gone_by('kwh', '1d'))})", "kwatth", 1),
         ),
-        Look(width=24, height=9),
+        Look(width=24, height=9, nothing="Nothing here: needs remote read, or a day of scrapes"),
         {"site": "Site"},
         sort="Water and gas, 24 h",
     )
@@ -119,20 +119,20 @@ def outliers() -> Sequence[Panel]:
     """Make the usage points that stand out among their kind."""
     text = (
         "The week up to the newest reading against the middle usage point of the same kind, the fifteen highest: an owner "
-        "compares neighbours so. Without remote read it is the week that Prometheus has seen."
+        "compares neighbours so. Without remote read it needs a week of scrapes."
     )
     return (
         bar_gauge(
             "Volume against the median",
             text,
             [Ask(f"topk(15, {against_median(gone_by('m3', '1w'))})", "{{site}} {{usage_point}}")],
-            Look("short", 8, 12, ODD, decimals=1, nothing="Nobody used anything, or no remote read"),
+            Look("short", 8, 12, ODD, decimals=1, nothing="Nothing here: needs remote read, or a week of scrapes"),
         ),
         bar_gauge(
             "Energy against the median",
             text,
             [Ask(f"topk(15, {against_median(gone_by('kwh', '1w'))})", "{{site}} {{usage_point}}")],
-            Look("short", 8, 12, ODD, decimals=1, nothing="Nobody used anything, or no remote read"),
+            Look("short", 8, 12, ODD, decimals=1, nothing="Nothing here: needs remote read, or a week of scrapes"),
         ),
         bar_gauge(
             "Hours without a pause",

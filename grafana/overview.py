@@ -96,7 +96,7 @@ def overview() -> Dashboard:
             Column("Year m³", summed("utility_yearly_consumption_m3"), "m3", 1),
             Column("Month fed in", summed("utility_monthly_injection_kwh"), "kwatth", 0),
             Column("Month's peak", summed("utility_monthly_peak_kw"), "kwatt", 2),
-            Column("Day's peak", summed("utility_daily_peak_kva"), "voltamp", 2),
+            Column("Day's peak", summed("utility_daily_peak_kva"), "kvoltamp", 2),
         ),
         Look(width=24, height=12),
         POINT_LABELS | {"site": "Site", "commodity": "Kind", "portal": "Portal"},

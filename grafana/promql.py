@@ -61,7 +61,7 @@ def total(selected: str, by: str = BY_POINT) -> str:
 
 def known(selected: str) -> str:
     """Give the newest that is known, at every point of the graph; the last point may lie hours before now."""
-    return f"last_over_time({selected}[$__range] @ end() offset -1d)"
+    return f"last_over_time({selected}[25h] @ end() offset -1d)"
 
 
 def only(expression: str, *matchers: str) -> str:
@@ -114,13 +114,12 @@ def series_in_history() -> str:
     return " + ".join(f"(count(last_over_time({past(name)}[7d])) or vector(0))" for name in HISTORY)
 
 
-def or_live(history: str, live_instead: str) -> str:
-    """Take the history where there is one, and else what the page has shown since it is scraped; both per usage point."""
-    return f"({history} or {live_instead})"
-
-
 def gone_by(unit: str, span: str) -> str:
-    """Give how far the registers of `unit` (`kwh`, `m3`) went in `span`, up to now, per usage point."""
+    """Give how far the registers of `unit` (`kwh`, `m3`) went in `span`, up to now, per usage point.
+
+    By the history; where there is none, by the page as it was scraped.
+    """
     index = past(f"utility_measured_index_{unit}")
+    shown = live(f"utility_consumption_index_{unit}")
     history = total(f"last_over_time({index}[4h]) - last_over_time({index}[4h] offset {span})")
-    return or_live(history, total(f"delta({live(f'utility_consumption_index_{unit}')}[{span}])"))
+    return f"({history} or {total(f'{shown} - last_over_time({shown}[1h] offset {span})')})"

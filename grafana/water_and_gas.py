@@ -107,7 +107,7 @@ def today() -> Panel:
             Column("Year, gas as energy", flowing(summed("utility_yearly_consumption_kwh")), "kwatth", 0),
             Column("Cost of the month", flowing(past("usage_point:utility_monthly_cost:eur")), "currencyEUR", 2),
         ),
-        Look(width=24, height=9),
+        Look(width=24, height=9, nothing="Not told, or needs remote read"),
         POINT_LABELS | {"commodity": "Kind"},
     )
 

@@ -64,6 +64,7 @@ class DictMemory:
 
     values: dict[str, tuple[Any, datetime | None]] = field(default_factory=dict)
     calls: list[tuple[str, datetime]] = field(default_factory=list)
+    held: dict[str, Any] = field(default_factory=dict)
 
     async def get(self, key: str, now: datetime) -> Any | None:
         value, ends = self.values.get(key, (None, None))

@@ -6,18 +6,31 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from exporter.ledger import bulk, view
-from exporter.ledger.bulk import Rows, Stamping
+from exporter.ledger.bulk import SLICE, Rows, Stamping
+from exporter.ledger.directory import Directories, Directory
 from exporter.ledger.instants import from_ms, to_ms
 from exporter.ledger.record import Recorded, record
-from exporter.ledger.state import AccountState, LedgerMemory, imported, load_state, mark_imported, open_account, save_health
-from exporter.ledger.store import Store
+from exporter.ledger.state import (
+    AccountState,
+    LedgerMemory,
+    account_id,
+    imported,
+    load_state,
+    mark_imported,
+    open_account,
+    save_health,
+    suspend,
+)
+from exporter.ledger.store import FILE, Store
 from exporter.ledger.view import Kept, PointRow, SeriesRow
 from exporter.model import Fact, KnownInterval, Reading, Remember, Told
 
 __all__ = [
+    "FILE",
+    "SLICE",
     "AccountState",
     "Kept",
     "Ledger",
@@ -44,6 +57,8 @@ class Ledger:
         """Open the ledger; `read_only` is for a second process beside the one that has opened and checked it."""
         self.folder = folder
         self.store = Store(folder, read_only=read_only)
+        self._held: dict[str, dict[str, Any]] = {}
+        self._directories = Directories(self.store)
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +76,7 @@ class Ledger:
 
     def open_account(self, name: str, *, portal: str, zone: str, login: str) -> AccountState:
         """Find or begin an account; a login other than before lifts a suspension and empties the account's memory."""
+        self._held.pop(name, None)
         return open_account(self.store, name, portal, zone, login)
 
     def state(self, account: str) -> AccountState:
@@ -73,12 +89,17 @@ class Ledger:
         with self.store.write() as db:
             save_health(db, account, state)
 
+    def suspend(self, account: str, why: str, *, until: datetime) -> None:
+        """Keep that the portal has refused an account's login, besides what a running `serve` keeps of its health."""
+        with self.store.write() as db:
+            suspend(db, account, why, until)
+
     def record_visit(
         self, account: str, told: Sequence[Told], health: AccountState, *, at: datetime, personal: bool = False
     ) -> tuple[Recorded, AccountState]:
         """Keep all that a visit told and the health it left, in one transaction; gives the state as it is then."""
         with self.store.write() as db:
-            done = record(db, account, told, at=at, personal=personal, past=False)
+            done = record(db, self._directory(db, account, personal=personal), told, at=at, personal=personal, past=False)
             save_health(db, account, health)
             state = load_state(db, account)
         return done, state
@@ -87,17 +108,20 @@ class Ledger:
     def rehearsal(self, account: str, told: Sequence[Told], *, at: datetime, personal: bool) -> Iterator["Look"]:
         """Look at the ledger as it would be with what a visit told; nothing of it is kept."""
         with suppress(_Over), self.store.write() as db:
-            record(db, account, told, at=at, personal=personal, past=False)
+            record(db, self._directory(db, account, personal=personal), told, at=at, personal=personal, past=False)
             yield Look(db)
             raise _Over
 
     def record_piece(self, account: str, piece: str | None, told: Sequence[Reading | Remember], *, at: datetime) -> Recorded:
         """Keep a piece of the past, and that it was brought home (unless it has no name), in one transaction."""
         with self.store.write() as db:
-            done = record(db, account, told, at=at, personal=False, past=True)
+            done = record(db, self._directory(db, account, personal=False), told, at=at, personal=False, past=True)
             if piece is not None:
                 mark_imported(db, account, piece)
         return done
+
+    def _directory(self, db: sqlite3.Connection, account: str, *, personal: bool) -> Directory:
+        return self._directories.of(db, account_id(db, account), personal=personal)
 
     def imported(self, account: str) -> set[str]:
         """Name the pieces of the past that were brought home."""
@@ -105,7 +129,7 @@ class Ledger:
 
     def memory(self, account: str) -> LedgerMemory:
         """Give the account's memory."""
-        return LedgerMemory(self.store, account)
+        return LedgerMemory(self.store, account, self._held.setdefault(account, {}))
 
     def known(self, account: str) -> "LedgerKnown":
         """Give the account's view on what is kept."""
@@ -169,6 +193,10 @@ class Look:
     def slices(self, line: int, stamping: Stamping, first: int, last: int) -> Iterator[Rows]:
         """Give a series' samples with stamps in [first, last] milliseconds, a slice at a time."""
         return bulk.slices(self._db, line, stamping, first, last)
+
+    def zones(self) -> dict[str, str]:
+        """Give the accounts with the names of their time zones."""
+        return bulk.zones(self._db)
 
     def shape(self) -> tuple[int, ...]:
         """Give numbers that change whenever the list of series does."""

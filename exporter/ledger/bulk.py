@@ -38,6 +38,11 @@ def slices(db: sqlite3.Connection, line: int, stamping: Stamping, first: int, la
         yield rows
 
 
+def zones(db: sqlite3.Connection) -> dict[str, str]:
+    """Give the accounts with the names of their time zones."""
+    return dict(db.execute("SELECT name, zone FROM account ORDER BY name"))
+
+
 def shape(db: sqlite3.Connection) -> tuple[int, ...]:
     """Give numbers that change whenever the list of series does."""
     return tuple(db.execute("SELECT count(*), max(id), total(nature = 'counter') FROM series").fetchone())

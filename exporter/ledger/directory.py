@@ -1,9 +1,11 @@
 """The usage points and series of an account: found, begun, described and shown, only what differs being written."""
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import cached_property
 
+from exporter.ledger.store import Store
 from exporter.model import Inventory, Register, UsagePoint
 
 Line = tuple[str, str, str, str, str, str]
@@ -14,55 +16,84 @@ Row = tuple[int, tuple[str, ...], int]
 """Number in the file, what is told of it, whether it is shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A register whose series was found during this visit; held, so that no other can come to stand at its address."""
+class Met:
+    """Numbers of objects that were met: portals tell the same ones visit after visit, and they need no second look.
 
-    register: Register
-    series: dict[Form, int]
+    Known by their address, and therefore held: as long as a visit after another brings them again.
+    """
+
+    def __init__(self) -> None:
+        self._now: dict[int, tuple[object, int]] = {}
+        self._before: dict[int, tuple[object, int]] = {}
+
+    def begin(self) -> None:
+        """Begin a visit: what the one before did not meet is let go."""
+        self._now, self._before = {}, self._now
+
+    def get(self, one: object) -> int | None:
+        """Give the number of an object."""
+        key = id(one)
+        if (found := self._now.get(key)) is None:
+            if (found := self._before.get(key)) is None:
+                return None
+            self._now[key] = found
+        return found[1]
+
+    def put(self, one: object, number: int) -> int:
+        """Meet an object."""
+        self._now[id(one)] = one, number
+        return number
 
 
 class Directory:
-    """What the file holds of an account's points and series, as of the transaction that it was read in."""
+    """What the file holds of an account's points and series: good for as long as nobody else writes, and none of it is undone.
+
+    Between visits only the numbers of what was met are kept. The tables are read when something else is told, and let go.
+    """
 
     def __init__(self, db: sqlite3.Connection, account: int, *, personal: bool) -> None:
-        self._db, self._account, self._personal = db, account, personal
+        self._db, self.account, self._personal = db, account, personal
         self.touched: set[str] = set()
-        """The usage points of which something was written."""
-        alike: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._points: dict[str, Row] = {
-            usage_point: (number, tuple(told), shown) for usage_point, number, shown, *told in db.execute(_POINTS, (account,))
-        }
-        self._series: dict[Line, Row] = {}
-        for number, shown, *line, nature, kind, unit, description in db.execute(_SERIES, (account,)):
-            told = (nature, kind, unit, description)
-            self._series[tuple(line)] = number, alike.setdefault(told, told), shown
-        self._met_points: dict[int, tuple[UsagePoint, int]] = {}
-        self._met: dict[int, Known] = {}
+        """The usage points of which this visit has written something."""
+        self._met_points, self._met = Met(), defaultdict[Form, Met](Met)
+        self._shown: Inventory | None = None
+        """The inventory that is shown."""
+
+    def begin(self) -> None:
+        """Begin a visit."""
+        self.touched = set()
+        self.__dict__.pop("_points", None)
+        self.__dict__.pop("_series", None)
+        for met in (self._met_points, *self._met.values()):
+            met.begin()
+
+    @cached_property
+    def _points(self) -> dict[str, Row]:
+        rows = self._db.execute(_POINTS, (self.account,))
+        return {usage_point: (number, tuple(told), shown) for usage_point, number, shown, *told in rows}
+
+    @cached_property
+    def _series(self) -> dict[Line, Row]:
+        found: dict[Line, Row] = {}
+        for number, shown, *line, nature, kind, unit, description in self._db.execute(_SERIES, (self.account,)):
+            found[tuple(line)] = number, (nature, kind, unit, description), shown
+        return found
 
     def series(self, register: Register, form: Form) -> int:
-        """Give the number of a register's series, begun where there is none; one object is looked at but once a visit."""
-        known = self._met.get(id(register))
-        if known is None:
-            known = self._met[id(register)] = Known(register, {})
-        if (number := known.series.get(form)) is None:
-            number = known.series[form] = self._described((*_named(register), *form), register)
-        return number
+        """Give the number of a register's series, begun where there is none."""
+        met = self._met[form]
+        number = met.get(register)
+        return met.put(register, self._described((*_named(register), *form), register)) if number is None else number
 
     def point(self, point: UsagePoint) -> int:
         """Give the number of a usage point, begun where there is none."""
-        met = self._met_points.get(id(point))
-        if met is None:
-            met = self._met_points[id(point)] = point, self._point(point)
-        return met[1]
-
-    def usage_points(self, series: Iterable[int]) -> set[str]:
-        """Name the usage points that these series belong to."""
-        wanted = set(series)
-        return {line[0] for line, (number, _, _) in self._series.items() if number in wanted} if wanted else set()
+        number = self._met_points.get(point)
+        return self._met_points.put(point, self._point(point)) if number is None else number
 
     def hold(self, inventory: Inventory) -> None:
         """Show what the account holds, and nothing else."""
+        if inventory is self._shown:
+            return
         held = {self.point(point) for point in inventory.points}
         if inventory.registers is None:
             lines = {row[0] for line, row in self._series.items() if self._points[line[0]][0] in held}
@@ -70,15 +101,15 @@ class Directory:
             lines = self._of_registers(inventory.registers, held)
         self._show_points(held)
         self._show_series(lines)
+        self._shown = inventory
 
     def _of_registers(self, registers: Iterable[Register], held: set[int]) -> set[int]:
         names = set()
         for register in registers:
             names.add(name := _named(register))
-            if id(register) not in self._met:
-                for form in ("index", "interval"):
-                    if (*name, form, "") in self._series:
-                        self.series(register, (form, ""))
+            for form in (("index", ""), ("interval", "")):
+                if (*name, *form) in self._series:
+                    self.series(register, form)
         return {
             row[0]
             for line, row in self._series.items()
@@ -90,6 +121,7 @@ class Directory:
         point = self.point(register.point)
         found = self._series.get(line)
         if found is None:
+            self._shown = None
             done = self._db.execute(_NEW_SERIES, (point, *line[1:], *told))
             found = int(done.lastrowid or 0), told, 1
         elif found[1] == told:
@@ -109,7 +141,8 @@ class Directory:
         if number and said == known:
             return number
         if not number:
-            number = int(self._db.execute(_NEW_POINT, (self._account, point.id, *said)).lastrowid or 0)
+            self._shown = None
+            number = int(self._db.execute(_NEW_POINT, (self.account, point.id, *said)).lastrowid or 0)
         else:
             self._db.execute(_SAY_POINT, (*said, number))
         self._points[point.id] = number, said, is_shown
@@ -137,6 +170,24 @@ class Directory:
             self._db.execute("UPDATE series SET shown = ? WHERE id = ?", (shown, number))
             self._series[line] = number, told, shown
             self.touched.add(line[0])
+
+
+class Directories:
+    """The directories of all accounts, kept between their visits while the file is as this process left it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._state = store.state()
+        self._kept: dict[tuple[int, bool], Directory] = {}
+
+    def of(self, db: sqlite3.Connection, account: int, *, personal: bool) -> Directory:
+        """Give an account's directory for a visit, within its transaction."""
+        if (state := self._store.state()) != self._state:
+            self._kept, self._state = {}, state
+        if (found := self._kept.get((account, personal))) is None:
+            found = self._kept[account, personal] = Directory(db, account, personal=personal)
+        found.begin()
+        return found
 
 
 def _named(register: Register) -> tuple[str, str, str, str]:

@@ -48,34 +48,35 @@ class Recorded:
     """The notes that the visit before did not have."""
 
 
-def record(db: sqlite3.Connection, account: str, told: Sequence[Told], *, at: datetime, personal: bool, past: bool) -> Recorded:
+def record(
+    db: sqlite3.Connection, directory: Directory, told: Sequence[Told], *, at: datetime, personal: bool, past: bool
+) -> Recorded:
     """Write what was told; `past` is an import: it changes neither facts nor what is shown nor notes."""
-    (account_id,) = db.execute("SELECT id FROM account WHERE name = ?", (account,)).fetchone()
-    writer = _Writer(db, account_id, at, personal=personal)
+    writer = _Writer(db, directory, at, personal=personal)
     done = writer.readings([item for item in told if isinstance(item, Index | Interval | Peak)])
     for item in told:
         if isinstance(item, Remember):
-            remember(db, account, item.key, item.value, item.ends)
+            remember(db, directory.account, item.key, item.value, item.ends)
     if not past:
         done = replace(done, notes=writer.circumstances(told))
     if done.new or done.corrected:
         db.execute(
             "UPDATE account SET readings = readings + ?, corrections = corrections + ?,"
             " last_new_data = CASE WHEN ? THEN last_new_data ELSE ? END WHERE id = ?",
-            (done.new, done.corrected, past, to_ms(at), account_id),
+            (done.new, done.corrected, past, to_ms(at), directory.account),
         )
-    return replace(done, points=writer.touched(done.series))
+    return replace(done, points=done.points | directory.touched)
 
 
 class _Writer:
-    def __init__(self, db: sqlite3.Connection, account: int, at: datetime, *, personal: bool) -> None:
-        self._db, self._account, self._at, self._personal = db, account, at, personal
-        self._directory = Directory(db, account, personal=personal)
+    def __init__(self, db: sqlite3.Connection, directory: Directory, at: datetime, *, personal: bool) -> None:
+        self._db, self._account, self._at, self._personal = db, directory.account, at, personal
+        self._directory = directory
         self._future = 0
 
     def readings(self, readings: Iterable[Reading]) -> Recorded:
         done = write(self._db, self._rows(readings), self._this_visit)
-        return Recorded(done.new, done.corrected, done.backwards, self._future, done.series)
+        return Recorded(done.new, done.corrected, done.backwards, self._future, done.series, done.points)
 
     def circumstances(self, told: Sequence[Told]) -> tuple[str, ...]:
         for item in told:
@@ -87,9 +88,6 @@ class _Writer:
             elif isinstance(item, Inventory):
                 self._directory.hold(item)
         return self._notes(tuple(dict.fromkeys(item.text for item in told if isinstance(item, Note))))
-
-    def touched(self, series: Iterable[int]) -> frozenset[str]:
-        return frozenset(self._directory.touched | self._directory.usage_points(series))
 
     def _rows(self, readings: Iterable[Reading]) -> Iterator[ReadingRow]:
         limit = to_ms(self._at + AHEAD)

@@ -18,6 +18,8 @@ class Sorted:
     """Counters that went down with the same meter."""
     series: frozenset[int] = frozenset()
     """The series that have a new or corrected reading."""
+    points: frozenset[str] = frozenset()
+    """Their usage points."""
 
 
 def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[], int]) -> Sorted:
@@ -31,6 +33,7 @@ def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[]
     series = frozenset(line for (line,) in db.execute("SELECT DISTINCT series FROM told"))
     if not series:
         return Sorted()
+    points = frozenset(usage_point for (usage_point,) in db.execute(_POINTS))
     number = visit()
     corrected = db.execute(_CORRECTIONS, (number,)).rowcount
     if corrected:
@@ -39,13 +42,14 @@ def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[]
     new = db.execute(_NEW, (number,)).rowcount
     (backwards,) = db.execute(_BACKWARDS).fetchone() if new else (0,)
     db.execute("DELETE FROM told")
-    return Sorted(new, corrected, int(backwards), series)
+    return Sorted(new, corrected, int(backwards), series, points)
 
 
 _TOLD = (
     "CREATE TEMP TABLE IF NOT EXISTS told (series INTEGER, at INTEGER, value REAL, span INTEGER, PRIMARY KEY (series, at))"
     " WITHOUT ROWID"
 )
+_POINTS = "SELECT DISTINCT usage_point FROM told JOIN series ON series.id = told.series JOIN point ON point.id = series.point"
 _SAME = "FROM reading WHERE reading.series = told.series AND reading.at = told.at"
 _KNOWN = f"DELETE FROM told WHERE EXISTS (SELECT 1 {_SAME} AND reading.value = told.value AND reading.span IS told.span)"
 _CORRECTIONS = (

@@ -95,6 +95,13 @@ def save_health(db: sqlite3.Connection, name: str, state: AccountState) -> None:
     )
 
 
+def suspend(db: sqlite3.Connection, name: str, why: str, until: datetime) -> None:
+    """Write that an account's login was refused, and nothing else of its health."""
+    db.execute(
+        "UPDATE account SET suspended_until = ?, up = 0, reason = 'login', message = ? WHERE name = ?", (to_ms(until), why, name)
+    )
+
+
 def say_holder(holder: Holder) -> str:
     """Write a holder as JSON."""
     facts = {name: getattr(holder, name) for name in ("name", "company", "company_id", "customer_id", "person_id")}
@@ -105,20 +112,26 @@ def _holder(kept: dict[str, Any]) -> Holder:
     return replace(Holder(), **kept | {"access_expires": maybe_at(kept.get("access_expires"))})
 
 
-def remember(db: sqlite3.Connection, account: str, key: str, value: object, ends: datetime | None) -> None:
+def account_id(db: sqlite3.Connection, name: str) -> int:
+    """Give an account's number."""
+    return int(db.execute("SELECT id FROM account WHERE name = ?", (name,)).fetchone()[0])
+
+
+def remember(db: sqlite3.Connection, account: int, key: str, value: object, ends: datetime | None) -> None:
     """Keep a JSON value in an account's memory, until `ends`."""
     db.execute(
-        "INSERT INTO memory (account, key, value, ends) SELECT id, ?, ?, ? FROM account WHERE name = ?"
-        " ON CONFLICT (account, key) DO UPDATE SET value = excluded.value, ends = excluded.ends",
-        (key, json.dumps(value, ensure_ascii=False, separators=(",", ":")), maybe_ms(ends), account),
+        "INSERT OR REPLACE INTO memory (account, key, value, ends) VALUES (?, ?, ?, ?)",
+        (account, key, json.dumps(value, ensure_ascii=False, separators=(",", ":")), maybe_ms(ends)),
     )
 
 
 class LedgerMemory:
     """An account's memory on disk: what a session reads and writes during a visit, at once and off the event loop."""
 
-    def __init__(self, store: Store, account: str) -> None:
+    def __init__(self, store: Store, account: str, held: dict[str, Any] | None = None) -> None:
         self._store, self._account = store, account
+        self.held = {} if held is None else held
+        """What a portal has worked out and holds in this process only."""
 
     async def get(self, key: str, now: datetime) -> Any | None:
         """Give the value kept under `key`, or None when there is none or it has ended."""
@@ -152,7 +165,7 @@ class LedgerMemory:
 
     def _put(self, key: str, value: Any, ends: datetime | None) -> None:
         with self._store.write() as db:
-            remember(db, self._account, key, value, ends)
+            remember(db, account_id(db, self._account), key, value, ends)
 
     def _get(self, key: str, now: int) -> Any | None:
         with self._store.read() as db:

@@ -32,6 +32,7 @@ class Store:
         self._readers: list[sqlite3.Connection] = []
         self._lock_file: int | None = None
         self._closed = False
+        self._undone = 0
         with _said(self.path):
             _make_folder(folder)
             self._connection = self._connect_to_read() if read_only else self._open()
@@ -48,9 +49,14 @@ class Store:
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
+                self._undone += 1
                 with suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def state(self) -> tuple[int, int]:
+        """Give numbers that change when another process has written, or a transaction of this one was undone."""
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0]), self._undone
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:

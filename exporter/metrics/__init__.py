@@ -115,9 +115,10 @@ class Page:
             if isinstance(part, Moving):
                 text = _moving_text(part.families, moving, content_type)
                 parts.append(zipped(text) if gzip else text)
+            elif part is AGES:
+                parts.append(body.ages(int(now.timestamp()), gzip=gzip))
             else:
-                kept = body.ages(int(now.timestamp())) if part is AGES else part
-                parts.append(kept.zipped if gzip else kept.text)
+                parts.append(part.zipped if gzip else part.text)
         tail = render(self._registry, content_type)
         return [*parts, zipped(tail) if gzip else tail]
 

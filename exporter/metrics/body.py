@@ -38,19 +38,20 @@ class Body:
         self.parts: list[Solid | Moving] = list(_parts(content_type, accounts))
         self._header = header(AGE, content_type)
         self._ages = [leaf.ages for account in accounts for leaf in account.leaves if leaf.ages.starts]
-        self._aged: tuple[int, Solid] | None = None
+        self._aged: dict[bool, tuple[int, bytes]] = {}
 
     def says(self, accounts: Sequence[Derived]) -> bool:
         """Tell whether these are the accounts it was put together of, as they are now."""
         return len(accounts) == len(self._accounts) and all(map(is_, accounts, self._accounts))
 
-    def ages(self, now: int) -> Solid:
+    def ages(self, now: int, *, gzip: bool) -> bytes:
         """Give the ages as of a whole second; whoever asks in the same second is given the same ones."""
-        aged = self._aged
-        if aged is None or aged[0] != now:
+        at, said = self._aged.get(gzip, (None, b""))
+        if at != now:
             text = self._header + ages_text(self._ages, now) if self._ages else b""
-            aged = self._aged = now, Solid(text, zipped(text))
-        return aged[1]
+            said = zipped(text) if gzip else text
+            self._aged[gzip] = now, said
+        return said
 
 
 def _parts(content_type: str, accounts: Sequence[Derived]) -> Iterator[Solid | Moving]:

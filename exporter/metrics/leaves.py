@@ -19,8 +19,6 @@ POINTS = 500
 class Leaf:
     """All that is said of a run of usage points; never changed, only replaced."""
 
-    points: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Name shown -> the usage points under it."""
     sheets: Mapping[str, Sheet] = field(default_factory=dict)
     """By family."""
     months: Mapping[Labels, Months] = field(default_factory=dict)
@@ -33,12 +31,10 @@ class Leaf:
             sheet = _renewed(sheets.pop(family, None), family, names, draft.samples.get(family, {}))
             if sheet is not None:
                 sheets[family] = sheet
-        points = {name: under for name, under in self.points.items() if name not in names}
-        points |= {name: tuple(under) for name, under in draft.points.items()}
         months = {labels: peaks for labels, peaks in self.months.items() if labels[1] not in names} | draft.months
         same = sheets.get(INSTANT) is self.sheets.get(INSTANT)
         ages = self.ages if same else Ages.of(sheets[INSTANT]) if INSTANT in sheets else Ages([], [])
-        return type(self)(points, sheets, months, ages)
+        return type(self)(sheets, months, ages)
 
 
 class Derived:
@@ -47,10 +43,17 @@ class Derived:
     Never changed, only replaced.
     """
 
-    def __init__(self, leaves: Sequence[Leaf] = (), where: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        leaves: Sequence[Leaf] = (),
+        where: Mapping[str, int] | None = None,
+        under: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.leaves = leaves
         self.where: Mapping[str, int] = where or {}
         """Name shown -> the place of its leaf."""
+        self.under: Mapping[str, Sequence[str]] = under or {}
+        """Name shown -> its usage points, where it is not the name of just one."""
         self.sheets: dict[str, list[Sheet]] = defaultdict(list)
         """The kept lines by family, in the order of the page."""
         for leaf in leaves:
@@ -76,7 +79,7 @@ def derive(look: Look, shown: Shown) -> Derived:
 def renewed(derived: Derived, look: Look, shown: Shown, usage_points: Collection[str] | None) -> Derived:
     """Work out anew what is said of these usage points (None: of all), and keep the rest."""
     names = {name_of(shown, usage_point) for usage_point in usage_points or ()}
-    asked = usage_points and {*usage_points, *_under(derived, names)}
+    asked = usage_points and {*usage_points, *(under for name in names for under in derived.under.get(name, (name,)))}
     work = _Work(derived)
     if asked != set():
         say(look, shown, work.draft_of, asked)
@@ -85,8 +88,10 @@ def renewed(derived: Derived, look: Look, shown: Shown, usage_points: Collection
         if place == len(leaves):
             leaves.append(Leaf())
         leaves[place] = leaves[place].with_draft(names, work.drafts.get(place) or Draft())
-    gone = {name for name in names & work.where.keys() if name not in leaves[work.where[name]].points}
-    return Derived(leaves, {name: place for name, place in work.where.items() if name not in gone})
+    points = {name: under for draft in work.drafts.values() for name, under in draft.points.items()}
+    where = {name: place for name, place in work.where.items() if name in points or name not in names}
+    odd = {name: under for name, under in derived.under.items() if name not in names}
+    return Derived(leaves, where, odd | {name: under for name, under in points.items() if under != [name]})
 
 
 class _Work:
@@ -96,7 +101,7 @@ class _Work:
         self.where = dict(derived.where)
         self.drafts: dict[int, Draft] = defaultdict(Draft)
         self._place = max(len(derived.leaves) - 1, 0)
-        self._room = POINTS - (len(derived.leaves[-1].points) if derived.leaves else 0)
+        self._room = POINTS - sum(place == self._place for place in derived.where.values())
 
     def draft_of(self, name: str) -> Draft:
         place = self.where.get(name)
@@ -106,16 +111,6 @@ class _Work:
             self._room -= 1
             place = self.where[name] = self._place
         return self.drafts[place]
-
-
-def _under(derived: Derived, names: Collection[str]) -> list[str]:
-    """Give all usage points that are shown under these names."""
-    return [
-        usage_point
-        for name in names
-        if (place := derived.where.get(name)) is not None
-        for usage_point in derived.leaves[place].points.get(name, ())
-    ]
 
 
 def _renewed(sheet: Sheet | None, family: str, names: Collection[str], told: Mapping[Labels, float]) -> Sheet | None:

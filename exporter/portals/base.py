@@ -8,7 +8,16 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from exporter.duration import parse_duration, say_duration
 from exporter.errors import ResponseError
@@ -65,6 +74,8 @@ class Portal(BaseModel):
 
     zone: ClassVar[ZoneInfo]
     """The local time of the portal's days."""
+    largest: ClassVar[int] = 16 * 1024 * 1024
+    """The most bytes that one answer may have."""
     least_every: ClassVar[timedelta] = timedelta(minutes=1)
     most_every: ClassVar[timedelta] = timedelta(days=1)
     login_keys: ClassVar[tuple[str, ...]] = ()
@@ -139,6 +150,11 @@ class Portal(BaseModel):
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
+
+
+Item = TypeVar("Item")
+Listed = Annotated[list[Item], Field(fail_fast=True)]
+"""A list in an answer, given up at its first fault: of a million only the first is named anyway."""
 
 
 class AnswerShape(BaseModel):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from grafana_foundation_sdk.cog import plugins
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.build import BOARDS, FOLDER, text
@@ -106,6 +107,24 @@ def test_every_panel_explains_itself(file: Path):
         assert defaults["thresholds"]["steps"]
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
         assert all(target["datasource"] == panel["datasource"] for target in panel["targets"])
+
+
+@each_board
+def test_grafana_knows_every_unit(file: Path):
+    """
+    A unit that is no id of Grafana's would be shown as a word behind the number.
+    """
+    known = {value for name, value in vars(units).items() if name[0].isupper() and isinstance(value, str)}
+    used = set(re.findall(r'"unit": "([^"]*)"', file.read_text())) | column_units(grafana.load(file))
+
+    assert len(known) > 200
+    assert used - known == set()
+
+
+def column_units(board: dict[str, Any]) -> set[str]:
+    """Give the units of tables' columns."""
+    overrides = [one for panel in grafana.panels(board) for one in panel["fieldConfig"]["overrides"]]
+    return {one["value"] for override in overrides for one in override["properties"] if one["id"] == "unit"}
 
 
 @each_board

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-PACKAGES = {"prometheus": "prometheus", "promtool": "prometheus", "victoria-metrics": "victoria-metrics"}
+PACKAGES = {"curl": "curl", "prometheus": "prometheus", "promtool": "prometheus", "victoria-metrics": "victoria-metrics"}
 PATIENCE = 60
 
 
@@ -60,6 +60,18 @@ class Store:
             frozenset(series["metric"].items()): {round(at * 1000): float(value) for at, value in series["values"]}
             for series in await self.query(f"{selector}[{reach}]", until)
         }
+
+    async def exported(self, selector: str) -> dict[frozenset[tuple[str, str]], dict[int, float]]:
+        """Every sample as VictoriaMetrics holds it, as soon as it is visible."""
+        async with self._client.get(f"{self.url}/internal/force_flush") as flushed:
+            assert flushed.status == 200
+        async with self._client.get(f"{self.url}/api/v1/export", params={"match[]": selector}) as answer:
+            lines = (await answer.text()).splitlines()
+        found: dict[frozenset[tuple[str, str]], dict[int, float]] = {}
+        for series in map(json.loads, lines):
+            samples = found.setdefault(frozenset(series["metric"].items()), {})
+            samples.update(zip(series["timestamps"], series["values"], strict=True))
+        return found
 
 
 @asynccontextmanager

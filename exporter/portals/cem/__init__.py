@@ -47,6 +47,7 @@ class Cem(Portal):
     """A login at CEM."""
 
     zone: ClassVar[ZoneInfo] = ZoneInfo("Europe/Prague")
+    largest: ClassVar[int] = 64 * 1024 * 1024  # a city's 100,000 counters come in one answer
     login_keys: ClassVar[tuple[str, ...]] = ("username", "password", "base_url")
     calls: ClassVar[Mapping[str, Call]] = {
         "user_info": Call("who holds the account (id=9)"),
@@ -101,21 +102,21 @@ class Cem(Portal):
     async def fetch(self, session: Session, wanted: Wanted) -> AsyncIterator[Told]:
         """Tell holder, inventory and the last value of every chosen counter, in the instant that the portal states."""
         holdings = self._holdings(session)
-        estate = await holdings.estate(self._selection())
+        roster, stated = await holdings.roster(self._selection())
         if holder := await holdings.holder():
             yield holder
-        yield estate.inventory()
-        for note in estate.notes():
+        yield roster.inventory
+        for note in roster.notes:
             yield note
         asking = LastValues(holdings.api, batch_size=self.batch_size, parallel=self.parallel)
-        heard = Heard(estate)
-        async for values in asking.ask(list(estate.chosen)):
+        heard = Heard(roster)
+        async for values in asking.ask(list(roster.lines)):
             for told in heard.tell(values):
                 yield told
         failures = [*asking.failures, *holdings.failures]
         if asking.failures and not heard.parts:
             raise _worst(failures)
-        for told in heard.rest(session.now, fresh=holdings.fresh):
+        for told in heard.rest(session.now, stated):
             yield told
         if failures:
             yield Shortfall(_worst(failures))
@@ -133,21 +134,21 @@ class Cem(Portal):
 
     async def pieces(self, session: Session, first: date | None, last: date | None) -> list[Piece]:
         """List the calls into the past, newest first; how far the portal's memory reaches is not known."""
-        estate = await self._holdings(session).estate(self._selection())
+        roster, _ = await self._holdings(session).roster(self._selection())
         today = session.now.astimezone(self.zone).date()
         last = min(last or today, today)
         first = first or today - self.history_limit
-        days = history.days_of_all(len(estate.lines), len(estate.chosen), self.history_days)
+        days = history.days_of_all(roster.counters, len(roster.lines), self.history_days)
         if self.history_by == "account" or (days and self.history_by == "auto"):
             return list(history.pieces_of_all(history.spans(first, last, days or self.history_days), self._selection()))
-        return list(history.pieces_of_each(history.spans(first, last, self.history_days), estate.chosen))
+        return list(history.pieces_of_each(history.spans(first, last, self.history_days), roster.lines))
 
     async def past(self, session: Session, piece: Piece) -> list[Reading]:
         """Ask id=3 for one counter or id=20 for all; EndOfPastError after a long time of nothing."""
         holdings = self._holdings(session)
-        estate = await holdings.estate(self._selection())
+        roster, _ = await holdings.roster(self._selection())
         values = await self._ask_past(holdings.api, piece)
-        readings: list[Reading] = list(indexes(values, estate.chosen))
+        readings: list[Reading] = list(indexes(values, roster.lines))
         await history.note_emptiness(session, piece, not readings, self.history_gap)
         return readings
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, Field
 
 from exporter.errors import ResponseError
-from exporter.portals.base import AnswerShape, understand
+from exporter.portals.base import AnswerShape, Listed, understand
 
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?\s*", re.ASCII)
 AHEAD = timedelta(days=1)
@@ -129,31 +129,31 @@ class ValueType(AnswerShape):
 class Places(AnswerShape):
     """All objects."""
 
-    data: list[Place]
+    data: Listed[Place]
 
 
 class Meters(AnswerShape):
     """All meters."""
 
-    data: list[Meter]
+    data: Listed[Meter]
 
 
 class Counters(AnswerShape):
     """All counters."""
 
-    data: list[Counter]
+    data: Listed[Counter]
 
 
 class Types(AnswerShape):
     """All counter types."""
 
-    data: list[CounterType]
+    data: Listed[CounterType]
 
 
 class ValueTypes(AnswerShape):
     """All kinds of value."""
 
-    data: list[ValueType]
+    data: Listed[ValueType]
 
 
 Rows = TypeVar("Rows", bound=AnswerShape)
@@ -196,10 +196,12 @@ class Values:
 
     def add(self, counter: int, row: Mapping[str, Any]) -> None:
         """Take one {"value": 412.008, "timestamp": 1768428045000}; one without value or time is no reading."""
-        value, time = number(row.get("value")), row.get("timestamp")
-        if value is None or time is None:
+        value, time = row.get("value"), row.get("timestamp")
+        if (type(value) is not float or not math.isfinite(value)) and (value := number(value)) is None:
             return
-        if (milliseconds := whole(time)) is not None and 0 < milliseconds <= self.latest:
+        if time is None:
+            return
+        if (milliseconds := time if type(time) is int else whole(time)) is not None and 0 < milliseconds <= self.latest:
             self.found[counter, milliseconds] = value
         else:
             self.odd = True

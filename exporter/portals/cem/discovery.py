@@ -6,7 +6,7 @@ from datetime import datetime
 
 from exporter.model import Discovery, Finding, Note, UsagePoint
 from exporter.portals.cem.answers import Counter, instant
-from exporter.portals.cem.estate import Estate, Line
+from exporter.portals.cem.estate import Estate, Line, never_read
 
 
 def discovery(estate: Estate, natures: Mapping[int, str], notes: Sequence[str] = ()) -> Discovery:
@@ -16,7 +16,7 @@ def discovery(estate: Estate, natures: Mapping[int, str], notes: Sequence[str] =
         point = line.register.point
         sites[_path(estate, point)][point].append(line)
     tree = tuple(_site(estate, path, points, natures) for path, points in sorted(sites.items()))
-    said = (*notes, *(note.text for note in [*estate.notes(), *estate.never_read(set())] if isinstance(note, Note)))
+    said = (*notes, *(note.text for note in [*estate.notes(), *never_read(estate.waiting())] if isinstance(note, Note)))
     return Discovery(tree, _config(estate), said)
 
 

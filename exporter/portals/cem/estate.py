@@ -108,10 +108,9 @@ class Estate:
         ]
         return [Note(f"{text}: {listed(numbers)}") for text, numbers in found if numbers]
 
-    def never_read(self, read: set[int]) -> list[Note]:
-        """Say which counters that were asked for by number have never been read."""
-        waiting = {n for n in self.choice.counters & self.chosen.keys() - read if self.chosen[n].counter.time is None}
-        return [Note(f"selected counters that have never been read: {listed(waiting)}")] if waiting else []
+    def waiting(self) -> frozenset[int]:
+        """Give the counters that were asked for by number and have never been read."""
+        return frozenset(n for n in self.choice.counters & self.chosen.keys() if self.chosen[n].counter.time is None)
 
     def _line(self, rows: list[Counter], points: Callable[[int], UsagePoint]) -> Line:
         row = rows[0]
@@ -196,6 +195,11 @@ def put_together(
     estate = Estate(Tree(places), by_id, dict(by_counter), {kind.id: kind for kind in types}, choice)
     _ = estate.chosen  # worked out here, where it may take its time
     return estate
+
+
+def never_read(waiting: Iterable[int]) -> list[Note]:
+    """Say which counters have never been read."""
+    return [Note(f"selected counters that have never been read: {said}")] if (said := listed(waiting)) else []
 
 
 def listed(numbers: Iterable[int]) -> str:

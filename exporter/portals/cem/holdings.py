@@ -23,6 +23,8 @@ from exporter.portals.cem.answers import (
 )
 from exporter.portals.cem.api import Api
 from exporter.portals.cem.estate import Choice, Estate, put_together
+from exporter.portals.cem.roster import Held, Roster, stated
+from exporter.portals.cem.roster import Rows as StatedRows
 from exporter.session import Session
 
 FUNCTIONS = {
@@ -37,6 +39,7 @@ FUNCTIONS = {
 }
 NATURES = "50"
 """The code list of kinds of value (`pot_type`)."""
+HELD = "roster"
 STALE = timedelta(days=30)
 """How long a list that is due may still serve while the portal cannot give a new one."""
 
@@ -54,10 +57,26 @@ class Holdings:
         """Why a list that was due could not be renewed."""
         return [self._shelf.failed] if self._shelf.failed else []
 
-    @property
-    def fresh(self) -> bool:
-        """Whether the counters, with their last values, were asked just now."""
-        return "counters" in self._shelf.asked
+    async def roster(self, choice: Choice) -> tuple[Roster, StatedRows]:
+        """Give what a visit needs, and the last values that a list of counters asked just now states.
+
+        Held in the process while no list is due: a city's counters take seconds to be put together.
+        """
+        memory = self._shelf.memory
+        held = memory.held.get(HELD)
+        if isinstance(held, Held) and held.choice == choice and self._fresh_enough(held.asked):
+            return held.roster, []
+        estate = await self.estate(choice)
+        roster = await asyncio.to_thread(Roster.of, estate)
+        if not self.failures:
+            memory.held[HELD] = Held(choice, dict(self._shelf.at), roster)
+        return roster, stated(estate) if "counters" in self._shelf.asked else []
+
+    def _fresh_enough(self, asked: Mapping[str, float]) -> bool:
+        return all(not self._shelf.is_due(at, self._every(name)) for name, at in asked.items())
+
+    def _every(self, name: str) -> timedelta:
+        return self._types_every if name in ("types", "value_types") else self._metadata_every
 
     async def estate(self, choice: Choice) -> Estate:
         """Put objects, meters, counters and types together."""
@@ -98,7 +117,8 @@ class Holdings:
     async def _types(self, used: set[int]) -> list[CounterType]:
         """Give the counter types; asked again early when a new list of counters names one that is not kept."""
         types = (await self._list(Types, "types", self._types_every)).data
-        if used - {kind.id for kind in types} and self.fresh and "types" not in self._shelf.asked:
+        new_list = "counters" in self._shelf.asked and "types" not in self._shelf.asked
+        if new_list and used - {kind.id for kind in types}:
             types = (await self._list(Types, "types", timedelta(0))).data
         return types
 
@@ -129,8 +149,15 @@ class Shelf:
 
     def __init__(self, session: Session, *, renew: bool = False) -> None:
         self._session, self._renew = session, renew
+        self.memory = session.memory
         self.failed: PortalError | None = None
         self.asked: set[str] = set()
+        self.at: dict[str, float] = {}
+        """When each list that was given had been asked, in seconds since 1970."""
+
+    def is_due(self, at: float, every: timedelta) -> bool:
+        """Tell whether a list that was asked then is to be asked now."""
+        return self._renew or _due(at, self._session.now, every)
 
     async def get(self, key: str, every: timedelta, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Give the list kept under `key`, asking for it when it is older than `every`.
@@ -139,7 +166,9 @@ class Shelf:
         """
         now = self._session.now
         kept = await self._session.memory.get(key, now)
-        if kept and (self.failed or not (self._renew or _due(kept["at"], now, every))):
+        if kept:
+            self.at[key] = kept["at"]
+        if kept and (self.failed or not self.is_due(kept["at"], every)):
             return kept["data"]
         try:
             data = await ask()
@@ -149,6 +178,7 @@ class Shelf:
                 raise
             return kept["data"]
         self.asked.add(key)
+        self.at[key] = now.timestamp()
         await self._session.memory.put(key, {"at": now.timestamp(), "data": data}, now + max(every, STALE))
         return data
 

@@ -1,16 +1,17 @@
 """The last values of many counters: in batches, a few at a time, one by one only where a batch as such is refused."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
 from exporter.errors import LoginError, PortalError, RateLimitError
-from exporter.model import Index, Note, Told
+from exporter.model import Index, Note, Register, Told, possible
 from exporter.portals.cem.answers import Values, instant, last_values, many
 from exporter.portals.cem.api import Api, RefusedError
-from exporter.portals.cem.estate import Estate, Line
+from exporter.portals.cem.estate import never_read
+from exporter.portals.cem.kinds import Scale
+from exporter.portals.cem.roster import Roster, Rows
 
 MOST_FAILURES = 3
 """After so many failed calls in a row the portal is left alone until the next visit."""
@@ -68,10 +69,10 @@ class LastValues:
 
 
 class Heard:
-    """What a visit has heard of an estate's counters so far."""
+    """What a visit has heard of an account's counters so far."""
 
-    def __init__(self, estate: Estate) -> None:
-        self._estate = estate
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
         self._read: set[int] = set()
         self._odd = False
         self.parts = 0
@@ -80,27 +81,25 @@ class Heard:
         """Tell a part of an answer."""
         self.parts += 1
         self._odd = self._odd or values.odd
-        for index in indexes(values, self._estate.chosen):
+        for index in indexes(values, self._roster.lines):
             self._read.add(int(index.register.name))
             yield index
 
-    def rest(self, now: datetime, *, fresh: bool) -> Iterable[Told]:
-        """Tell what the answers left out: values that a fresh list of counters states, and what there is to note."""
-        if fresh:
-            left_out = [line.counter for line in self._estate.chosen.values() if line.counter.id not in self._read]
-            stated = [{"var_id": row.id, "value": row.value, "timestamp": row.time} for row in left_out]
-            yield from self.tell(last_values(stated, now))
-        yield from self._estate.never_read(self._read)
+    def rest(self, now: datetime, stated: Rows) -> Iterable[Told]:
+        """Tell what the answers left out: values that a new list of counters has `stated`, and what there is to note."""
+        if left_out := [row for row in stated if row["var_id"] not in self._read]:
+            yield from self.tell(last_values(left_out, now))
+        yield from never_read(self._roster.waiting - self._read)
         if self._odd:
             yield Note("Some readings carry an impossible time and were left out.")
 
 
-def indexes(values: Values, lines: Mapping[int, Line]) -> Iterator[Index]:
+def indexes(values: Values, lines: Mapping[int, tuple[Register, Scale]]) -> Iterator[Index]:
     """Turn the portal's numbers into what registers showed; counters that are not shown are passed over."""
     for (counter, milliseconds), value in values.found.items():
         line, at = lines.get(counter), instant(milliseconds)
-        if line and at and math.isfinite(scaled := line.kind.scale(value)):
-            yield Index(line.register, scaled, at)
+        if line and at and possible(scaled := line[1](value)):
+            yield Index(line[0], scaled, at)
 
 
 def _parts(things: Sequence[Thing], size: int) -> list[Sequence[Thing]]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from exporter import logs, oneoff
+from exporter import heap, logs, oneoff
 from exporter.config import load
 from exporter.errors import ExporterError, PortalError
 from exporter.serve import PORT, Exporter, Options
@@ -38,6 +38,7 @@ def fail(message: str) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Run the exporter until it is told to stop."""
+    heap.keep_one()
     asyncio.run(Exporter(serve_options(options)).run())
     return 0
 

@@ -18,7 +18,7 @@ FLOORS = [
     {"config", "poller", "server"},
     {"portals", "metrics", "history", "webconfig"},
     {"session", "ledger", "pkce", "duration", "forms"},
-    {"errors", "model", "logs", "demo", ""},
+    {"errors", "model", "logs", "heap", "demo", ""},
 ]
 """From the roof down; each imports from its own floor and those below. `demo` stands on its own ground."""
 

@@ -130,6 +130,7 @@ class Store:
             if self._readers:
                 return self._readers.pop()
         connection = _connect(self.path)
+        connection.execute("PRAGMA cache_size = -4096")
         connection.execute("PRAGMA query_only = ON")
         return connection
 
@@ -146,7 +147,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         # NORMAL in WAL mode: a killed process loses nothing, a power cut at most the last visits; never the file.
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -16384", "temp_store = MEMORY"):
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -8192", "temp_store = MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()

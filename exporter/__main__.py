@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
-from exporter import logs, oneoff
+from exporter import heap, logs, oneoff
 from exporter.config import load
 from exporter.errors import ConfigError, ExporterError, PortalError
 from exporter.history.export import Part
@@ -45,6 +45,7 @@ def fail(message: str) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Run the exporter until it is told to stop."""
+    heap.keep_one()
     asyncio.run(Exporter(serve_options(options)).run())
     return 0
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from exporter import heap
 from exporter.errors import LedgerError, LoginError, PortalError, RateLimitError, UnreachableError
 from exporter.ledger import AccountState, Ledger, Recorded
 from exporter.metrics import AccountPage, Page, Shown
@@ -172,6 +173,7 @@ class AccountPoller:
         try:
             done, after = await asyncio.to_thread(self._record, outcome, after, now)
             await asyncio.to_thread(self._page.refresh, self.portal.name, done)
+            await asyncio.to_thread(heap.give_back)
         except LedgerError as error:
             after = replace(
                 after, up=False, reason=error.reason, message=str(error), failures=before.failures + 1,

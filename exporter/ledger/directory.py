@@ -19,29 +19,32 @@ Row = tuple[int, tuple[str, ...], int]
 class Met:
     """Numbers of objects that were met: portals tell the same ones visit after visit, and they need no second look.
 
-    Known by their address, and therefore held: as long as a visit after another brings them again.
+    Known by their address, and therefore held, for as long as visits bring them again.
     """
 
     def __init__(self) -> None:
-        self._now: dict[int, tuple[object, int]] = {}
-        self._before: dict[int, tuple[object, int]] = {}
+        self._numbers: dict[int, int] = {}
+        self._held: list[object] = []
+        self._again = 0
+        """How many of those were met in this visit."""
 
     def begin(self) -> None:
-        """Begin a visit: what the one before did not meet is let go."""
-        self._now, self._before = {}, self._now
+        """Begin a visit: when the one before met less than half of what is held, all is let go."""
+        if 2 * self._again < len(self._held):
+            self._numbers, self._held = {}, []
+        self._again = 0
 
     def get(self, one: object) -> int | None:
         """Give the number of an object."""
-        key = id(one)
-        if (found := self._now.get(key)) is None:
-            if (found := self._before.get(key)) is None:
-                return None
-            self._now[key] = found
-        return found[1]
+        number = self._numbers.get(id(one))
+        self._again += number is not None
+        return number
 
     def put(self, one: object, number: int) -> int:
         """Meet an object."""
-        self._now[id(one)] = one, number
+        self._numbers[id(one)] = number
+        self._held.append(one)
+        self._again += 1
         return number
 
 

@@ -133,6 +133,7 @@ class Store:
 
     def _connect_to_read(self) -> sqlite3.Connection:
         connection = _connect(self.path)
+        connection.execute("PRAGMA cache_size = -4096")
         connection.execute("PRAGMA query_only = ON")
         return connection
 
@@ -149,7 +150,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         # NORMAL in WAL mode: a killed process loses nothing, a power cut at most the last visits; never the file.
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -16384", "temp_store = MEMORY"):
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -8192", "temp_store = MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()

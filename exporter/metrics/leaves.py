@@ -13,6 +13,8 @@ from exporter.metrics.words import Labels, Samples, Shown
 
 POINTS = 500
 """How many usage points a leaf has: few enough that a change costs little, many enough that gzip has something to say."""
+AT_A_TIME = 5000
+"""How many usage points are renewed in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +49,12 @@ class Derived:
         self,
         leaves: Sequence[Leaf] = (),
         where: Mapping[str, int] | None = None,
-        under: Mapping[str, Sequence[str]] | None = None,
+        under: Mapping[str, list[str]] | None = None,
     ) -> None:
         self.leaves = leaves
         self.where: Mapping[str, int] = where or {}
         """Name shown -> the place of its leaf."""
-        self.under: Mapping[str, Sequence[str]] = under or {}
+        self.under: Mapping[str, list[str]] = under or {}
         """Name shown -> its usage points, where it is not the name of just one."""
         self.sheets: dict[str, list[Sheet]] = defaultdict(list)
         """The kept lines by family, in the order of the page."""
@@ -73,44 +75,65 @@ class Derived:
 
 def derive(look: Look, shown: Shown) -> Derived:
     """Work out what the page says of all that an account holds."""
-    return renewed(Derived(), look, shown, None)
+    growth = _Growth(Derived())
+    growth.renew(look, shown, None)
+    return growth.derived()
 
 
-def renewed(derived: Derived, look: Look, shown: Shown, usage_points: Collection[str] | None) -> Derived:
-    """Work out anew what is said of these usage points (None: of all), and keep the rest."""
-    names = {name_of(shown, usage_point) for usage_point in usage_points or ()}
-    asked = usage_points and {*usage_points, *(under for name in names for under in derived.under.get(name, (name,)))}
-    work = _Work(derived)
-    if asked != set():
-        say(look, shown, work.draft_of, asked)
-    leaves = list(derived.leaves)
-    for place in sorted({*work.drafts, *(derived.where[name] for name in names & derived.where.keys())}):
-        if place == len(leaves):
-            leaves.append(Leaf())
-        leaves[place] = leaves[place].with_draft(names, work.drafts.get(place) or Draft())
-    points = {name: under for draft in work.drafts.values() for name, under in draft.points.items()}
-    where = {name: place for name, place in work.where.items() if name in points or name not in names}
-    odd = {name: under for name, under in derived.under.items() if name not in names}
-    return Derived(leaves, where, odd | {name: under for name, under in points.items() if under != [name]})
+def renewed(derived: Derived, look: Look, shown: Shown, usage_points: Collection[str]) -> Derived:
+    """Work out anew what is said of these usage points, and keep the rest.
+
+    A few leaves at a time: what is new of a whole town would for a moment take as much room as the town does already.
+    """
+    growth, new = _Growth(derived), len(derived.leaves)
+    by_leaf = sorted(usage_points, key=lambda usage_point: derived.where.get(name_of(shown, usage_point), new))
+    for start in range(0, len(by_leaf), AT_A_TIME):
+        growth.renew(look, shown, by_leaf[start : start + AT_A_TIME])
+    return growth.derived()
 
 
-class _Work:
-    """Finds the draft that a name is written into: of its own leaf, or of the last one while that has room."""
+class _Growth:
+    """Leaves while they are renewed: a name is written into its own leaf, or into the last one while that has room."""
 
     def __init__(self, derived: Derived) -> None:
-        self.where = dict(derived.where)
-        self.drafts: dict[int, Draft] = defaultdict(Draft)
-        self._place = max(len(derived.leaves) - 1, 0)
-        self._room = POINTS - sum(place == self._place for place in derived.where.values())
+        self._leaves, self._where, self._under = list(derived.leaves), dict(derived.where), dict(derived.under)
+        self._drafts: dict[int, Draft] = defaultdict(Draft)
+        self._last = max(len(self._leaves) - 1, 0)
+        self._room = POINTS - sum(place == self._last for place in self._where.values())
 
-    def draft_of(self, name: str) -> Draft:
-        place = self.where.get(name)
+    def derived(self) -> Derived:
+        return Derived(self._leaves, self._where, self._under)
+
+    def renew(self, look: Look, shown: Shown, usage_points: Sequence[str] | None) -> None:
+        names = {name_of(shown, usage_point) for usage_point in usage_points or ()}
+        asked = (
+            None if usage_points is None else {*usage_points, *(one for name in names for one in self._under.get(name, [name]))}
+        )
+        before = {name: self._where[name] for name in names & self._where.keys()}
+        say(look, shown, self._draft_of, asked)
+        self._note(before)
+        for place in sorted({*self._drafts, *before.values()}):
+            if place == len(self._leaves):
+                self._leaves.append(Leaf())
+            self._leaves[place] = self._leaves[place].with_draft(names, self._drafts.pop(place, Draft()))
+
+    def _note(self, before: Collection[str]) -> None:
+        """Note which usage points stand under the names, and which names are gone."""
+        points = {name: under for draft in self._drafts.values() for name, under in draft.points.items()}
+        for name in before:
+            self._under.pop(name, None)
+            if name not in points:
+                del self._where[name]
+        self._under |= {name: under for name, under in points.items() if under != [name]}
+
+    def _draft_of(self, name: str) -> Draft:
+        place = self._where.get(name)
         if place is None:
             if self._room <= 0:
-                self._place, self._room = self._place + 1, POINTS
+                self._last, self._room = self._last + 1, POINTS
             self._room -= 1
-            place = self.where[name] = self._place
-        return self.drafts[place]
+            place = self._where[name] = self._last
+        return self._drafts[place]
 
 
 def _renewed(sheet: Sheet | None, family: str, names: Collection[str], told: Mapping[Labels, float]) -> Sheet | None:

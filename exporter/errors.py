@@ -61,3 +61,7 @@ class NoDataError(PortalError):
 
 class EndOfPastError(NoDataError):
     """The portal has nothing older of this; an import stops asking further back."""
+
+
+class NotNowError(NoDataError):
+    """A good answer: this is not given, or not any more, and may be later; an import leaves it for this time."""

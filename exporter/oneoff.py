@@ -69,20 +69,21 @@ async def discover(place: Place) -> Discovery:
         return await portal.discover(session)
 
 
-async def bring_past(place: Place, first: date | None, last: date | None) -> None:
-    """Bring home an account's past, and say on standard error how much of it is there, however it ends.
+async def bring_past(place: Place, first: date | None, last: date | None, *, quiet: bool = False) -> None:
+    """Bring home an account's past, and say on standard error how much of it is there, however it ends, unless `quiet`.
 
     Raises what `Import.run` does; a login that is refused suspends the account, as a visit would.
     """
     async with going(place, "") as (portal, ledger, session):
-        run = Import(portal, ledger, session)
+        run = Import(portal, ledger, session, quiet=quiet)
         try:
             await run.run(first, last)
         except LoginError as error:
             await asyncio.to_thread(ledger.suspend, portal.name, str(error), until=session.now + SUSPENSION)
             raise
         finally:
-            sys.stderr.write(f"{portal.name}: {run.brought}\n")
+            if not quiet:
+                sys.stderr.write(f"{portal.name}: {run.brought}\n")
 
 
 def export_history(place: Place, part: Part, file: Path | None) -> int:

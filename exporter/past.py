@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from typing import TypeVar
 
 from exporter.duration import say_duration
-from exporter.errors import EndOfPastError, NoDataError, RateLimitError, ResponseError, UnreachableError
+from exporter.errors import EndOfPastError, NoDataError, NotNowError, RateLimitError, ResponseError, UnreachableError
 from exporter.history.progress import progress
 from exporter.ledger import Ledger
 from exporter.model import Reading, Remember
@@ -48,10 +49,16 @@ class Import:
     """One run of an import of an account's past."""
 
     def __init__(
-        self, portal: Portal, ledger: Ledger, session: Session, sleep: Callable[[timedelta], Awaitable[None]] | None = None
+        self,
+        portal: Portal,
+        ledger: Ledger,
+        session: Session,
+        sleep: Callable[[timedelta], Awaitable[None]] | None = None,
+        *,
+        quiet: bool = False,
     ) -> None:
         self._portal, self._ledger, self._session = portal, ledger, session
-        self._sleep = sleep or _asleep
+        self._sleep, self._quiet = sleep or _asleep, quiet
         self.brought = Brought()
 
     async def run(self, first: date | None, last: date | None) -> None:
@@ -64,7 +71,7 @@ class Import:
         names = await asyncio.to_thread(self._ledger.imported, self._portal.name)
         left = [piece for piece in pieces if names.isdisjoint(self._names(piece))]
         self.brought.pieces, self.brought.done = len(pieces), len(pieces) - len(left)
-        with progress("importing", len(left), "pieces") as advance:
+        with nullcontext(lambda _: None) if self._quiet else progress("importing", len(left), "pieces") as advance:
             await self._bring(left, advance)
         if self.brought.strange:
             raise self.brought.strange[0]
@@ -78,7 +85,7 @@ class Import:
             else:
                 try:
                     in_a_row = 0 if await self._piece(piece) else in_a_row + 1
-                except EndOfPastError:
+                except (EndOfPastError, NotNowError):
                     ended.add(piece.line)
                     self.brought.pieces -= 1
             if in_a_row == MOST_STRANGE:
@@ -90,7 +97,7 @@ class Import:
         told: Sequence[Reading | Remember] = ()
         try:
             told = await self._trying(partial(self._portal.past, self._session, piece))
-        except EndOfPastError:
+        except (EndOfPastError, NotNowError):
             raise
         except NoDataError:
             pass

@@ -2,18 +2,22 @@
 
 import asyncio
 import json
+import logging
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+from exporter.config import load
 from exporter.demo.base import Simulation, running, utc_now
+from exporter.errors import LedgerError, PortalError
+from exporter.oneoff import Place, bring_past
 from exporter.serve import Exporter, Options
 from exporter.server import Address
 
@@ -25,6 +29,11 @@ SIMULATIONS = (
 )
 SHOWN = ("utility_consumption_index_", "utility_daily_", "utility_monthly_consumption", "utility_monthly_peak_kw", "utility_up")
 SHOW_WITHIN, SHOW_STEP = 15.0, 0.2
+PAST = {"water-link": 400, "fluvius": 400, "enedis": 400, "cem": 30}
+"""How many days of the past are brought home behind the first visits; those of a block of flats are many readings."""
+MORE_CALLS: Mapping[str, dict[str, object]] = {"fluvius": {"past_requests": 10_000}}
+"""Nobody but the simulation counts its calls."""
+log = logging.getLogger(__name__)
 
 
 async def run(options: Options, *, temporary: bool, say: Callable[[str], object] = sys.stdout.write) -> None:
@@ -33,18 +42,20 @@ async def run(options: Options, *, temporary: bool, say: Callable[[str], object]
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="utility-exporter-demo-")))
         accounts = []
         for simulation in simulations():
-            accounts += simulation.accounts(await stack.enter_async_context(running(simulation)))
+            found = simulation.accounts(await stack.enter_async_context(running(simulation)))
+            accounts += [entry | MORE_CALLS.get(simulation.portal, {}) for entry in found]
         config = folder / "config.yaml"
         config.write_text(json.dumps({"accounts": accounts}, indent=2))
         config.chmod(0o600)
         storage = folder / "data" if temporary else options.storage_path
         exporter = Exporter(replace(options, config_file=config, storage_path=storage))
         serving = asyncio.create_task(exporter.run(partial(greet, options.telemetry_path, say)))
-        telling = asyncio.create_task(tell(exporter, len(accounts), say))
+        telling = asyncio.create_task(tell_and_import(exporter, config, storage, len(accounts), say))
         try:
             await serving
         finally:
             telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
 
 
 def simulations(clock: Callable[[], datetime] = utc_now) -> list[Simulation]:
@@ -57,6 +68,24 @@ def greet(path: str, say: Callable[[str], object], taken: list[Address]) -> None
     urls = [f"http://{replace(at, host='localhost') if not at.host else at}" for at in taken]
     pages = "\n".join(f"  {url}/  for people\n  {url}{path}  for Prometheus" for url in urls)
     say(f"\nSimulated portals, real clients:\n{pages}\nStop with Ctrl-C.\n\n")
+
+
+async def tell_and_import(exporter: Exporter, config: Path, storage: Path, accounts: int, say: Callable[[str], object]) -> None:
+    """Print some values after the first visits, then bring home the past of one account after the other."""
+    await tell(exporter, accounts, say)
+    portals = (await asyncio.to_thread(load, config)).accounts
+    for portal in sorted(portals, key=lambda portal: list(PAST).index(portal.portal)):
+        await bring(exporter, Place(config, storage, portal.name), timedelta(days=PAST[portal.portal]))
+
+
+async def bring(exporter: Exporter, place: Place, past: timedelta) -> None:
+    """Bring home the past of an account, as far as its budget of calls goes, and show it."""
+    try:
+        await bring_past(place, utc_now().date() - past, None, quiet=True)
+    except (PortalError, LedgerError) as error:
+        log.debug("account %s: the import of the past has ended early: %s", place.account, error)
+    if exporter.page:
+        await asyncio.to_thread(exporter.page.refresh, place.account)
 
 
 async def tell(exporter: Exporter, accounts: int, say: Callable[[str], object]) -> None:

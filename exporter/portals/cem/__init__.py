@@ -140,8 +140,8 @@ class Cem(Portal):
         first = first or today - self.history_limit
         days = history.days_of_all(roster.counters, len(roster.lines), self.history_days)
         if self.history_by == "account" or (days and self.history_by == "auto"):
-            return list(history.pieces_of_all(history.spans(first, last, days or self.history_days), self._selection()))
-        return list(history.pieces_of_each(history.spans(first, last, self.history_days), roster.lines))
+            return list(history.pieces_of_all(history.spans(first, last, days or self.history_days), self._selection(), today))
+        return list(history.pieces_of_each(history.spans(first, last, self.history_days), roster.lines, today))
 
     async def past(self, session: Session, piece: Piece) -> list[Reading]:
         """Ask id=3 for one counter or id=20 for all; EndOfPastError after a long time of nothing."""

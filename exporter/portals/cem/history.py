@@ -14,6 +14,8 @@ ALL = "all"
 MOST_READINGS = 250_000
 """How many readings one answer of id=20 may hold, at one an hour and counter: some 12 MB."""
 LENGTHS = (7, 2, 1)
+SETTLED = timedelta(days=7)
+"""When no reading of a day is expected to come any more: a gateway that was off sends what it has kept."""
 
 
 def days_of_all(counters: int, chosen: int, longest: int) -> int | None:
@@ -32,20 +34,25 @@ def spans(first: date, last: date, days: int) -> Iterator[tuple[date, date]]:
         last = start - DAY
 
 
-def pieces_of_all(cut: Iterable[tuple[date, date]], choice: Choice) -> Iterator[Piece]:
+def pieces_of_all(cut: Iterable[tuple[date, date]], choice: Choice, today: date) -> Iterator[Piece]:
     """Make the calls of id=20; another selection asks again, for it wants other counters of the same answer."""
     numbers = [sorted(some) for some in (choice.counters, choice.not_counters, choice.objects, choice.not_objects)]
     mark = hashlib.sha256(repr([*numbers, choice.states, choice.removed]).encode()).hexdigest()[:8]
     for first, last in cut:
-        yield Piece(f"{ALL}:{mark}:{first}:{last}", ALL, first, last)
+        yield Piece(f"{ALL}:{mark}:{_named(first, last, today)}", ALL, first, last)
 
 
-def pieces_of_each(cut: Iterable[tuple[date, date]], counters: Iterable[int]) -> Iterator[Piece]:
+def pieces_of_each(cut: Iterable[tuple[date, date]], counters: Iterable[int], today: date) -> Iterator[Piece]:
     """Make the calls of id=3, the newest days of every counter first."""
     numbers = list(counters)
     for first, last in cut:
         for number in numbers:
-            yield Piece(f"{number}:{first}:{last}", str(number), first, last, {"var_id": number})
+            yield Piece(f"{number}:{_named(first, last, today)}", str(number), first, last, {"var_id": number})
+
+
+def _named(first: date, last: date, today: date) -> str:
+    """Name days for ever once they are settled; younger ones have another name each day, so that they are asked again."""
+    return f"{first}:{last}" if last < today - SETTLED else f"{first}:{last}@{today}"
 
 
 def days_asked(piece: Piece) -> dict[str, str]:

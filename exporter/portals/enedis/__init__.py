@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, model_validator
 
+from exporter.errors import NotNowError
 from exporter.model import Commodity, Discovery, Holder, Inventory, NextVisit, Reading, Remember, Told, UsagePoint
 from exporter.portals.base import Call, Duration, Piece, Portal, Wanted
 from exporter.portals.enedis.conso import Conso, read_pass
@@ -29,6 +30,7 @@ from exporter.portals.enedis.myelectricaldata import MyElectricalDataV1, MyElect
 from exporter.portals.enedis.outcome import Outcome
 from exporter.portals.enedis.past import pieces_of, read_piece, trickle
 from exporter.portals.enedis.questions import CALLS, ask
+from exporter.portals.enedis.refusals import ConsentError
 from exporter.portals.enedis.schedule import Window, next_visit, own_minute
 from exporter.portals.enedis.stamps import PARIS, local_day
 from exporter.portals.enedis.terms import terms_of
@@ -108,10 +110,15 @@ class Enedis(Portal):
         return await pieces_of(self._way(session), self._points, first, min(last or yesterday, yesterday))
 
     async def past(self, session: Session, piece: Piece) -> Sequence[Reading | Remember]:
-        """Read one piece; leaves calls to spare for visits."""
+        """Read one piece; leaves calls to spare for visits. One usage point refused among several is left aside."""
         way, point = self._way(session, past=True), self._points[piece.ask["point"]]
-        await way.admission(point)
-        return await read_piece(way, point, piece, (await terms_of(way, point)).activation)
+        try:
+            await way.admission(point)
+            return await read_piece(way, point, piece, (await terms_of(way, point)).activation)
+        except ConsentError as refusal:
+            if len(self._points) == 1:
+                raise
+            raise NotNowError(str(refusal)) from None
 
     def visiting_time(self, at: datetime) -> datetime:
         """Move an instant into the window; not all installations come at its opening."""

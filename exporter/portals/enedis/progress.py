@@ -57,9 +57,12 @@ class Progress:
         if self.newest is None or (today - self.newest).days > self.measure.limits.patience:
             self.idle = today
 
-    def took_past(self, readings: Sequence[Reading], first: date, last: date) -> None:
-        """Take note of what older days brought; many calls in vain mean that the series begins after them."""
-        self.cover(first, last)
+    def took_past(self, readings: Sequence[Reading], first: date, last: date, settled: date) -> None:
+        """Take note of what older days brought; many calls in vain mean that the series begins after them.
+
+        Days after `settled` that did not come may still come.
+        """
+        self.cover(first, min(last, max(settled, newest_day(self.measure, readings) or settled)))
         if (last - first).days < self.longest // 2:
             return
         self.empty = 0 if readings else self.empty + 1

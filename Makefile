@@ -3,34 +3,34 @@
 
 SHELL := bash
 BIN := .venv/bin
-SOURCES := exporter tests
-PYTEST ?= -n auto
-RULES := $(wildcard prometheus/*rules.yml)
-RULE_TESTS := $(wildcard prometheus/tests/*.yml)
+SOURCES := exporter grafana tests
+# Tests that share a Prometheus stay together.
+PYTEST ?= -n auto --dist loadgroup
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: demo test lint unit rules schema lock clean
+.PHONY: demo test lint unit rules boards schema lock clean
 
 demo: .venv/run.stamp
 	$(BIN)/utility-exporter demo
 
-test: lint unit rules
+test: lint unit
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy --strict exporter
+	$(BIN)/mypy --strict exporter grafana
 
 unit: .venv/test.stamp .cache/tools.stamp
 	$(BIN)/pytest $(PYTEST)
 
+# The tests do this too.
 rules: .cache/tools.stamp
-ifneq ($(RULES),)
-	promtool check rules $(RULES)
-endif
-ifneq ($(RULE_TESTS),)
-	promtool test rules $(RULE_TESTS)
-endif
+	promtool check rules prometheus/rules.yaml prometheus/settings.yaml
+	promtool test rules prometheus/rules.test.yaml
+
+# The dashboards' files anew, after their code changed.
+boards: .venv/test.stamp
+	$(BIN)/python -m grafana.build
 
 schema: .venv/test.stamp
 	$(BIN)/python -c 'import json; from exporter.config import schema; print(json.dumps(schema(), indent=2, ensure_ascii=False))' > config.schema.json.new
@@ -55,5 +55,5 @@ clean:
 
 .cache/tools.stamp: scripts/tools
 	mkdir -p .cache
-	scripts/tools promtool
+	scripts/tools promtool prometheus prometheus-alertmanager victoria-metrics chromium
 	touch $@

@@ -1,18 +1,25 @@
-"""The command line: serve, check, discover, visit, raw, demo."""
+"""The command line: serve, check, discover, visit, raw, history, demo."""
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import Callable, Sequence
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
 
 from exporter import heap, logs, oneoff
 from exporter.config import load
-from exporter.errors import ExporterError, PortalError
-from exporter.serve import PORT, Exporter, Options
+from exporter.errors import ConfigError, ExporterError, PortalError
+from exporter.history.export import Part
+from exporter.history.resend import resend
+from exporter.ledger import Ledger
+from exporter.serve import PORT, Exporter, Options, read_web_config
 from exporter.server import Address
+from exporter.webconfig import open_door
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fail(message: str) -> int:
     """Say on stderr what went wrong."""
-    sys.stderr.write(message.rstrip() + "\n")
+    sys.stderr.write("\n".join(map(oneoff.plain, message.rstrip().split("\n"))) + "\n")
     return 1
 
 
@@ -51,16 +58,40 @@ def serve_options(options: argparse.Namespace) -> Options:
         addresses=tuple(options.addresses or [Address("", PORT)]),
         telemetry_path=options.telemetry_path,
         lifecycle=options.lifecycle,
+        web_config_file=options.web_config_file,
+        systemd_socket=options.systemd_socket,
     )
 
 
 def check(options: argparse.Namespace) -> int:
-    """Read the configuration and say every fault at once."""
+    """Read the configuration and the web configuration, and say every fault at once."""
+    faults, good = [], []
+    for look in (check_config, check_web_config):
+        try:
+            good += look(options)
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        return fail("\n".join(faults))
+    sys.stdout.write("".join(f"{line}, no faults\n" for line in good))
+    return 0
+
+
+def check_config(options: argparse.Namespace) -> list[str]:
+    """Read the configuration; gives what it has. Raises ConfigError."""
     config = load(options.config_file)
     for warning in config.warnings:
         sys.stderr.write(f"warning: {warning}\n")
-    sys.stdout.write(f"{options.config_file}: {len(config.accounts)} account(s), no faults\n")
-    return 0
+    return [f"{options.config_file}: {len(config.accounts)} account(s)"]
+
+
+def check_web_config(options: argparse.Namespace) -> list[str]:
+    """Read the web configuration, if there is one, and all files it names; gives what it has. Raises ConfigError."""
+    if (file := options.web_config_file) is None:
+        return []
+    door = open_door(file, read_web_config)
+    door.close()
+    return [f"{file}: {'TLS' if door.tls else 'no TLS'}, {len(door.config.users)} user(s)"]
 
 
 def visit(options: argparse.Namespace) -> int:
@@ -86,7 +117,31 @@ def raw(options: argparse.Namespace) -> int:
             sys.stdout.write(f"{name} {keys}".rstrip() + f"\n    {known.help}\n")
         return 0
     answer = asyncio.run(oneoff.raw(place(options), options.call, dict(options.keys)))
-    sys.stdout.write(json.dumps(answer, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(oneoff.say_json(answer) + "\n")
+    return 0
+
+
+def history_import(options: argparse.Namespace) -> int:
+    """Bring home an account's past."""
+    asyncio.run(oneoff.bring_past(place(options), options.first, options.last))
+    return 0
+
+
+def history_export(options: argparse.Namespace) -> int:
+    """Write the true-time series as OpenMetrics."""
+    part = Part(options.account, options.first, options.last)
+    count = oneoff.export_history(place(options), part, options.output)
+    if options.output:
+        sys.stderr.write(f"{options.output}: {count} samples\n")
+    return 0
+
+
+def history_resend(options: argparse.Namespace) -> int:
+    """Have a receiver of remote write sent everything again."""
+    receivers = load(options.config_file).history.remote_write
+    with Ledger(options.storage_path) as ledger:
+        lines = resend(ledger, receivers, options.target, options.first)
+    sys.stdout.write("".join(f"{line}\n" for line in lines or ["history.remote_write is empty: there is nobody to send to"]))
     return 0
 
 
@@ -100,7 +155,7 @@ def demo(options: argparse.Namespace) -> int:
 
 def place(options: argparse.Namespace) -> oneoff.Place:
     """Take the flags of the one-off commands together."""
-    return oneoff.Place(options.config_file, options.storage_path, options.account, options.force)
+    return oneoff.Place(options.config_file, options.storage_path, options.account, getattr(options, "force", False))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -113,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"utility-exporter {version('utility-exporter')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     web_flags(command(commands, "serve", serve, "run the exporter"))
-    command(commands, "check", check, "say every fault of the configuration; no network")
+    web_config_flag(command(commands, "check", check, "say every fault of the configuration; no network"))
     simulated = web_flags(command(commands, "demo", demo, "run against simulated portals; no credentials, no configuration"))
     simulated.set_defaults(storage_path=None)
     account_flags(command(commands, "visit", visit, "visit an account once and print its page; writes no readings"))
@@ -122,11 +177,27 @@ def parser() -> argparse.ArgumentParser:
     asked = account_flags(command(commands, "raw", raw, "print the portal's own answer to a named read-only call"))
     asked.add_argument("call", nargs="?", metavar="CALL", help="the call; without it the calls are listed")
     asked.add_argument("keys", nargs="*", type=key_value, metavar="KEY=VALUE", help="the call's keys")
+    history_commands(commands)
     return top
 
 
+def history_commands(commands: "Commands") -> None:
+    """Add the commands of `history`."""
+    text = "the true-time series: bring home the past, write it out, send it again"
+    under = commands.add_parser("history", help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
+    parts = under.add_subparsers(dest="part", required=True, metavar="COMMAND")
+    brought = day_flags(command(parts, "import", history_import, "fetch the past that the portal still has into the ledger"))
+    brought.add_argument("account", metavar="ACCOUNT", help="the account's name in the configuration")
+    written = day_flags(command(parts, "export", history_export, "write the ledger as OpenMetrics with timestamps"))
+    written.add_argument("--account", metavar="ACCOUNT", help="only this account; default: all of the ledger")
+    written.add_argument("-o", dest="output", type=Path, metavar="FILE", help="a file, written whole or not at all")
+    again = command(parts, "resend", history_resend, "have a receiver of remote write that lost its data sent it again")
+    again.add_argument("target", nargs="?", metavar="TARGET", help="its label `target`; without it, all receivers")
+    again.add_argument("--from", dest="first", type=day, metavar="DAY", help="the first day, like 2025-12-31")
+
+
 def command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: "Commands",
     name: str,
     run: Callable[[argparse.Namespace], int],
     text: str,
@@ -145,6 +216,15 @@ def command(
     return made
 
 
+def day_flags(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the flags that bound a span of days."""
+    made.add_argument(
+        "--from", dest="first", type=day, metavar="DAY", help="the first day, like 2026-01-31; local to the account"
+    )
+    made.add_argument("--to", dest="last", type=day, metavar="DAY", help="the last day")
+    return made
+
+
 def web_flags(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the flags of a command that serves."""
     made.add_argument(
@@ -159,6 +239,17 @@ def web_flags(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--web.telemetry-path", dest="telemetry_path", type=web_path, default="/metrics", metavar="PATH", help="default: /metrics"
     )
     made.add_argument("--web.enable-lifecycle", dest="lifecycle", action="store_true", help="allow /-/reload and /-/visit")
+    made.add_argument(
+        "--web.systemd-socket", dest="systemd_socket", action="store_true", help="listen on systemd's sockets, and on no address"
+    )
+    return web_config_flag(made)
+
+
+def web_config_flag(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the flag of the web configuration."""
+    made.add_argument(
+        "--web.config.file", dest="web_config_file", type=Path, metavar="FILE", help="TLS and users, in exporter-toolkit's format"
+    )
     return made
 
 
@@ -182,6 +273,14 @@ def web_path(text: str) -> str:
     if not text.startswith("/") or any(letter in text for letter in "{}?# "):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /metrics")
     return text
+
+
+def day(text: str) -> date:
+    """Read a day, for argparse."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day like 2026-01-31") from None
 
 
 def key_value(text: str) -> tuple[str, str]:

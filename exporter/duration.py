@@ -2,6 +2,9 @@
 
 import re
 from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 _UNITS = {"y": 365 * 86_400_000, "w": 7 * 86_400_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _FORM = re.compile("".join(rf"(?:([0-9]{{1,9}}){unit})?" for unit in _UNITS), re.ASCII)
@@ -27,3 +30,12 @@ def say_duration(length: timedelta) -> str:
         number, rest = divmod(rest, _UNITS[unit])
         said += f"{number}{unit}" if number else ""
     return said or "0s"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(say_duration, return_type=str),
+    Field(json_schema_extra={"type": "string", "pattern": r"^([0-9]+(ms|s|m|h|d|w|y))+$", "format": ""}),
+]
+"""A duration as Prometheus writes it: `30m`, `1h30m`, `7d`."""

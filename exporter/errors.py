@@ -51,6 +51,10 @@ class ResponseError(PortalError):
     reason = "response"
 
 
+class ReadingError(ResponseError, ValueError):
+    """A reading that no meter can have: not a number, beyond all numbers, or not of our time."""
+
+
 class NoDataError(PortalError):
     """A good answer that holds nothing yet: normal, no failure."""
 

@@ -1,14 +1,15 @@
-"""Reading the forms of a web page: where they post, and what a browser would send."""
+"""Reading the forms and scripts of a web page: where a form posts, and what a browser would send."""
 
 import re
-import warnings
 from dataclasses import dataclass
+from typing import Any
 
-from bs4 import BeautifulSoup, Tag, XMLParsedAsHTMLWarning
-from bs4.exceptions import ParserRejectedMarkup
+from lxml import etree, html
 from yarl import URL
 
 _BUTTONS = frozenset({"submit", "button", "reset", "image", "file"})
+LONGEST = 1 << 19
+"""No login page is longer; what stands beyond is not read."""
 _BOXES = frozenset({"checkbox", "radio"})
 
 
@@ -55,30 +56,40 @@ class Page:
     text: str
 
 
-def read_page(html: str, url: str) -> Page:
+def read_page(page: str, url: str) -> Page:
     """Read a page that came from `url`; what is no HTML is a page without forms."""
-    if "<" not in html:
-        return Page((), _plain(html))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", XMLParsedAsHTMLWarning)  # XHTML is read as a browser reads it
-        try:
-            page = BeautifulSoup(html, "html.parser")
-        except ParserRejectedMarkup:
-            return Page((), _plain(html))
-    return Page(tuple(_form(form, url) for form in page.find_all("form")), _plain(page.get_text(" ")))
+    tree = _parsed(page)
+    if tree is None:
+        return Page((), _plain(page[:LONGEST]))
+    forms = tuple(_form(form, url) for form in tree.iter("form"))
+    etree.strip_elements(tree, "script", "style", "template", etree.Comment, etree.ProcessingInstruction, with_tail=False)
+    return Page(forms, _plain(" ".join(tree.itertext())))
 
 
-def _form(form: Tag, url: str) -> Form:
-    inputs = (_input(tag) for tag in form.find_all("input") if tag.get("name") and not tag.has_attr("disabled"))
-    method = _attribute(form, "method").lower()
-    return Form(_absolute(_attribute(form, "action"), url), method if method == "post" else "get", tuple(inputs))
+def scripts(page: str) -> list[str]:
+    """Give the text of a page's scripts."""
+    tree = _parsed(page)
+    return [] if tree is None else [script.text or "" for script in tree.iter("script")]
 
 
-def _input(tag: Tag) -> Input:
-    kind = _attribute(tag, "type").lower() or "text"
-    empty = "on" if kind in _BOXES else ""
-    value = _attribute(tag, "value") if tag.has_attr("value") else empty
-    return Input(_attribute(tag, "name"), kind, value, tag.has_attr("checked"))
+def _parsed(page: str) -> Any | None:
+    """Parse in time that grows with the page's length; Python's own parser takes hours for some pages."""
+    parser = html.HTMLParser(encoding="utf-8")
+    try:
+        return html.document_fromstring(page[:LONGEST].encode(errors="replace"), parser=parser) if "<" in page else None
+    except (etree.LxmlError, ValueError, AssertionError):
+        return None
+
+
+def _form(form: Any, url: str) -> Form:
+    inputs = (_input(tag) for tag in form.iter("input") if tag.get("name") and tag.get("disabled") is None)
+    method = (form.get("method") or "").lower()
+    return Form(_absolute(form.get("action") or "", url), method if method == "post" else "get", tuple(inputs))
+
+
+def _input(tag: Any) -> Input:
+    kind = (tag.get("type") or "").lower() or "text"
+    return Input(tag.get("name"), kind, tag.get("value", "on" if kind in _BOXES else ""), tag.get("checked") is not None)
 
 
 def _absolute(action: str, url: str) -> str:
@@ -87,10 +98,6 @@ def _absolute(action: str, url: str) -> str:
         return str(URL(url).join(URL(action.strip()))) if action.strip() else url
     except ValueError:
         return action
-
-
-def _attribute(tag: Tag, name: str) -> str:
-    return str(tag.get(name) or "")
 
 
 def _plain(text: str) -> str:

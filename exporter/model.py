@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from exporter.errors import PortalError
+from exporter.errors import PortalError, ReadingError
+
+GREATEST = 1e15
+"""No meter shows more than this; twice as much as a float holds would end every sum."""
+EARLIEST, LATEST = 1900, 9000
+"""The years in which readings lie; beyond them the calendar itself ends."""
 
 
 class Commodity(StrEnum):
@@ -267,19 +272,26 @@ def resolution(length: timedelta) -> str:
     raise ValueError(f"a period of {length} is neither an interval, a day nor a month")
 
 
+def possible(value: float) -> bool:
+    """Say whether a meter can show a number."""
+    return math.isfinite(value) and abs(value) <= GREATEST
+
+
 def clean(text: str) -> str:
     """Make a portal's free text fit for a label: no control characters, at most 200 characters."""
-    if text.isprintable() and len(text) <= 200:
-        return text.strip()
-    return "".join(letter for letter in text if letter.isprintable())[:200].strip()
+    if not text.isprintable():
+        text = "".join(filter(str.isprintable, text[:400]))
+    return text[:200].strip()
 
 
 def _finite(value: float) -> None:
-    if not math.isfinite(value):
-        raise ValueError("a reading must be a finite number")
+    if not possible(value):
+        raise ReadingError("a reading must be a finite number, such as a meter can show")
 
 
 def _aware(*instants: datetime) -> None:
     for at in instants:
         if at.tzinfo is not UTC and at.utcoffset() is None:
             raise ValueError("an instant must be aware")
+        if not EARLIEST <= at.year <= LATEST:
+            raise ReadingError("a reading must lie in our time")

@@ -1,21 +1,24 @@
-"""Commands that go to a portal once: visit, discover, raw. They share a running `serve`'s ledger and tokens."""
+"""Commands beside a running `serve`, whose ledger and tokens they share: visit, discover, raw, and those of history."""
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from exporter.config import load
-from exporter.errors import ConfigError, LoginError
-from exporter.ledger import AccountState, Ledger
+from exporter.errors import ConfigError, LedgerError, LoginError
+from exporter.history.export import Part, export
+from exporter.ledger import FILE, AccountState, Ledger
 from exporter.metrics import Page, Shown
 from exporter.model import Discovery, Finding, Shortfall, Told
-from exporter.poller import session_for
+from exporter.past import Import
+from exporter.poller import SUSPENSION, session_for
 from exporter.portals.base import Portal, Wanted
 from exporter.session import Session
 
@@ -31,7 +34,7 @@ class Place:
 
 
 @asynccontextmanager
-async def going(place: Place) -> AsyncIterator[tuple[Portal, Ledger, Session]]:
+async def going(place: Place, way_out: str = ", except with --force") -> AsyncIterator[tuple[Portal, Ledger, Session]]:
     """Open an account for one going to its portal.
 
     Raises ConfigError, LedgerError, and LoginError while the account is suspended (unless forced).
@@ -43,7 +46,7 @@ async def going(place: Place) -> AsyncIterator[tuple[Portal, Ledger, Session]]:
         if state.suspended_until and utc_now() < state.suspended_until and not place.force:
             raise LoginError(
                 f"the portal has refused the login of {portal.name} ({state.message}); it is not asked before"
-                f" {state.suspended_until:%Y-%m-%d %H:%M} UTC or a change of the configuration, except with --force"
+                f" {state.suspended_until:%Y-%m-%d %H:%M} UTC or a change of the configuration{way_out}"
             )
         async with session_for(portal, ledger, utc_now) as session:
             yield portal, ledger, session
@@ -64,6 +67,36 @@ async def discover(place: Place) -> Discovery:
     """Look at what an account holds."""
     async with going(place) as (portal, _, session):
         return await portal.discover(session)
+
+
+async def bring_past(place: Place, first: date | None, last: date | None) -> None:
+    """Bring home an account's past, and say on standard error how much of it is there, however it ends.
+
+    Raises what `Import.run` does; a login that is refused suspends the account, as a visit would.
+    """
+    async with going(place, "") as (portal, ledger, session):
+        run = Import(portal, ledger, session)
+        try:
+            await run.run(first, last)
+        except LoginError as error:
+            await asyncio.to_thread(ledger.suspend, portal.name, str(error), until=session.now + SUSPENSION)
+            raise
+        finally:
+            sys.stderr.write(f"{portal.name}: {run.brought}\n")
+
+
+def export_history(place: Place, part: Part, file: Path | None) -> int:
+    """Write the true-time series as OpenMetrics; gives how many samples there are."""
+    aliases = {portal.name: portal.aliases for portal in load(place.config_file).accounts}
+    with existing(place.storage_path) as ledger:
+        return export(ledger, aliases, part, utc_now(), file)
+
+
+def existing(folder: Path) -> Ledger:
+    """Open a ledger that is there; raises LedgerError."""
+    if not (folder / FILE).exists():
+        raise LedgerError(f"{folder} holds no ledger; --storage.path names the folder of the one that is meant")
+    return Ledger(folder)
 
 
 async def raw(place: Place, call: str, keys: Mapping[str, str]) -> Any:
@@ -98,17 +131,27 @@ def say_discovery(found: Discovery) -> str:
     lines = [line for finding in found.tree for line in _branch(finding, "")]
     notes = [f"note: {note}" for note in found.notes]
     config = ["", "# config.yaml", *found.config.rstrip().splitlines()] if found.config else []
-    return "\n".join([*lines, *notes, *config])
+    return "\n".join(map(plain, [*lines, *notes, *config]))
 
 
 def discovery_json(found: Discovery) -> str:
     """Write a discovery as JSON."""
 
-    def plain(finding: Finding) -> dict[str, Any]:
-        return {"text": finding.text, "facts": dict(finding.facts), "under": [plain(below) for below in finding.under]}
+    def branch(finding: Finding) -> dict[str, Any]:
+        return {"text": finding.text, "facts": dict(finding.facts), "under": [branch(below) for below in finding.under]}
 
-    whole = {"tree": [plain(finding) for finding in found.tree], "notes": list(found.notes), "config": found.config}
-    return json.dumps(whole, ensure_ascii=False, indent=2, default=str)
+    return say_json({"tree": [branch(finding) for finding in found.tree], "notes": list(found.notes), "config": found.config})
+
+
+def say_json(told: Any) -> str:
+    """Write JSON for a person: letters as they are, what a terminal might obey as JSON's escapes."""
+    said = json.dumps(told, ensure_ascii=False, indent=2, default=str)
+    return "".join(letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in said)
+
+
+def plain(line: str) -> str:
+    """Take out of a line what a terminal might obey: portals write what they like."""
+    return "".join(letter if letter.isprintable() else "�" for letter in line)
 
 
 def utc_now() -> datetime:

@@ -72,7 +72,10 @@ class AccountPoller:
         return self._part.health.state if self._part else AccountState()
 
     async def open(self) -> None:
-        """Take up the account where the ledger left it: the page is full before the first visit."""
+        """Take up the account where the ledger left it: the page is full before the first visit.
+
+        Raises LedgerError.
+        """
         portal = self.portal
         state = await asyncio.to_thread(
             self._ledger.open_account,
@@ -84,7 +87,12 @@ class AccountPoller:
         shown = Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data)
         self._part = self._page.add(shown, portal.every)
         self._part.health.state = state
-        await asyncio.to_thread(self._page.refresh, portal.name)
+        try:
+            await asyncio.to_thread(self._page.refresh, portal.name)
+        except LedgerError:
+            raise
+        except Exception:  # readings that the page cannot take must not keep the other accounts from starting
+            log.exception("account %s: what is kept could not be shown", portal.name)
 
     async def run(self) -> None:
         """Visit for ever."""
@@ -266,6 +274,7 @@ def session_for(
         verify_tls=verify_tls,
         counted=counted,
         user_agent=portal.agent(),
+        largest=portal.largest,
     )
 
 

@@ -2,20 +2,25 @@
 
 import asyncio
 import logging
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from exporter.config import Config, load
+from exporter.colour import Colour
+from exporter.config import Config, load, load_plain
 from exporter.errors import ConfigError, LedgerError
+from exporter.history import Aliases, History, Senders
 from exporter.ledger import Ledger
 from exporter.metrics import Page
 from exporter.poller import Pollers
-from exporter.server import READY, Address, Face, listen, make_app
+from exporter.server import READY, Address, Application, Face, inherited_sockets, listen, make_app, offer_history
+from exporter.status import Status
+from exporter.webconfig import Door, WebConfig, open_door
 
 PORT = 10230
 log = logging.getLogger(__name__)
@@ -42,6 +47,9 @@ class Options:
     addresses: tuple[Address, ...] = (Address("", PORT),)
     telemetry_path: str = "/metrics"
     lifecycle: bool = False
+    web_config_file: Path | None = None
+    systemd_socket: bool = False
+    """Listen on the sockets that systemd has opened, and on no address."""
 
 
 class Exporter:
@@ -60,18 +68,35 @@ class Exporter:
         config = await asyncio.to_thread(load, self._options.config_file)
         say_warnings(config)
         async with AsyncExitStack() as stack:
+            door = await self._open_door(stack)
             ledger = await asyncio.to_thread(Ledger, self._options.storage_path)
             stack.callback(ledger.close)
             ledger.claim()
-            page = self.page = Page(ledger, self._clock.now, version("utility-exporter"))
+            program = version("utility-exporter")
+            page = self.page = Page(ledger, self._clock.now, program)
             page.reloaded = self._clock.now()
-            pollers = Pollers(ledger, page, self._clock)
+            pollers, path = Pollers(ledger, page, self._clock), self._options.telemetry_path
             stack.push_async_callback(pollers.stop)
-            reload = Reload(self._options.config_file, page, pollers, self._clock)
+            status = Status(page, pollers, self._clock.now, spent=spent_of(ledger), version=program, metrics=path)
+            history = History(ledger, self._clock.now)
+            stack.callback(history.close)
+            senders = Senders(ledger, self._clock, f"utility-exporter/{program}")
+            stack.push_async_callback(senders.stop)
+            page.also = senders.samples
+
+            async def take(config: Config) -> None:
+                status.paint(Colour.parse(config.web.colour))
+                history.follow(config.history, aliases(config))
+                await senders.follow(config.history.remote_write, aliases(config))
+
+            await take(config)
+            reload = Reload(self._options.config_file, page, pollers, self._clock, take, door)
             self._obey_signals(reload, stack)
-            face = Face(page, pollers, reload.again if self._options.lifecycle else None, self._options.telemetry_path)
+            again = reload.again if self._options.lifecycle else None
+            face = Face(page, pollers, again, path, door, status)
             app = make_app(face)
-            taken = await listen(app, list(self._options.addresses), stack)
+            offer_history(app, history)
+            taken = await self._listen(app, door, stack)
             await pollers.follow(config.accounts)
             app[READY].append(True)
             log.info("serving %d account(s) at %s", len(config.accounts), ", ".join(map(str, taken)))
@@ -83,6 +108,21 @@ class Exporter:
         """End visits under way, and leave."""
         self._stop.set()
 
+    async def _open_door(self, stack: AsyncExitStack) -> Door | None:
+        if (file := self._options.web_config_file) is None:
+            return None
+        door = await asyncio.to_thread(open_door, file, read_web_config)
+        stack.callback(door.close)
+        following = asyncio.create_task(door.follow(), name="web configuration")
+        stack.callback(following.cancel)
+        return door
+
+    async def _listen(self, app: Application, door: Door | None, stack: AsyncExitStack) -> list[Address]:
+        tls = door.tls if door else None
+        if self._options.systemd_socket:
+            return await listen(app, [], stack, tls=tls, sockets=inherited_sockets(os.environ))
+        return await listen(app, list(self._options.addresses), stack, tls=tls)
+
     def _obey_signals(self, reload: "Reload", stack: AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()
         for number, act in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, reload.soon)):
@@ -93,8 +133,17 @@ class Exporter:
 class Reload:
     """Reading the configuration again while serving; a broken file changes nothing, and says so."""
 
-    def __init__(self, file: Path, page: Page, pollers: Pollers, clock: WallClock) -> None:
+    def __init__(
+        self,
+        file: Path,
+        page: Page,
+        pollers: Pollers,
+        clock: WallClock,
+        take: Callable[[Config], Awaitable[None]],
+        door: Door | None = None,
+    ) -> None:
         self._file, self._page, self._pollers, self._clock = file, page, pollers, clock
+        self._take, self._door = take, door
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -103,8 +152,12 @@ class Reload:
         async with self._lock:
             try:
                 config = await asyncio.to_thread(load, self._file)
+                rules = await self._door.read() if self._door else None
                 say_warnings(config)
                 await self._pollers.follow(config.accounts)
+                if self._door and rules:
+                    self._door.take(rules)
+                await self._take(config)
             except (ConfigError, LedgerError) as error:
                 self._page.reload_successful = False
                 log.error("the configuration before stays in force: %s", error)  # noqa: TRY400  # the message says it all
@@ -120,6 +173,21 @@ class Reload:
     async def _quietly(self) -> None:
         with suppress(ConfigError):
             await self.again()
+
+
+def read_web_config(file: Path) -> WebConfig:
+    """Read a web configuration file; raises ConfigError."""
+    return load_plain(file, WebConfig)
+
+
+def spent_of(ledger: Ledger) -> Callable[[str, str, datetime], int]:
+    """Give what looks up how many calls of an account's budget are spent since an instant; it blocks."""
+    return lambda account, budget, since: ledger.memory(account).spent_now(budget, since)
+
+
+def aliases(config: Config) -> Aliases:
+    """Take the names that each account's usage points are shown by."""
+    return {portal.name: portal.aliases for portal in config.accounts}
 
 
 def say_warnings(config: Config) -> None:

@@ -5,7 +5,7 @@ import json
 import math
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,8 +23,16 @@ from exporter.errors import RateLimitError, ResponseError, UnreachableError
 from exporter.model import KnownInterval
 
 LARGEST_ANSWER = 64 * 1024 * 1024
+BYTES_A_VALUE = 8
+"""An answer of more values than this allows is made to fill our memory: an empty list is two bytes there and 56 here."""
 MOST_REDIRECTS = 8
 Values = Mapping[str, str]
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16"})
+"""What a page may be written in; some of Python's other codecs take hours for a few megabytes."""
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+"""The escape of half a character; JSON may hold one without its other half, and no file can."""
+Body = Values | bytes
+"""A form, or bytes as they are."""
 _PERSONAL = re.compile(r"[^/]*(?:\d{5}|@|%40)[^/]*")
 """A part of a path that may be somebody's: a meter's number, an EAN, a PRM, an e-mail address."""
 
@@ -85,22 +93,22 @@ class Answer:
             return None
 
     def text(self) -> str:
-        """Give the body as text, by its own charset where that is a real one, else UTF-8."""
+        """Give the body as text, by its own charset where that is a usual one, else UTF-8."""
         charset = self.headers.get("Content-Type", "").lower().partition("charset=")[2].split(";")[0].strip(" \"'")
-        try:
-            return self.body.decode(charset or "utf-8", "replace")
-        except (LookupError, ValueError):
-            return self.body.decode("utf-8", "replace")
+        return self.body.decode(charset if charset in _CHARSETS else "utf-8", "replace")
 
     def json(self) -> Any:
         """Parse the body as JSON, whatever its content type says.
 
-        Raises ResponseError for a status other than 2xx, and for what is not JSON (NaN and Infinity are not).
+        Raises ResponseError for a status other than 2xx, for what is not JSON (NaN and Infinity are not), and for an
+        answer of very many values. Half a character becomes a question mark.
         """
         if not 200 <= self.status < 300:
             raise ResponseError(f"{self.what} answered with status {self.status}")
+        if sum(map(self.body.count, (b",", b"[", b"{"))) > max(len(self.body) // BYTES_A_VALUE, 1_000_000):
+            raise ResponseError(f"{self.what} answered with more values than any meter has")
         try:
-            return json.loads(self.body, parse_constant=_no_number, parse_float=_finite)
+            return _read_json(self.body)
         except (ValueError, RecursionError):
             seen = "a web page" if self.body.lstrip()[:1] == b"<" else "no JSON"
             raise ResponseError(f"{self.what} answered with {seen} where JSON is due") from None
@@ -179,14 +187,14 @@ class Session:
         self,
         url: str,
         *,
-        data: Values | None = None,
+        data: Body | None = None,
         json: Any = None,
         params: Values | None = None,
         headers: Values | None = None,
         follow: bool = False,
         checked: bool = True,
     ) -> Answer:
-        """Send a form (`data`) or JSON with POST; see `request`."""
+        """Send a form or bytes (`data`), or JSON, with POST; see `request`."""
         return await self.request(
             "POST", url, params=params, headers=headers, data=data, json=json, follow=follow, checked=checked
         )
@@ -198,7 +206,7 @@ class Session:
         *,
         params: Values | None = None,
         headers: Values | None = None,
-        data: Values | None = None,
+        data: Body | None = None,
         json: Any = None,
         follow: bool = False,
         what: str = "",
@@ -233,7 +241,7 @@ class Session:
         *,
         params: Values | None = None,
         headers: Values | None = None,
-        data: Values | None = None,
+        data: Body | None = None,
         json: Any = None,
         what: str = "",
         checked: bool = True,
@@ -251,14 +259,17 @@ class Session:
         except (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError):
             self._counted("error")
             raise UnreachableError(f"{what}: the certificate of {urlsplit(url).hostname} cannot be verified") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             self._counted("error")
             raise UnreachableError(f"{what} failed: {_plain(error)}") from None
+        except ValueError:  # aiohttp's word for a token or an address that no request can carry
+            self._counted("error")
+            raise ResponseError(f"{what} cannot be asked: what the portal gave for it fits no request") from None
         self._counted(f"{answer.status // 100}xx")
         return self._checked(answer) if checked else answer
 
     def _open(
-        self, method: str, url: str, params: Values | None, headers: Values | None, data: Values | None, json: Any
+        self, method: str, url: str, params: Values | None, headers: Values | None, data: Body | None, json: Any
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         assert self._client is not None
         return self._client.request(method, url, params=params, headers=headers, data=data, json=json, allow_redirects=False)
@@ -301,88 +312,12 @@ class Session:
     def _tls(self) -> ssl.SSLContext | bool:
         if not self._verify_tls:
             return False
-        return ssl.create_default_context(cafile=self._ca_file) if self._ca_file else True
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """Proof of a login: what is sent, and until when (aware, UTC); `more` is what else a portal wants kept with it."""
-
-    value: str
-    ends: datetime
-    more: Mapping[str, Any] | None = None
-
-
-class Tokens:
-    """One login for as long as its token lives, over restarts and in parallel calls.
-
-    `log_in` makes a new token, given the old one (a refresh token may be in its `more`). A token is renewed `margin`
-    before its end, and never sooner than `least` after it was made.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        log_in: Callable[[Token | None], Awaitable[Token]],
-        *,
-        margin: timedelta = timedelta(minutes=1),
-        least: timedelta = timedelta(minutes=5),
-        key: str = "token",
-    ) -> None:
-        self._session, self._log_in = session, log_in
-        self._margin, self._least, self._key = margin, least, key
-        self._lock = asyncio.Lock()
-        self._fresh: Token | None = None
-
-    async def call(self, ask: Callable[[Token], Awaitable[Answer]]) -> Answer:
-        """Ask with the token; on a 401 log in anew once and repeat once.
-
-        Raises ResponseError when a token made in this very visit is refused, and whatever the login raises.
-        """
-        token = await self.token()
-        answer = await ask(token)
-        if answer.status != 401:
-            return answer
-        answer = await ask(await self._after_refusal(token, answer))
-        if answer.status == 401:
-            raise ResponseError(f"{answer.what} refuses the token that a new login has just given")
-        return answer
-
-    async def token(self) -> Token:
-        """Give the present token, logging in when there is none or it is about to end."""
-        async with self._lock:
-            kept, made = await self._kept()
-            if kept and (kept is self._fresh or self._session.now < max(kept.ends - self._margin, made + self._least)):
-                return kept
-            return await self._renew(kept)
-
-    async def _after_refusal(self, refused: Token, answer: Answer) -> Token:
-        async with self._lock:
-            kept, made = await self._kept()
-            if kept and kept.value != refused.value:
-                return kept
-            if kept is not None and kept is self._fresh:
-                raise ResponseError(f"{answer.what} refuses the token that a new login has just given")
-            if timedelta(0) <= self._session.now - made < self._least:
-                raise ResponseError(f"{answer.what} refuses a token that is younger than {self._least}: no login so soon again")
-            return await self._renew(kept)
-
-    async def _kept(self) -> tuple[Token | None, datetime]:
-        if self._fresh:
-            return self._fresh, self._session.now
-        kept = await self._session.memory.get(self._key, self._session.now)
-        if not kept:
-            return None, datetime.min.replace(tzinfo=UTC)
-        return Token(kept["value"], _instant(kept["ends"]), kept["more"]), _instant(kept["made"])
-
-    async def _renew(self, old: Token | None) -> Token:
-        made = self._session.now
-        token = await self._log_in(old)
-        kept = {"value": token.value, "ends": token.ends.timestamp(), "made": made.timestamp(), "more": token.more}
-        # Kept a while past its end: its refresh token may outlive it.
-        await self._session.memory.put(self._key, kept, max(token.ends, made + self._least) + timedelta(days=1))
-        self._fresh = token
-        return token
+        if not self._ca_file:
+            return True
+        try:
+            return ssl.create_default_context(cafile=self._ca_file)
+        except OSError:
+            raise UnreachableError(f"{self._ca_file} cannot be read, or holds no certificate to trust") from None
 
 
 def retry_after(header: str | None, now: datetime) -> timedelta | None:
@@ -399,10 +334,6 @@ def retry_after(header: str | None, now: datetime) -> timedelta | None:
     return min(max(at - now, timedelta(0)), timedelta(days=7))
 
 
-def _instant(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
-
-
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = URL(url)
     return parts.scheme, parts.host, parts.port
@@ -415,6 +346,7 @@ def _plain(error: Exception) -> str:
         aiohttp.ClientConnectorError: "no connection",
         aiohttp.ServerDisconnectedError: "the connection was closed",
         aiohttp.ClientPayloadError: "the answer broke off",
+        aiohttp.ClientResponseError: "the answer is no HTTP",
         aiohttp.InvalidURL: "the address is not usable",
         ConnectionResetError: "the connection was reset",
     }
@@ -423,6 +355,13 @@ def _plain(error: Exception) -> str:
 
 def _too_large(what: str, largest: int) -> ResponseError:
     return ResponseError(f"{what} answered with more than {largest} bytes")
+
+
+def _read_json(body: bytes) -> Any:
+    told = json.loads(body.decode(json.detect_encoding(body)), parse_constant=_no_number, parse_float=_finite)
+    if _HALF.search(body):
+        told = json.loads(json.dumps(told, ensure_ascii=False).encode(errors="replace"))
+    return told
 
 
 def _no_number(name: str) -> float:

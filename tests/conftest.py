@@ -11,11 +11,16 @@ from typing import Any
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+from hypothesis import settings
 
 from exporter.model import KnownInterval
 from exporter.portals.base import Wanted
 from exporter.session import Session
 
+pytest_plugins = ["tests.pem"]
+
+settings.register_profile("house", deadline=None)  # how fast it is, is measured in benchmarks, not in tests
+settings.load_profile("house")
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 
 

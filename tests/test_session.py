@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.pkce import Proof
-from exporter.session import Token, Tokens, retry_after
+from exporter.session import retry_after
+from exporter.tokens import Token, Tokens
 from tests.conftest import NOW
 
 SITE = "http://brook.example"

@@ -6,15 +6,17 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny
 
+from exporter.colour import LINKY, Colour
 from exporter.config.document import Data, Document, Place, read
-from exporter.config.fill import fill, nearest, substitute
+from exporter.config.fill import fill, nearest, refuse_quoted, substitute
 from exporter.config.schema import file_schema
 from exporter.config.words import Model, build
+from exporter.history.settings import HistorySettings
 from exporter.portals.base import Portal
 
-__all__ = ["Config", "History", "load", "load_plain", "portals", "schema"]
+__all__ = ["Config", "load", "load_plain", "portals", "schema"]
 
 GROUP = "utility_exporter.portals"
 
@@ -23,17 +25,24 @@ class _Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class History(_Block):
-    """Where the true-time series go."""
+def _is_colour(text: str) -> str:
+    return str(Colour.parse(text))
 
-    remote_write: Annotated[tuple[()], Field(description="Receivers of the true-time series; none are known yet.")] = ()
+
+class Web(_Block):
+    """How the status page looks."""
+
+    colour: Annotated[
+        str, AfterValidator(_is_colour), Field(description="The colour of the meters' faces: red, green and blue, as in c8d42a.")
+    ] = LINKY
 
 
 class Config(_Block):
     """A file that was found good."""
 
     accounts: tuple[SerializeAsAny[Portal], ...]
-    history: History = History()
+    history: HistorySettings = HistorySettings()
+    web: Web = Web()
     warnings: tuple[str, ...] = ()
     """What is no fault but should be known, a line each."""
 
@@ -42,7 +51,8 @@ class File(_Block):
     """The configuration of utility-exporter."""
 
     accounts: Annotated[tuple[Any, ...], Field(min_length=1, description="The logins, each at one portal.")]
-    history: Annotated[History, Field(description="The true-time series.")] = History()
+    history: Annotated[HistorySettings, Field(description="The true-time series.")] = HistorySettings()
+    web: Annotated[Web, Field(description="The status page.")] = Web()
 
 
 def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
@@ -58,15 +68,17 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     accounts = _accounts(document, entries if isinstance(entries, list) else [])
     document.check()
     assert file is not None
-    return Config(accounts=tuple(accounts), history=file.history, warnings=tuple(_warnings(document)))
+    return Config(accounts=tuple(accounts), history=file.history, web=file.web, warnings=tuple(_warnings(document)))
 
 
 def load_plain(path: Path, model: type[Model]) -> Model:
     """Read another YAML file, such as the web configuration, into its model: the same checks, but no variables or secrets.
 
+    It may be empty, its texts may have line breaks, and what is in quotes is neither a number nor true or false.
     Raises ConfigError as `load` does.
     """
-    document = read(path)
+    document = read(path, plain=True)
+    refuse_quoted(document, model, document.data, ())
     made = build(document, model, fill(document, model, document.data, ()), ())
     document.check()
     assert made is not None

@@ -56,6 +56,8 @@ class Document:
         self.readable = False
         """Whether others on this machine may read it."""
         self.from_environment: set[Place] = set()
+        self.quoted: set[Place] = set()
+        """Places of text that stands in quotes."""
         self.private: set[Place] = set()
         """Blocks whose keys are the user's own, such as usage points: no message shows them."""
         self._faults: dict[Place, tuple[int | None, str]] = {}
@@ -85,8 +87,11 @@ class Document:
         return ": ".join(part for part in (f"{self.file}:{line}" if line else str(self.file), self.name(place), reason) if part)
 
 
-def read(file: Path) -> Document:
-    """Read a YAML file; raises ConfigError for what cannot be read at all."""
+def read(file: Path, *, plain: bool = False) -> Document:
+    """Read a YAML file; raises ConfigError for what cannot be read at all.
+
+    A `plain` one may be empty, and its texts may have line breaks, as a certificate has.
+    """
     document = Document(file)
     try:
         text = read_text(file, LARGEST_FILE)
@@ -101,7 +106,9 @@ def read(file: Path) -> Document:
         raise ConfigError(f"{file}:{line}: {reason}") from None
     except (ValueError, OverflowError):  # PyYAML's own, for a \U escape or a version beyond all numbers
         raise ConfigError(f"{file}: is no YAML: it has a number or an escape that is too large") from None
-    document.data = _Builder(document, loader.tagged).value(node, ()) if node else None
+    document.data = _Builder(document, loader.tagged, plain=plain).value(node, ()) if node else None
+    if document.data is None and plain:
+        document.data = {}
     if document.data is None:
         raise ConfigError(f"{file}:1: is empty")
     return document
@@ -152,8 +159,8 @@ class _Loader(yaml.SafeLoader):
 class _Builder:
     """Makes plain data of nodes."""
 
-    def __init__(self, document: Document, tagged: set[yaml.Node]) -> None:
-        self._document, self._tagged = document, tagged
+    def __init__(self, document: Document, tagged: set[yaml.Node], *, plain: bool) -> None:
+        self._document, self._tagged, self._plain = document, tagged, plain
         self._count = 0
         self._inside: list[yaml.Node] = []
 
@@ -179,7 +186,9 @@ class _Builder:
         """Keep the text as written: what it means is for the model to say, and 0123 may be a serial number."""
         if node.tag == _NULL and node.style is None:
             return None
-        if has_control(node.value):
+        if node.style is not None:
+            self._document.quoted.add(place)
+        if has_control(node.value.replace("\n", "") if self._plain else node.value):
             self._document.fault(place, "has a line break or another control character in it")
         return str(node.value)
 

@@ -68,6 +68,17 @@ def fill(document: Document, kind: Any, data: Data, place: Place) -> Data:
     return data
 
 
+def refuse_quoted(document: Document, kind: Any, data: Data, place: Place) -> None:
+    """Note every number, true or false that stands in quotes."""
+    kinds = set(alternatives(kind)) - {NoneType}
+    if place in document.quoted and kinds and kinds <= {bool, int, float}:
+        document.fault(place, "must stand without quotes")
+    for part in kinds:
+        if isinstance(part, type) and issubclass(part, BaseModel) and isinstance(data, dict):
+            for name in data.keys() & part.model_fields.keys():
+                refuse_quoted(document, part.model_fields[name].annotation, data[name], (*place, name))
+
+
 def alternatives(kind: Any) -> Iterator[Any]:
     """Give the types that an annotation allows: the members of a union, without what is annotated."""
     origin = get_origin(kind)

@@ -1,6 +1,7 @@
 """What every simulated portal is: a web application with a truth of its own, a log of requests, and switches for faults."""
 
 import asyncio
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -121,15 +122,15 @@ class Simulation(ABC):
 
 
 @asynccontextmanager
-async def running(simulation: Simulation, port: int = 0) -> AsyncIterator[str]:
+async def running(simulation: Simulation, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Serve a simulation on the loopback; gives its address without a final slash."""
     runner = web.AppRunner(simulation.app(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", port)
+        site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls)
         await site.start()
         assert site._server is not None
         host, taken = site._server.sockets[0].getsockname()[:2]  # type: ignore[attr-defined]  # a socket server on TCP
-        yield f"http://{host}:{taken}"
+        yield f"{'https' if tls else 'http'}://{host}:{taken}"
     finally:
         await runner.cleanup()

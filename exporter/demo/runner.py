@@ -54,8 +54,9 @@ def simulations(clock: Callable[[], datetime] = utc_now) -> list[Simulation]:
 
 def greet(path: str, say: Callable[[str], object], taken: list[Address]) -> None:
     """Say where to look."""
-    urls = [f"http://{replace(at, host='localhost') if not at.host else at}{path}" for at in taken]
-    say(f"\nSimulated portals, real clients. Look at {' and '.join(urls)}\nStop with Ctrl-C.\n\n")
+    urls = [f"http://{replace(at, host='localhost') if not at.host else at}" for at in taken]
+    pages = "\n".join(f"  {url}/  for people\n  {url}{path}  for Prometheus" for url in urls)
+    say(f"\nSimulated portals, real clients:\n{pages}\nStop with Ctrl-C.\n\n")
 
 
 async def tell(exporter: Exporter, accounts: int, say: Callable[[str], object]) -> None:

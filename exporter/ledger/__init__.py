@@ -8,8 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from exporter.ledger import view
+from exporter.ledger import bulk, delivery, view
+from exporter.ledger.bulk import SLICE, Rows, Stamping
+from exporter.ledger.delivery import Deliveries, Due, Progress, Round, Span
+from exporter.ledger.delivery import Wanted as WantedReadings
 from exporter.ledger.directory import Directories, Directory
+from exporter.ledger.instants import from_ms, to_ms
 from exporter.ledger.record import Recorded, record
 from exporter.ledger.state import (
     AccountState,
@@ -20,12 +24,35 @@ from exporter.ledger.state import (
     mark_imported,
     open_account,
     save_health,
+    suspend,
 )
-from exporter.ledger.store import Store
+from exporter.ledger.store import FILE, Store
 from exporter.ledger.view import Kept, PointRow, SeriesRow
 from exporter.model import Fact, KnownInterval, Reading, Remember, Told
 
-__all__ = ["AccountState", "Kept", "Ledger", "LedgerKnown", "LedgerMemory", "Look", "PointRow", "Recorded", "SeriesRow"]
+__all__ = [
+    "FILE",
+    "SLICE",
+    "AccountState",
+    "Deliveries",
+    "Due",
+    "Kept",
+    "Ledger",
+    "LedgerKnown",
+    "LedgerMemory",
+    "Look",
+    "PointRow",
+    "Progress",
+    "Recorded",
+    "Round",
+    "Rows",
+    "SeriesRow",
+    "Span",
+    "Stamping",
+    "WantedReadings",
+    "from_ms",
+    "to_ms",
+]
 
 
 class Ledger:
@@ -34,8 +61,10 @@ class Ledger:
     Methods block on the disk: call them off the event loop. They may be called from any thread, and raise LedgerError.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.store = Store(folder)
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        """Open the ledger; `read_only` is for a second process beside the one that has opened and checked it."""
+        self.folder = folder
+        self.store = Store(folder, read_only=read_only)
         self._held: dict[str, dict[str, Any]] = {}
         self._directories = Directories(self.store)
 
@@ -67,6 +96,11 @@ class Ledger:
         """Keep an account's health."""
         with self.store.write() as db:
             save_health(db, account, state)
+
+    def suspend(self, account: str, why: str, *, until: datetime) -> None:
+        """Keep that the portal has refused an account's login, besides what a running `serve` keeps of its health."""
+        with self.store.write() as db:
+            suspend(db, account, why, until)
 
     def record_visit(
         self, account: str, told: Sequence[Told], health: AccountState, *, at: datetime, personal: bool = False
@@ -104,6 +138,10 @@ class Ledger:
     def memory(self, account: str) -> LedgerMemory:
         """Give the account's memory."""
         return LedgerMemory(self.store, account, self._held.setdefault(account, {}))
+
+    def deliveries(self) -> Deliveries:
+        """Give the books of what was sent to whom."""
+        return Deliveries(self.store)
 
     def known(self, account: str) -> "LedgerKnown":
         """Give the account's view on what is kept."""
@@ -159,6 +197,38 @@ class Look:
     def first(self, line: int) -> Kept | None:
         """Give a series' oldest reading."""
         return view.first(self._db, line)
+
+    def count(self, line: int, stamping: Stamping, first: int, last: int) -> int:
+        """Count a series' samples with stamps in [first, last] milliseconds."""
+        return bulk.count(self._db, line, stamping, first, last)
+
+    def slices(self, line: int, stamping: Stamping, first: int, last: int) -> Iterator[Rows]:
+        """Give a series' samples with stamps in [first, last] milliseconds, a slice at a time."""
+        return bulk.slices(self._db, line, stamping, first, last)
+
+    def zones(self) -> dict[str, str]:
+        """Give the accounts with the names of their time zones."""
+        return bulk.zones(self._db)
+
+    def owed(self, key: str) -> list[Span]:
+        """Give where the next round of a target has to look."""
+        return delivery.owed(self._db, key)
+
+    def due(self, wanted: WantedReadings, moved: Collection[int] = ()) -> list[Due]:
+        """Give the readings that are wanted, in the order of their stamps."""
+        return delivery.due(self._db, wanted, moved)
+
+    def count_due(self, wanted: WantedReadings, done: int) -> int:
+        """Count those not sent yet."""
+        return delivery.count_due(self._db, wanted, done)
+
+    def corrected(self, after: int, upto: int | None = None) -> dict[int, set[int]]:
+        """Give series -> `at` of what was known by a visit and replaced since."""
+        return delivery.corrected(self._db, after, upto)
+
+    def shape(self) -> tuple[int, ...]:
+        """Give numbers that change whenever the list of series does."""
+        return bulk.shape(self._db)
 
 
 class LedgerKnown:

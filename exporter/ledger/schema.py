@@ -3,7 +3,8 @@
 Instants are milliseconds since 1970 UTC. A series is one line of readings: a register of a usage point in one form
 (`index`, `interval`, `peak`) and one resolution. A reading's `at` is the instant of an index, or the start of the
 period; its `span` is, in seconds, from there to the end of an interval, or to the instant of a peak. `visit` says when
-the present value was learned, `correction` what it replaced.
+the present value was learned, `correction` what it replaced. A `target` is a receiver of remote write; `owed` is where
+in a series there may be readings it does not have, and the last visit that touched them.
 """
 
 import sqlite3
@@ -107,6 +108,23 @@ STEPS = (
         account INTEGER NOT NULL REFERENCES account,
         piece TEXT NOT NULL,
         PRIMARY KEY (account, piece)
+    ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE target (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        followed INTEGER NOT NULL,
+        progress TEXT NOT NULL DEFAULT '{}',
+        again INTEGER
+    );
+    CREATE TABLE owed (
+        target INTEGER NOT NULL REFERENCES target,
+        series INTEGER NOT NULL,
+        visit INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        PRIMARY KEY (target, series)
     ) WITHOUT ROWID;
     """,
 )

@@ -4,6 +4,8 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from exporter.ledger.delivery import note
+
 ReadingRow = tuple[int, int, float, int | None]
 """Series, `at`, value, `span`."""
 
@@ -35,6 +37,7 @@ def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[]
         return Sorted()
     points = frozenset(usage_point for (usage_point,) in db.execute(_POINTS))
     number = visit()
+    note(db, number, db.execute(_SPANS))
     corrected = db.execute(_CORRECTIONS, (number,)).rowcount
     if corrected:
         db.execute(_CORRECT, (number,))
@@ -50,6 +53,7 @@ _TOLD = (
     " WITHOUT ROWID"
 )
 _POINTS = "SELECT DISTINCT usage_point FROM told JOIN series ON series.id = told.series JOIN point ON point.id = series.point"
+_SPANS = "SELECT series, min(at), max(at) FROM told GROUP BY series"
 _SAME = "FROM reading WHERE reading.series = told.series AND reading.at = told.at"
 _KNOWN = f"DELETE FROM told WHERE EXISTS (SELECT 1 {_SAME} AND reading.value = told.value AND reading.span IS told.span)"
 _CORRECTIONS = (

@@ -95,6 +95,13 @@ def save_health(db: sqlite3.Connection, name: str, state: AccountState) -> None:
     )
 
 
+def suspend(db: sqlite3.Connection, name: str, why: str, until: datetime) -> None:
+    """Write that an account's login was refused, and nothing else of its health."""
+    db.execute(
+        "UPDATE account SET suspended_until = ?, up = 0, reason = 'login', message = ? WHERE name = ?", (to_ms(until), why, name)
+    )
+
+
 def say_holder(holder: Holder) -> str:
     """Write a holder as JSON."""
     facts = {name: getattr(holder, name) for name in ("name", "company", "company_id", "customer_id", "person_id")}

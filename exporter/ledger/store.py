@@ -25,7 +25,7 @@ class Store:
     All methods may be called from any thread; none may be called on the event loop.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.path = folder / FILE
         self._suspect = folder / f"{FILE}.suspect"
         self._writing = threading.RLock()
@@ -35,7 +35,7 @@ class Store:
         self._undone = 0
         with _said(self.path):
             _make_folder(folder)
-            self._connection = self._open()
+            self._connection = self._connect_to_read() if read_only else self._open()
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
@@ -129,6 +129,9 @@ class Store:
                 raise LedgerError("the ledger is closed")
             if self._readers:
                 return self._readers.pop()
+        return self._connect_to_read()
+
+    def _connect_to_read(self) -> sqlite3.Connection:
         connection = _connect(self.path)
         connection.execute("PRAGMA cache_size = -4096")
         connection.execute("PRAGMA query_only = ON")

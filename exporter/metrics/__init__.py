@@ -12,14 +12,27 @@ from exporter.ledger import Ledger, Look, Recorded
 from exporter.metrics.ages import AGE, INSTANT
 from exporter.metrics.body import AGES, Body, Moving
 from exporter.metrics.exposition import OPENMETRICS, TEXT, header, negotiate, process_registry, render
-from exporter.metrics.families import FAMILIES, Family
+from exporter.metrics.families import BY_NAME, FAMILIES, Family
 from exporter.metrics.health import Health, health_samples
 from exporter.metrics.leaves import Derived, derive, renewed
 from exporter.metrics.lines import lines
 from exporter.metrics.words import Labels, Samples, Shown
 from exporter.metrics.zipping import zipped
 
-__all__ = ["FAMILIES", "OPENMETRICS", "TEXT", "AccountPage", "Family", "Health", "Page", "Samples", "Shown", "negotiate"]
+__all__ = [
+    "BY_NAME",
+    "FAMILIES",
+    "OPENMETRICS",
+    "TEXT",
+    "AccountPage",
+    "Derived",
+    "Family",
+    "Health",
+    "Page",
+    "Samples",
+    "Shown",
+    "negotiate",
+]
 log = logging.getLogger(__name__)
 
 
@@ -61,6 +74,8 @@ class Page:
         self.accounts: dict[str, AccountPage] = {}
         self.reload_successful = True
         self.reloaded: datetime | None = None
+        self.also: Callable[[], Samples] = dict
+        """What else the process says at each scrape."""
         self._registry = process_registry()
         self._bodies: dict[str, Body] = {}
         self._publishing = threading.Lock()
@@ -136,7 +151,7 @@ class Page:
         return [part.derived for part in list(self.accounts.values())]
 
     def _moving(self, now: datetime) -> list[Samples]:
-        samples = [self._process()]
+        samples = [self._process(), self.also()]
         for account in list(self.accounts.values()):
             try:
                 samples.append(account.moving(now))

@@ -6,6 +6,7 @@ from enum import StrEnum
 ACCOUNT = ("account",)
 PORTAL = ("account", "portal")
 POINT = ("account", "usage_point")
+TARGET = ("target",)
 REGISTER = ("account", "usage_point", "register")
 
 
@@ -138,9 +139,36 @@ _PROCESS = (
     Family("utility_exporter_config_last_reload_successful", (), "1 when the configuration was last read without a fault."),
     Family("utility_exporter_config_last_reload_success_timestamp_seconds", (), "When the configuration was last read well."),
 )
-FAMILIES = (*_INDEXES, *_AMOUNTS, *_DAYS, *_POWERS, *_MOMENTARY, *_AGE, *_FLAGS, *_INFOS, *_HEALTH, *_PROCESS)
+_DELIVERY = (
+    Family("utility_exporter_remote_write_up", TARGET, "1 when the receiver answered the last request as it should."),
+    Family(
+        "utility_exporter_remote_write_pending_samples",
+        TARGET,
+        "Samples that have settled and that the receiver does not have yet.",
+    ),
+    Family("utility_exporter_remote_write_sent_samples_total", TARGET, "Samples that the receiver took.", Kind.COUNTER),
+    Family(
+        "utility_exporter_remote_write_refused_samples_total",
+        TARGET,
+        "Samples set aside because the receiver refused them.",
+        Kind.COUNTER,
+    ),
+    Family(
+        "utility_exporter_remote_write_corrections_total",
+        TARGET,
+        "Samples corrected after they were delivered, sent again or not.",
+        Kind.COUNTER,
+    ),
+    Family(
+        "utility_exporter_remote_write_lag_seconds",
+        TARGET,
+        "How long the oldest delivery under way has been waiting to be done, 0 when nothing is pending.",
+    ),
+    Family("utility_exporter_remote_write_last_success_timestamp_seconds", TARGET, "When the receiver last took samples."),
+)
+FAMILIES = (*_INDEXES, *_AMOUNTS, *_DAYS, *_POWERS, *_MOMENTARY, *_AGE, *_FLAGS, *_INFOS, *_HEALTH, *_PROCESS, *_DELIVERY)
 BY_NAME = {family.name: family for family in FAMILIES}
-AT_SCRAPE = frozenset(family.name for family in (*_HEALTH, *_PROCESS)) | {
+AT_SCRAPE = frozenset(family.name for family in (*_HEALTH, *_PROCESS, *_DELIVERY)) | {
     "utility_reading_age_seconds",
     "utility_average_monthly_peak_kw",
     "utility_average_monthly_peak_months",

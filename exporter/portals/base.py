@@ -8,20 +8,13 @@ from datetime import date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from exporter.duration import parse_duration, say_duration
+from exporter.duration import Duration as Duration  # noqa: PLC0414  # the portals take it from here
+from exporter.duration import say_duration
 from exporter.errors import ResponseError
 from exporter.model import Discovery, Reading, Remember, Told
 from exporter.session import Known, Session
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    PlainSerializer(say_duration, return_type=str),
-    Field(json_schema_extra={"type": "string", "pattern": r"^([0-9]+(ms|s|m|h|d|w|y))+$", "format": ""}),
-]
-"""A duration as Prometheus writes it: `30m`, `1h30m`, `7d`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +58,8 @@ class Portal(BaseModel):
 
     zone: ClassVar[ZoneInfo]
     """The local time of the portal's days."""
-    pace: ClassVar[timedelta] = timedelta(0)
-    """The least distance between two requests."""
+    largest: ClassVar[int] = 16 * 1024 * 1024
+    """The most bytes that one answer may have."""
     least_every: ClassVar[timedelta] = timedelta(minutes=1)
     most_every: ClassVar[timedelta] = timedelta(days=1)
     login_keys: ClassVar[tuple[str, ...]] = ()
@@ -113,6 +106,11 @@ class Portal(BaseModel):
         """Move an instant to the nearest later one at which this portal may be visited."""
         return at
 
+    @property
+    def pace(self) -> timedelta:
+        """The least distance between two requests."""
+        return timedelta(0)
+
     def agent(self) -> str:
         """Name the program to the portal."""
         return "utility-exporter"
@@ -136,6 +134,11 @@ class Portal(BaseModel):
 
 
 Shape = TypeVar("Shape", bound=BaseModel)
+
+
+Item = TypeVar("Item")
+Listed = Annotated[list[Item], Field(fail_fast=True)]
+"""A list in an answer, given up at its first fault: of a million only the first is named anyway."""
 
 
 class AnswerShape(BaseModel):

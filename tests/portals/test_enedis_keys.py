@@ -121,4 +121,7 @@ def test_at_most_five_calls_a_second() -> None:
     """
     Enedis counts calls per second for a whole gateway; the distance between ours is a fraction of it.
     """
-    assert Enedis.pace >= timedelta(seconds=0.2)
+    assert Enedis(**CONSO).pace == timedelta(seconds=1)
+    assert Enedis(**CONSO | {"calls_per_second": 5}).pace == timedelta(seconds=0.2)
+    with pytest.raises(ValidationError):
+        Enedis(**CONSO | {"calls_per_second": 6})

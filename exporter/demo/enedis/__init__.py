@@ -53,6 +53,7 @@ class EnedisSimulation(Simulation):
         """Give an account that reads both homes by one of the ways."""
         points: list[dict[str, Any]] = [{"prm": home.prm, "production": home.producing} for home in self.homes.values()]
         account: dict[str, Any] = {"name": "maison", "portal": "enedis", "access": access, "base_url": url}
+        account["calls_per_second"] = 5  # nobody but the simulation counts, and a demo is to be quick
         account["aliases"] = {self.producing.prm: "house", self.young.prm: "workshop"}
         if api:
             account["api"] = api

@@ -47,6 +47,7 @@ class Cem(Portal):
     """A login at CEM."""
 
     zone: ClassVar[ZoneInfo] = ZoneInfo("Europe/Prague")
+    largest: ClassVar[int] = 64 * 1024 * 1024  # a city's 100,000 counters come in one answer
     login_keys: ClassVar[tuple[str, ...]] = ("username", "password", "base_url")
     calls: ClassVar[Mapping[str, Call]] = {
         "user_info": Call("who holds the account (id=9)"),

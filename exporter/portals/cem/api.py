@@ -8,7 +8,8 @@ from pydantic import SecretStr
 
 from exporter.errors import LoginError, ResponseError
 from exporter.portals.cem.answers import instant, one, whole
-from exporter.session import Answer, Session, Token, Tokens
+from exporter.session import Answer, Session
+from exporter.tokens import Token, Tokens
 
 COOKIE = "CEMAPI"
 JSON = {"Accept": "application/json"}

@@ -1,13 +1,12 @@
 """The last values of many counters: in batches, a few at a time, one by one only where a batch as such is refused."""
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
 from exporter.errors import LoginError, PortalError, RateLimitError
-from exporter.model import Index, Note, Register, Told
+from exporter.model import Index, Note, Register, Told, possible
 from exporter.portals.cem.answers import Values, instant, last_values, many
 from exporter.portals.cem.api import Api, RefusedError
 from exporter.portals.cem.estate import never_read
@@ -99,7 +98,7 @@ def indexes(values: Values, lines: Mapping[int, tuple[Register, Scale]]) -> Iter
     """Turn the portal's numbers into what registers showed; counters that are not shown are passed over."""
     for (counter, milliseconds), value in values.found.items():
         line, at = lines.get(counter), instant(milliseconds)
-        if line and at and math.isfinite(scaled := line[1](value)):
+        if line and at and possible(scaled := line[1](value)):
             yield Index(line[0], scaled, at)
 
 

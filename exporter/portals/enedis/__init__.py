@@ -43,8 +43,6 @@ class Enedis(Portal):
     """Linky meters behind one consent, one application, or one gateway token."""
 
     zone: ClassVar[ZoneInfo] = PARIS
-    pace: ClassVar[timedelta] = timedelta(seconds=1)
-    """Enedis allows 5 calls a second to a whole gateway; we take one."""
     least_every: ClassVar[timedelta] = timedelta(minutes=30)
     login_keys: ClassVar[tuple[str, ...]] = ("access", "token", "client_id", "client_secret", "base_url")
     calls: ClassVar[Mapping[str, Call]] = CALLS
@@ -61,6 +59,9 @@ class Enedis(Portal):
     base_url: Annotated[Address | None, Field(description="Address of the API, when it is not the usual one.")] = None
     window: Annotated[WindowText, Field(description="Local hours in which visits happen.")] = "05:00-20:00"
     minute: Annotated[int | None, Field(ge=0, le=59, description="Minute of the hour; chosen at random when left out.")] = None
+    calls_per_second: Annotated[
+        float, Field(ge=0.1, le=5, description="Most calls in a second; a whole gateway is allowed 5, so leave it at 1.")
+    ] = 1
     contact: Annotated[Contact, Field(description="Named to the gateway: an address or a page to reach you by.")] = ""
 
     @model_validator(mode="after")
@@ -121,6 +122,11 @@ class Enedis(Portal):
         """Give the one budget of this way in."""
         budget = _WAYS[self.access, self._api].budget
         return {budget.name: (budget.calls, budget.per)}
+
+    @property
+    def pace(self) -> timedelta:
+        """The least distance between two requests."""
+        return timedelta(seconds=1 / self.calls_per_second)
 
     def agent(self) -> str:
         """Name the program and whom to ask about it, as the gateways wish."""

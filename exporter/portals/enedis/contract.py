@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from exporter.errors import NoDataError
-from exporter.portals.base import AnswerShape, understand
+from exporter.portals.base import AnswerShape, Listed, understand
 
 _POWER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k?VA)\s*", re.ASCII | re.IGNORECASE)
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})([T+ Z-].*)?", re.ASCII)
@@ -57,7 +57,7 @@ class Contract(AnswerShape):
 
 
 class _Contracts(AnswerShape):
-    contracts: list[Contract]
+    contracts: Listed[Contract]
 
 
 class _OldPoint(AnswerShape):

@@ -12,7 +12,8 @@ from exporter.portals.enedis.budget import Budget
 from exporter.portals.enedis.measures import Measure
 from exporter.portals.enedis.refusals import Why, said
 from exporter.portals.enedis.way import NEW_NAMES, Ask, Point, Way, named, new_query
-from exporter.session import Answer, Session, Token, Tokens
+from exporter.session import Answer, Session
+from exporter.tokens import Token, Tokens
 
 OLD_PATHS: Mapping[str, str] = {
     "consumption_days": "metering_data_dc/v5/daily_consumption",

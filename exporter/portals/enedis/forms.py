@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from exporter.portals.base import AnswerShape
+from exporter.portals.base import AnswerShape, Listed
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 """Numbers come as text ("540"); pydantic reads both."""
@@ -23,19 +23,19 @@ class TariffClass(AnswerShape):
 
     id: Annotated[str, Field(alias="idClasseTemporelle", min_length=1)]
     label: Annotated[str | None, Field(alias="libelleClasseTemporelle")] = None
-    values: Annotated[list[Point] | None, Field(alias="valeur")] = None
+    values: Annotated[Listed[Point] | None, Field(alias="valeur")] = None
 
 
 class Calendar(AnswerShape):
     """The tariff classes of one calendar; together they are the total."""
 
-    classes: Annotated[list[TariffClass] | None, Field(alias="classeTemporelle")] = None
+    classes: Annotated[Listed[TariffClass] | None, Field(alias="classeTemporelle")] = None
 
 
 class TotalDial(AnswerShape):
     """Readings of the dial that sums all classes."""
 
-    values: Annotated[list[Point] | None, Field(alias="valeur")] = None
+    values: Annotated[Listed[Point] | None, Field(alias="valeur")] = None
 
 
 class Quantity(AnswerShape):
@@ -44,8 +44,8 @@ class Quantity(AnswerShape):
     flow: Annotated[str, Field(alias="grandeurMetier")]
     physical: Annotated[str, Field(alias="grandeurPhysique")]
     unit: Annotated[str, Field(alias="unite")]
-    points: list[Point] | None = None
-    calendars: Annotated[list[Calendar] | None, Field(alias="calendrier")] = None
+    points: Listed[Point] | None = None
+    calendars: Annotated[Listed[Calendar] | None, Field(alias="calendrier")] = None
     total: Annotated[TotalDial | None, Field(alias="cadranTotalisateur")] = None
 
 
@@ -53,15 +53,15 @@ class Context(AnswerShape):
     """Registers read on one occasion: `COL` is the ordinary collection, others surround events of the contract."""
 
     occasion: Annotated[str | None, Field(alias="contexteReleve")] = None
-    quantities: Annotated[list[Quantity] | None, Field(alias="grandeur")] = None
+    quantities: Annotated[Listed[Quantity] | None, Field(alias="grandeur")] = None
 
 
 class Answer2026(AnswerShape):
     """An answer of 2026; `grandeur` can be empty or absent."""
 
     prm: Annotated[str, Field(alias="idPrm")]
-    quantities: Annotated[list[Quantity] | None, Field(alias="grandeur")] = None
-    contexts: Annotated[list[Context] | None, Field(alias="contexte")] = None
+    quantities: Annotated[Listed[Quantity] | None, Field(alias="grandeur")] = None
+    contexts: Annotated[Listed[Context] | None, Field(alias="contexte")] = None
 
 
 class OldValue(AnswerShape):
@@ -83,7 +83,7 @@ class AnswerV5(AnswerShape):
 
     prm: Annotated[str, Field(alias="usage_point_id")]
     reading_type: ReadingType
-    values: Annotated[list[OldValue] | None, Field(alias="interval_reading")]
+    values: Annotated[Listed[OldValue] | None, Field(alias="interval_reading")]
 
 
 def is_v5(answer: Any) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import AwareDatetime, RootModel
 
 from exporter.errors import ResponseError
-from exporter.portals.base import AnswerShape, understand
+from exporter.portals.base import AnswerShape, Listed, understand
 from exporter.portals.fluvius.peaks import MonthlyPeaks, Spike, understood_spikes
 from exporter.portals.fluvius.sheet import Entry, Period
 
@@ -21,7 +21,7 @@ class _Value(AnswerShape):
 class _Record(AnswerShape):
     d: AwareDatetime
     de: AwareDatetime | None = None
-    v: tuple[_Value, ...] | None = None
+    v: Listed[_Value] | None = None
 
 
 class _SpikeValue(AnswerShape):
@@ -35,14 +35,14 @@ class _SpikeValue(AnswerShape):
 class _SpikeRecord(AnswerShape):
     d: AwareDatetime
     de: AwareDatetime | None = None
-    v: tuple[_SpikeValue, ...] | None = None
+    v: Listed[_SpikeValue] | None = None
 
 
-class _Records(RootModel[tuple[_Record, ...]]):
+class _Records(RootModel[Listed[_Record]]):
     pass
 
 
-class _SpikeRecords(RootModel[tuple[_SpikeRecord, ...]]):
+class _SpikeRecords(RootModel[Listed[_SpikeRecord]]):
     pass
 
 
@@ -75,7 +75,7 @@ def _taken(t: int | None) -> int:
     return 1 if t is None else t
 
 
-def _some_values(records: tuple[_Record, ...] | tuple[_SpikeRecord, ...], where: str) -> None:
+def _some_values(records: list[_Record] | list[_SpikeRecord], where: str) -> None:
     """A record may come without values; that none of several has the field at all means that its name changed."""
     if len(records) > 1 and not any("v" in one.model_fields_set for one in records):
         raise ResponseError(f"{where} has changed: 0.v: field required")

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import AwareDatetime, RootModel
 
 from exporter.model import Commodity
-from exporter.portals.base import AnswerShape, understand
+from exporter.portals.base import AnswerShape, Listed, understand
 from exporter.portals.fluvius.peaks import KW, TAKEN, MonthlyPeaks, Spike, joined_peaks, understood_spikes
 from exporter.portals.fluvius.sheet import Entry, Period, Sheet, joined, understood
 
@@ -40,18 +40,18 @@ class _Spike(AnswerShape):
 
 
 class _Meter(AnswerShape):
-    val: tuple[_Day, ...] | None
+    val: Listed[_Day] | None
 
 
 class _SpikeMeter(AnswerShape):
-    val: tuple[_Spike, ...] | None
+    val: Listed[_Spike] | None
 
 
-class _Meters(RootModel[tuple[_Meter, ...]]):
+class _Meters(RootModel[Listed[_Meter]]):
     pass
 
 
-class _SpikeMeters(RootModel[tuple[_SpikeMeter, ...]]):
+class _SpikeMeters(RootModel[Listed[_SpikeMeter]]):
     pass
 
 

@@ -9,7 +9,8 @@ from exporter.portals.fluvius.grant import refreshed
 from exporter.portals.fluvius.keys import Keys, Meter
 from exporter.portals.fluvius.login import sign_in
 from exporter.portals.fluvius.said import step
-from exporter.session import Answer, Session, Token, Tokens
+from exporter.session import Answer, Session
+from exporter.tokens import Token, Tokens
 
 
 class Desk:

@@ -12,7 +12,8 @@ from exporter.portals.base import AnswerShape, understand
 from exporter.portals.fluvius import refusal
 from exporter.portals.fluvius.client import Client, same_host
 from exporter.portals.fluvius.keys import Keys
-from exporter.session import Session, Token
+from exporter.session import Session
+from exporter.tokens import Token
 
 HOUR = 3600
 

@@ -15,7 +15,8 @@ from exporter.portals.fluvius import grant, page, refusal
 from exporter.portals.fluvius.client import Client, absolute, metadata, origin, same_host
 from exporter.portals.fluvius.keys import Keys
 from exporter.portals.fluvius.said import step
-from exporter.session import Answer, Session, Token
+from exporter.session import Answer, Session
+from exporter.tokens import Token
 
 MOST_REDIRECTS = 8
 

@@ -3,13 +3,17 @@
 import json
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
-from bs4 import BeautifulSoup
 from pydantic import Field
 
 from exporter.errors import ResponseError
-from exporter.portals.base import AnswerShape, understand
+from exporter.forms import scripts
+from exporter.portals.base import AnswerShape, Listed, understand
+
+FEW = 10
+"""More places that look like one variable are a page made to be read for ever."""
 
 
 class Hosts(AnswerShape):
@@ -38,7 +42,7 @@ class FormField(AnswerShape):
 class Fields(AnswerShape):
     """The variable SA_FIELDS."""
 
-    fields: tuple[FormField, ...] = Field(alias="AttributeFields")
+    fields: Listed[FormField] = Field(alias="AttributeFields")
 
 
 def settings(html: str) -> Settings:
@@ -78,12 +82,11 @@ def _variable(html: str, name: str) -> Mapping[str, Any]:
 
 def _find(html: str, name: str) -> Mapping[str, Any] | None:
     """Find `var NAME = {...}` in the page's scripts."""
-    for script in BeautifulSoup(html, "html.parser").find_all("script"):
-        text = script.get_text()
-        for start in re.finditer(rf"\b{name}\s*=\s*(?=\{{)", text):
+    for text in scripts(html):
+        for start in islice(re.finditer(rf"\b{name}\s*=\s*(?=\{{)", text), FEW):
             try:
                 value, _ = json.JSONDecoder().raw_decode(text, start.end())
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             return value if isinstance(value, dict) else None
     return None

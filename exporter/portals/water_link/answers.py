@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from exporter.errors import ResponseError
 from exporter.model import Commodity, Fact, Facts, Index, Interval, Note, Register, Shortfall, Told, Unit, UsagePoint
-from exporter.portals.base import AnswerShape, decimal_comma, understand
+from exporter.portals.base import AnswerShape, Listed, decimal_comma, understand
 from exporter.portals.water_link.months import ZONE, midnight, month_end
 
 LITRES = 1000
@@ -112,7 +112,7 @@ class DayAnswer(AnswerShape):
 class MonthAnswer(AnswerShape):
     """The chart of one month; the portal's estimates beside it are nobody's measurement and are passed over."""
 
-    days: list[DayAnswer] | None = Field(alias="actualConsumption")
+    days: Listed[DayAnswer] | None = Field(alias="actualConsumption")
 
 
 def bare_point(number: str) -> UsagePoint:

@@ -6,7 +6,8 @@ from pydantic import SecretStr
 
 from exporter.errors import ResponseError
 from exporter.portals.water_link.login import BROWSER, Client, log_in
-from exporter.session import Answer, Session, Tokens
+from exporter.session import Answer, Session
+from exporter.tokens import Tokens
 
 
 class RefusedMeterError(ResponseError):

@@ -20,7 +20,8 @@ from exporter.errors import LoginError, PortalError, ResponseError, UnreachableE
 from exporter.forms import Form, Page, read_page
 from exporter.pkce import Proof
 from exporter.portals.base import AnswerShape, understand
-from exporter.session import Answer, Session, Token
+from exporter.session import Answer, Session
+from exporter.tokens import Token
 
 BROWSER = {"User-Agent": "Mozilla/5.0"}
 """What the portal has always been asked with."""

@@ -1,51 +1,33 @@
 """The web face: the live page, health, a landing page, and a person's word to visit now."""
 
 import asyncio
-import html
-import logging
-import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Self
 
 from aiohttp import web
 
 from exporter.errors import ConfigError, LoginError
 from exporter.metrics import Page, negotiate
 from exporter.poller import Pollers
+from exporter.server.guard import guard
+from exporter.server.listen import Address, inherited_sockets, listen
+from exporter.server.remote_read import offer_history
+from exporter.status import Asked, Status
+from exporter.webconfig import Door
 
-LANDING = """<!DOCTYPE html>
-<html lang="en"><meta charset="utf-8"><title>utility-exporter</title>
-<h1>utility-exporter</h1>
-<p>Readings of utility meters, out of the customer portals.</p>
-<ul><li><a href="{metrics}">Metrics</a></li><li><a href="/-/healthy">Healthy</a></li><li><a href="/-/ready">Ready</a></li></ul>
-</html>
-"""
+Application = web.Application
+__all__ = ["FACE", "READY", "Address", "Application", "Face", "inherited_sockets", "listen", "make_app", "offer_history"]
+
 PIECE = 64 * 1024
 """A page up to this size is sent as a whole, a larger one in pieces of about this size."""
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen; an empty host is every interface."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read `HOST:PORT`, `:PORT` or `[::1]:PORT`; raises ValueError that says the form."""
-        host, colon, port = text.rpartition(":")
-        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and bare == host):
-            raise ValueError(f"{text!r} is not HOST:PORT, :PORT or [IPV6]:PORT")
-        return cls(bare, int(port))
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+SAFE = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+"""Headers of what a browser shows; the web configuration may say otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +39,33 @@ class Face:
     reload: Callable[[], Awaitable[None]] | None = None
     """Reads the configuration again; raises ConfigError. None where lifecycle calls are not enabled."""
     telemetry_path: str = "/metrics"
+    door: Door | None = None
+    """Who may come in; None is everybody."""
+    status: Status | None = None
+    """The page for people; None leaves out `/`."""
 
 
 READY: web.AppKey[list[bool]] = web.AppKey("ready", list)
 FACE: web.AppKey[Face] = web.AppKey("face", Face)
+TURN: web.AppKey[asyncio.Lock] = web.AppKey("turn", asyncio.Lock)
+"""One page for people is made at a time: many threads at work would hold up the event loop."""
 
 
 def make_app(face: Face) -> web.Application:
     """Make the web application; `/-/ready` says no until `app[READY]` is filled."""
     app = web.Application()
-    app[FACE], app[READY] = face, []
+    app[FACE], app[READY], app[TURN] = face, [], asyncio.Lock()
     app.router.add_get(face.telemetry_path, metrics)
-    if face.telemetry_path != "/":
-        app.router.add_get("/", landing)
+    if face.status and face.telemetry_path != "/":
+        app.router.add_get("/", status)
+        app.router.add_get("/static/status.css", style)
+        app.router.add_get("/static/icon.svg", icon)
     app.router.add_get("/-/healthy", healthy)
     app.router.add_get("/-/ready", ready)
     app.router.add_route("*", "/-/reload", reload)
     app.router.add_route("*", "/-/visit", visit)
+    if face.door:
+        guard(app, face.door)
     return app
 
 
@@ -85,10 +77,23 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     return await _sent(request, page.body(content_type, gzip=zipped), headers | ({"Content-Encoding": "gzip"} if zipped else {}))
 
 
-async def landing(request: web.Request) -> web.Response:
-    """Serve a page for people."""
-    text = LANDING.format(metrics=html.escape(request.app[FACE].telemetry_path))
-    return web.Response(text=text, content_type="text/html")
+async def status(request: web.Request) -> web.Response:
+    """Serve the page for people, made off the event loop."""
+    zipped = _takes_gzip(request.headers.get("Accept-Encoding", ""))
+    async with request.app[TURN]:
+        body = await asyncio.to_thread(_status(request).render, Asked.of(request.query), zipped=zipped)
+    headers = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+    return web.Response(body=body, headers=SAFE | headers | ({"Content-Encoding": "gzip"} if zipped else {}))
+
+
+async def style(request: web.Request) -> web.Response:
+    """Serve the page's style; its address changes with it."""
+    return _lasting(_status(request).style, "text/css; charset=utf-8")
+
+
+async def icon(request: web.Request) -> web.Response:
+    """Serve the page's icon."""
+    return _lasting(_status(request).icon, "image/svg+xml")
 
 
 async def healthy(request: web.Request) -> web.Response:
@@ -133,30 +138,14 @@ async def visit(request: web.Request) -> web.Response:
     return web.Response(status=202, text="The account is visited soon.\n")
 
 
-async def listen(app: web.Application, addresses: list[Address], stack: AsyncExitStack) -> list[Address]:
-    """Serve on all addresses until the stack is left; gives them with the ports that were taken.
-
-    Raises OSError that names the address.
-    """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2, handler_cancellation=True)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    taken = []
-    for address in addresses:
-        try:
-            site = web.TCPSite(runner, address.host or None, address.port)
-            await site.start()
-        except OSError as error:
-            raise OSError(f"cannot listen on {address}: {error.strerror or error}") from None
-        taken.append(_taken(site, address))
-    return taken
+def _status(request: web.Request) -> Status:
+    shown = request.app[FACE].status
+    assert shown is not None, "its routes are there only with it"
+    return shown
 
 
-def _taken(site: web.TCPSite, address: Address) -> Address:
-    server = site._server  # aiohttp gives the port that the system chose nowhere else
-    assert isinstance(server, asyncio.Server)
-    found: socket.socket = server.sockets[0]
-    return Address(address.host, found.getsockname()[1])
+def _lasting(body: bytes, content_type: str) -> web.Response:
+    return web.Response(body=body, headers=SAFE | {"Content-Type": content_type, "Cache-Control": "max-age=86400"})
 
 
 def _only(request: web.Request, *methods: str) -> None:

@@ -1,0 +1,237 @@
+"""What each receiver of the true-time series was sent, and what it is still owed.
+
+Delivery goes in rounds. A round is all that was learned up to the visit `upto` and has settled: what was learned by a
+later visit than the round before (`after`), and what has settled since. It is sent oldest first, window by window of
+`at`, and within a window series by series, so that a place in it is four numbers. Where in a series a target's next
+round has to look is kept as a span of `at`, one for each series that anything new is known of: late days and
+corrections widen it, wherever they lie.
+"""
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+from exporter.ledger.bulk import Stamping
+from exporter.ledger.store import Store
+
+LONGEST = 32 * 86_400_000
+"""No stamp lies later than this after its `at`."""
+Span = tuple[int, int, int]
+"""Series, first and last `at` in milliseconds."""
+Due = tuple[int, int, float]
+"""`at`, stamp, value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round under way, and how far it has come: in the window [first, last), up to `stamp` of `series`."""
+
+    upto: int
+    begun: int
+    settled: Mapping[str, int]
+    """Form -> end of the last period that counts as settled, in milliseconds."""
+    since: int | None = None
+    """All with stamps from here on, in milliseconds, is sent again."""
+    first: int | None = None
+    last: int = 0
+    series: int = 0
+    stamp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a target has: all that was learned up to the visit `after` and had settled by then."""
+
+    after: int = 0
+    settled: Mapping[str, int] = field(default_factory=dict)
+    round: Round | None = None
+    success: int | None = None
+    """When it last took something, in milliseconds."""
+
+
+class Deliveries:
+    """The books of all targets, by their keys. Methods block on the disk, and raise LedgerError."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def follow(self, keys: Collection[str]) -> None:
+        """Keep books for these targets and no others: one that is new is owed everything.
+
+        One that comes back is looked through from end to end once, and sent what it does not have.
+        """
+        with self._store.write() as db:
+            known = {key: (number, followed) for number, key, followed in db.execute("SELECT id, key, followed FROM target")}
+            for key in sorted(known.keys() - set(keys)):
+                db.execute("UPDATE target SET followed = 0 WHERE id = ? AND followed", (known[key][0],))
+                db.execute("DELETE FROM owed WHERE target = ?", (known[key][0],))
+            for key in keys:
+                number, followed = known.get(key, (0, 0))
+                if not number:
+                    number = db.execute("INSERT INTO target (key, followed) VALUES (?, 1)", (key,)).lastrowid or 0
+                if not followed:
+                    db.execute("UPDATE target SET followed = 1 WHERE id = ?", (number,))
+                    db.execute(_OWE_ALL, {"target": number, "since": None})
+
+    def progress(self, key: str) -> Progress:
+        """Give what a target has."""
+        with self._store.read() as db:
+            return _load(db, key)[1]
+
+    def waiting(self, key: str) -> bool:
+        """Tell whether something was learned, or asked for again, since the last round began."""
+        with self._store.read() as db:
+            number, progress, again = _load(db, key)
+            (newest,) = db.execute("SELECT max(visit) FROM owed WHERE target = ?", (number,)).fetchone()
+        return again is not None or bool(progress.round) or (newest or 0) > progress.after
+
+    def begin(self, key: str, now: int, settled: Mapping[str, int]) -> Progress:
+        """Begin a round, unless one is under way."""
+        with self._store.write() as db:
+            number, progress, again = _load(db, key)
+            if progress.round:
+                return progress
+            if again is not None:
+                db.execute(_OWE_ALL, {"target": number, "since": again - LONGEST})
+                db.execute("UPDATE target SET again = NULL WHERE id = ?", (number,))
+            (newest,) = db.execute("SELECT max(id) FROM visit").fetchone()
+            progress = replace(progress, round=Round(newest or 0, now, settled, again))
+            _save(db, number, progress)
+        return progress
+
+    def save(self, key: str, progress: Progress) -> None:
+        """Remember how far a round has come."""
+        with self._store.write() as db:
+            _save(db, _load(db, key)[0], progress)
+
+    def finish(self, key: str, progress: Progress, unsettled: Iterable[Span]) -> Progress:
+        """End a round: `unsettled` is what the target is owed of it nevertheless."""
+        assert progress.round is not None
+        upto = progress.round.upto
+        with self._store.write() as db:
+            number = _load(db, key)[0]
+            done = replace(progress, after=upto, settled=progress.round.settled, round=None)
+            db.execute("DELETE FROM owed WHERE target = ? AND visit <= ?", (number, upto))
+            db.executemany(
+                "INSERT INTO owed VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                ((number, series, upto, first, last) for series, first, last in unsettled),
+            )
+            _save(db, number, done)
+        return done
+
+    def ask_again(self, key: str, since: int) -> bool:
+        """Have everything with stamps from `since` on sent again; False for a target that was never sent anything."""
+        with self._store.write() as db:
+            done = db.execute(
+                "UPDATE target SET again = min(coalesce(again, :since), :since) WHERE key = :key", {"key": key, "since": since}
+            )
+            return done.rowcount > 0
+
+
+def note(db: sqlite3.Connection, visit: int, spans: Iterable[Span]) -> None:
+    """Owe to all targets what a visit has learned, within its transaction."""
+    targets = [number for (number,) in db.execute("SELECT id FROM target WHERE followed")]
+    if targets:
+        spans = list(spans)
+        db.executemany(_OWE, ((target, series, visit, *span) for target in targets for series, *span in spans))
+
+
+def owed(db: sqlite3.Connection, key: str) -> list[Span]:
+    """Give where a target's next round has to look, in the order of the series."""
+    return db.execute(
+        "SELECT series, first, last FROM owed JOIN target ON target.id = owed.target WHERE key = ? ORDER BY series", (key,)
+    ).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which readings of a series are wanted: `at` in [first, last], stamps from `floor` on.
+
+    Of those learned up to `upto`: what was learned after `after`, and all that lies beyond `fresh`.
+    """
+
+    line: int
+    stamping: Stamping
+    first: int
+    last: int
+    floor: int
+    after: int
+    upto: int
+    fresh: int
+
+
+def due(db: sqlite3.Connection, wanted: Wanted, moved: Collection[int] = ()) -> list[Due]:
+    """Give readings in the order of their stamps; those at the instants `moved` however late they were learned."""
+    stamp, values = _asked(wanted)
+    learned = "(visit > :after OR at > :fresh)" + ("" if moved else " AND visit <= :upto")
+    rows = db.execute(
+        f"SELECT at, {stamp} AS stamp, value, visit {_WITHIN} AND {learned} AND stamp >= :floor ORDER BY stamp, value", values
+    )
+    found = [(at, stamp, value) for at, stamp, value, visit in rows if visit <= wanted.upto or at in moved]
+    if wanted.stamping.shift is None:
+        return list({stamp: (at, stamp, value) for at, stamp, value in found}.values())
+    return found
+
+
+def count_due(db: sqlite3.Connection, wanted: Wanted, done: int) -> int:
+    """Count the readings that are wanted and not `done`, which is how far in `at` the round has come, and all learned later."""
+    stamp, values = _asked(wanted)
+    (found,) = db.execute(
+        f"SELECT count(*) {_WITHIN} AND {stamp} >= :floor"
+        " AND (visit > :upto OR (at >= :done AND (visit > :after OR at > :fresh)))",
+        values | {"done": done},
+    ).fetchone()
+    return int(found)
+
+
+def corrected(db: sqlite3.Connection, after: int, upto: int | None = None) -> dict[int, set[int]]:
+    """Give series -> `at` of what was known by the visit `after` and replaced since, up to the visit `upto`."""
+    found: dict[int, set[int]] = defaultdict(set)
+    for series, at, learned, replaced in _newest_corrections(db):
+        if replaced <= after:
+            break
+        if learned <= after and (upto is None or replaced <= upto):
+            found[series].add(at)
+    return found
+
+
+def _newest_corrections(db: sqlite3.Connection) -> Iterator[tuple[int, int, int, int]]:
+    return db.execute("SELECT series, at, learned_by, replaced_by FROM correction ORDER BY id DESC")
+
+
+def _asked(wanted: Wanted) -> tuple[str, dict[str, int]]:
+    values = {name: getattr(wanted, name) for name in ("line", "first", "last", "floor", "after", "upto", "fresh")}
+    stamping = wanted.stamping
+    if stamping.shift is not None:
+        return f"at + {stamping.shift:d}", values
+    return f"at + span * 1000 - {stamping.less:d}", values
+
+
+def _load(db: sqlite3.Connection, key: str) -> tuple[int, Progress, int | None]:
+    row = db.execute("SELECT id, progress, again FROM target WHERE key = ?", (key,)).fetchone()
+    assert row, "a target is followed before it is sent anything"
+    number, text, again = row
+    kept = json.loads(text)
+    under_way = kept.pop("round", None)
+    return number, Progress(**kept, round=Round(**under_way) if under_way else None), again
+
+
+def _save(db: sqlite3.Connection, number: int, progress: Progress) -> None:
+    db.execute("UPDATE target SET progress = ? WHERE id = ?", (json.dumps(asdict(progress)), number))
+
+
+_WITHIN = "FROM reading WHERE series = :line AND at BETWEEN :first AND :last"
+_MERGED = (
+    " ON CONFLICT (target, series) DO UPDATE SET visit = max(visit, excluded.visit),"
+    " first = min(first, excluded.first), last = max(last, excluded.last)"
+)
+_OWE = f"INSERT INTO owed (target, series, visit, first, last) VALUES (?, ?, ?, ?, ?){_MERGED}"
+_OWE_ALL = (
+    "INSERT INTO owed (target, series, visit, first, last)"
+    " SELECT :target, series.id, (SELECT coalesce(max(id), 0) FROM visit), oldest, newest FROM ("
+    " SELECT id, max((SELECT min(at) FROM reading WHERE series = series.id), coalesce(:since, -9e15)) AS oldest,"
+    " (SELECT max(at) FROM reading WHERE series = series.id) AS newest FROM series) AS series"
+    f" WHERE oldest <= newest{_MERGED}"
+)

@@ -1,0 +1,158 @@
+"""Prometheus, Alertmanager and the demo as processes on the loopback, with the project's own files, only quicker."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.boards.grafana import ROOT
+from tests.history.programs import free_port
+
+PATIENCE = 60.0
+FOLDER = ROOT / "prometheus"
+NAMES = {"prometheus": ("prometheus",), "alertmanager": ("alertmanager", "prometheus-alertmanager")}
+
+
+def program(name: str) -> str:
+    """Find a program under any of its names; a test that needs one it cannot find fails and says what to install."""
+    found = next((path for known in NAMES[name] if (path := shutil.which(known))), None)
+    assert found, f"{name} is not installed: it is in Debian's package {NAMES[name][-1]}"
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A program that answers at `url`."""
+
+    url: str
+
+    def get(self, path: str, **query: str | float) -> Any:
+        """Ask Prometheus's API; the answer's data, which must be a success."""
+        data = urllib.parse.urlencode(query, doseq=True)
+        address = f"{self.url}{path}?{data}" if len(data) < 4000 else self.url + path
+        with urllib.request.urlopen(address, None if "?" in address else data.encode(), timeout=PATIENCE) as answer:
+            found = json.load(answer)
+        assert found["status"] == "success", found
+        return found["data"]
+
+    def value(self, expr: str) -> float | None:
+        """Give the value of an expression that has at most one series."""
+        found = self.get("/api/v1/query", query=expr)["result"]
+        assert len(found) <= 1, found
+        return float(found[0]["value"][1]) if found else None
+
+    def page(self, path: str) -> str:
+        with urllib.request.urlopen(self.url + path, timeout=PATIENCE) as answer:
+            return str(answer.read().decode())
+
+
+def until(true: Any, what: str, patience: float = PATIENCE) -> Any:
+    """Wait until something in another process has happened; gives what it gave."""
+    end = time.monotonic() + patience
+    while not (found := true()):
+        assert time.monotonic() < end, f"not within {patience:g} s: {what}"
+        time.sleep(0.1)
+    return found
+
+
+@contextmanager
+def running(ready: str, url: str, *command: str, env: dict[str, str] | None = None) -> Iterator[Server]:
+    """Run a program until the block ends; it has begun when `ready` answers."""
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed when the program has ended
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=env)
+    server = Server(url)
+
+    def answers() -> bool:
+        assert process.poll() is None, f"{command[0]} ended: {said.seek(0) or said.read()}"
+        try:
+            return bool(server.page(ready))
+        except (urllib.error.URLError, ConnectionError):
+            return False
+
+    try:
+        until(answers, f"{command[0]} is ready")
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
+            said.close()
+
+
+@contextmanager
+def demo(storage: Path) -> Iterator[Server]:
+    """Run `utility-exporter demo` on a storage folder."""
+    url = f"http://127.0.0.1:{free_port()}"
+    command = (sys.executable, "-m", "exporter", "demo", f"--storage.path={storage}", "--log.level=error")
+    with running(
+        "/-/ready", url, *command, f"--web.listen-address={url[7:]}", env=os.environ | {"PYTHONPATH": str(ROOT)}
+    ) as server:
+        yield server
+
+
+@contextmanager
+def prometheus(folder: Path, exporter: str, *, history: bool = True, alertmanager: str = "") -> Iterator[Server]:
+    """Run Prometheus with the project's configuration and rules: `exporter` is scraped, and read as history if wanted."""
+    folder.mkdir(exist_ok=True)
+    url = f"http://127.0.0.1:{free_port()}"
+    config = hurried(folder, exporter[7:], url[7:], alertmanager[7:])
+    if not history:
+        del config["remote_read"]
+    file = folder / "prometheus.yaml"
+    file.write_text(yaml.safe_dump(config))
+    command = (f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address={url[7:]}")
+    with running("/-/ready", url, program("prometheus"), *command, "--rules.alert.resend-delay=1s") as server:
+        yield server
+
+
+@contextmanager
+def alertmanager(folder: Path, receiver: str) -> Iterator[Server]:
+    """Run Alertmanager with the project's configuration, its receiver filled in with a webhook, grouping within a second."""
+    folder.mkdir(exist_ok=True)
+    url = f"http://127.0.0.1:{free_port()}"
+    config = yaml.safe_load((FOLDER / "alertmanager.yaml").read_text())
+    config["receivers"][0]["webhook_configs"] = [{"url": receiver}]
+    config["route"] |= {"group_wait": "1s", "group_interval": "1s"}
+    file = folder / "alertmanager.yaml"
+    file.write_text(yaml.safe_dump(config))
+    command = (f"--config.file={file}", f"--storage.path={folder / 'alerts'}", f"--web.listen-address={url[7:]}")
+    with running("/-/ready", url, program("alertmanager"), *command, "--cluster.listen-address=") as server:
+        yield server
+
+
+def hurried(folder: Path, exporter: str, itself: str, alertmanager: str) -> dict[str, Any]:
+    """Copy the rules into `folder`, evaluated every second and firing at once, and give the configuration for them.
+
+    That is all that is changed: expressions, labels and texts are the project's.
+    """
+    for name in ("rules.yaml", "settings.yaml"):
+        rules = yaml.safe_load((FOLDER / name).read_text())
+        for group in rules["groups"]:
+            group.pop("interval", None)
+            for rule in group["rules"]:
+                rule.pop("for", None)
+        (folder / name).write_text(yaml.safe_dump(rules))
+    hosts = {"exporter:10230": exporter, "localhost:9090": itself, "alertmanager:9093": alertmanager or "127.0.0.1:9"}
+    text = (FOLDER / "prometheus.yaml").read_text()
+    for host, address in hosts.items():
+        assert host in text
+        text = text.replace(host, address)
+    config: dict[str, Any] = yaml.safe_load(re.sub(r"(scrape|evaluation)_interval: 1m", r"\1_interval: 1s", text))
+    assert config["global"] == {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    return config

@@ -1,0 +1,127 @@
+"""A leak from the pipe to the phone: simulated portal, exporter, Prometheus, Alertmanager, receiver, all real but the portal."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from exporter.demo.base import running
+from exporter.demo.water_link import WaterLinkSimulation
+from exporter.serve import Exporter, Options, WallClock
+from exporter.server import Address
+from tests.boards import programs
+from tests.history.programs import free_port
+
+BEFORE, LEAKING, AFTER = (datetime(2026, 3, day, 13, tzinfo=UTC) for day in (4, 8, 16))
+"""In the simulated street pipes leak from the 5th to the 9th of March; the portal knows a day at noon of the next, or later."""
+ALERT = "UtilityDivergentConsumption"
+METERS = {"204417", "204418"}
+
+
+class Shifted(WallClock):
+    """The time of another day: it runs as ours does, until it is set."""
+
+    def __init__(self, at: datetime) -> None:
+        self.set(at)
+
+    def set(self, at: datetime) -> None:
+        self._shift = at - datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._shift
+
+    async def sleep(self, length: timedelta) -> None:
+        """Look up often: the day may be another."""
+        await asyncio.sleep(min(length.total_seconds(), 0.2))
+
+
+class Receiver:
+    """Whoever is told: all notices that came."""
+
+    def __init__(self) -> None:
+        self.notices: list[dict[str, Any]] = []
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[str]:
+        app = web.Application()
+        app.router.add_post("/", self._take)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        port = free_port()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        try:
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            await runner.cleanup()
+
+    async def _take(self, request: web.Request) -> web.Response:
+        self.notices += (await request.json())["alerts"]
+        return web.Response()
+
+    def told(self, status: str) -> dict[str, dict[str, Any]]:
+        """Give the newest notice of each meter about the leak, in this status."""
+        found = [one for one in self.notices if one["status"] == status and one["labels"]["alertname"] == ALERT]
+        return {one["labels"]["usage_point"]: one for one in found}
+
+    async def wait(self, status: str) -> dict[str, dict[str, Any]]:
+        async with asyncio.timeout(programs.PATIENCE):
+            while self.told(status).keys() != METERS:  # noqa: ASYNC110  # what is waited for happens in other processes
+                await asyncio.sleep(0.1)
+        return self.told(status)
+
+
+@asynccontextmanager
+async def exporter(folder: Path, clock: Shifted) -> AsyncIterator[str]:
+    """Serve a simulated Water-Link, both at the time of `clock`."""
+    await asyncio.to_thread(folder.mkdir)
+    async with running(WaterLinkSimulation(clock.now)) as portal:
+        accounts = WaterLinkSimulation(clock.now).accounts(portal)
+        (folder / "config.yaml").write_text(json.dumps({"accounts": accounts}))
+        (folder / "config.yaml").chmod(0o600)
+        options = Options(folder / "config.yaml", folder / "data", (Address("127.0.0.1", 0),))
+        program, place = Exporter(options, clock), asyncio.get_running_loop().create_future()
+        serving = asyncio.create_task(program.run(lambda taken: place.set_result(f"http://{taken[0]}")))
+        try:
+            yield await place
+        finally:
+            program.stop()
+            await serving
+
+
+@pytest.mark.xdist_group("prometheus")
+async def test_the_leak_is_told_and_its_end_too(tmp_path: Path):
+    """
+    No word before; when the portal states divergent consumption whoever is on call is told, of both meters, with what to do; and
+    told again when it is over. Rules are evaluated every second, all else is as it is shipped.
+    """
+    clock, receiver = Shifted(BEFORE), Receiver()
+    async with receiver.open() as address, exporter(tmp_path / "exporter", clock) as page:
+        stack = ExitStack()
+        enter = partial(asyncio.to_thread, stack.enter_context)
+        try:
+            alertmanager = await enter(programs.alertmanager(tmp_path / "alertmanager", address))
+            prometheus = await enter(programs.prometheus(tmp_path / "prometheus", page, alertmanager=alertmanager.url))
+            flags = partial(prometheus.value, "count(utility_divergent_consumption == 0) == 2")
+            await asyncio.to_thread(programs.until, flags, "both meters are seen without a leak")
+            before = receiver.told("firing")
+            clock.set(LEAKING)
+            firing = await receiver.wait("firing")
+            clock.set(AFTER)
+            resolved = await receiver.wait("resolved")
+        finally:
+            # Off the loop, for Prometheus leaves when its last questions to the exporter are answered.
+            await asyncio.to_thread(stack.close)
+
+    assert before == {}
+    for meter, notice in firing.items():
+        assert notice["labels"]["severity"] == "critical"
+        assert meter in notice["annotations"]["description"]
+        assert notice["annotations"]["runbook_url"].endswith("#utilitydivergentconsumption")
+        assert resolved[meter]["endsAt"] > notice["startsAt"]

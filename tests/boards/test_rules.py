@@ -1,0 +1,144 @@
+"""The rules as files: what promtool says of them, and what every alert must tell."""
+
+import re
+import subprocess
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+
+from exporter.history.series import FAMILIES as TRUE_TIME
+from exporter.metrics import FAMILIES
+from tests.boards import grafana
+from tests.boards.programs import FOLDER
+from tests.history.programs import program
+
+RULES, SETTINGS, CASES = (FOLDER / name for name in ("rules.yaml", "settings.yaml", "rules.test.yaml"))
+PROMETHEUS_OWN = {"up", "scrape_duration_seconds", "ALERTS"}
+ANCHOR = "docs/runbook.md#"
+NAME = r"\b(?:(?:usage_point|register):)?(?:utility|process|python)_[a-z0-9_]+(?::[a-z0-9_]+)?"
+"""A metric of ours; a recorded one has colons."""
+
+
+def rules(kind: str, *files: Any) -> list[dict[str, Any]]:
+    """Give the alerts (`alert`) or recorded series (`record`) of rule files."""
+    groups = [group for file in files or (RULES, SETTINGS) for group in yaml.safe_load(file.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"] if kind in rule]
+
+
+ALERTS = rules("alert")
+each_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
+
+
+@pytest.mark.parametrize("words", [("check", "rules", RULES, SETTINGS), ("check", "config", FOLDER / "prometheus.yaml")])
+def test_promtool_accepts(words):
+    """
+    promtool finds no fault in rules, settings and the example configuration.
+    """
+    done = subprocess.run([program("promtool"), *words], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_alert_fires_when_it_should_and_not_else():
+    """
+    `promtool test rules` passes: each case has a series for which the alert fires and others for which it does not.
+    """
+    done = subprocess.run([program("promtool"), "test", "rules", CASES], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@each_alert
+def test_an_alert_has_its_cases(alert):
+    """
+    Each alert is expected to fire for one series, in a case with another series of the same family for which it does not.
+    """
+    name, fires, spares = alert["alert"], False, False
+    for case in yaml.safe_load(CASES.read_text())["tests"]:
+        expected = [one for one in case.get("alert_rule_test", ()) if one["alertname"] == name]
+        firing = sum(len(one["exp_alerts"]) for one in expected)
+        for one in case.get("promql_expr_test", ()):
+            if mentions(one["expr"], name):
+                labels = [sample["labels"] for sample in one["exp_samples"]]
+                firing += sum("alertname" not in text or f'alertname="{name}"' in text for text in labels)
+        fires |= firing > 0
+        spares |= firing > 0 and most_alike(case) > firing
+
+    assert fires
+    assert spares
+
+
+def mentions(expression: str, alert: str) -> bool:
+    """Tell whether an expression looks at the firing of an alert, by name or with all others."""
+    named = re.search(r'alertname(=~?)"([^"]+)"', expression)
+    return "ALERTS" in expression and (named is None or re.fullmatch(named[2], alert) is not None)
+
+
+def most_alike(case: dict[str, Any]) -> int:
+    """Count the series of the family that has most of them."""
+    families = [one["series"].partition("{")[0] for one in case["input_series"]]
+    return max(families.count(family) for family in families)
+
+
+@each_alert
+def test_an_alert_says_what_people_need(alert):
+    """
+    A severity, a summary that is fixed text, a description with labels, and an entry in the runbook.
+    """
+    told = alert["annotations"]
+    headings = re.findall(r"^### (\w+)$", (grafana.ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+
+    assert re.fullmatch(r"Utility[A-Z]\w+", alert["alert"])
+    assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+    assert re.fullmatch(r"[A-Z][^{}]+\.", told["summary"])
+    assert "{{" in told["description"]
+    assert told["description"].endswith(".")
+    assert told["runbook_url"].startswith(ANCHOR)
+    assert told["runbook_url"].removeprefix(ANCHOR) in {heading.lower() for heading in headings}
+
+
+def test_the_runbook_has_no_other_alerts():
+    """
+    An entry for each alert, and none of alerts that are gone.
+    """
+    headings = re.findall(r"^### (\w+)$", (grafana.ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+
+    assert sorted(headings) == sorted(alert["alert"] for alert in ALERTS)
+
+
+def test_numbers_of_a_household_are_settings():
+    """
+    Prices and limits stand in settings.yaml, which has nothing else; each is used by a rule.
+    """
+    recorded = {rule["record"] for rule in rules("record", SETTINGS)}
+    used = " ".join(rule["expr"] for rule in rules("alert", RULES) + rules("record", RULES))
+
+    assert rules("alert", SETTINGS) == []
+    assert [name for name in recorded if name not in used] == []
+
+
+def known() -> set[str]:
+    """Name every metric there is: of the page, of the history, recorded, and of Prometheus itself."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    own = set(re.findall(r"^# TYPE (\w+)", generate_latest(registry).decode(), re.MULTILINE))
+    ours = {family.name for family in FAMILIES} | {family.name for family in TRUE_TIME.values()}
+    return own | ours | {rule["record"] for rule in rules("record")} | PROMETHEUS_OWN
+
+
+def test_every_metric_that_is_named_exists():
+    """
+    Whatever rules, dashboards, the README and the documents name is on the page, in the history, or recorded.
+    """
+    files = [RULES, SETTINGS, CASES, *grafana.FILES, grafana.ROOT / "README.md", *(grafana.ROOT / "docs").glob("*.md")]
+    # A name with a star behind it stands for all that begin so.
+    named = {(file.name, name) for file in files for name in re.findall(NAME + r"(?![\w*.:])", file.read_text())}
+    beginnings = {(file.name, name) for file in files for name in re.findall(NAME + r"(?=\*)", file.read_text())}
+    there = known()
+
+    assert len({name for _, name in named}) > 90
+    assert sorted((file, name) for file, name in named if name not in there) == []
+    assert [one for one in beginnings if not any(name.startswith(one[1]) for name in there)] == []

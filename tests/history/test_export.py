@@ -1,0 +1,202 @@
+"""Export: what is written is what the portals told, and the programs of others take it."""
+
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from exporter import config
+from exporter.__main__ import main
+from exporter.errors import ExporterError, LedgerError
+from exporter.history import export as module
+from exporter.history.export import Part, export
+from exporter.history.progress import progress
+from exporter.ledger import SLICE
+from tests.brook import Brook
+from tests.history import programs
+from tests.history.world import BRUSSELS, NOW, PARIS, SPRING, Truth, World, late_and_corrected, local
+
+AT = NOW.timestamp()
+DAY = timedelta(days=1)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "history.md"
+
+
+def exported(world: World, folder: Path, part: Part | None = None) -> Truth:
+    """Export, and read it back with prometheus_client's parser."""
+    file, found = folder / "history.om", Truth()
+    export(world.ledger, {}, part or Part(), NOW, file)
+    for family in text_string_to_metric_families(file.read_text()):
+        for sample in family.samples:
+            labels = frozenset((sample.labels | {"__name__": sample.name}).items())
+            found.setdefault(labels, {})[round(float(sample.timestamp) * 1000)] = sample.value
+    return found
+
+
+def kept(truth: Truth, keep: Callable[[dict[str, str], datetime], bool]) -> Truth:
+    """Give the part of the truth that `keep` accepts by labels and stamp."""
+    parts = {
+        labels: {at: value for at, value in samples.items() if keep(dict(labels), moment(at))}
+        for labels, samples in truth.items()
+    }
+    return {labels: samples for labels, samples in parts.items() if samples}
+
+
+def moment(at: int) -> datetime:
+    return datetime.fromtimestamp(at / 1000, PARIS)
+
+
+def test_everything_comes_back(world, tmp_path: Path):
+    """
+    A parser reads out of the file what the portals told, late days and corrections included.
+    """
+    late_and_corrected(world)
+
+    assert exported(world, tmp_path) == world.truth
+
+
+def test_a_span_of_local_days(world, tmp_path: Path):
+    """
+    `--from` and `--to` mean local days: an interval belongs to the day it starts, a gas day to the one whose 06:00 begins it.
+    """
+    first, last = SPRING - DAY, SPRING
+    start, end = local(PARIS, first), local(PARIS, last + DAY)
+
+    def meant(labels: dict[str, str], at: datetime) -> bool:
+        if labels.get("resolution") == "P1D" and "interval" in labels["__name__"]:
+            gas = labels["register"] == "volume"
+            return local(BRUSSELS, first, 6 * gas) < at < local(BRUSSELS, last + DAY, 6 * gas)
+        length = {"PT15M": 15, "PT30M": 30, "PT1H": 60}.get(labels.get("resolution", ""), 0)
+        begin = at + timedelta(milliseconds=1 if length else 0) - timedelta(minutes=length)
+        return start <= begin < end
+
+    assert exported(world, tmp_path, Part(None, first, last)) == kept(world.truth, meant)
+
+
+def test_one_account(world, tmp_path: Path):
+    """
+    `--account` means that account only, and one that the ledger does not know is said to be none.
+    """
+
+    assert exported(world, tmp_path, Part("home")) == kept(world.truth, lambda labels, _: labels["account"] == "home")
+    with pytest.raises(LedgerError, match="no account 'nobody'; it has flats, home, maison"):
+        exported(world, tmp_path, Part("nobody"))
+
+
+def test_it_is_written_slice_by_slice(world):
+    """
+    No part of the text is longer than a slice of samples, however long the series.
+    """
+    with world.ledger.look() as look:
+        spans = {one: module._span(look, one, Part(), 1 << 42) for one in module._chosen(look, {}, Part())}
+        parts = list(module.openmetrics(look, spans, lambda _: None))
+
+    assert max(part.count("\n") for part in parts) <= SLICE
+    assert len(parts) > len(spans)
+
+
+def test_whole_or_not_at_all(world, tmp_path: Path, monkeypatch):
+    """
+    An export that fails leaves the file that was there, and nothing else.
+    """
+    file = tmp_path / "out" / "history.om"
+    file.parent.mkdir()
+    file.write_text("before")
+
+    def broken(*_):
+        yield "utility"
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "openmetrics", broken)
+    with pytest.raises(ExporterError, match="cannot be written: No space left"):
+        export(world.ledger, {}, Part(), NOW, file)
+    assert file.read_text() == "before"
+    assert os.listdir(file.parent) == ["history.om"]
+
+
+def test_progress_without_a_terminal(capsys):
+    """
+    Where there is no terminal, plain lines say how far it is, and no more than a few.
+    """
+    with progress("exporting", 1000, "samples") as advance:
+        for _ in range(1000):
+            advance(1)
+
+    said = capsys.readouterr().err.splitlines()
+    assert (len(said), said[0], said[-1]) == (11, "exporting: 1000 samples", "exporting: 1000 of 1000 samples")
+
+
+def test_the_command(world, tmp_path: Path, capsys, monkeypatch):
+    """
+    The command writes a file, with the aliases of the configuration, and does not take any folder for a ledger.
+    """
+    monkeypatch.setattr(config, "portals", lambda: {"brook": Brook})
+    file = programs.written(tmp_path / "config.yaml", CONFIG)
+    flags = [f"--config.file={file}", f"--storage.path={tmp_path / 'data'}"]
+    assert main(["history", "export", *flags, "--account", "maison", "-o", str(tmp_path / "a.om")]) == 0
+    assert main(["history", "export", *flags[:1], f"--storage.path={tmp_path / 'no'}"]) == 1
+    said = capsys.readouterr().err
+    text = (tmp_path / "a.om").read_text()
+
+    assert 'usage_point="our house"' in text
+    assert text.endswith("\n# EOF\n")
+    assert "holds no ledger" in said
+    assert f"a.om: {text.count(chr(10)) - text.count('# ')} samples" in said
+
+
+CONFIG = """
+accounts:
+- {name: maison, portal: brook, aliases: {"01234567890123": our house}}
+"""
+
+
+def commands(beginning: str) -> list[list[str]]:
+    """Find the commands of the documentation that begin so."""
+    found = [shlex.split(line) for line in DOCUMENT.read_text().splitlines() if line.startswith(beginning)]
+    assert found, f"the documentation has no command {beginning}"
+    return found
+
+
+def run(command: list[str], folder: Path, **places: str) -> str:
+    """Run a command of the documentation in a folder, with the test's addresses in the place of the usual ones."""
+    words = [re.sub("|".join(map(re.escape, places)) or "$^", lambda match: places[match[0]], word) for word in command]
+    done = subprocess.run(
+        [programs.program(words[0]), *words[1:]], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+async def test_blocks_for_prometheus(world, client, tmp_path: Path):
+    """
+    The documented command makes blocks without a complaint, and a Prometheus started on them has the truth.
+    """
+    late_and_corrected(world)
+    export(world.ledger, {}, Part(), NOW, tmp_path / "history.om")
+    (command,) = commands("promtool tsdb create-blocks-from openmetrics")
+    (tmp_path / "p").mkdir()
+    said = run(command, tmp_path, **{"/var/lib/prometheus/metrics2": str(tmp_path / "p" / "tsdb")})
+    async with programs.prometheus(client, tmp_path / "p") as prometheus:
+        found = await prometheus.samples('{__name__=~"utility_.+"}', AT)
+
+    assert not re.search("(?i)error|warn|out of order", said)
+    assert found == world.truth
+
+
+async def test_import_into_victoria_metrics(world, client, tmp_path: Path):
+    """
+    The documented command brings the truth into VictoriaMetrics.
+    """
+    late_and_corrected(world)
+    export(world.ledger, {}, Part(), NOW, tmp_path / "history.om")
+    (command,) = commands("curl")
+    async with programs.victoria_metrics(client, tmp_path / "vm") as victoria:
+        run(command, tmp_path, **{"http://localhost:8428": victoria.url})
+        found = await victoria.exported('{__name__=~"utility_.+"}')
+
+    assert found == world.truth

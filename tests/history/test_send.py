@@ -1,0 +1,535 @@
+"""A sender against a strict receiver: what is refused, what is late, what is lost, and what is sent twice."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.errors import LedgerError
+from exporter.history import encode
+from exporter.history.receivers import Receiver
+from exporter.history.resend import resend
+from exporter.history.send import Senders
+from exporter.history.send_plan import Batch, Line
+from exporter.ledger import Ledger, Progress
+from exporter.model import Register, Unit
+from tests.history.receiver import StrictReceiver, receiving
+from tests.history.sending import Moving, sending
+from tests.history.world import BRUSSELS, LINKY, NOW, POWER, SPRING, WATER, World, late_and_corrected, local, steps
+
+PERSONAL = "541448820000000000"
+
+
+@pytest.fixture
+def clock() -> Moving:
+    return Moving()
+
+
+@pytest.fixture
+def strict(clock: Moving) -> StrictReceiver:
+    return StrictReceiver(clock.now)
+
+
+def sent(strict: StrictReceiver) -> int:
+    return sum(map(len, strict.requests))
+
+
+def size(world: World) -> int:
+    return sum(map(len, world.truth.values()))
+
+
+async def test_everything_once(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    All that has settled is sent once, one request at a time, none larger than allowed, and older days before newer ones.
+    """
+    async with receiving(strict) as url, sending(world.ledger, url, clock, samples_per_request=100) as sender:
+        await sender.round()
+        requests = len(strict.requests)
+        await sender.round()
+    days = [(min(at for _, at, _ in request), max(at for _, at, _ in request)) for request in strict.requests]
+
+    assert strict.kept == world.truth
+    assert sent(strict) == size(world) == sender.delivery.sent
+    assert len(strict.requests) == requests
+    assert max(map(len, strict.requests)) == 100
+    assert strict.most_under_way == 1
+    assert all(earlier[0] < later[1] for earlier, later in pairwise(days))
+    assert days[0][0] == min(at for samples in world.truth.values() for at in samples)
+
+
+async def test_what_a_receiver_is_told(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    The login, the further headers and the extra labels of the configuration go with every request.
+    """
+    keys = {
+        "basic_auth": {"username": "me", "password": "secret"},
+        "headers": {"X-Scope-OrgID": "home"},
+        "extra_labels": {"Zone": "north", "cluster": "a", "zz": "z"},
+    }
+    async with receiving(strict) as url, sending(world.ledger, url, clock, **keys) as sender:
+        await sender.round()
+    extra = {("Zone", "north"), ("cluster", "a"), ("zz", "z")}
+
+    assert strict.kept == {labels | extra: samples for labels, samples in world.truth.items()}
+    assert {headers["Authorization"] for headers in strict.headers} == {"Basic bWU6c2VjcmV0"}
+    assert {headers["X-Scope-OrgID"] for headers in strict.headers} == {"home"}
+
+
+async def test_a_bearer_token(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    A token goes as Authorization: Bearer.
+    """
+    async with receiving(strict) as url, sending(world.ledger, url, clock, bearer_token="abc") as sender:
+        await sender.round()
+
+    assert {headers["Authorization"] for headers in strict.headers} == {"Bearer abc"}
+
+
+async def test_only_what_has_settled(ledger: Ledger, strict: StrictReceiver, clock: Moving):
+    """
+    A half-hour is sent when it is a day old, a day when it is two, an index at once; none of them twice, the future never.
+    """
+    world = World(ledger)
+    total = Register(LINKY, Unit.KWH)
+    for hours in (100, 49, 25, 23, 1):
+        at = NOW - timedelta(hours=hours, minutes=30)
+        world.interval("maison", "i", total, at, at + timedelta(minutes=30), "PT30M")
+        world.index("maison", "x", Register(WATER, Unit.M3), at, hours)
+    for days in (4, 3, 2, 1):
+        world.interval("maison", "d", total, NOW - timedelta(days=days, hours=1), NOW - timedelta(days=days - 1, hours=1), "P1D")
+    world.index("maison", "x", Register(WATER, Unit.M3), NOW + timedelta(minutes=3), 0)
+    world.visit(NOW)
+    counts = []
+    async with receiving(strict) as url, sending(ledger, url, clock) as sender:
+        for hours in (0, 2, 24, 72):
+            clock.at = NOW + timedelta(hours=hours)
+            await sender.round()
+            kept = {dict(labels).get("resolution", "index"): len(samples) for labels, samples in strict.kept.items()}
+            counts.append((kept["PT30M"], kept["P1D"], kept["index"]))
+
+    assert counts == [(3, 2, 5), (4, 2, 6), (5, 3, 6), (5, 4, 6)]
+    assert sent(strict) == strict.taken == 15
+
+
+async def test_settling_is_for_the_owner_to_say(ledger: Ledger, strict: StrictReceiver, clock: Moving):
+    """
+    A shorter time to settle sends at once what waited; a longer one sends nothing again.
+    """
+    world = World(ledger)
+    for start, end in steps(BRUSSELS, (NOW - timedelta(days=3)).date(), 2, timedelta(minutes=15)):
+        world.interval("home", "i", Register(POWER, Unit.KWH), start, end, "PT15M")
+    world.visit(NOW)
+    counts = []
+    async with receiving(strict) as url:
+        for interval in ("60h", "0s", "50h"):
+            async with sending(ledger, url, clock, settle={"interval": interval}) as sender:
+                await sender.round()
+                counts.append(sent(strict))
+
+    assert 0 < counts[0] < counts[1] == counts[2] == 192
+
+
+async def test_late_days_arrive(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    A day that comes weeks late is sent when it is known, and nothing around it again; corrections are counted, and not sent.
+    """
+    async with receiving(strict) as url, sending(world.ledger, url, clock) as sender:
+        await sender.round()
+        before = sent(strict)
+        late_and_corrected(world)
+        await sender.round()
+
+    assert sent(strict) - before == 48
+    assert strict.taken == size(world)
+    assert sender.delivery.corrections == 22
+
+
+async def test_corrections_are_sent_again(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    With `corrections: resend` a receiver has the new value after the next round, and no other sample twice.
+    """
+    async with receiving(strict) as url, sending(world.ledger, url, clock, corrections="resend") as sender:
+        await sender.round()
+        before = sent(strict)
+        late_and_corrected(world)
+        await sender.round()
+
+    assert strict.kept == world.truth
+    assert sent(strict) - before == 48 + 22
+    assert sender.delivery.corrections == 22
+
+
+@pytest.mark.parametrize("policy", ["ignore", "resend"])
+async def test_a_correction_while_a_round_is_under_way(world: World, strict: StrictReceiver, clock: Moving, policy: str):
+    """
+    What is corrected before it was sent is sent with its new value, and not lost; what was sent before goes by the policy.
+    """
+
+    def correct(samples: object) -> tuple[int, str]:
+        if len(strict.requests) == 3:
+            late_and_corrected(world)
+        return 204, ""
+
+    strict.rule = correct
+    async with (
+        receiving(strict) as url,
+        sending(world.ledger, url, clock, samples_per_request=300, corrections=policy) as sender,
+    ):
+        await sender.round()
+        await sender.round()
+
+    assert {labels: set(samples) for labels, samples in strict.kept.items()} == {
+        labels: set(samples) for labels, samples in world.truth.items()
+    }
+    assert sender.delivery.corrections == 22
+    assert policy == "ignore" or strict.kept == world.truth
+
+
+async def test_offending_samples_are_isolated(world: World, strict: StrictReceiver, clock: Moving, caplog):
+    """
+    The samples that a receiver refuses are found one by one and set aside; all others are delivered, and the log says why, once.
+    """
+    bad = {at for samples in world.truth.values() for number, at in enumerate(samples) if number % 97 == 5}
+
+    def refuse(samples: list[tuple[object, int, float]]) -> tuple[int, str]:
+        if any(at in bad for _, at, _ in samples):
+            return 400, f'out of bounds\n\x1b[31m series={{usage_point="{PERSONAL}"}} of me@example.com ' + "x" * 5000
+        return 204, ""
+
+    strict.rule = refuse
+    async with receiving(strict) as url, sending(world.ledger, url, clock, samples_per_request=1000) as sender:
+        await sender.round()
+        first = len(strict.requests)
+        await sender.round()
+    expected = {labels: {at: v for at, v in samples.items() if at not in bad} for labels, samples in world.truth.items()}
+
+    assert strict.kept == expected
+    assert sender.delivery.refused == size(world) - strict.taken > 10
+    assert len(strict.requests) == first
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "out of bounds" in caplog.text
+    assert PERSONAL not in caplog.text
+    assert "me@example.com" not in caplog.text
+    assert len(caplog.messages[0]) < 400
+    assert sender.delivery.up
+
+
+async def test_a_receiver_past_a_whole_stretch(ledger: Ledger, strict: StrictReceiver, clock: Moving):
+    """
+    Where everything older than the receiver's window is refused, few requests find that out; all that it can take arrives.
+    """
+    world = World(ledger)
+    register = Register(POWER, Unit.KWH)
+    for start, end in steps(BRUSSELS, SPRING - timedelta(days=100), 200, timedelta(minutes=15)):
+        world.interval("home", "utility_interval_consumption_kwh", register, start, end, "PT15M")
+    world.visit(NOW)
+    edge = local(BRUSSELS, SPRING).timestamp() * 1000
+    strict.rule = lambda samples: (400, "too old") if any(at < edge for _, at, _ in samples) else (204, "")
+    async with receiving(strict) as url, sending(ledger, url, clock, samples_per_request=1000) as sender:
+        await sender.round()
+    ((labels, samples),) = world.truth.items()
+
+    assert strict.kept == {labels: {at: value for at, value in samples.items() if at >= edge}}
+    assert sender.delivery.refused == sum(at < edge for at in samples)
+    assert len(strict.requests) < 300
+
+
+async def test_too_many_requests(world: World, strict: StrictReceiver, clock: Moving, caplog):
+    """
+    A receiver that asks for a pause gets it, in seconds or as a date, and then everything.
+    """
+    date = (NOW + timedelta(seconds=17 + 90)).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    answers = [
+        (429, "slow down", {"Retry-After": "17"}),
+        (429, "slow down", {"Retry-After": date}),
+        (503, "", {"Retry-After": "5"}),
+    ]
+    strict.rule = lambda _: answers.pop(0) if answers else (204, "")
+    async with receiving(strict) as url, sending(world.ledger, url, clock) as sender:
+        await sender.round()
+
+    assert clock.slept == [timedelta(seconds=17), timedelta(seconds=90), timedelta(seconds=5)]
+    assert strict.kept == world.truth
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("status", "waits"),
+    [(500, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]), (429, [1, 2, 4]), (401, [60, 120, 240, 480]), (404, [60]), (302, [60])],
+)
+async def test_waits_grow(world: World, strict: StrictReceiver, clock: Moving, status: int, waits: list[int]):
+    """
+    A receiver in trouble is asked again in growing steps; so is one that refuses us, in larger ones; no sample is set aside.
+    """
+    strict.rule = lambda _: (status, "no") if len(strict.requests) <= len(waits) else (204, "")
+    async with receiving(strict) as url, sending(world.ledger, url, clock) as sender:
+        await sender.round()
+
+    assert [length.total_seconds() for length in clock.slept] == waits
+    assert strict.kept == world.truth
+    assert sender.delivery.refused == 0
+
+
+async def test_a_receiver_that_is_dead_for_a_day(world: World, strict: StrictReceiver, clock: Moving, caplog):
+    """
+    While a receiver is dead the page says so, and how much waits; once back it has everything, what came meanwhile included.
+    """
+    caplog.set_level(logging.INFO)
+    seen = []
+    alive = NOW + timedelta(days=1)
+    strict.rule = lambda _: (204, "") if clock.at > alive else (502, "bad gateway")
+
+    def look() -> None:
+        samples = sender.delivery.samples(clock.at)
+        seen.append(
+            {name.removeprefix("utility_exporter_remote_write_"): value for name, of in samples.items() for value in of.values()}
+        )
+        if len(seen) == 100:
+            late_and_corrected(world)
+
+    clock.on_sleep = look
+    async with receiving(strict) as url, sending(world.ledger, url, clock, corrections="resend") as sender:
+        await sender.round()
+        told = size(world)
+        await sender.round()
+    first, last = seen[0], seen[-1]
+
+    assert strict.kept == world.truth
+    assert len(strict.requests) < 320
+    assert (first["up"], first["pending_samples"], first["lag_seconds"]) == (0, told - 48, 1)
+    assert (last["up"], last["pending_samples"]) == (0, told)
+    assert 86_000 < last["lag_seconds"] < 87_000
+    assert "last_success_timestamp_seconds" not in last
+    assert (sender.delivery.up, sender.delivery.pending, sender.delivery.begun) == (True, 0, None)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
+
+
+async def test_a_restart_in_the_middle(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    Stopped while a request is under way and started again, a sender goes on there: that one request comes twice, nothing else.
+    """
+    async with receiving(strict) as url:
+        async with sending(world.ledger, url, clock, samples_per_request=100) as sender:
+            save, kept = sender._books.save, []
+
+            def killed(key: str, progress: Progress) -> None:
+                kept.append(progress)
+                if len(kept) == 7:
+                    raise LedgerError("the process is killed between sending and remembering")
+                save(key, progress)
+
+            sender._books.save = killed  # type: ignore[method-assign]
+            with pytest.raises(LedgerError):
+                await sender.round()
+        before = sent(strict)
+        async with sending(world.ledger, url, clock, samples_per_request=100) as sender:
+            await sender.round()
+    twice = strict.requests[6]
+
+    assert before == sum(map(len, strict.requests[:7]))
+    assert strict.requests[7] == twice
+    assert strict.kept == world.truth
+    assert sent(strict) == size(world) + len(twice)
+
+
+async def test_a_receiver_that_lost_its_data(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    Asked to, everything is sent again, corrected values too; or all from a day on.
+    """
+    async with receiving(strict) as url, sending(world.ledger, url, clock) as sender:
+        await sender.round()
+        late_and_corrected(world)
+        await sender.round()
+        strict.kept.clear()
+        said = resend(world.ledger, [sender._receiver], None, None)
+        await sender.round()
+        whole = dict(strict.kept)
+        strict.kept.clear()
+        resend(world.ledger, [sender._receiver], sender._receiver.target, SPRING)
+        await sender.round()
+    day = datetime(SPRING.year, SPRING.month, SPRING.day, tzinfo=UTC).timestamp() * 1000
+    part = {labels: {at: value for at, value in samples.items() if at >= day} for labels, samples in world.truth.items()}
+
+    assert whole == world.truth
+    assert said == [f"{sender._receiver.target}: sent again from the beginning"]
+    for labels, samples in part.items():
+        assert samples.items() <= strict.kept.get(labels, {}).items()
+    assert min(min(samples) for labels, samples in strict.kept.items() if ("resolution", "P1M") not in labels) > day - 86_400_000
+
+
+async def test_asked_again_while_something_new_is_older(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    Sent again from a day on, a receiver still gets what was learned of the days before.
+    """
+    async with receiving(strict) as url, sending(world.ledger, url, clock) as sender:
+        await sender.round()
+        late_and_corrected(world)
+        resend(world.ledger, [sender._receiver], None, NOW.date())
+        await sender.round()
+
+    assert strict.taken == size(world)
+
+
+async def test_nothing_before(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    Nothing older than `not_before` is sent, be it a day or an age.
+    """
+    async with receiving(strict) as url:
+        for number, (floor, since) in enumerate(
+            [("2026-03-28", datetime(2026, 3, 28, tzinfo=UTC)), ("239d", NOW - timedelta(days=239))]
+        ):
+            strict.kept.clear()
+            async with sending(world.ledger, url, clock, not_before=floor, name=f"target {number}") as sender:
+                await sender.round()
+            edge = since.timestamp() * 1000
+            expected = {labels: {at: v for at, v in samples.items() if at >= edge} for labels, samples in world.truth.items()}
+            assert strict.kept == {labels: samples for labels, samples in expected.items() if samples}
+
+
+async def test_one_that_comes_back(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    A receiver that was taken out of the configuration and put back is sent what it missed, and nothing twice.
+    """
+    async with receiving(strict) as url:
+        async with sending(world.ledger, url, clock) as sender:
+            await sender.round()
+        world.ledger.deliveries().follow([])
+        late_and_corrected(world)
+        async with sending(world.ledger, url, clock) as sender:
+            await sender.round()
+
+    assert strict.taken == size(world)
+    assert sent(strict) == size(world)
+
+
+async def test_senders_follow_the_configuration(world: World, strict: StrictReceiver, clock: Moving):
+    """
+    A reload starts the sender of a new receiver, ends that of one that is gone, and leaves others alone unless aliases changed.
+    """
+    done = asyncio.Event()
+    clock.on_sleep = lambda: done.set() if strict.taken >= size(world) else None
+    async with receiving(strict) as url:
+        senders = Senders(world.ledger, clock, "utility-exporter/0")
+        receiver = Receiver(url=url, name="store")
+        await senders.follow((receiver,), {})
+        task = senders._running[receiver.key][2]
+        async with asyncio.timeout(30):
+            await done.wait()
+        first = senders.samples()
+        await senders.follow((receiver,), {})
+        same = senders._running[receiver.key][2] is task
+        await senders.follow((receiver,), {"flats": {WATER.id: "cellar"}})
+        other = senders._running[receiver.key][2] is not task
+        await senders.follow((), {})
+        none = senders.samples()
+        await senders.stop()
+
+    assert strict.kept == world.truth
+    assert first["utility_exporter_remote_write_sent_samples_total"] == {("store",): size(world)}
+    assert first["utility_exporter_remote_write_up"] == {("store",): 1}
+    assert (same, other, none) == (True, True, {})
+
+
+async def test_a_bug_does_not_end_a_delivery(world: World, strict: StrictReceiver, clock: Moving, monkeypatch, caplog):
+    """
+    Whatever goes wrong in a round, the sender tries again.
+    """
+    done = asyncio.Event()
+    clock.on_sleep = lambda: done.set() if strict.taken >= size(world) else None
+    errors = [KeyError("a bug"), LedgerError("the disk is full")]
+    plain = Ledger.look
+
+    def look(self):
+        if errors:
+            raise errors.pop(0)
+        return plain(self)
+
+    monkeypatch.setattr(Ledger, "look", look)
+    async with receiving(strict) as url:
+        senders = Senders(world.ledger, clock, "utility-exporter/0")
+        await senders.follow((Receiver(url=url, name="store"),), {})
+        async with asyncio.timeout(30):
+            await done.wait()
+        await senders.stop()
+
+    assert strict.kept == world.truth
+    assert "a bug" in caplog.text
+    assert "the disk is full" in caplog.text
+
+
+def test_no_secret_in_what_is_kept_or_said(world: World):
+    """
+    Neither the books nor a description of a receiver hold its secrets, or the query of its address.
+    """
+    receiver = Receiver.model_validate(
+        {"url": "https://metrics.example.com/write?token=planted", "bearer_token": "planted", "headers": {"X-Key": "planted"}}
+    )
+    world.ledger.deliveries().follow([receiver.key])
+
+    assert "planted" not in receiver.key + receiver.target
+    assert "planted" not in repr(receiver).replace(receiver.url, "")
+    assert b"planted" not in b"".join(file.read_bytes() for file in world.ledger.store.path.parent.iterdir())
+
+
+async def test_unreachable(world: World, strict: StrictReceiver, clock: Moving, caplog):
+    """
+    No connection and no answer are trouble that passes; the address is in no message.
+    """
+    async with receiving(strict) as url:
+        pass
+    strict.requests.clear()
+    clock.on_sleep = lambda: (_ for _ in ()).throw(asyncio.CancelledError) if len(clock.slept) == 3 else None
+    async with sending(world.ledger, f"{url}?key=planted", clock) as sender:
+        with pytest.raises(asyncio.CancelledError):
+            await sender.round()
+
+    assert (sender.delivery.up, sender.delivery.pending, sender.delivery.sent) == (False, size(world), 0)
+    assert "no connection" in caplog.text
+    assert "planted" not in caplog.text
+
+
+async def test_thinned_readings_are_no_trouble(ledger: Ledger, strict: StrictReceiver, clock: Moving):
+    """
+    Readings that are gone from the ledger before they were sent are not sent, and nothing waits for them.
+    """
+    world = World(ledger)
+    for number in range(100):
+        world.index("flats", "utility_measured_index_m3", Register(WATER, Unit.M3), NOW - timedelta(hours=number), number)
+    world.visit(NOW)
+    async with receiving(strict) as url, sending(ledger, url, clock) as sender:
+        with ledger.store.write() as db:
+            db.execute("DELETE FROM reading WHERE value < 10 OR CAST(value AS INTEGER) % 3 = 0")
+        await sender.round()
+        with ledger.look() as look:
+            left = look.owed(sender._receiver.key)
+
+    assert strict.taken == 60
+    assert left == []
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=12, unique=True).map(sorted), min_size=1, max_size=6).filter(
+        lambda series: sum(map(len, series)) > 1
+    )
+)
+def test_halving_loses_nothing(series: list[list[int]]):
+    """
+    The two halves of a batch have its samples between them, neither is empty, and the older half is the older one.
+    """
+    stamps = [[encode.FIRST + number for number in numbers] for numbers in series]
+    parts = [(Line(None, b"%d" % n, 0, 0, 0), [(at, float(n)) for at in of]) for n, of in enumerate(stamps)]  # type: ignore[arg-type]
+    batch = Batch(parts, Progress())
+    older, newer = batch.split()
+
+    def flat(half: Batch) -> list[tuple[bytes, int]]:
+        return [(line.labels, at) for line, rows in half.parts for at, _ in rows]
+
+    assert sorted(flat(older) + flat(newer)) == sorted(flat(batch))
+    assert older.size > 0
+    assert newer.size > 0
+    assert max(at for _, at in flat(older)) <= min(at for _, at in flat(newer))
+    assert flat(batch.newest())[0][1] == max(at for _, at in flat(batch))

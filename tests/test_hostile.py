@@ -1,0 +1,242 @@
+"""Hostile portals: whatever one answers, at whatever step, time and memory are bounded and nothing that is kept is lost."""
+
+import asyncio
+import math
+import re
+import shutil
+import tracemalloc
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from exporter.config import portals
+from exporter.errors import ResponseError
+from exporter.model import Commodity, Index, Register, UsagePoint
+from exporter.session import Answer
+from tests.between import Attack, Readings, Seen, kinds, living, one_visit, serving
+from tests.brook import SCRIPTS, Brook, Script
+from tests.conftest import NOW, Clock
+from tests.hostile import BODIES, REDIRECTS, SCREEN, SINGLE, VALUES, WIRE, bomb, elsewhere, keyed
+
+LATER = timedelta(days=3)
+"""All tokens have ended by then, and everything is asked again."""
+PATIENCE = 20.0
+PORTALS = sorted(kinds())
+ANSWERS = WIRE | REDIRECTS | BODIES
+NAMED = {"unreachable", "response", "rate_limit", "login"}
+
+
+@dataclass
+class Life:
+    """A portal's ledger after a good visit and three days after it, and the requests of the second one, one of each kind."""
+
+    folder: Path
+    before: Readings
+    later: Readings
+    steps: tuple[int, ...]
+
+    def keeps(self, seen: Seen) -> None:
+        """Nothing that was kept is lost; what differs is what the portal itself corrects in a good visit."""
+        assert self.before.keys() <= seen.readings.keys()
+        assert all(seen.readings[key] in (value, self.later[key]) for key, value in self.before.items())
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound that a test can reach, and no waiting between requests."""
+    for portal in portals().values():
+        monkeypatch.setattr(portal, "largest", 1 << 20)
+        monkeypatch.setattr(portal, "pace", timedelta(0))
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Life]:
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for portal in portals().values():
+            patch.setattr(portal, "pace", timedelta(0))
+        for kind in PORTALS:
+            folder, clock = tmp_path_factory.mktemp(kind), Clock()
+            _, first = asyncio.run(one_visit(folder, kind, clock))
+            clock.move(days=LATER.days)
+            copy = shutil.copytree(folder, tmp_path_factory.mktemp(kind) / "again")
+            between, second = asyncio.run(one_visit(copy, kind, clock))
+            assert first.state.up, first.state.message
+            assert second.state.up, second.state.message
+            made[kind] = Life(folder, first.readings, second.readings, of_each_kind(between.asked))
+    return made
+
+
+def of_each_kind(asked: list[str]) -> tuple[int, ...]:
+    """Give the place of the first request of each kind: what differs in a meter's number or a day is one kind."""
+    kinds_asked = [re.sub(r"\d{4,}.*", "", one) for one in asked]
+    return tuple(kinds_asked.index(kind) for kind in dict.fromkeys(kinds_asked))
+
+
+async def struck(life: Life, kind: str, attack: Attack, folder: Path, **keys: str) -> AsyncIterator[Seen]:
+    """Strike at each request of a visit in turn, each time in a life of its own; gives what came of each."""
+    for step in life.steps:
+        yield await strike(life, kind, attack, folder / f"{kind}-{step}", step, **keys)
+
+
+async def strike(life: Life, kind: str, attack: Attack, folder: Path, step: int, **keys: str) -> Seen:
+    """Visit, three days after a good visit, a portal that strikes at one request."""
+    clock = Clock()
+    clock.move(days=LATER.days)
+    shutil.copytree(life.folder, folder)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            _, seen = await one_visit(folder, kind, clock, attack, step, **keys)
+    finally:
+        shutil.rmtree(folder)
+    return seen
+
+
+def sound(seen: Seen) -> None:
+    """The page is one that Prometheus takes, in both forms, with no number that is none and no text that rules a screen."""
+    for parse, page in ((parse_text, seen.text), (parse_openmetrics, seen.openmetrics)):
+        samples = [sample for family in parse(page) for sample in family.samples]
+        ours = [sample for sample in samples if sample.name.startswith("utility_")]
+        assert len({(sample.name, *sorted(sample.labels.items())) for sample in ours}) == len(ours) > 10
+        assert all(math.isfinite(sample.value) for sample in ours)
+        assert all(len(text) <= 200 and text.isprintable() for sample in ours for text in sample.labels.values())
+
+
+@pytest.mark.parametrize("kind", PORTALS)
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_hostile_answers(lives, tmp_path, kind, name):
+    """
+    Whatever comes instead of an answer, at any step: the visit ends in time with a named failure, and nothing is lost.
+    """
+    attack, reason = ANSWERS[name]
+    seen = [one async for one in struck(lives[kind], kind, attack, tmp_path, **({"timeout": "300ms"} if name in WIRE else {}))]
+    for one in seen:
+        lives[kind].keeps(one)
+        sound(one)
+
+    assert len(seen) > 5
+    assert {one.state.reason for one in seen} <= NAMED | {""}
+    assert reason in {one.state.reason for one in seen}
+    assert name not in WIRE or {one.state.reason for one in seen} <= {reason, "unreachable"}
+
+
+@pytest.mark.parametrize("kind", PORTALS)
+@pytest.mark.parametrize("name", VALUES)
+async def test_hostile_values(lives, tmp_path, kind, name):
+    """
+    Whatever the values of an otherwise good answer: none that is no reading is kept, and the account lives on.
+    """
+    seen = [one async for one in struck(lives[kind], kind, VALUES[name], tmp_path)]
+    for one in seen:
+        sound(one)
+
+    assert {one.state.reason for one in seen} <= NAMED | {""}
+    assert all(lives[kind].before.keys() <= one.readings.keys() for one in seen)
+
+
+@pytest.mark.parametrize("kind", PORTALS)
+@pytest.mark.parametrize("name", SINGLE)
+async def test_one_hostile_value(lives, tmp_path, kind, name):
+    """
+    Whichever field of an otherwise good answer holds something that no meter shows, none of it is kept, and the account lives on.
+    """
+    tried = 0
+    for step in lives[kind].steps:
+        keys, number = [""], 0
+        while number < len(keys):
+            seen = await strike(lives[kind], kind, keyed(number, SINGLE[name], keys), tmp_path / "one", step)
+            assert not re.search("(Inf|NaN)$", seen.text, re.MULTILINE)
+            assert seen.state.reason in NAMED | {""}, (keys[number], seen.state.message)
+            assert lives[kind].before.keys() <= seen.readings.keys()
+            assert all(abs(value) <= 1e15 for value in seen.readings.values())
+            number, tried = number + 1, tried + 1
+
+    assert tried > 20
+
+
+@pytest.mark.parametrize("kind", PORTALS)
+@pytest.mark.parametrize("status", [200, 302, 303, 307, 308])
+async def test_nobody_else_is_asked(lives, tmp_path, kind, status):
+    """
+    Sent to another host at any step, by a redirect or by an address in an answer, nobody goes there: no secret leaves.
+    """
+    reached = []
+
+    async def other(request: web.Request) -> web.Response:
+        reached.append(f"{request.method} {request.path} {await request.text()}")
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", other)
+    async with serving(app) as url:
+        seen = [one async for one in struck(lives[kind], kind, elsewhere(url, status), tmp_path)]
+        for one in seen:
+            lives[kind].keeps(one)
+    reasons = {one.state.reason for one in seen}
+
+    assert reached == []
+    assert reasons <= NAMED | {""}
+    assert status == 200 or reasons & NAMED
+
+
+async def test_an_endless_answer_takes_no_more_memory_than_its_bound(visit):
+    """
+    A bomb of a gigabyte and a stream without end cost about twice the bound (the parts, and the whole), not what they send.
+    """
+    app = web.Application()
+    app.router.add_get("/bomb", partial(bomb(1 << 30), handler=None))
+    app.router.add_get("/endless", partial(WIRE["an endless answer"][0], handler=None))
+    async with serving(app) as url, visit(largest=4 << 20, timeout=timedelta(seconds=60)) as session:
+        for path in ("/bomb", "/endless"):
+            tracemalloc.start()
+            with pytest.raises(ResponseError, match="more than 4194304 bytes"):
+                await session.get(url + path)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert peak < 16 << 20
+
+
+def test_many_values_in_little_text(visit):
+    """
+    An answer of empty lists, which take thirty times its length in memory, is refused before it is taken apart.
+    """
+    body = b"[" + b"[]," * 4_000_000 + b"[]]"
+    answer = Answer(200, "http://brook.example/", CIMultiDictProxy(CIMultiDict()), body, "GET /")
+    tracemalloc.start()
+    with pytest.raises(ResponseError, match="more values than any meter has"):
+        answer.json()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 1 << 20
+
+
+async def test_a_hundred_thousand_counters_with_long_names(tmp_path):
+    """
+    100,000 counters whose names are long and full of control characters are all kept; the page cuts each name.
+    """
+    screen, long = SCREEN.encode(errors="replace").decode(), "long " * 100
+
+    def told(number: int) -> Index:
+        point = UsagePoint(f"{number:06}{long}", Commodity.OTHER, meter=long, site=screen, name=long)
+        return Index(Register(point, long, name=f"{number}{long}", kind=long, description=long), 1e15, NOW)
+
+    SCRIPTS["home"] = Script([[told(number) for number in range(100_000)]])
+    async with living(tmp_path, Brook(name="home"), Clock()) as (poller, _), asyncio.timeout(120):
+        await poller.visit()
+        page = poller._page.render().decode()
+    SCRIPTS.clear()
+    lines = page.splitlines()
+
+    assert poller.state.up, poller.state.message
+    assert sum(line.startswith("utility_register_value{") for line in lines) == 100_000
+    assert max(map(len, lines)) < 2_000
+    assert all(line.isprintable() for line in lines)

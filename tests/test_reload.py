@@ -1,0 +1,253 @@
+"""The configuration read again while serving, by signal and by HTTP, and a web configuration before all of it."""
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from exporter import config
+from exporter.errors import LoginError
+from exporter.serve import Exporter, Options
+from exporter.server import Address
+from tests.brook import SCRIPTS, Brook, Script, hang, index
+from tests.conftest import NOW
+from tests.pem import Pem, written
+from tests.web_configs import HASH, TLS, user
+
+ANYWHERE = Address("127.0.0.1", 0)
+PATIENCE = 30.0
+
+
+@dataclass
+class Running:
+    """An exporter, its configuration file, and a client to it."""
+
+    exporter: Exporter
+    file: Path
+    taken: list[Address]
+    client: aiohttp.ClientSession
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, *names: str, **keys: Any) -> None:
+        self.file.write_text(json.dumps({"accounts": [{"name": name, "portal": "brook", **keys} for name in names], **self.more}))
+
+    async def ask(self, method: str, path: str, **more: Any) -> tuple[int, str]:
+        async with self.client.request(method, f"http://{self.taken[0]}{path}", **more) as answer:
+            return answer.status, await answer.text()
+
+    async def reload(self) -> tuple[int, str]:
+        return await self.ask("POST", "/-/reload")
+
+    async def page(self) -> str:
+        return (await self.ask("GET", "/metrics"))[1]
+
+
+Start = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
+    monkeypatch.setattr(config, "portals", lambda: {"brook": Brook})
+    tasks: list[tuple[Exporter, asyncio.Task[None]]] = []
+    async with aiohttp.ClientSession() as client:
+
+        async def make(*names: str, addresses: tuple[Address, ...] = (ANYWHERE,), **more: Any) -> Running:
+            made = Running(Exporter(Options()), tmp_path / "config.yaml", [], client)
+            made.write(*names)
+            options = Options(made.file, tmp_path / "data", addresses, lifecycle=True, **more)
+            made.exporter = Exporter(options)
+            started = asyncio.Event()
+
+            def say(taken: list[Address]) -> None:
+                made.taken = taken
+                started.set()
+
+            tasks.append((made.exporter, asyncio.create_task(made.exporter.run(say))))
+            await asyncio.wait(
+                [tasks[-1][1], asyncio.ensure_future(started.wait())], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED
+            )
+            return made
+
+        yield make
+        for exporter, _ in tasks:
+            exporter.stop()
+        await asyncio.gather(*(task for _, task in tasks))
+        SCRIPTS.clear()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not true():  # noqa: ASYNC110  # what is waited for is the product's own doing
+            await asyncio.sleep(0.01)
+
+
+def visits(name: str) -> int:
+    return len(SCRIPTS[name].visits)
+
+
+async def test_a_reload_touches_only_what_changed(start):
+    """
+    Visits of unchanged accounts go on untouched, removed accounts end and leave the page, new ones are visited.
+    """
+    SCRIPTS.update({name: Script([hang] * 3) for name in ("stays", "goes", "comes")})
+    running = await start("stays", "goes")
+    await until(lambda: visits("stays") == visits("goes") == 1)
+    running.write("stays", "comes")
+
+    assert await running.reload() == (200, "Reloaded.\n")
+
+    await until(lambda: visits("comes") == 1)
+    page = await running.page()
+    assert visits("stays") == 1
+    assert 'utility_visits_total{account="goes"' not in page
+    assert "utility_exporter_config_last_reload_successful 1.0" in page
+
+
+async def test_a_changed_account_starts_anew(start):
+    """
+    An account with another key is taken down and up again, with its readings still on the page.
+    """
+    SCRIPTS["home"] = Script([[index(5.0, NOW)], hang])
+    running = await start("home")
+    await until(lambda: running.exporter.page.accounts["home"].health.state.up is True)
+    running.write("home", every="2h")
+    await running.reload()
+
+    page = await running.page()
+    assert 'utility_visit_interval_seconds{account="home",portal="brook"} 7200.0' in page
+    assert 'utility_consumption_index_m3{account="home",register="total",usage_point="B-1"} 5.0' in page
+
+
+async def test_a_changed_login_lifts_a_suspension(start):
+    """
+    A refused login is not tried again by a reload, and at once when its password has changed.
+    """
+    SCRIPTS["home"] = Script([LoginError("wrong password"), [index(5.0, NOW)]])
+    running = await start("home")
+    await until(lambda: running.exporter.page.accounts["home"].health.state.reason == "login")
+    running.write("home", every="2h")
+    await running.reload()
+    still = (visits("home"), await running.ask("POST", "/-/visit?account=home"))
+    running.write("home", password="another")
+    await running.reload()
+    await until(lambda: visits("home") == 2)
+
+    assert still[0] == 1
+    assert still[1][0] == 409
+    await until(lambda: running.exporter.page.accounts["home"].health.state.up is True)
+
+
+@pytest.mark.parametrize("way", ["http", "signal"])
+async def test_a_broken_file_changes_nothing(start, caplog, way):
+    """
+    A broken configuration is said in the answer, the log, the metric and on the page; the accounts run on.
+    """
+    SCRIPTS["home"] = Script([hang])
+    running = await start("home")
+    await until(lambda: visits("home") == 1)
+    before = (await running.page()).partition("last_reload_success_timestamp_seconds ")[2].partition("\n")[0]
+    running.write("home", "home")
+    fault = f"{running.file}:1: accounts[1].name: is the name of accounts[0] already"
+    if way == "http":
+        status, text = await running.reload()
+        assert (status, text) == (500, f"{fault}\nThe configuration before stays in force.\n")
+    else:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: not running.exporter.page.reload_successful)
+
+    page = await running.page()
+    assert "utility_exporter_config_last_reload_successful 0.0" in page
+    assert f"last_reload_success_timestamp_seconds {before}\n" in page
+    assert [record.message for record in caplog.records if "stays in force" in record.message] == [
+        f"the configuration before stays in force: {fault}"
+    ]
+    assert "the one before stays in force" in (await running.ask("GET", "/"))[1]
+    assert visits("home") == 1
+
+    running.write("home")
+    assert (await running.reload())[0] == 200
+    assert "utility_exporter_config_last_reload_successful 1.0" in await running.page()
+    assert visits("home") == 1
+
+
+async def test_a_reload_paints_the_faces(start):
+    """
+    The colour of the faces follows the file.
+    """
+    SCRIPTS["home"] = Script([hang])
+    running = await start("home")
+    running.more = {"web": {"colour": "204a87"}}
+    running.write("home")
+    before = (await running.ask("GET", "/static/status.css"))[1]
+    await running.reload()
+
+    assert "--face: #c8d42a;" in before
+    assert "--face: #204a87;" in (await running.ask("GET", "/static/status.css"))[1]
+
+
+async def test_a_reload_reads_the_web_configuration_too(start, pem: Pem):
+    """
+    A reload takes up new users at once; a broken web configuration fails the whole reload and changes neither file.
+    """
+    SCRIPTS.update({name: Script([hang] * 2) for name in ("home", "other")})
+    web_file = written(pem, "http_server_config: {headers: {X-Frame-Options: deny}}\n")
+    running = await start("home", web_config_file=web_file)
+    written(pem, user("secret"))
+    running.write("home", "other")
+    status, text = await running.reload()
+
+    assert (status, text.splitlines()[0]) == (
+        500,
+        f"{web_file}:2: basic_auth_users: is no bcrypt hash; make one with: htpasswd -nBC 10 NAME",
+    )
+    assert sorted(running.exporter.page.accounts) == ["home"]
+
+    written(pem, user(HASH))
+    assert (await running.reload())[0] == 200
+    assert (await running.reload())[0] == 401
+    assert sorted(running.exporter.page.accounts) == ["home", "other"]
+
+
+async def test_every_path_on_every_address_is_guarded(start, pem: Pem):
+    """
+    TLS and users stand before all paths, health included, wherever the exporter listens.
+    """
+    SCRIPTS["home"] = Script([hang])
+    running = await start("home", addresses=(ANYWHERE, ANYWHERE), web_config_file=written(pem, TLS + user(HASH)))
+    context = ssl.create_default_context(cadata=pem.ca.cert_pem.bytes().decode())
+    paths = ("/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/-/visit", "/static/status.css", "/none")
+    known = {"Authorization": "Basic " + base64.b64encode(b"bob:secret").decode()}
+    found = []
+    for at in running.taken:
+        for path in paths:
+            async with running.client.get(f"https://{at}{path}", ssl=context) as answer:
+                found.append(answer.status)
+        async with running.client.get(f"https://{at}/-/healthy", ssl=context, headers=known) as answer:
+            found.append(answer.status)
+
+    assert len({at.port for at in running.taken}) == 2
+    assert found == [*[401] * len(paths), 200] * 2
+
+
+async def test_visits_by_a_persons_word(start):
+    """
+    A visit asked for comes soon; one within a minute of the last is put off, and an account must be there.
+    """
+    SCRIPTS["home"] = Script([[index(5.0, NOW)], [index(6.0, NOW)]])
+    running = await start("home")
+    await until(lambda: running.exporter.page.accounts["home"].health.state.up is True)
+
+    assert (await running.ask("POST", "/-/visit?account=nobody"))[0] == 404
+    assert (await running.ask("GET", "/-/visit?account=home"))[0] == 405
+    async with running.client.post(f"http://{running.taken[0]}/-/visit?account=home") as answer:
+        assert (answer.status, 0 < int(answer.headers["Retry-After"]) <= 60) == (429, True)
+    assert visits("home") == 1

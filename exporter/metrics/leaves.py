@@ -13,8 +13,7 @@ from exporter.metrics.words import Labels, Samples, Shown
 
 POINTS = 500
 """How many usage points a leaf has: few enough that a change costs little, many enough that gzip has something to say."""
-AT_A_TIME = 5000
-"""How many usage points are renewed in one go."""
+LEAVES_AT_A_TIME = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +84,16 @@ def renewed(derived: Derived, look: Look, shown: Shown, usage_points: Collection
 
     A few leaves at a time: what is new of a whole town would for a moment take as much room as the town does already.
     """
-    growth, new = _Growth(derived), len(derived.leaves)
-    by_leaf = sorted(usage_points, key=lambda usage_point: derived.where.get(name_of(shown, usage_point), new))
-    for start in range(0, len(by_leaf), AT_A_TIME):
-        growth.renew(look, shown, by_leaf[start : start + AT_A_TIME])
+    growth, places = _Growth(derived), defaultdict[int | None, list[str]](list)
+    for usage_point in usage_points:
+        places[derived.where.get(name_of(shown, usage_point))].append(usage_point)
+    # New ones all at once: in the order in which the ledger met them, neighbours are alike and gzip makes less of them.
+    if new := places.pop(None, None):
+        growth.renew(look, shown, new)
+    known = sorted(place for place in places if place is not None)
+    for start in range(0, len(known), LEAVES_AT_A_TIME):
+        few = known[start : start + LEAVES_AT_A_TIME]
+        growth.renew(look, shown, [usage_point for place in few for usage_point in places[place]])
     return growth.derived()
 
 

@@ -1,31 +1,46 @@
 """What a receiver is to be sent now, oldest first, in batches that fit a request."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 
 from exporter.history import encode
 from exporter.history.receivers import Receiver
 from exporter.history.series import Aliases, TrueSeries, catalogue
-from exporter.ledger import Due, Ledger, Look, Progress, Rows, Span, WantedReadings, to_ms
+from exporter.ledger import Due, Ledger, Look, Progress, Rows, Span, Stamping, WantedReadings, to_ms
 
 HOUR, DAY = 3_600_000, 86_400_000
 PAGE = 50_000
 """About how many samples are read out of the ledger at a time."""
+MOST = 4 * PAGE
+"""A window that has more is made smaller, if it can be."""
+SLICE = 2048
+"""How many samples are encoded at a time: long numbers cost more than their share."""
+ANY_VISIT = 1 << 62
 LEAST_STEP, MOST_STEP = 60_000, 100 * 366 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Series that are stamped alike and settle alike."""
+
+    stamping: Stamping
+    form: str
+    reach: int
+    """How long after its `at` the period of a reading has ended for certain; never before its stamp."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """A series that a receiver may be owed something of, at instants `at` in [first, last]."""
 
-    series: TrueSeries
+    number: int
     labels: bytes
     first: int
     last: int
-    fresh: int
-    """What lies beyond this `at` had not settled in the round before, or is wanted again."""
 
 
 Part = tuple[Line, Rows]
@@ -45,7 +60,9 @@ class Batch:
 
     def body(self) -> bytes:
         """Write it as a WriteRequest."""
-        blob, start, out = encode.samples(list(chain.from_iterable(rows for _, rows in self.parts))), 0, list[bytes]()
+        every = list(chain.from_iterable(rows for _, rows in self.parts))
+        blob = b"".join(encode.samples(every[start : start + SLICE]) for start in range(0, len(every), SLICE))
+        start, out = 0, list[bytes]()
         for line, rows in self.parts:
             end = start + len(rows) * encode.SAMPLE
             out += (encode.head(1, len(line.labels) + end - start), line.labels, blob[start:end])
@@ -81,89 +98,106 @@ class Plan:
         self._progress, self._round = progress, progress.round
         self.corrections = 0
         """Samples met that were delivered before and corrected since."""
+        self._met = 0
+        """Those of the window that was read last."""
+        self.unsettled: list[Span] = []
+        """What the receiver stays owed at the end of the round."""
+        self._lines: dict[Kind, list[Line]] = defaultdict(list)
         with ledger.look() as look:
-            self.unsettled: list[Span] = []
-            """What the receiver stays owed at the end of the round."""
-            self._lines = list(self._open(look, aliases))
+            self._open(look, aliases)
             self._corrected = look.corrected(progress.after, self._round.upto)
 
     def batches(self) -> Iterator[Batch]:
         """Give all that is left of the round, a batch at a time."""
-        if not self._lines:
-            return
-        step, newest = DAY, max(line.last for line in self._lines)
+        lines = [line for of_kind in self._lines.values() for line in of_kind]
+        step, newest = HOUR, max((line.last for line in lines), default=0)
         first, last, resumed = self._round.first, self._round.last, self._round.first is not None
         if first is None:
-            first = min(line.first for line in self._lines)
+            first = min((line.first for line in lines), default=1)
             last = first + step
         while first <= newest:
             parts, count = self._read(first, last, resumed=resumed)
-            if count > 4 * PAGE and step > LEAST_STEP and not resumed:
+            if count > MOST and step > LEAST_STEP and not resumed:
                 step = max(step // 4, LEAST_STEP)
                 last = first + step
                 continue
+            self.corrections += self._met
             yield from self._cut(parts, first, last)
             step = _stepped(step, count)
-            first, resumed = self._next(last), False
-            last = first + step
+            # Nothing lies between the windows.
+            first = min((max(line.first, last) for line in lines if line.last >= last), default=newest + 1)
+            last, resumed = first + step, False
 
     def pending(self, look: Look, now: int) -> int:
         """Count what the receiver is owed now: the rest of the round, and what was learned since."""
-        under_way, settled = self._round, settled_at(self._receiver, now)
-        done = under_way.first if under_way.first is not None else 0
-        total = 0
-        spans = {series: (first, last) for series, first, last in look.owed(self._receiver.key)}
-        for line in self._lines:
-            first, last = spans.get(line.series.line, (line.first, line.last))
-            last = min(last, settled[form_of(line.series)] - _reach(line.series))
-            if first <= last:
-                total += look.count_due(self._wanted(line, first, last, now), done)
-        return total
+        settled, done = settled_at(self._receiver, now), self._round.first or 0
+        return sum(
+            look.count_due(self._wanted(kind, 0, settled[kind.form] - kind.reach, now), (line.number for line in lines), done)
+            for kind, lines in self._lines.items()
+        )
 
-    def _open(self, look: Look, aliases: Aliases) -> Iterator[Line]:
+    def _open(self, look: Look, aliases: Aliases) -> None:
         named = {series.line: series for series in catalogue(look, aliases)}
-        extra, under_way = self._receiver.extra_labels, self._round
+        extra = self._receiver.extra_labels
         for number, first, last in look.owed(self._receiver.key):
             if (series := named.get(number)) is None:
                 continue
-            form, reach = form_of(series), _reach(series)
-            end = under_way.settled[form] - reach
+            kind = kind_of(series)
+            end = self._round.settled[kind.form] - kind.reach
             if last > end:
                 self.unsettled.append((number, max(first, end + 1), last))
             if first <= end:
-                fresh = self._progress.settled.get(form, -DAY) - reach
                 labels = encode.labels(sorted((dict(series.labels) | extra).items()))
-                since = fresh if under_way.since is None else under_way.since - reach - 1
-                yield Line(series, labels, first, min(last, end), min(fresh, since))
+                self._lines[kind].append(Line(number, labels, first, min(last, end)))
 
     def _read(self, first: int, last: int, *, resumed: bool) -> tuple[list[Part], int]:
-        under_way, found, count = self._round, list[Part](), 0
+        """Give what is due in a window, series by series, and how much it is; of more than `MOST` only a part."""
+        after, found, count = (self._round.series, self._round.stamp) if resumed else (0, 0), list[Part](), 0
+        self._met = 0
         with self._ledger.look() as look:
-            moved = look.corrected(under_way.upto)
-            for line in self._lines:
-                number = line.series.line
-                if line.first >= last or line.last < first or (resumed and number < under_way.series):
-                    continue
-                wanted = self._wanted(line, max(line.first, first), min(line.last, last - 1), under_way.begun)
-                due = self._without_corrections(line, look.due(wanted, moved.get(number, ())))
-                after = under_way.stamp if resumed and number == under_way.series else 0
-                if rows := [(stamp, value) for _, stamp, value in due if stamp > after]:
-                    found.append((line, rows))
+            moved = look.corrected(self._round.upto)
+            for kind, lines in self._lines.items():
+                near = {
+                    line.number: line for line in lines if line.first < last and line.last >= first and line.number >= after[0]
+                }
+                for number, due in groupby(self._due(look, kind, first, last, near.keys(), moved), itemgetter(0)):
+                    rows = [(stamp, value) for _, stamp, value, _, _ in due]
+                    if kind.stamping.shift is None:
+                        rows = list(dict(sorted(rows)).items())
+                    if number == after[0]:
+                        rows = [row for row in rows if row[0] > after[1]]
+                    found += [(near[number], rows)] if rows else []
                     count += len(rows)
+                    if count > MOST and last - first > LEAST_STEP and not resumed:
+                        return found, count
+        found.sort(key=lambda part: part[0].number)
         return found, count
 
-    def _without_corrections(self, line: Line, due: list[Due]) -> list[Due]:
-        corrected = self._corrected.get(line.series.line)
-        if not corrected:
-            return due
-        again = {at for at, _, _ in due if at in corrected and at <= line.fresh}
-        self.corrections += len(again)
-        return due if self._receiver.corrections == "resend" else [row for row in due if row[0] not in again]
+    def _due(
+        self, look: Look, kind: Kind, first: int, last: int, near: Set[int], moved: Mapping[int, Collection[int]]
+    ) -> Iterator[Due]:
+        """Give what is due of the series of a kind; those that have corrections are gone through reading by reading."""
+        end = min(last - 1, self._round.settled[kind.form] - kind.reach)
+        wanted = self._wanted(kind, first, end, self._round.begun)
+        special = near & (moved.keys() | self._corrected.keys())
+        yield from look.due(wanted, sorted(near - special))
+        for row in look.due(replace(wanted, upto=ANY_VISIT), sorted(special)) if special else ():
+            number, _, _, at, visit = row
+            # What was known when the round began and has been corrected since goes with its new value.
+            if visit > self._round.upto and at not in moved.get(number, ()):
+                continue
+            if at in self._corrected.get(number, ()) and at <= wanted.fresh:
+                self._met += 1
+                if self._receiver.corrections == "ignore":
+                    continue
+            yield row
 
-    def _wanted(self, line: Line, first: int, last: int, now: int) -> WantedReadings:
+    def _wanted(self, kind: Kind, first: int, last: int, now: int) -> WantedReadings:
+        fresh, since = self._progress.settled.get(kind.form, -DAY), self._round.since
+        fresh = (fresh if since is None else min(fresh, since - 1)) - kind.reach
         floor = max(_floor(self._receiver.not_before, now), encode.FIRST)
-        after, upto, series = self._progress.after, self._round.upto, line.series
-        return WantedReadings(series.line, series.stamping, first, last, floor, after, upto, line.fresh)
+        key, after, upto = self._receiver.key, self._progress.after, self._round.upto
+        return WantedReadings(key, kind.stamping, first, last, floor, after, upto, fresh)
 
     def _cut(self, parts: list[Part], first: int, last: int) -> Iterator[Batch]:
         most, batch, room = self._receiver.samples_per_request, list[Part](), self._receiver.samples_per_request
@@ -181,12 +215,8 @@ class Plan:
 
     def _batch(self, parts: list[Part], first: int, last: int) -> Batch:
         line, rows = parts[-1]
-        place = replace(self._round, first=first, last=last, series=line.series.line, stamp=rows[-1][0])
+        place = replace(self._round, first=first, last=last, series=line.number, stamp=rows[-1][0])
         return Batch(parts, replace(self._progress, round=place))
-
-    def _next(self, at: int) -> int:
-        """Give where the next window begins: nothing lies between."""
-        return min((max(line.first, at) for line in self._lines if line.last >= at), default=MOST_STEP)
 
 
 def settled_at(receiver: Receiver, now: int) -> dict[str, int]:
@@ -196,20 +226,14 @@ def settled_at(receiver: Receiver, now: int) -> dict[str, int]:
     return {form: now - age // timedelta(milliseconds=1) for form, age in ages.items()}
 
 
-def form_of(series: TrueSeries) -> str:
-    """Name the key of `settle` that a series goes by."""
-    if series.form == "interval":
-        return "interval" if series.resolution.startswith("PT") else "day"
-    return series.form
-
-
-def _reach(series: TrueSeries) -> int:
-    """Give how long after its `at` the period of a reading has ended for certain; never before its stamp."""
+def kind_of(series: TrueSeries) -> Kind:
+    """Tell how a series is stamped and settles; its form is a key of `settle`."""
     if series.form == "index":
-        return 0
+        return Kind(series.stamping, "index", 0)
+    form = series.form if series.form == "peak" else "interval" if series.resolution.startswith("PT") else "day"
     if series.stamping.shift is not None:
-        return series.stamping.shift + 1
-    return 25 * HOUR if series.resolution == "P1D" else 31 * DAY + HOUR
+        return Kind(series.stamping, form, series.stamping.shift + 1)
+    return Kind(series.stamping, form, 25 * HOUR if series.resolution == "P1D" else 31 * DAY + HOUR)
 
 
 def _floor(not_before: date | timedelta | None, now: int) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -214,13 +214,13 @@ class Look:
         """Give where the next round of a target has to look."""
         return delivery.owed(self._db, key)
 
-    def due(self, wanted: WantedReadings, moved: Collection[int] = ()) -> list[Due]:
-        """Give the readings that are wanted, in the order of their stamps."""
-        return delivery.due(self._db, wanted, moved)
+    def due(self, wanted: WantedReadings, lines: Iterable[int]) -> Iterator[Due]:
+        """Give what a target is owed of these series, series by series."""
+        return delivery.due(self._db, wanted, lines)
 
-    def count_due(self, wanted: WantedReadings, done: int) -> int:
-        """Count those not sent yet."""
-        return delivery.count_due(self._db, wanted, done)
+    def count_due(self, wanted: WantedReadings, lines: Iterable[int], done: int) -> int:
+        """Count what it is owed and was not sent yet."""
+        return delivery.count_due(self._db, wanted, lines, done)
 
     def corrected(self, after: int, upto: int | None = None) -> dict[int, set[int]]:
         """Give series -> `at` of what was known by a visit and replaced since."""

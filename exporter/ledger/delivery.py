@@ -20,8 +20,8 @@ LONGEST = 32 * 86_400_000
 """No stamp lies later than this after its `at`."""
 Span = tuple[int, int, int]
 """Series, first and last `at` in milliseconds."""
-Due = tuple[int, int, float]
-"""`at`, stamp, value."""
+Due = tuple[int, int, float, int, int]
+"""Series, stamp, value, `at`, and the visit that learned it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +147,12 @@ def owed(db: sqlite3.Connection, key: str) -> list[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which readings of a series are wanted: `at` in [first, last], stamps from `floor` on.
+    """Which readings a target is owed: `at` in [first, last], stamps from `floor` on.
 
-    Of those learned up to `upto`: what was learned after `after`, and all that lies beyond `fresh`.
+    Of those learned up to the visit `upto`: what was learned after `after`, and all that lies beyond `fresh`.
     """
 
-    line: int
+    key: str
     stamping: Stamping
     first: int
     last: int
@@ -162,25 +162,22 @@ class Wanted:
     fresh: int
 
 
-def due(db: sqlite3.Connection, wanted: Wanted, moved: Collection[int] = ()) -> list[Due]:
-    """Give readings in the order of their stamps; those at the instants `moved` however late they were learned."""
-    stamp, values = _asked(wanted)
-    learned = "(visit > :after OR at > :fresh)" + ("" if moved else " AND visit <= :upto")
-    rows = db.execute(
-        f"SELECT at, {stamp} AS stamp, value, visit {_WITHIN} AND {learned} AND stamp >= :floor ORDER BY stamp, value", values
+def due(db: sqlite3.Connection, wanted: Wanted, lines: Iterable[int]) -> Iterator[Due]:
+    """Give what is owed of these series, series by series in the order given, each in the order of `at`."""
+    stamp, values = _asked(wanted, lines)
+    return db.execute(
+        f"SELECT reading.series, {stamp} AS stamp, reading.value, at, reading.visit {_WITHIN} AND stamp >= :floor"
+        " AND reading.visit <= :upto AND (reading.visit > :after OR at > :fresh)",
+        values,
     )
-    found = [(at, stamp, value) for at, stamp, value, visit in rows if visit <= wanted.upto or at in moved]
-    if wanted.stamping.shift is None:
-        return list({stamp: (at, stamp, value) for at, stamp, value in found}.values())
-    return found
 
 
-def count_due(db: sqlite3.Connection, wanted: Wanted, done: int) -> int:
-    """Count the readings that are wanted and not `done`, which is how far in `at` the round has come, and all learned later."""
-    stamp, values = _asked(wanted)
+def count_due(db: sqlite3.Connection, wanted: Wanted, lines: Iterable[int], done: int) -> int:
+    """Count what is owed and not `done`, which is how far in `at` the round has come, and all that was learned later."""
+    stamp, values = _asked(wanted, lines)
     (found,) = db.execute(
         f"SELECT count(*) {_WITHIN} AND {stamp} >= :floor"
-        " AND (visit > :upto OR (at >= :done AND (visit > :after OR at > :fresh)))",
+        " AND (reading.visit > :upto OR (at >= :done AND (reading.visit > :after OR at > :fresh)))",
         values | {"done": done},
     ).fetchone()
     return int(found)
@@ -201,8 +198,9 @@ def _newest_corrections(db: sqlite3.Connection) -> Iterator[tuple[int, int, int,
     return db.execute("SELECT series, at, learned_by, replaced_by FROM correction ORDER BY id DESC")
 
 
-def _asked(wanted: Wanted) -> tuple[str, dict[str, int]]:
-    values = {name: getattr(wanted, name) for name in ("line", "first", "last", "floor", "after", "upto", "fresh")}
+def _asked(wanted: Wanted, lines: Iterable[int]) -> tuple[str, dict[str, object]]:
+    names = ("key", "first", "last", "floor", "after", "upto", "fresh")
+    values = {name: getattr(wanted, name) for name in names} | {"lines": json.dumps(list(lines))}
     stamping = wanted.stamping
     if stamping.shift is not None:
         return f"at + {stamping.shift:d}", values
@@ -222,7 +220,12 @@ def _save(db: sqlite3.Connection, number: int, progress: Progress) -> None:
     db.execute("UPDATE target SET progress = ? WHERE id = ?", (json.dumps(asdict(progress)), number))
 
 
-_WITHIN = "FROM reading WHERE series = :line AND at BETWEEN :first AND :last"
+_WITHIN = (
+    "FROM json_each(:lines) AS line CROSS JOIN owed ON owed.target = (SELECT id FROM target WHERE key = :key)"
+    " AND owed.series = line.value CROSS JOIN reading ON reading.series = owed.series"
+    " AND at BETWEEN max(owed.first, :first) AND min(owed.last, :last) WHERE 1"
+)
+"""The joins are crossed so that SQLite keeps to their order."""
 _MERGED = (
     " ON CONFLICT (target, series) DO UPDATE SET visit = max(visit, excluded.visit),"
     " first = min(first, excluded.first), last = max(last, excluded.last)"

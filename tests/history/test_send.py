@@ -521,7 +521,7 @@ def test_halving_loses_nothing(series: list[list[int]]):
     The two halves of a batch have its samples between them, neither is empty, and the older half is the older one.
     """
     stamps = [[encode.FIRST + number for number in numbers] for numbers in series]
-    parts = [(Line(None, b"%d" % n, 0, 0, 0), [(at, float(n)) for at in of]) for n, of in enumerate(stamps)]  # type: ignore[arg-type]
+    parts = [(Line(n, b"%d" % n, 0, 0), [(at, float(n)) for at in of]) for n, of in enumerate(stamps)]
     batch = Batch(parts, Progress())
     older, newer = batch.split()
 

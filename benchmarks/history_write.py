@@ -33,9 +33,11 @@ class Clock:
     """The benchmark's own day, with real pauses."""
 
     def now(self) -> datetime:
+        """Give the same instant always."""
         return NOW
 
     async def sleep(self, length: timedelta) -> None:
+        """Wait."""
         await asyncio.sleep(length.total_seconds())
 
 
@@ -115,7 +117,8 @@ async def deliver(name: str, ledger: Ledger, samples: int, batch: int) -> Iterat
     quantiles = statistics.quantiles(late, n=100)
     return iter(
         (
-            f"{name}: {samples} samples in {wall:.1f} s, {samples / wall:,.0f} samples/s ({samples / mine:,.0f} per second of our CPU)",  # noqa: E501
+            f"{name}: {samples} samples in {wall:.1f} s, {samples / wall:,.0f} samples/s",
+            f"  {samples / mine:,.0f} samples per second of our own CPU",
             f"  there: {there}, sent: {sender.delivery.sent}, refused: {sender.delivery.refused}",
             f"  event loop late: p50 {quantiles[49] * 1000:.1f} ms, p99 {quantiles[98] * 1000:.1f} ms",
             f"  peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB",

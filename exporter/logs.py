@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
@@ -15,7 +16,7 @@ class Logfmt(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record; control characters and line ends are escaped."""
-        return " ".join(f"{key}={_quoted(value)}" for key, value in facts(self, record).items())
+        return " ".join(f"{key}={_quoted(value)}" for key, value in facts(record).items())
 
 
 class Json(logging.Formatter):
@@ -23,18 +24,26 @@ class Json(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record."""
-        return json.dumps(facts(self, record), ensure_ascii=False)
+        return json.dumps(facts(record), ensure_ascii=False)
 
 
-def facts(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str]:
-    """Take a record apart: time in UTC, level, component, message, and a bug's traceback."""
+def facts(record: logging.LogRecord) -> dict[str, str]:
+    """Take a record apart: time in UTC, level, component, message, and the way to a bug."""
     said = {
         "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": _NAMES.get(record.levelno, record.levelname.lower()),
         "component": record.name.removeprefix("exporter.").split(".", maxsplit=1)[0],
         "msg": record.getMessage(),
     }
-    return said | ({"error": formatter.formatException(record.exc_info)} if record.exc_info else {})
+    error = record.exc_info[1] if record.exc_info else None
+    return said | ({"error": way_to(error)} if error else {})
+
+
+def way_to(error: BaseException) -> str:
+    """Say what kind of error it is and every line of the way to it; its own text may hold anything, so it is left out."""
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    way = "".join(traceback.format_tb(error.__traceback__))
+    return (f"{way_to(before)}\nand then\n" if before else "") + f"{way}{type(error).__module__}.{type(error).__qualname__}"
 
 
 def set_up(level: str, form: str) -> None:

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 
@@ -11,7 +11,7 @@ from typing import Self
 class Proof:
     """The secret of one login, and what of it is shown beforehand."""
 
-    verifier: str
+    verifier: str = field(repr=False)
 
     @classmethod
     def new(cls) -> Self:

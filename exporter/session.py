@@ -7,7 +7,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -77,9 +77,9 @@ class Answer:
     """What a portal answered, the body read whole; `status` is below 500 and not 429 unless asked for with `checked=False`."""
 
     status: int
-    url: str
-    headers: CIMultiDictProxy[str]
-    body: bytes
+    url: str = field(repr=False)
+    headers: CIMultiDictProxy[str] = field(repr=False)
+    body: bytes = field(repr=False)
     what: str
     """Method and path, or the name the caller gave, for messages: no query, no secret, no number of a meter."""
 
@@ -105,13 +105,26 @@ class Answer:
         """
         if not 200 <= self.status < 300:
             raise ResponseError(f"{self.what} answered with status {self.status}")
-        if sum(map(self.body.count, (b",", b"[", b"{"))) > max(len(self.body) // BYTES_A_VALUE, 1_000_000):
-            raise ResponseError(f"{self.what} answered with more values than any meter has")
         try:
-            return _read_json(self.body)
+            return self._parsed()
         except (ValueError, RecursionError):
             seen = "a web page" if self.body.lstrip()[:1] == b"<" else "no JSON"
             raise ResponseError(f"{self.what} answered with {seen} where JSON is due") from None
+
+    def json_if_any(self) -> Any | None:
+        """Parse the body of a refusal, whatever its status; None for what is not JSON."""
+        try:
+            return self._parsed()
+        except (ValueError, RecursionError):
+            return None
+
+    def _parsed(self) -> Any:
+        if sum(map(self.body.count, (b",", b"[", b"{"))) > max(len(self.body) // BYTES_A_VALUE, 1_000_000):
+            raise ResponseError(f"{self.what} answered with more values than any meter has")
+        told = json.loads(self.body.decode(json.detect_encoding(self.body)), parse_constant=_no_number, parse_float=_finite)
+        if _HALF.search(self.body):
+            told = json.loads(json.dumps(told, ensure_ascii=False).encode(errors="replace"))
+        return told
 
 
 class Session:
@@ -355,13 +368,6 @@ def _plain(error: Exception) -> str:
 
 def _too_large(what: str, largest: int) -> ResponseError:
     return ResponseError(f"{what} answered with more than {largest} bytes")
-
-
-def _read_json(body: bytes) -> Any:
-    told = json.loads(body.decode(json.detect_encoding(body)), parse_constant=_no_number, parse_float=_finite)
-    if _HALF.search(body):
-        told = json.loads(json.dumps(told, ensure_ascii=False).encode(errors="replace"))
-    return told
 
 
 def _no_number(name: str) -> float:

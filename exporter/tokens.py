@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,9 +14,9 @@ from exporter.session import Answer, Session
 class Token:
     """Proof of a login: what is sent, and until when (aware, UTC); `more` is what else a portal wants kept with it."""
 
-    value: str
+    value: str = field(repr=False)
     ends: datetime
-    more: Mapping[str, Any] | None = None
+    more: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 class Tokens:

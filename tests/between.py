@@ -1,5 +1,6 @@
 """Simulated portals with somebody in between, and an account's life with them: for hostile answers, secrets and faults."""
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -56,6 +57,12 @@ class Between:
         """Give the account as a configuration would."""
         account = self.simulation.accounts(url)[0]
         return portals()[account["portal"]](**account | keys)
+
+
+def of_each_kind(asked: list[str]) -> tuple[int, ...]:
+    """Give the place of the first request of each kind: what differs in a meter's number or a day is one kind."""
+    kinds_asked = [re.sub(r"\d{4,}.*", "", one) for one in asked]
+    return tuple(kinds_asked.index(kind) for kind in dict.fromkeys(kinds_asked))
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from exporter.config import portals
 from exporter.errors import ResponseError
 from exporter.model import Commodity, Index, Register, UsagePoint
 from exporter.session import Answer
-from tests.between import Attack, Readings, Seen, kinds, living, one_visit, serving
+from tests.between import Attack, Readings, Seen, kinds, living, of_each_kind, one_visit, serving
 from tests.brook import SCRIPTS, Brook, Script
 from tests.conftest import NOW, Clock
 from tests.hostile import BODIES, REDIRECTS, SCREEN, SINGLE, VALUES, WIRE, bomb, elsewhere, keyed
@@ -73,12 +73,6 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Life]:
             assert second.state.up, second.state.message
             made[kind] = Life(folder, first.readings, second.readings, of_each_kind(between.asked))
     return made
-
-
-def of_each_kind(asked: list[str]) -> tuple[int, ...]:
-    """Give the place of the first request of each kind: what differs in a meter's number or a day is one kind."""
-    kinds_asked = [re.sub(r"\d{4,}.*", "", one) for one in asked]
-    return tuple(kinds_asked.index(kind) for kind in dict.fromkeys(kinds_asked))
 
 
 async def struck(life: Life, kind: str, attack: Attack, folder: Path, **keys: str) -> AsyncIterator[Seen]:

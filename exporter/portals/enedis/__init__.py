@@ -125,6 +125,10 @@ class Enedis(Portal):
         own = int(self.login_digest()[:8], 16) % 60 if self.minute is None else self.minute
         return Window.read(self.window).moved_in(at, own)
 
+    def named_points(self) -> frozenset[str]:
+        """The PRMs that are configured or that the token names."""
+        return frozenset(point.prm for point in self._points)
+
     def budgets(self) -> Mapping[str, tuple[int, timedelta]]:
         """Give the one budget of this way in."""
         budget = _WAYS[self.access, self._api].budget

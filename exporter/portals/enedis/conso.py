@@ -45,7 +45,7 @@ def read_pass(token: SecretStr) -> Pass:
     try:
         payload = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
         found = _Payload.model_validate(payload)
-    except (IndexError, ValueError, ValidationError):
+    except (IndexError, ValueError, RecursionError, ValidationError):
         return Pass()
     prms = tuple(dict.fromkeys(prm for prm in found.sub if len(prm) == 14 and prm.isascii() and prm.isdecimal()))
     return Pass(prms, datetime.fromtimestamp(found.exp, UTC) if found.exp else None)

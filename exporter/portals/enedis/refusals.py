@@ -112,7 +112,7 @@ Own = Callable[[int, str, Any], Why | None]
 
 def said(answer: Answer, now: datetime, own: Own) -> Any:
     """Give the JSON of a good answer, or raise the error that its refusal means."""
-    body = _json(answer)
+    body = answer.json_if_any()
     if 200 <= answer.status < 300 and body is not None and not _refuses(body):
         return body
     code = code_of(body)
@@ -181,12 +181,4 @@ def _next_access(body: Any) -> datetime | None:
         text = f"{found[1]}-{_MONTHS.index(found[2]) + 1:02}-{found[3]}T{found[4]}{found[5]}"
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
-        return None
-
-
-def _json(answer: Answer) -> Any | None:
-    """Parse the body whatever its status and content type; None when it is no JSON."""
-    try:
-        return json.loads(answer.body)
-    except (ValueError, RecursionError):
         return None

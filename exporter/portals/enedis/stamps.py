@@ -54,8 +54,11 @@ def instant(text: str) -> datetime:
 
 
 def naive_or_aware(text: str) -> datetime:
-    """Read a date, a local time or an instant, as it stands. Raises ValueError."""
-    return datetime.fromisoformat(text.strip())
+    """Read a date, a local time or an instant, as it stands. Raises ValueError, also for what is not of our time."""
+    at = datetime.fromisoformat(text.strip())
+    if not 2000 <= at.year < 9000:
+        raise ValueError("not a date of our time")
+    return at
 
 
 def to_utc(at: datetime, fold: int = 0) -> datetime:

@@ -39,6 +39,10 @@ class Fluvius(Keys):
         """Make the requests of one piece, within the hour's budget."""
         return await past.past(self, session, piece)
 
+    def named_points(self) -> frozenset[str]:
+        """The EANs of all meters."""
+        return frozenset(meter.ean for meter in self.meters)
+
     def budgets(self) -> Mapping[str, tuple[int, timedelta]]:
         """The requests of an import."""
         return {past.BUDGET: (self.past_requests, past.HOUR)}

@@ -1,6 +1,5 @@
 """Why a sign-in was refused, in words: the codes of Azure AD B2C, and what a further page would want."""
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -43,10 +42,7 @@ def redirected(query: Mapping[str, str]) -> PortalError:
 
 def token_refused(answer: Answer) -> PortalError:
     """Say what a refusal of the token address means: `{"error": "invalid_grant", "error_description": "AADB2C90080: ..."}`."""
-    try:
-        body = json.loads(answer.body)
-    except ValueError:
-        body = None
+    body = answer.json_if_any()
     if not isinstance(body, dict):
         return ResponseError(f"{answer.what} answered with status {answer.status}")
     return _said(str(body.get("error")), str(body.get("error_description")))

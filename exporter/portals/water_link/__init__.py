@@ -60,6 +60,10 @@ class WaterLink(Portal):
     redirect_uri: Annotated[str, Field(min_length=1, description="Where that client has its codes sent.")] = SITE
     scope: Annotated[str, Field(min_length=1, description="What that client asks for.")] = "openid"
 
+    def named_points(self) -> frozenset[str]:
+        """The numbers of all meters."""
+        return frozenset(self.meters)
+
     async def fetch(self, session: Session, wanted: Wanted) -> AsyncIterator[Told]:
         """Tell every meter's facts, index and days of the running and the previous month, then the inventory.
 

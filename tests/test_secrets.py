@@ -1,0 +1,315 @@
+"""Secrets stay where they belong: recognisable ones are planted everywhere, and looked for in all that leaves the program."""
+
+import asyncio
+import json
+import logging
+import re
+import tempfile
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote_plus
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from exporter import oneoff
+from exporter.config import load, portals
+from exporter.demo.base import Handler, running
+from exporter.errors import ExporterError
+from exporter.logs import Json, Logfmt
+from exporter.pkce import Proof
+from exporter.serve import Exporter, Options
+from exporter.server import Address
+from exporter.session import Session, Token
+from tests.between import Between, kinds, living, of_each_kind
+from tests.brook import SCRIPTS, Brook, Script
+from tests.conftest import Clock, DictMemory
+
+PORTALS = sorted(kinds())
+PATIENCE = 30.0
+PAGES = ("/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/nowhere")
+OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
+SECRET_KEYS = re.compile(
+    "password|token|secret|code$|code_verifier|csrf|j_username|signInName|user$|pass$|username", re.IGNORECASE
+)
+PERSONAL = {
+    "cem": {"Jana Ukázková", "SVJ Ukázka"},
+    "water-link": {"Verzonnenlaan"},
+}
+"""What a portal tells of its people, which is shown to nobody who has not asked for it."""
+
+
+@dataclass
+class Listener(Between):
+    """Hears every secret that passes: what a client proves itself with, and what the portal hands out."""
+
+    heard: set[str] = field(default_factory=set)
+
+    @web.middleware
+    async def _strike(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._hear([request.headers.get("Authorization", "").partition(" ")[2], *request.cookies.values()])
+        self._hear(
+            value for name, value in [*request.query.items(), *parse_qsl(await request.text())] if SECRET_KEYS.search(name)
+        )
+        answer = await super()._strike(request, handler)
+        self._hear(morsel.value for morsel in answer.cookies.values())
+        self._hear(re.findall(r"[?&](?:code|state)=([^&]+)", answer.headers.get("Location", "")))
+        if isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.body[:1] == b"{":
+            told = json.loads(answer.body)
+            self._hear(str(value) for name, value in told.items() if SECRET_KEYS.search(name))
+        return answer
+
+    def _hear(self, values: Any) -> None:
+        self.heard |= {value for value in values if len(value) > 7}
+
+
+async def echo(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse, and say back all that was sent: in the status line, the headers, and the body."""
+    said = f"{request.headers.get('Authorization')} {request.headers.get('Cookie')} {request.path_qs} {await request.text()}"
+    plain = unquote_plus(re.sub(r"[\r\n]", " ", said))
+    told = {"error": plain, "error_description": plain, "message": plain, "status": "400", "reason": plain, plain: plain}
+    ascii_only = plain.encode("ascii", "replace").decode()[:4000]
+    return web.Response(status=400, reason=ascii_only, text=json.dumps(told), headers={"X-Said": ascii_only})
+
+
+async def echo_page(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Say everything back in a page where something else is due."""
+    plain = unquote_plus(await request.text()) + str(request.headers) + request.path_qs
+    return web.Response(text=f"<title>{plain}</title><p>{plain}", content_type="text/html")
+
+
+async def echo_value(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Put it where a value of another kind is due."""
+    plain = f"{request.headers.get('Authorization')} {unquote_plus(await request.text())} {request.path_qs}"
+    answer = await handler(request)
+    if isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.body[:1] in (b"{", b"["):
+        answer.body = re.sub(rb"(?<=[:\[,])\s*-?\d[\d.]*", lambda _: json.dumps(plain).encode(), answer.body)
+    return answer
+
+
+@dataclass
+class Planted:
+    """A portal with a listener, an account whose usage points have other names, and what must not be found."""
+
+    listener: Listener
+    config: Path
+    secrets: set[str]
+    personal: set[str]
+    lines: list[str]
+
+    def everything(self) -> set[str]:
+        return {secret for secret in self.secrets | self.personal | self.listener.heard if len(secret) > 5}
+
+    def found(self, text: str, *, personal: bool = True) -> set[str]:
+        wanted = self.everything() - (set() if personal else self.personal)
+        return {secret for secret in wanted for said in (text, unescape(text), unquote_plus(text)) if secret in said}
+
+
+class Collector(logging.Handler):
+    """Keeps each line as both of our formats write it."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__(logging.DEBUG)
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines += [Logfmt().format(record), Json().format(record)]
+
+
+@pytest.fixture
+def lines() -> Any:
+    """Everything that anybody logs, at debug level."""
+    found: list[str] = []
+    collector, root = Collector(found), logging.getLogger()
+    before = root.level
+    root.addHandler(collector)
+    root.setLevel(logging.DEBUG)
+    logging.getLogger("exporter").setLevel(logging.DEBUG)
+    yield found
+    root.removeHandler(collector)
+    root.setLevel(before)
+
+
+def new_folder(parent: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=parent))
+
+
+@asynccontextmanager
+async def planted(kind: str, parent: Path, lines: list[str], attack: Any = None, at: int | None = None) -> AsyncIterator[Planted]:
+    folder = new_folder(parent)
+    simulation = kinds()[kind]()
+    listener = Listener(simulation, attack, at)
+    async with running(listener) as url:  # type: ignore[arg-type]  # all that is asked of it is an app
+        account = simulation.accounts(url)[0]
+        points = sorted(portals()[kind](**account).named_points())
+        account["aliases"] = {point: f"alias-{number}" for number, point in enumerate(points)}
+        config = folder / "config.yaml"
+        config.write_text(json.dumps({"accounts": [account]}))
+        config.chmod(0o600)
+        keys = ("password", "token", "client_secret", "username", "client_id")
+        secrets = {str(account[key]) for key in keys if key in account}
+        yield Planted(listener, config, secrets, set(points) | PERSONAL.get(kind, set()), lines)
+
+
+async def served(planted: Planted) -> str:
+    """Serve until the account was visited; gives all that every page says."""
+    taken: list[Address] = []
+    started = asyncio.Event()
+
+    def say(addresses: list[Address]) -> None:
+        taken.extend(addresses)
+        started.set()
+
+    exporter = Exporter(Options(planted.config, planted.config.parent / "data", (Address("127.0.0.1", 0),), lifecycle=True))
+    task = asyncio.create_task(exporter.run(say))
+    async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as client:
+        await started.wait()
+        assert exporter.page
+        while any(part.health.state.up is None for part in exporter.page.accounts.values()):  # noqa: ASYNC110  # the product's own doing
+            await asyncio.sleep(0.01)
+        said = []
+        for path in PAGES:
+            for headers in ({}, OPENMETRICS) if path == "/metrics" else ({},):
+                method = "POST" if path == "/-/reload" else "GET"
+                async with client.request(method, f"http://{taken[0]}{path}", headers=headers) as answer:
+                    said.append(f"{answer.status} {dict(answer.headers)} {await answer.text()}")
+        exporter.stop()
+        await task
+    return "\n".join(said)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for portal in portals().values():
+        monkeypatch.setattr(portal, "pace", Session.__init__.__kwdefaults__["pace"])
+        monkeypatch.setattr(portal, "visiting_time", lambda self, at: at)
+
+
+@pytest.mark.parametrize("kind", PORTALS)
+async def test_a_good_life_gives_nothing_away(tmp_path, lines, kind):
+    """
+    Over a good visit no secret, and nothing personal, is on any page, in any log line, or in a file that others can read.
+    """
+    async with planted(kind, tmp_path, lines) as there:
+        pages = await served(there)
+        log = "\n".join(lines)
+
+        assert len(there.everything()) > 2
+        assert 'utility_up{account="' in pages
+        assert re.search(r"utility_up\{[^}]*\} 1\.0", pages), log
+        assert there.found(pages) == set()
+        assert there.found(log) == set()
+        assert (kind == "cem") == ("alias-0" not in pages)
+    data = there.config.parent / "data"
+    assert {file.stat().st_mode & 0o777 for file in data.iterdir()} == {0o600}
+    assert data.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("kind", PORTALS)
+@pytest.mark.parametrize("attack", [echo, echo_page, echo_value], ids=lambda attack: attack.__name__)
+async def test_a_portal_that_says_secrets_back(tmp_path, lines, kind, attack):
+    """
+    A portal that repeats what it was sent, at any step, in status line, headers, page or value, gets none of it published.
+    """
+    async with planted(kind, tmp_path, lines) as there:
+        await served(there)
+    failed = 0
+    for step in of_each_kind(there.listener.asked):
+        async with planted(kind, tmp_path, lines, attack, step) as there:
+            pages = await served(there)
+            failed += not re.search(r"utility_up\{[^}]*\} 1\.0", pages)
+
+            assert there.found(pages) == set()
+            assert there.found("\n".join(lines)) == set()
+        lines.clear()
+    assert failed > 2
+
+
+@pytest.mark.parametrize("kind", PORTALS)
+@pytest.mark.parametrize("attack", [None, echo, echo_page, echo_value], ids=["good", "echo", "echo_page", "echo_value"])
+async def test_one_off_commands(tmp_path, lines, kind, attack):
+    """
+    `visit` gives away no more than the page; `discover` and `raw` show what is the user's, and never what proves the login.
+    """
+    async with planted(kind, tmp_path, lines, attack) as there:
+        place = oneoff.Place(there.config, there.config.parent / "data", load(there.config).accounts[0].name, force=True)
+        said, failures = [], list[str]()
+        for call in (oneoff.visit(place), oneoff.discover(place), *(oneoff.raw(place, *one) for one in raw_calls(there.config))):
+            told = await outcome(call)
+            if isinstance(told, ExporterError):
+                failures.append(f"{told} {told!r}")
+            elif isinstance(told, tuple):
+                failures += told
+            elif isinstance(told, oneoff.Discovery):
+                said += [oneoff.say_discovery(told), oneoff.discovery_json(told)]
+            else:
+                said.append(oneoff.say_json(told))
+
+        assert attack or len(said) > 2
+        assert there.found("\n".join(failures)) == set()
+        assert attack or there.found("\n".join(said), personal=False) - {there_name(there)} == set()
+        assert there.found("\n".join(lines)) == set()
+
+
+async def outcome(call: Awaitable[Any]) -> Any:
+    """Give what a command gives, or the error that it would print."""
+    try:
+        return await call
+    except ExporterError as error:
+        return error
+
+
+def there_name(there: Planted) -> str:
+    """The user's name: a portal's own answer about the account may hold it."""
+    return str(json.loads(there.config.read_text())["accounts"][0].get("username"))
+
+
+def raw_calls(config: Path) -> list[tuple[str, dict[str, str]]]:
+    """Every call that needs no key."""
+    portal = load(config).accounts[0]
+    return [(name, {}) for name, call in portal.calls.items() if not call.required]
+
+
+@pytest.mark.parametrize("kind", PORTALS)
+async def test_reprs(tmp_path, lines, kind):
+    """
+    What is printed of a configuration, a token or an answer is no secret.
+    """
+    async with planted(kind, tmp_path, lines) as there:
+        config = load(there.config)
+        async with Session(memory=DictMemory(), clock=Clock()) as session:
+            things = [
+                config,
+                config.accounts[0],
+                session,
+                Token("tok-secret", Clock()(), {"refresh_token": "ref-secret"}),
+                Proof.new(),
+            ]
+            shown = " ".join(f"{thing!r} {thing!s}" for thing in things) + config.accounts[0].login_digest()
+
+    hidden = there.secrets - {there_name(there)}
+    assert not [secret for secret in hidden if secret in shown]
+    assert "-secret" not in shown
+    assert things[-1].verifier not in shown
+
+
+async def test_a_bug_tells_its_place_and_not_its_values(tmp_path, lines):
+    """
+    A bug's text may hold anything: the log has the kind of error and every line of the way to it, and not that text.
+    """
+    SCRIPTS["home"] = Script([KeyError("planted-1"), ValueError("planted-2")])
+    async with living(tmp_path, Brook(name="home"), Clock()) as (poller, look):
+        await poller.visit()
+        await poller.visit()
+        page = look().text
+    SCRIPTS.clear()
+    log = "\n".join(lines)
+
+    assert "KeyError" in log
+    assert "brook.py" in log
+    assert "planted" not in log + page

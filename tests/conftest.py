@@ -1,7 +1,8 @@
 """What the tests share: a closed network, a ledger in a folder, a session on a clock of our own."""
 
+import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 from aioresponses import aioresponses
 from hypothesis import settings
 
+from exporter.logs import Json, Logfmt
 from exporter.model import KnownInterval
 from exporter.portals.base import Wanted
 from exporter.session import Session
@@ -43,6 +45,16 @@ def _closed_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
     monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
+
+
+@pytest.fixture(autouse=True)
+def _log_left_as_it_was() -> Iterator[None]:
+    """A test that sets up the program's log takes it down again."""
+    yield
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler.formatter, Logfmt | Json)]:
+        root.removeHandler(handler)
+    logging.getLogger("exporter").setLevel(logging.NOTSET)
 
 
 @dataclass

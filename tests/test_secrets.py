@@ -25,7 +25,8 @@ from exporter.logs import Json, Logfmt
 from exporter.pkce import Proof
 from exporter.serve import Exporter, Options
 from exporter.server import Address
-from exporter.session import Session, Token
+from exporter.session import Session
+from exporter.tokens import Token
 from tests.between import Between, kinds, living, of_each_kind
 from tests.brook import SCRIPTS, Brook, Script
 from tests.conftest import Clock, DictMemory

@@ -18,6 +18,13 @@ RECORDED = ("usage_point:utility_monthly_cost:share", "usage_point:utility_flow:
 """Recorded from other recorded series, or from the history: when they are there all are."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let all tests of this folder run in one worker, one after the other: the programs end with the last of them."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("prometheus"))
+
+
 @dataclass(frozen=True, slots=True)
 class House:
     """The demo as it is scraped and read."""
@@ -26,7 +33,7 @@ class House:
     prometheus: programs.Server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a ledger."""
     folder = tmp_path_factory.mktemp("storage")
@@ -35,7 +42,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def house(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """The demo, a Prometheus that has scraped it since yesterday and reads its history, and rules that have run."""
     folder = tmp_path_factory.mktemp("prometheus")

@@ -18,7 +18,6 @@ from tests.boards.conftest import House
 from tests.boards.grafana import Asked
 from tests.boards.year import EVERYTHING
 
-pytestmark = pytest.mark.xdist_group("prometheus")
 YEAR = 365.0
 ALL = ".+"
 LONGEST_LOAD = 2.0

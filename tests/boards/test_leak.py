@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import web
 
 from exporter.demo.base import running
@@ -95,7 +94,6 @@ async def exporter(folder: Path, clock: Shifted) -> AsyncIterator[str]:
             await serving
 
 
-@pytest.mark.xdist_group("prometheus")
 async def test_the_leak_is_told_and_its_end_too(tmp_path: Path):
     """
     No word before; when the portal states divergent consumption whoever is on call is told, of both meters, with what to do; and

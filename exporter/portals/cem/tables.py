@@ -1,5 +1,6 @@
 """The long lists of an account, read from their JSON straight into small rows: a city's counters are 35 MB of it."""
 
+import json
 from typing import Generic, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -102,8 +103,11 @@ class Table(Generic[Row]):
         try:
             return self.read(answer.body, where)
         except ValueError:
-            answer.json()  # says in its own words that this is no JSON
-            raise
+            told = answer.json()  # mends half a character, and says in its own words when this is no JSON
+        try:
+            return self.read(json.dumps(told), where)
+        except (ValueError, RecursionError):
+            raise ResponseError(f"{where} cannot be read") from None
 
     def said(self, rows: list[Row]) -> str:
         """Write rows as JSON with the portal's own names, what is usual left out."""

@@ -1,4 +1,4 @@
-"""The command line: serve, check, discover, visit, raw, history, demo."""
+"""The command line: serve, start, check, discover, visit, raw, history, demo."""
 
 import argparse
 import asyncio
@@ -153,6 +153,14 @@ def demo(options: argparse.Namespace) -> int:
     return 0
 
 
+def start(options: argparse.Namespace) -> int:
+    """Serve where there is a configuration, show the demo where there is none: what the image does by itself."""
+    if options.config_file.exists():
+        return serve(options)
+    options.storage_path = None
+    return demo(options)
+
+
 def place(options: argparse.Namespace) -> oneoff.Place:
     """Take the flags of the one-off commands together."""
     return oneoff.Place(options.config_file, options.storage_path, options.account, getattr(options, "force", False))
@@ -169,6 +177,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     web_flags(command(commands, "serve", serve, "run the exporter"))
     web_config_flag(command(commands, "check", check, "say every fault of the configuration; no network"))
+    web_flags(command(commands, "start", start, "serve, or run the demo where there is no configuration file"))
     simulated = web_flags(command(commands, "demo", demo, "run against simulated portals; no credentials, no configuration"))
     simulated.set_defaults(storage_path=None)
     account_flags(command(commands, "visit", visit, "visit an account once and print its page; writes no readings"))

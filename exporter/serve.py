@@ -15,6 +15,7 @@ from exporter.colour import Colour
 from exporter.config import Config, load, load_plain
 from exporter.errors import ConfigError, LedgerError
 from exporter.history import Aliases, History, Senders
+from exporter.housekeeping import House
 from exporter.ledger import Ledger
 from exporter.metrics import Page
 from exporter.poller import Pollers
@@ -84,7 +85,11 @@ class Exporter:
             stack.push_async_callback(senders.stop)
             page.also = senders.samples
 
+            house = House(ledger, self._clock)
+            stack.push_async_callback(house.stop)
+
             async def take(config: Config) -> None:
+                house.follow(config.ledger.index_days)
                 status.paint(Colour.parse(config.web.colour))
                 history.follow(config.history, aliases(config))
                 await senders.follow(config.history.remote_write, aliases(config))

@@ -15,7 +15,7 @@ import yaml
 
 FLOORS = [
     {"__main__", "serve", "oneoff", "demo.runner"},
-    {"config", "past", "poller", "server", "status"},
+    {"config", "housekeeping", "past", "poller", "server", "status"},
     {"portals", "metrics", "history", "webconfig"},
     {"session", "ledger", "pkce", "tokens", "duration", "forms", "colour"},
     {"errors", "model", "logs", "heap", "demo", ""},

@@ -37,11 +37,23 @@ class Web(_Block):
     ] = LINKY
 
 
+class LedgerKeys(_Block):
+    """How long readings are kept."""
+
+    index_days: Annotated[
+        int,
+        Field(
+            ge=0, le=36500, description="Days that counters' readings are kept as read; then the last of each day. 0: for ever."
+        ),
+    ] = 90
+
+
 class Config(_Block):
     """A file that was found good."""
 
     accounts: tuple[SerializeAsAny[Portal], ...]
     history: HistorySettings = HistorySettings()
+    ledger: LedgerKeys = LedgerKeys()
     web: Web = Web()
     warnings: tuple[str, ...] = ()
     """What is no fault but should be known, a line each."""
@@ -52,6 +64,7 @@ class File(_Block):
 
     accounts: Annotated[tuple[Any, ...], Field(min_length=1, description="The logins, each at one portal.")]
     history: Annotated[HistorySettings, Field(description="The true-time series.")] = HistorySettings()
+    ledger: Annotated[LedgerKeys, Field(description="How long readings are kept.")] = LedgerKeys()
     web: Annotated[Web, Field(description="The status page.")] = Web()
 
 
@@ -68,7 +81,9 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     accounts = _accounts(document, entries if isinstance(entries, list) else [])
     document.check()
     assert file is not None
-    return Config(accounts=tuple(accounts), history=file.history, web=file.web, warnings=tuple(_warnings(document)))
+    return Config(
+        accounts=tuple(accounts), history=file.history, ledger=file.ledger, web=file.web, warnings=tuple(_warnings(document))
+    )
 
 
 def load_plain(path: Path, model: type[Model]) -> Model:

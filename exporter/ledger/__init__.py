@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from exporter.ledger import bulk, delivery, view
+from exporter.ledger import bulk, delivery, thinning, view
 from exporter.ledger.bulk import SLICE, Rows, Stamping
 from exporter.ledger.delivery import Deliveries, Due, Progress, Round, Span
 from exporter.ledger.delivery import Wanted as WantedReadings
@@ -127,6 +127,16 @@ class Ledger:
             if piece is not None:
                 mark_imported(db, account, piece)
         return done
+
+    def thin(self, now: datetime, days: int, after: int) -> int | None:
+        """Thin old readings of a few series with numbers above `after`; gives how far it came, None at the end."""
+        with self.store.write() as db:
+            return thinning.thin(db, now, days, after)
+
+    def shorten(self) -> bool:
+        """Give some of the file's free room back; says whether there is more of it to do."""
+        with self.store.write() as db:
+            return thinning.shorten(db)
 
     def _directory(self, db: sqlite3.Connection, account: str, *, personal: bool) -> Directory:
         return self._directories.of(db, account_id(db, account), personal=personal)

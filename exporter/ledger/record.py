@@ -53,7 +53,7 @@ def record(
 ) -> Recorded:
     """Write what was told; `past` is an import: it changes neither facts nor what is shown nor notes."""
     writer = _Writer(db, directory, at, personal=personal)
-    done = writer.readings([item for item in told if isinstance(item, Index | Interval | Peak)])
+    done = writer.readings([item for item in told if isinstance(item, Index | Interval | Peak)], past=past)
     for item in told:
         if isinstance(item, Remember):
             remember(db, directory.account, item.key, item.value, item.ends)
@@ -74,8 +74,8 @@ class _Writer:
         self._directory = directory
         self._future = 0
 
-    def readings(self, readings: Iterable[Reading]) -> Recorded:
-        done = write(self._db, self._rows(readings), self._this_visit)
+    def readings(self, readings: Iterable[Reading], *, past: bool) -> Recorded:
+        done = write(self._db, self._rows(readings), self._this_visit, past=past)
         return Recorded(done.new, done.corrected, done.backwards, self._future, done.series, done.points)
 
     def circumstances(self, told: Sequence[Told]) -> tuple[str, ...]:

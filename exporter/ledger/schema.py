@@ -3,8 +3,10 @@
 Instants are milliseconds since 1970 UTC. A series is one line of readings: a register of a usage point in one form
 (`index`, `interval`, `peak`) and one resolution. A reading's `at` is the instant of an index, or the start of the
 period; its `span` is, in seconds, from there to the end of an interval, or to the instant of a peak. `visit` says when
-the present value was learned, `correction` what it replaced. A `target` is a receiver of remote write; `owed` is where
-in a series there may be readings it does not have, and the last visit that touched them.
+the present value was learned, `correction` what it replaced. Of an index series, readings before `thinned` are the last
+ones of their days; an account's `thinned` counts the readings that went.
+A `target` is a receiver of remote write; `owed` is where in a series there may be
+readings it does not have, and the last visit that touched them.
 """
 
 import sqlite3
@@ -126,6 +128,10 @@ STEPS = (
         last INTEGER NOT NULL,
         PRIMARY KEY (target, series)
     ) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE series ADD COLUMN thinned INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE account ADD COLUMN thinned INTEGER NOT NULL DEFAULT 0;
     """,
 )
 VERSION = len(STEPS)

@@ -24,7 +24,7 @@ class Sorted:
     """Their usage points."""
 
 
-def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[], int]) -> Sorted:
+def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[], int], *, past: bool) -> Sorted:
     """Write readings where they differ from what is kept; `visit` gives the number of the visit, asked for only then.
 
     Of two readings of one series and instant the later one told counts.
@@ -44,6 +44,8 @@ def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[]
         db.execute(_CORRECTED)
     new = db.execute(_NEW, (number,)).rowcount
     (backwards,) = db.execute(_BACKWARDS).fetchone() if new else (0,)
+    if past:
+        db.execute(_NOT_THIN)
     db.execute("DELETE FROM told")
     return Sorted(new, corrected, int(backwards), series, points)
 
@@ -63,6 +65,10 @@ _CORRECTIONS = (
 _CORRECT = "INSERT OR REPLACE INTO reading SELECT series, at, told.value, told.span, ? FROM told JOIN reading USING (series, at)"
 _CORRECTED = f"DELETE FROM told WHERE EXISTS (SELECT 1 {_SAME})"
 _NEW = "INSERT INTO reading SELECT series, at, value, span, ? FROM told ORDER BY series, at"
+_NOT_THIN = (
+    "UPDATE series SET thinned = 0 WHERE form = 'index' AND id IN (SELECT series FROM told)"
+    " AND thinned > (SELECT min(at) FROM told WHERE told.series = series.id)"
+)
 _OF_SERIES = "SELECT value FROM reading WHERE reading.series = told.series AND reading.at"
 _BACKWARDS = (
     "SELECT count(DISTINCT told.series) FROM told JOIN series ON series.id = told.series"

@@ -36,6 +36,8 @@ class AccountState:
     holder: Holder = field(default_factory=Holder)
     readings: int = 0
     corrections: int = 0
+    thinned: int = 0
+    """Readings that grew old and went."""
 
 
 def open_account(store: Store, name: str, portal: str, zone: str, login: str) -> AccountState:
@@ -65,7 +67,7 @@ def load_state(db: sqlite3.Connection, name: str) -> AccountState:
     instants: dict[str, Any] = {
         key: maybe_at(kept[key]) for key in ("last_visit", "last_success", "last_new_data", "next_visit", "suspended_until")
     }
-    plain = {key: kept[key] for key in ("duration", "failures", "reason", "message", "readings", "corrections")}
+    plain = {key: kept[key] for key in ("duration", "failures", "reason", "message", "readings", "corrections", "thinned")}
     return AccountState(
         **instants,
         **plain,

@@ -108,6 +108,7 @@ class Store:
             if found and (self.path.stat().st_size <= CHECKED_WHOLE or self._suspect.exists()):
                 _check(connection)
             migrate(connection)
+            _can_shorten(connection)
             self._suspect.unlink(missing_ok=True)
         except BaseException:
             connection.close()
@@ -149,13 +150,28 @@ def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
     try:
+        if not path.stat().st_size:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only while a file is empty
         # NORMAL in WAL mode: a killed process loses nothing, a power cut at most the last visits; never the file.
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -8192", "temp_store = MEMORY"):
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = NORMAL",
+            "cache_size = -8192",
+            "temp_store = MEMORY",
+        ):
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _can_shorten(connection: sqlite3.Connection) -> None:
+    """Write a file of an older version anew, once, so that it can become shorter; at another start when it is in use."""
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == 0:
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("VACUUM")
 
 
 def _refuse_newer(path: Path, found: int) -> None:

@@ -44,7 +44,7 @@ class AccountPage:
     health: Health
     derived: Derived = field(default_factory=Derived)
     counted: tuple[int, int] | None = None
-    """The account's readings and corrections as of `derived`; None when it must be worked out as a whole."""
+    """The account's readings (thinned ones too) and corrections as of `derived`; None when it must be worked out as a whole."""
 
     def samples(self, now: datetime) -> Samples:
         """Say everything of the account as of now."""
@@ -102,12 +102,12 @@ class Page:
         part, state = self.accounts[account], look.state(account)
         before, part.counted = part.counted, None
         # More than was recorded: another process has brought the past home. Only the whole ledger knows what changed then.
-        if recorded and before == (state.readings - recorded.new, state.corrections - recorded.corrected):
+        if recorded and before == (state.readings + state.thinned - recorded.new, state.corrections - recorded.corrected):
             derived = renewed(part.derived, look, part.shown, recorded.points) if recorded.points else part.derived
         else:
             derived = derive(look, part.shown)
         self._publish(part, derived)
-        part.counted = state.readings, state.corrections
+        part.counted = state.readings + state.thinned, state.corrections
 
     def body(self, content_type: str = TEXT, *, gzip: bool = False) -> list[bytes]:
         """Give the page as text or as OpenMetrics, in parts that are to be sent one after the other."""

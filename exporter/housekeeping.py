@@ -1,0 +1,58 @@
+"""Once a day, in the background: old readings are thinned and the ledger's file is made shorter, a little at a time."""
+
+import asyncio
+import logging
+from datetime import timedelta
+
+from exporter.errors import LedgerError
+from exporter.ledger import Ledger
+from exporter.poller import Clock
+
+EVERY = timedelta(days=1)
+PAUSE = timedelta(milliseconds=50)
+"""Between two transactions: whoever waits to write has its turn."""
+SETTLED = timedelta(minutes=1)
+"""After a start there is other work first."""
+log = logging.getLogger(__name__)
+
+
+class House:
+    """The task that tidies the ledger."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger, self._clock = ledger, clock
+        self._days: int | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, days: int) -> None:
+        """Keep counters' readings as read for so many days, 0 for ever; begins anew when that has changed."""
+        if days == self._days:
+            return
+        if self._task:
+            self._task.cancel()
+        self._days, self._task = days, asyncio.create_task(self._keep(days), name="housekeeping")
+
+    async def stop(self) -> None:
+        """Leave off."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _keep(self, days: int) -> None:
+        while True:
+            await self._clock.sleep(SETTLED)
+            try:
+                await tidy(self._ledger, self._clock, days)
+            except LedgerError as error:
+                log.warning("the ledger could not be tidied: %s", error)
+            await self._clock.sleep(EVERY)
+
+
+async def tidy(ledger: Ledger, clock: Clock, days: int) -> None:
+    """Thin what is old, then give free room back; raises LedgerError."""
+    after: int | None = 0 if days else None
+    while after is not None:
+        after = await asyncio.to_thread(ledger.thin, clock.now(), days, after)
+        await clock.sleep(PAUSE)
+    while await asyncio.to_thread(ledger.shorten):
+        await clock.sleep(PAUSE)

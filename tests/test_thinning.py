@@ -1,0 +1,168 @@
+"""Old readings: counters' are thinned to the last of each local day, in small steps; nothing else is touched."""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.housekeeping import tidy
+from exporter.ledger import FILE, AccountState, Ledger, from_ms
+from exporter.ledger.schema import STEPS
+from exporter.ledger.thinning import superfluous
+from exporter.metrics import Page, Shown
+from exporter.model import Commodity, Index, Interval, Register, Told, Unit, UsagePoint
+from tests.conftest import NOW, Clock
+
+ZONE = ZoneInfo("Europe/Brussels")
+POINT = UsagePoint("P-1", Commodity.WATER)
+WATER = Register(POINT, Unit.M3)
+
+
+class Still:
+    """A clock that does not wait, and counts how often it was to."""
+
+    def __init__(self) -> None:
+        self.slept = 0
+
+    def now(self) -> datetime:
+        return NOW
+
+    async def sleep(self, length: timedelta) -> None:
+        self.slept += 1
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path) as made:
+        made.open_account("home", portal="brook", zone=ZONE.key, login="")
+        yield made
+
+
+def record(ledger: Ledger, *told: Told):
+    return ledger.record_visit("home", told, AccountState(), at=NOW)[0]
+
+
+def hours(first_day: int, days: int, register: Register = WATER) -> list[Index]:
+    """An index an hour from local midnight `first_day` days ago, for some days."""
+    start = datetime.combine(NOW.astimezone(ZONE).date() - timedelta(days=first_day), datetime.min.time(), ZONE).astimezone(UTC)
+    return [Index(register, float(n), start + timedelta(hours=n)) for n in range(24 * days)]
+
+
+def instants(ledger: Ledger, form: str = "index") -> list[datetime]:
+    with ledger.look() as look:
+        lines = [line for line in look.series() if line.form == form]
+        return [kept.at for line in lines for kept in look.readings(line.id, datetime(1980, 1, 1, tzinfo=UTC), NOW)]
+
+
+async def test_old_readings_are_thinned(ledger):
+    """
+    Of the days that lie 90 days back and more the last reading stays; younger days are as they were read.
+    """
+    told = hours(93, 6)
+    record(ledger, *told)
+    await tidy(ledger, Still(), 90)
+    days = [at.astimezone(ZONE).date() for at in instants(ledger)]
+
+    assert [days.count(day) for day in sorted(set(days))] == [1, 1, 1, 24, 24, 24]
+    assert instants(ledger)[:3] == [told[place].at for place in (23, 47, 71)]
+    assert (ledger.state("home").readings, ledger.state("home").thinned) == (75, 69)
+
+
+async def test_nothing_else_is_thinned(ledger):
+    """
+    Intervals of any age stay; and 0 days keeps all there is.
+    """
+    start = NOW - timedelta(days=400)
+    record(
+        ledger, *(Interval(WATER, start + n * timedelta(hours=1), start + (n + 1) * timedelta(hours=1), 1.0) for n in range(48))
+    )
+    record(ledger, *hours(300, 2))
+    await tidy(ledger, Still(), 0)
+    assert len(instants(ledger)) == 48
+    await tidy(ledger, Still(), 90)
+
+    assert (len(instants(ledger, "interval")), len(instants(ledger))) == (48, 2)
+
+
+@given(st.lists(st.integers(0, 4 * 365 * 24 * 60), unique=True), st.sampled_from(["Europe/Brussels", "UTC", "Asia/Kathmandu"]))
+def test_the_last_of_a_day_never_goes(minutes, zone):
+    """
+    Whatever the zone and its clock changes: of each local day with a reading exactly the last one stays.
+    """
+    ats = [1_700_000_000_000 + minute * 60_000 for minute in sorted(minutes)]
+    last = {from_ms(at).astimezone(ZoneInfo(zone)).date(): at for at in ats}
+
+    assert sorted({*ats} - {*superfluous(ats, ZoneInfo(zone))}) == sorted(last.values())
+
+
+async def test_the_past_brought_home_later_is_thinned_too(ledger):
+    """
+    An import of days that were thinned before is thinned at the next tidying.
+    """
+    record(ledger, *hours(95, 2))
+    await tidy(ledger, Still(), 90)
+    ledger.record_piece("home", None, hours(99, 2), at=NOW)
+    assert len(instants(ledger)) == 50
+    await tidy(ledger, Still(), 90)
+
+    assert len(instants(ledger)) == 4
+
+
+async def test_it_goes_in_small_steps(ledger, monkeypatch):
+    """
+    Each transaction ends after some series, and visits have their turn between them.
+    """
+    monkeypatch.setattr("exporter.ledger.thinning.MOST_SERIES", 3)
+    record(ledger, *(told for n in range(10) for told in hours(95, 1, Register(POINT, Unit.M3, name=str(n)))))
+    clock = Still()
+    await tidy(ledger, clock, 90)
+
+    assert len(instants(ledger)) == 10
+    assert clock.slept >= 4
+
+
+async def test_a_thinned_ledger_is_no_news_to_the_page(ledger, monkeypatch):
+    """
+    What went does not look like readings of another process: the page goes on renewing only what changes.
+    """
+    page = Page(ledger, Clock(), "1")
+    page.add(Shown("home", "brook", ZONE), timedelta(hours=1))
+    page.refresh("home", record(ledger, *hours(95, 2)))
+    await tidy(ledger, Still(), 90)
+    monkeypatch.setattr("exporter.metrics.derive", lambda *_: pytest.fail("everything was worked out again"))
+    page.refresh("home", record(ledger, Index(WATER, 99.0, NOW)))
+
+    assert b'utility_consumption_index_m3{account="home",register="total",usage_point="P-1"} 99.0' in page.render()
+
+
+async def test_the_file_becomes_shorter(ledger):
+    """
+    Room that readings leave behind is given back to the disk.
+    """
+    record(ledger, *(told for n in range(8) for told in hours(300, 200, Register(POINT, Unit.M3, name=str(n)))))
+    ledger.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = ledger.store.path.stat().st_size
+    await tidy(ledger, Still(), 90)
+    ledger.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    assert ledger.store.path.stat().st_size < before / 4
+
+
+def test_a_file_of_the_first_version_is_brought_up(tmp_path):
+    """
+    A ledger written before there was thinning opens with its readings, and can become shorter.
+    """
+    tmp_path.chmod(0o700)
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.executescript(STEPS[0] + "PRAGMA user_version = 1;")
+        db.execute("INSERT INTO account (name, portal, zone, login) VALUES ('home', 'brook', 'Europe/Brussels', '')")
+    db.close()
+    with Ledger(tmp_path) as ledger:
+        record(ledger, *hours(3, 1))
+        assert len(instants(ledger)) == 24
+        assert ledger.store._connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)

@@ -17,6 +17,7 @@ from exporter.history.resend import resend
 from exporter.ledger import Ledger
 from exporter.serve import PORT, Exporter, Options, read_web_config
 from exporter.server import Address
+from exporter.shard import WHOLE, Shard
 from exporter.webconfig import open_door
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -60,6 +61,7 @@ def serve_options(options: argparse.Namespace) -> Options:
         lifecycle=options.lifecycle,
         web_config_file=options.web_config_file,
         systemd_socket=options.systemd_socket,
+        shard=options.shard,
     )
 
 
@@ -251,6 +253,13 @@ def web_flags(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
     made.add_argument(
         "--web.systemd-socket", dest="systemd_socket", action="store_true", help="listen on systemd's sockets, and on no address"
     )
+    made.add_argument(
+        "--shard",
+        type=shard,
+        default=WHOLE,
+        metavar="I/N",
+        help="visit only the I-th of N parts of the accounts, chosen by name",
+    )
     return web_config_flag(made)
 
 
@@ -273,6 +282,14 @@ def address(text: str) -> Address:
     """Read a listen address, for argparse."""
     try:
         return Address.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def shard(text: str) -> Shard:
+    """Read a shard, for argparse."""
+    try:
+        return Shard.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -20,6 +20,7 @@ from exporter.ledger import Ledger
 from exporter.metrics import Page
 from exporter.poller import Pollers
 from exporter.server import READY, Address, Application, Face, inherited_sockets, listen, make_app, offer_history
+from exporter.shard import WHOLE, Shard
 from exporter.status import Status
 from exporter.webconfig import Door, WebConfig, open_door
 
@@ -51,6 +52,13 @@ class Options:
     web_config_file: Path | None = None
     systemd_socket: bool = False
     """Listen on the sockets that systemd has opened, and on no address."""
+    shard: Shard = WHOLE
+    """Which of the accounts are this process's."""
+
+    def load(self) -> Config:
+        """Read the configuration, without the accounts of other shards; raises ConfigError."""
+        config = load(self.config_file)
+        return config.model_copy(update={"accounts": tuple(one for one in config.accounts if self.shard.holds(one.name))})
 
 
 class Exporter:
@@ -66,7 +74,7 @@ class Exporter:
 
         Raises ConfigError, LedgerError, and OSError for an address that cannot be listened on.
         """
-        config = await asyncio.to_thread(load, self._options.config_file)
+        config = await asyncio.to_thread(self._options.load)
         say_warnings(config)
         async with AsyncExitStack() as stack:
             door = await self._open_door(stack)
@@ -95,7 +103,7 @@ class Exporter:
                 await senders.follow(config.history.remote_write, aliases(config))
 
             await take(config)
-            reload = Reload(self._options.config_file, page, pollers, self._clock, take, door)
+            reload = Reload(self._options.load, page, pollers, self._clock, take, door)
             self._obey_signals(reload, stack)
             again = reload.again if self._options.lifecycle else None
             face = Face(page, pollers, again, path, door, status)
@@ -140,14 +148,14 @@ class Reload:
 
     def __init__(
         self,
-        file: Path,
+        read: Callable[[], Config],
         page: Page,
         pollers: Pollers,
         clock: WallClock,
         take: Callable[[Config], Awaitable[None]],
         door: Door | None = None,
     ) -> None:
-        self._file, self._page, self._pollers, self._clock = file, page, pollers, clock
+        self._read, self._page, self._pollers, self._clock = read, page, pollers, clock
         self._take, self._door = take, door
         self._lock = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -156,7 +164,7 @@ class Reload:
         """Reload once; raises ConfigError."""
         async with self._lock:
             try:
-                config = await asyncio.to_thread(load, self._file)
+                config = await asyncio.to_thread(self._read)
                 rules = await self._door.read() if self._door else None
                 say_warnings(config)
                 await self._pollers.follow(config.accounts)

@@ -10,7 +10,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import aiohttp
 
 from exporter.history import History
+from exporter.history.export import Part, export
 from exporter.ledger import AccountState, Ledger, to_ms
 from exporter.metrics import Page, Shown
 from exporter.model import Commodity, Interval, Register, Unit, UsagePoint
@@ -104,18 +105,41 @@ async def three_years(prometheus: programs.Store, point: int) -> float:
     return time.perf_counter() - started
 
 
-async def busy(ask: Callable[[int], Awaitable[float]], until: asyncio.Event) -> int:
-    """Keep ten queries running."""
+async def ask(url: str) -> None:
+    """Keep ten queries running, until standard input ends; says how many were done."""
     done = 0
 
-    async def one(number: int) -> None:
+    async def one(client: aiohttp.ClientSession, number: int) -> None:
         nonlocal done
-        while not until.is_set():
-            await ask(number)
+        while True:
+            await three_years(programs.Store(url, client), number)
             done += 1
 
-    await asyncio.gather(*(one(number) for number in range(10)))
-    return done
+    async with aiohttp.ClientSession() as client:
+        queries = [asyncio.ensure_future(one(client, number)) for number in range(10)]
+        await asyncio.to_thread(sys.stdin.read)
+        for query in queries:
+            query.cancel()
+        await asyncio.wait(queries)
+    sys.stdout.write(f"{done}\n")
+
+
+@asynccontextmanager
+async def asking(prometheus: programs.Store) -> AsyncIterator[list[int]]:
+    """Run `ask` in a process of its own: what the queries cost who asks them is not the exporter's doing."""
+    command = (sys.executable, "-m", "benchmarks.history", "--ask", prometheus.url)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+    done: list[int] = []
+    try:
+        await asyncio.sleep(2)
+        yield done
+        said, _ = await process.communicate()
+        done.append(int(said))
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def measure(folder: Path, work: Path) -> None:
@@ -126,14 +150,29 @@ async def measure(folder: Path, work: Path) -> None:
             asked = [await three_years(prometheus, number) for number in range(10)]
             say("query_range, three years of one usage point", f"{median(asked):.3f} s median, {max(asked):.3f} s worst")
             idle = await scrapes(client, url, SCRAPES)
-            over = asyncio.Event()
-            queries = asyncio.ensure_future(busy(lambda number: three_years(prometheus, number), over))
-            loaded = await scrapes(client, url, SCRAPES)
-            over.set()
-            done = await queries
+            async with asking(prometheus) as done:
+                loaded = await scrapes(client, url, SCRAPES)
     say("scrape, idle", f"{median(idle):.1f} ms median, {p99(idle):.1f} ms p99")
-    say(f"scrape, ten queries running ({done} done)", f"{median(loaded):.1f} ms median, {p99(loaded):.1f} ms p99")
+    say(f"scrape, ten queries running ({done[0]} done)", f"{median(loaded):.1f} ms median, {p99(loaded):.1f} ms p99")
     say("p99 under load to p99 idle", f"{p99(loaded) / p99(idle):.2f}")
+
+
+def measure_export(folder: Path, work: Path) -> None:
+    """Print how fast the ledger is written out, and whether promtool takes it."""
+    file = work / "history.om"
+    with Ledger(folder) as ledger:
+        started = time.perf_counter()
+        count = export(ledger, {}, Part(), datetime.now(UTC), file)
+        taken = time.perf_counter() - started
+        say("export", f"{count} samples in {taken:.1f} s: {count / taken:,.0f} a second; {file.stat().st_size >> 20} MiB")
+        started = time.perf_counter()
+        said = programs.promtool(
+            *("tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=744h", "--quiet"),
+            file,
+            work / "blocks",
+            patience=1800,
+        )
+        say("promtool, blocks of it", f"{time.perf_counter() - started:.1f} s, complaints: {said.strip() or 'none'}")
 
 
 def p99(values: list[float]) -> float:
@@ -151,10 +190,14 @@ def main() -> None:
     if sys.argv[1:2] == ["--serve"]:
         asyncio.run(serve(Path(sys.argv[2])))
         return
+    if sys.argv[1:2] == ["--ask"]:
+        asyncio.run(ask(sys.argv[2]))
+        return
     with tempfile.TemporaryDirectory() as work:
         folder = Path(sys.argv[1]) if sys.argv[1:] else Path(work) / "data"
         build(folder)
         asyncio.run(measure(folder, Path(work)))
+        measure_export(folder, Path(work))
 
 
 if __name__ == "__main__":

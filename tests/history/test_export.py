@@ -194,7 +194,7 @@ async def test_import_into_victoria_metrics(world, client, tmp_path: Path):
     """
     late_and_corrected(world)
     export(world.ledger, {}, Part(), NOW, tmp_path / "history.om")
-    (command,) = commands("curl")
+    (command,) = commands("curl --fail")
     async with programs.victoria_metrics(client, tmp_path / "vm") as victoria:
         run(command, tmp_path, **{"http://localhost:8428": victoria.url})
         found = await victoria.exported('{__name__=~"utility_.+"}')

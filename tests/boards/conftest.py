@@ -31,6 +31,8 @@ class House:
 
     exporter: programs.Server
     prometheus: programs.Server
+    sender: programs.Server
+    """Another exporter's delivery to a receiver: the demo has none."""
 
 
 @pytest.fixture(scope="package")
@@ -46,12 +48,12 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def house(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """The demo, a Prometheus that has scraped it since yesterday and reads its history, and rules that have run."""
     folder = tmp_path_factory.mktemp("prometheus")
-    with programs.demo(storage) as exporter:
+    with programs.demo(storage) as exporter, programs.sender() as sender:
         backfill(folder, open_metrics(exporter), exporter.url[7:], time.time())
-        with programs.prometheus(folder, exporter.url) as prometheus:
+        with programs.prometheus(folder, exporter.url, beside=sender.url) as prometheus:
             for name in ("up", *RECORDED):
                 programs.until(partial(prometheus.value, f"count({name})"), f"there is {name}")
-            yield House(exporter, prometheus)
+            yield House(exporter, prometheus, sender)
 
 
 def open_metrics(exporter: programs.Server) -> str:

@@ -18,6 +18,7 @@ from tests.boards.conftest import House
 from tests.boards.grafana import Asked
 from tests.boards.year import EVERYTHING
 
+pytestmark = pytest.mark.xdist_group("prometheus")  # one of each program is enough
 YEAR = 365.0
 ALL = ".+"
 LONGEST_LOAD = 2.0

@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs import commands, families, keys
+from docs import commands, families, keys, webconfig
 
 FOLDER = Path(__file__).parent
 PAGES: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "configuration.md": keys.parts,
     "command-line.md": commands.parts,
     "metrics.md": families.parts,
+    "web-config.md": webconfig.parts,
 }
 """What is made for each page: the names of its parts, and their text."""
 _PART = re.compile(r"(?P<begin><!-- made: (?P<name>.+?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)

@@ -73,7 +73,7 @@ def kind(annotation: Any) -> str:
 def _kind(part: Any) -> str:
     inner = get_args(part)
     if get_origin(part) is Literal:
-        return " or ".join(code(getattr(value, "value", value)) for value in inner)
+        return ", ".join(code(getattr(value, "value", value)) for value in inner if value != "")
     if get_origin(part) in (tuple, frozenset, list):
         return f"list of {_plural(kind(inner[0]))}"
     if get_origin(part) is dict:
@@ -81,7 +81,7 @@ def _kind(part: Any) -> str:
     if isinstance(part, type) and issubclass(part, BaseModel):
         return "block"
     if isinstance(part, type) and issubclass(part, Enum):
-        return " or ".join(code(value.value) for value in part)
+        return ", ".join(code(value.value) for value in part)
     return WORDS[part]
 
 

@@ -5,6 +5,7 @@ import pytest
 from docs import build, families, keys
 from exporter.config import File
 from exporter.metrics.families import FAMILIES, GROUPS
+from exporter.webconfig import WebConfig
 from tests.test_house import entry_points
 
 MADE = "python -m docs.build writes it anew"
@@ -35,9 +36,9 @@ def test_a_page_and_its_parts_must_match():
 
 def test_every_key_says_what_it_is_for():
     """
-    Each key of the file and of each portal has a description, and every portal has its table.
+    Each key of the files and of each portal has a description, and every portal has its table.
     """
-    models = [File, *keys.ours().values()]
+    models = [File, WebConfig, *keys.ours().values()]
     silent = [(model.__name__, key) for model in models for key, row in keys.rows(model) if not row[-1] and key != "portal"]
 
     assert keys.ours().keys() == entry_points().keys()

@@ -3,7 +3,7 @@
 
 SHELL := bash
 BIN := .venv/bin
-SOURCES := exporter grafana docs tests
+SOURCES := exporter grafana docs examples tests
 # Tests that share a Prometheus stay together.
 PYTEST ?= -n auto --dist loadgroup
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.cache/tools/usr/bin:$(PATH)
@@ -18,7 +18,7 @@ test: lint unit
 lint: .venv/test.stamp
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy --strict exporter grafana docs
+	$(BIN)/mypy --strict exporter grafana docs examples/brook/brook_water
 
 unit: .venv/test.stamp .cache/tools.stamp
 	$(BIN)/pytest $(PYTEST)

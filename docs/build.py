@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from docs import commands, families, keys, webconfig
+from docs import commands, families, keys, listing, webconfig
 
 FOLDER = Path(__file__).parent
 PAGES: Mapping[str, Callable[[], Mapping[str, str]]] = {
@@ -15,6 +15,7 @@ PAGES: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "command-line.md": commands.parts,
     "metrics.md": families.parts,
     "web-config.md": webconfig.parts,
+    "add-a-portal.md": listing.parts,
 }
 """What is made for each page: the names of its parts, and their text."""
 _PART = re.compile(r"(?P<begin><!-- made: (?P<name>.+?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)

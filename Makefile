@@ -3,12 +3,12 @@
 
 SHELL := bash
 BIN := .venv/bin
-SOURCES := exporter grafana tests
+SOURCES := exporter grafana docs examples tests
 # Tests that share a Prometheus stay together.
 PYTEST ?= -n auto --dist loadgroup
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: demo test lint unit rules boards schema lock clean
+.PHONY: demo test lint unit rules boards schema reference lock clean
 
 demo: .venv/run.stamp
 	$(BIN)/utility-exporter demo
@@ -18,7 +18,7 @@ test: lint unit
 lint: .venv/test.stamp
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy --strict exporter grafana
+	$(BIN)/mypy --strict exporter grafana docs examples/brook/brook_water
 
 unit: .venv/test.stamp .cache/tools.stamp
 	$(BIN)/pytest $(PYTEST)
@@ -35,6 +35,10 @@ boards: .venv/test.stamp
 schema: .venv/test.stamp
 	$(BIN)/python -c 'import json; from exporter.config import schema; print(json.dumps(schema(), indent=2, ensure_ascii=False))' > config.schema.json.new
 	mv config.schema.json.new config.schema.json
+
+# The tables and excerpts in docs/ anew, after what they are made of changed.
+reference: .venv/test.stamp
+	$(BIN)/python -m docs.build
 
 lock: .venv/test.stamp
 	$(BIN)/python -m pip install --quiet uv

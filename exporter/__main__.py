@@ -217,12 +217,24 @@ def command(
     made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
     made.set_defaults(run=run)
     made.add_argument(
-        "--config.file", dest="config_file", type=Path, default=Path("config.yaml"), metavar="FILE", help="default: config.yaml"
+        "--config.file",
+        dest="config_file",
+        type=Path,
+        default=Path("config.yaml"),
+        metavar="FILE",
+        help="the configuration; default: config.yaml",
     )
     made.add_argument(
-        "--storage.path", dest="storage_path", type=Path, default=Path("data"), metavar="FOLDER", help="default: data"
+        "--storage.path",
+        dest="storage_path",
+        type=Path,
+        default=Path("data"),
+        metavar="FOLDER",
+        help="the folder of the ledger; default: data",
     )
-    made.add_argument("--log.level", dest="log_level", choices=logs.LEVELS, default="info", help="default: info")
+    made.add_argument(
+        "--log.level", dest="log_level", choices=logs.LEVELS, default="info", help="the least that is logged; default: info"
+    )
     made.add_argument("--log.format", dest="log_format", choices=logs.FORMATS, default="logfmt", help="default: logfmt")
     return made
 
@@ -247,7 +259,12 @@ def web_flags(made: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help=f"where to listen, repeatable; default :{PORT}",
     )
     made.add_argument(
-        "--web.telemetry-path", dest="telemetry_path", type=web_path, default="/metrics", metavar="PATH", help="default: /metrics"
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        type=web_path,
+        default="/metrics",
+        metavar="PATH",
+        help="where the live page is; default: /metrics",
     )
     made.add_argument("--web.enable-lifecycle", dest="lifecycle", action="store_true", help="allow /-/reload and /-/visit")
     made.add_argument(

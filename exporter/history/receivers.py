@@ -77,8 +77,8 @@ NotBefore = Annotated[
 class BasicAuth(Block):
     """A user of the receiver."""
 
-    username: str
-    password: SecretStr
+    username: Annotated[str, Field(description="The user.")]
+    password: Annotated[SecretStr, Field(description="Its password.")]
 
 
 class Settle(Block):
@@ -93,13 +93,22 @@ class Settle(Block):
 class Receiver(Block):
     """One that takes the true-time series by remote write."""
 
-    url: Annotated[str, AfterValidator(_is_address), Field(description="Where its remote write is.")]
-    name: Annotated[str | None, Field(min_length=1, max_length=100, description="Its label `target`; the host if not given.")] = (
-        None
-    )
+    url: Annotated[str, AfterValidator(_is_address), Field(description="Where its remote write is; without user and password.")]
+    name: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=100,
+            description="Its label `target`. With a name its address may change and nothing is sent again.",
+        ),
+    ] = None
     basic_auth: Annotated[BasicAuth | None, Field(description="A user and password.")] = None
     bearer_token: Annotated[SecretStr | None, Field(description="A token, instead of user and password.")] = None
-    headers: Annotated[dict[str, SecretStr], AfterValidator(_are_headers), Field(description="Further headers.")] = {}
+    headers: Annotated[
+        dict[str, SecretStr],
+        AfterValidator(_are_headers),
+        Field(description="Further headers, such as X-Scope-OrgID for a tenant of Mimir."),
+    ] = {}
     extra_labels: Annotated[dict[str, str], AfterValidator(_are_labels), Field(description="Labels added to all series.")] = {}
     not_before: Annotated[NotBefore | None, Field(description="Nothing older is sent: a day, or an age.")] = None
     settle: Annotated[Settle, Field(description="How old a value must be to be sent.")] = Settle()

@@ -166,7 +166,21 @@ _DELIVERY = (
     ),
     Family("utility_exporter_remote_write_last_success_timestamp_seconds", TARGET, "When the receiver last took samples."),
 )
-FAMILIES = (*_INDEXES, *_AMOUNTS, *_DAYS, *_POWERS, *_MOMENTARY, *_AGE, *_FLAGS, *_INFOS, *_HEALTH, *_PROCESS, *_DELIVERY)
+GROUPS = {
+    "index": _INDEXES,
+    "amounts": _AMOUNTS,
+    "days": _DAYS,
+    "powers": _POWERS,
+    "momentary": _MOMENTARY,
+    "age": _AGE,
+    "flags": _FLAGS,
+    "infos": _INFOS,
+    "health": _HEALTH,
+    "process": _PROCESS,
+    "delivery": _DELIVERY,
+}
+"""What belongs together, in the order of the page."""
+FAMILIES = tuple(family for group in GROUPS.values() for family in group)
 BY_NAME = {family.name: family for family in FAMILIES}
 AT_SCRAPE = frozenset(family.name for family in (*_HEALTH, *_PROCESS, *_DELIVERY)) | {
     "utility_reading_age_seconds",

@@ -69,12 +69,15 @@ class Portal(BaseModel):
     calls: ClassVar[Mapping[str, Call]] = {}
     """What `raw` offers, by name."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100, description="The account's name: its `account` label.")]
-    portal: str
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=100, description="The account's name; its label `account`, and what commands are given."),
+    ]
+    portal: Annotated[str, Field(description="Which portal it is at.")]
     every: Annotated[Duration, Field(description="Distance between visits.")]
     timeout: Annotated[Duration, Field(description="Longest wait for one answer.")] = timedelta(seconds=30)
-    aliases: Annotated[dict[str, str], Field(description="Usage point id to the name shown instead.")] = {}
-    personal_data: Annotated[bool, Field(description="Show addresses, names and customer numbers.")] = False
+    aliases: Annotated[dict[str, str], Field(description="Names to show instead of the numbers of usage points.")] = {}
+    personal_data: Annotated[bool, Field(description="Keep and show addresses, names and customer numbers.")] = False
 
     @field_validator("every")
     @classmethod

@@ -87,13 +87,15 @@ class _Block(BaseModel):
 class Tls(_Block):
     """`tls_server_config`: files of PEM text, or the text itself; nothing at all is plain HTTP."""
 
-    cert: Text | None = None
-    key: SecretStr | None = None
-    client_ca: Text | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-    client_ca_file: Path | None = None
-    client_auth_type: (
+    cert: Annotated[Text | None, Field(description="The certificate as PEM text, with those that signed it.")] = None
+    key: Annotated[SecretStr | None, Field(description="Its key as PEM text, without a passphrase.")] = None
+    client_ca: Annotated[Text | None, Field(description="The authorities of clients as PEM text.")] = None
+    cert_file: Annotated[Path | None, Field(description="The file of the certificate, with those that signed it.")] = None
+    key_file: Annotated[Path | None, Field(description="The file of its key.")] = None
+    client_ca_file: Annotated[Path | None, Field(description="The file of the authorities that sign clients' certificates.")] = (
+        None
+    )
+    client_auth_type: Annotated[
         Literal[
             "",
             "NoClientCert",
@@ -103,14 +105,20 @@ class Tls(_Block):
             "VerifyClientCertIfGiven",
             "RequireAndVerifyClientCert",
         ]
-        | None
-    ) = None
-    client_allowed_sans: tuple[Text, ...] | None = None
-    min_version: Version | None = None
-    max_version: Version | None = None
-    cipher_suites: tuple[str, ...] | None = None
-    curve_preferences: tuple[str, ...] | None = None
-    prefer_server_cipher_suites: Boolean | None = None
+        | None,
+        Field(description="What is wanted of a client's certificate."),
+    ] = None
+    client_allowed_sans: Annotated[
+        tuple[Text, ...] | None,
+        Field(description="Names, addresses or mail addresses; a client's certificate must have one of them."),
+    ] = None
+    min_version: Annotated[Version | None, Field(description="The oldest TLS that is spoken; TLS12 if not given.")] = None
+    max_version: Annotated[Version | None, Field(description="The newest TLS that is spoken.")] = None
+    cipher_suites: Annotated[tuple[str, ...] | None, Field(description="The suites of TLS 1.2, by Go's names.")] = None
+    curve_preferences: Annotated[tuple[str, ...] | None, Field(description="The curves, by Go's names.")] = None
+    prefer_server_cipher_suites: Annotated[
+        Boolean | None, Field(description="Take our order of suites rather than the client's.")
+    ] = None
 
     @property
     def enabled(self) -> bool:
@@ -174,8 +182,8 @@ class Tls(_Block):
 class Http(_Block):
     """`http_server_config`: HTTP/2 is not spoken here, whatever `http2` says."""
 
-    http2: Boolean | None = None
-    headers: dict[str, Text | None] | None = None
+    http2: Annotated[Boolean | None, Field(description="Known, and without effect: HTTP/1.1 is spoken.")] = None
+    headers: Annotated[dict[str, Text | None] | None, Field(description="Headers of every answer.")] = None
 
     @field_validator("headers")
     @classmethod
@@ -193,8 +201,13 @@ class Http(_Block):
 class Rate(_Block):
     """`rate_limit`: a bucket of `burst` requests that gets one back every `interval`; 0 is no limit."""
 
-    interval: Annotated[timedelta, BeforeValidator(duration)] | None = None
-    burst: Annotated[int, BeforeValidator(whole), Field(le=1 << 62)] | None = None
+    interval: Annotated[
+        Annotated[timedelta, BeforeValidator(duration)] | None,
+        Field(description="How long until one more request is let in, as Go writes it: 500ms, 1s."),
+    ] = None
+    burst: Annotated[
+        Annotated[int, BeforeValidator(whole), Field(le=1 << 62)] | None, Field(description="How many may come at once.")
+    ] = None
 
     @model_validator(mode="after")
     def _lets_through(self) -> Self:
@@ -206,10 +219,13 @@ class Rate(_Block):
 class WebConfig(_Block):
     """A web configuration file."""
 
-    tls_server_config: Tls | None = None
-    http_server_config: Http | None = None
-    basic_auth_users: dict[str, Annotated[SecretStr, AfterValidator(bcrypt_hash)]] | None = None
-    rate_limit: Rate | None = None
+    tls_server_config: Annotated[Tls | None, Field(description="TLS.")] = None
+    http_server_config: Annotated[Http | None, Field(description="HTTP.")] = None
+    basic_auth_users: Annotated[
+        dict[str, Annotated[SecretStr, AfterValidator(bcrypt_hash)]] | None,
+        Field(description="Users and the bcrypt hashes of their passwords."),
+    ] = None
+    rate_limit: Annotated[Rate | None, Field(description="How many requests are let in, of all clients together.")] = None
 
     @field_validator("basic_auth_users")
     @classmethod

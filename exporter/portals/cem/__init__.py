@@ -33,8 +33,8 @@ class Pick(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    include: frozenset[int] = frozenset()
-    exclude: frozenset[int] = frozenset()
+    include: Annotated[frozenset[int], Field(description="The ones to take; all when empty.")] = frozenset()
+    exclude: Annotated[frozenset[int], Field(description="The ones to leave out.")] = frozenset()
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -66,12 +66,14 @@ class Cem(Portal):
         "value_types": Call("a code list (id=11)", {"cis": "number of the list: 50 kinds of value (default), 135 devices"}),
     }
 
-    username: Annotated[str, Field(min_length=1)]
-    password: SecretStr
+    username: Annotated[str, Field(min_length=1, description="The name of the login.")]
+    password: Annotated[SecretStr, Field(description="Its password.")]
     base_url: Annotated[str, Field(description="Address of the API, host and path.")] = "https://cemapi.unimonitor.eu/api"
     every: Annotated[Duration, Field(description="Distance between visits.")] = timedelta(minutes=30)
     ca_file: Annotated[Path | None, Field(description="Certificates to trust instead of the system's (PEM).")] = None
-    verify_tls: Annotated[bool, Field(description="Whether the portal's certificate is checked.")] = True
+    verify_tls: Annotated[
+        bool, Field(description="Check the portal's certificate. Without it anybody on the way can read the password.")
+    ] = True
     metadata_every: Annotated[Duration, Field(description="How often account, objects, meters and counters are asked.")] = (
         timedelta(hours=12)
     )

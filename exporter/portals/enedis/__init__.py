@@ -50,8 +50,11 @@ class Enedis(Portal):
     calls: ClassVar[Mapping[str, Call]] = CALLS
 
     every: Annotated[Duration, Field(description="Distance between visits while yesterday is awaited.")] = HOUR
-    access: Annotated[Access, Field(description="The way to the measures.")]
-    api: Annotated[ApiKey, Field(description="The form of the API: 2026 or v5; with myelectricaldata v2 or v1.")] = None
+    access: Annotated[Access, Field(description="The way to the measures: a gateway, or an application of your own.")]
+    api: Annotated[
+        ApiKey,
+        Field(description="The form of the API: 2026 or v5; with myelectricaldata v2 or v1; the first of each when left out."),
+    ] = None
     token: Annotated[SecretStr | None, Field(description="conso, myelectricaldata v2: the gateway's token.")] = None
     client_id: Annotated[str | None, Field(description="dataconnect: the application.")] = None
     client_secret: Annotated[SecretStr | None, Field(description="dataconnect: its secret.")] = None

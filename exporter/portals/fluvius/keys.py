@@ -56,9 +56,9 @@ class Meter(BaseModel):
     serial: Annotated[
         tuple[str, ...],
         BeforeValidator(_serials, json_schema_input_type=str | list[str]),
-        Field(min_length=1, description="Serial number on the meter; after a replacement a list, the oldest first."),
+        Field(min_length=1, description="Serial number on the meter, in quotes; after a replacement a list, the oldest first."),
     ]
-    commodity: Literal[Commodity.ELECTRICITY, Commodity.GAS]
+    commodity: Annotated[Literal[Commodity.ELECTRICITY, Commodity.GAS], Field(description="What it measures.")]
     intervals: Annotated[bool, Field(description="Read quarter-hours (gas: hours) too; switch them on in the portal first.")] = (
         False
     )
@@ -74,9 +74,9 @@ class Granularity(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    day: int = 4
-    electricity_interval: int = 1
-    gas_interval: int = 2
+    day: Annotated[int, Field(description="A day.")] = 4
+    electricity_interval: Annotated[int, Field(description="A quarter-hour of electricity.")] = 1
+    gas_interval: Annotated[int, Field(description="An hour of gas.")] = 2
 
 
 class Keys(Portal):
@@ -92,12 +92,14 @@ class Keys(Portal):
     token: Annotated[
         SecretStr | None, Field(min_length=1, description="An access token given by hand instead of signing in.")
     ] = None
-    meters: Annotated[tuple[Meter, ...], Field(min_length=1)]
-    portal_url: Address = "https://mijn.fluvius.be"
+    meters: Annotated[tuple[Meter, ...], Field(min_length=1, description="The usage points, as the portal's pages name them.")]
+    portal_url: Annotated[Address, Field(description="Address of the portal and its API.")] = "https://mijn.fluvius.be"
     identity_url: Annotated[Address, Field(description="The only host that is ever sent the password.")] = (
         "https://login.fluvius.be"
     )
-    user_agent: Annotated[str, Field(min_length=1, pattern=r"^[ -~]+$")] = "Mozilla/5.0 (compatible; utility-exporter)"
+    user_agent: Annotated[
+        str, Field(min_length=1, pattern=r"^[ -~]+$", description="How the exporter names itself to the portal.")
+    ] = "Mozilla/5.0 (compatible; utility-exporter)"
     api: Annotated[Literal[2025, 2024], Field(description="Which form of the data API the portal speaks.")] = 2025
     granularity: Annotated[Granularity, Field(description="The portal's codes for days and intervals.")] = Granularity()
     days: Annotated[int, Field(ge=1, le=31, description="How many days back each visit reads again.")] = 10

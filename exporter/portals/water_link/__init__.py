@@ -51,7 +51,7 @@ class WaterLink(Portal):
     portal: Literal["water-link"] = "water-link"
     username: Annotated[str, Field(min_length=1, description="The e-mail address of the portal's account.")]
     password: Annotated[SecretStr, Field(min_length=1, description="Its password.")]
-    meters: Annotated[Meters, Field(description="Six digits each, from the portal's address /water-meter/XXXXXX.")]
+    meters: Annotated[Meters, Field(description="Their numbers: six digits, from the portal's address /water-meter/XXXXXX.")]
     every: Annotated[Duration, Field(description="Distance between visits; new values come once a day.")] = timedelta(hours=2)
     history_days: Annotated[int, Field(ge=1, le=3660, description="How far back an import asks.")] = 365
     portal_url: Annotated[Address, Field(description="Address of the portal and its API.")] = SITE

@@ -8,7 +8,7 @@ SOURCES := exporter grafana tests
 PYTEST ?= -n auto --dist loadgroup
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: demo test lint unit rules boards schema lock clean
+.PHONY: demo test lint unit rules boards schema manifests image lock clean
 
 demo: .venv/run.stamp
 	$(BIN)/utility-exporter demo
@@ -35,6 +35,14 @@ boards: .venv/test.stamp
 schema: .venv/test.stamp
 	$(BIN)/python -c 'import json; from exporter.config import schema; print(json.dumps(schema(), indent=2, ensure_ascii=False))' > config.schema.json.new
 	mv config.schema.json.new config.schema.json
+
+# What Kubernetes is told, anew after the rules changed.
+manifests: .venv/test.stamp
+	$(BIN)/python scripts/manifests.py
+
+# Needs docker, or ENGINE=podman.
+image:
+	scripts/image
 
 lock: .venv/test.stamp
 	$(BIN)/python -m pip install --quiet uv

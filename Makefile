@@ -8,7 +8,7 @@ SOURCES := exporter grafana docs examples tests
 PYTEST ?= -n auto --dist loadgroup
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: demo test lint unit rules boards schema reference lock clean
+.PHONY: demo test lint unit rules boards schema reference manifests image lock clean
 
 demo: .venv/run.stamp
 	$(BIN)/utility-exporter demo
@@ -39,6 +39,14 @@ schema: .venv/test.stamp
 # The tables and excerpts in docs/ anew, after what they are made of changed.
 reference: .venv/test.stamp
 	$(BIN)/python -m docs.build
+
+# What Kubernetes is told, anew after the rules changed.
+manifests: .venv/test.stamp
+	$(BIN)/python scripts/manifests.py
+
+# Needs docker, or ENGINE=podman.
+image:
+	scripts/image
 
 lock: .venv/test.stamp
 	$(BIN)/python -m pip install --quiet uv

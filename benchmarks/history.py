@@ -32,7 +32,7 @@ from tests.history import programs
 POINTS = 50
 HALF = timedelta(minutes=30)
 STEPS = 3 * 365 * 48 + 48
-SCRAPES = 500
+SCRAPES = 1000
 PARIS = ZoneInfo("Europe/Paris")
 
 
@@ -134,7 +134,7 @@ async def asking(prometheus: programs.Store) -> AsyncIterator[list[int]]:
     try:
         await asyncio.sleep(2)
         yield done
-        said, _ = await process.communicate()
+        said, _ = await process.communicate(b"")
         done.append(int(said))
     finally:
         if process.returncode is None:

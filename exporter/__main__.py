@@ -156,11 +156,24 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def start(options: argparse.Namespace) -> int:
-    """Serve where there is a configuration, show the demo where there is none: what the image does by itself."""
-    if options.config_file.exists():
+    """Serve, or show the demo where there is no configuration: what the image does by itself."""
+    if meant(options.config_file):
         return serve(options)
     options.storage_path = None
     return demo(options)
+
+
+def meant(config_file: Path) -> bool:
+    """Tell whether somebody means to configure: the folder has something in it, even under a wrong name, or cannot be read.
+
+    Invented meters must never stand where somebody looks for their own.
+    """
+    try:
+        return any(config_file.parent.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def place(options: argparse.Namespace) -> oneoff.Place:
@@ -179,7 +192,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     web_flags(command(commands, "serve", serve, "run the exporter"))
     web_config_flag(command(commands, "check", check, "say every fault of the configuration; no network"))
-    web_flags(command(commands, "start", start, "serve, or run the demo where there is no configuration file"))
+    web_flags(command(commands, "start", start, "serve, or the demo where the configuration's folder is missing or empty"))
     simulated = web_flags(command(commands, "demo", demo, "run against simulated portals; no credentials, no configuration"))
     simulated.set_defaults(storage_path=None)
     account_flags(command(commands, "visit", visit, "visit an account once and print its page; writes no readings"))

@@ -168,7 +168,7 @@ def _branch(finding: Finding, indent: str) -> Sequence[str]:
 
 def _page_of(portal: Portal, ledger: Ledger, told: Sequence[Told], now: Callable[[], datetime] = utc_now) -> str:
     page = Page(ledger, now, version("utility-exporter"))
-    shown = Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data)
+    shown = Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.patience)
     part = page.add(shown, portal.every)
     at = now()
     health = AccountState(last_visit=at, last_success=at, up=True)

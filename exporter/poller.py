@@ -84,7 +84,7 @@ class AccountPoller:
             zone=portal.zone.key,
             login=portal.login_digest(),
         )
-        shown = Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data)
+        shown = Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.patience)
         self._part = self._page.add(shown, portal.every)
         self._part.health.state = state
         try:

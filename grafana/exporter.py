@@ -7,6 +7,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from grafana.board import Row, account, board, usage_point
 from grafana.overview import health_row
 from grafana.parts import (
+    ANY_IS_BAD,
     HISTORY_SAYS,
     NEEDS_BOTH,
     RULES_SAY,
@@ -153,6 +154,31 @@ def ledger() -> Sequence[Panel]:
             Look(width=8, height=8, nothing=NEEDS_BOTH),
             {"account": "Account"},
         ),
+        receivers(),
+    )
+
+
+def receivers() -> Panel:
+    """Make the table of what the history is sent to."""
+    sent = "utility_exporter_remote_write"
+    target = "max by (target) ({})".format
+    return rows(
+        "Remote write",
+        "For each receiver of the true-time series: whether it takes them, what waits, and what it refused. Refused samples are "
+        "set aside; the log says the receiver's reason.",
+        (
+            Column("Last request", target(process(f"{sent}_up")), words={"0": ("failed", "red"), "1": ("good", "green")}),
+            Column("Samples waiting", target(process(f"{sent}_pending_samples"))),
+            Column("Waiting for", target(process(f"{sent}_lag_seconds")), "s", 0, ((None, "green"), (6 * 3600, "red"))),
+            Column("Last taken", f"time() - {target(process(f'{sent}_last_success_timestamp_seconds'))}", "s", 0),
+            Column("Sent in a day", target(f"increase({process(f'{sent}_sent_samples_total')}[1d])"), "short", 0),
+            Column(
+                "Refused in a day", target(f"increase({process(f'{sent}_refused_samples_total')}[1d])"), "short", 0, ANY_IS_BAD
+            ),
+            Column("Corrections in a day", target(f"increase({process(f'{sent}_corrections_total')}[1d])"), "short", 0),
+        ),
+        Look(width=24, height=5, nothing="No receiver: history.remote_write is not configured"),
+        {"target": "Receiver"},
     )
 
 

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from exporter.config import portals
@@ -18,6 +19,7 @@ from exporter.ledger import AccountState, Ledger
 from exporter.metrics import OPENMETRICS, TEXT, Page
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
+from exporter.portals.enedis.conso import Conso
 from tests.conftest import NOW, Clock
 
 Readings = dict[tuple[str, str, str, str, str, str, datetime], float]
@@ -29,6 +31,19 @@ Attack = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 def kinds() -> dict[str, type[Simulation]]:
     """The simulations there are, by the name of their portal."""
     return {simulation.portal: type(simulation) for simulation in simulations()}
+
+
+installed = cache(portals)
+"""The portals by name, looked for once."""
+SMALL: dict[str, dict[str, Any]] = {"enedis": {"usage_points": [{"prm": "09000000000017", "production": True}]}}
+"""Keys for a smaller account: a visit makes a request of every kind, and few of each."""
+
+
+def hurried(patch: pytest.MonkeyPatch) -> None:
+    """Have no portal wait between requests, nor ask for more than a little of the past at each visit."""
+    for portal in installed().values():
+        patch.setattr(portal, "pace", timedelta(0))
+    patch.setattr(Conso, "budget", replace(Conso.budget, trickle=1))
 
 
 @dataclass
@@ -56,7 +71,7 @@ class Between:
     def portal(self, url: str, **keys: Any) -> Portal:
         """Give the account as a configuration would."""
         account = self.simulation.accounts(url)[0]
-        return portals()[account["portal"]](**account | keys)
+        return installed()[account["portal"]](**account | keys)
 
 
 def of_each_kind(asked: list[str]) -> tuple[int, ...]:

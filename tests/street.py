@@ -56,10 +56,11 @@ class Street:
     def account(
         self, name: str, told: Sequence[Told], state: AccountState = WELL, *, portal: str = "brook", zone: ZoneInfo = BRUSSELS,
         aliases: Mapping[str, str] | None = None, personal: bool = False,
+        patience: Mapping[Commodity, timedelta] | None = None,
     ) -> None:  # fmt: skip
         self.ledger.open_account(name, portal=portal, zone=zone.key, login="x")
         _, kept = self.ledger.record_visit(name, told, state, at=self.now, personal=personal)
-        part = self.page.add(Shown(name, portal, zone, aliases or {}, personal), timedelta(hours=2))
+        part = self.page.add(Shown(name, portal, zone, aliases or {}, personal, patience or {}), timedelta(hours=2))
         part.health.state = kept
         self.page.refresh(name)
 

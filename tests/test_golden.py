@@ -46,6 +46,9 @@ class Demo:
         self.values = dict(line.rsplit(" ", 1) for line in page.render().decode().splitlines() if not line.startswith("#"))
 
 
+pytestmark = pytest.mark.xdist_group("golden")  # the demo is visited once for all
+
+
 @pytest.fixture(scope="module")
 def clock() -> Clock:
     return Clock()

@@ -104,6 +104,15 @@ def test_a_meter_that_wants_a_look(street):
     assert words(page.h1) == "1 meter wants a look."
 
 
+def test_what_is_late_is_the_portals_word(street):
+    """
+    A reading of five days ago is not late where the portal takes a week.
+    """
+    street.account("home-water", leak(), patience={Commodity.WATER: timedelta(days=7)})
+
+    assert not shown(street).find_all(string="Late")
+
+
 def test_meters_without_an_index(street):
     """
     Without an index the load is on the screen, and without that the latest day; all registers are taken together.

@@ -77,7 +77,10 @@ def serve(control: socket.socket, reader: Reader) -> None:
 def _answer(connection: socket.socket, reader: Reader) -> None:
     # Whoever asked may hang up at any time.
     with connection, suppress(OSError), connection.makefile("rwb") as stream:
-        now, length = ASKED.unpack(stream.read(ASKED.size))
+        head = stream.read(ASKED.size)
+        if len(head) < ASKED.size:
+            return
+        now, length = ASKED.unpack(head)
         body = stream.read(length)
         end = END, b""
         try:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from zoneinfo import ZoneInfo
+
+from exporter.model import Commodity
 
 Labels = tuple[str, ...]
 Samples = dict[str, dict[Labels, float]]
@@ -18,3 +21,5 @@ class Shown:
     zone: ZoneInfo
     aliases: Mapping[str, str] = field(default_factory=dict)
     personal: bool = False
+    patience: Mapping[Commodity, timedelta] = field(default_factory=dict)
+    """How old the newest reading may be before it is called late, where that is not four days."""

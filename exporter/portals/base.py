@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from exporter.duration import Duration as Duration  # noqa: PLC0414  # the portals take it from here
 from exporter.duration import say_duration
 from exporter.errors import ResponseError
-from exporter.model import Discovery, Reading, Remember, Told
+from exporter.model import Commodity, Discovery, Reading, Remember, Told
 from exporter.session import Known, Session
 
 
@@ -64,6 +64,8 @@ class Portal(BaseModel):
     most_every: ClassVar[timedelta] = timedelta(days=1)
     login_keys: ClassVar[tuple[str, ...]] = ()
     """The keys whose change lifts a suspension: user, secret, client, address."""
+    patience: ClassVar[Mapping[Commodity, timedelta]] = {}
+    """How old the newest reading may be before the status page calls it late, where that is not four days."""
     calls: ClassVar[Mapping[str, Call]] = {}
     """What `raw` offers, by name."""
 

@@ -11,8 +11,8 @@ from exporter.metrics import BY_NAME, AccountPage, Samples, Shown
 from exporter.model import Commodity
 from exporter.status.words import FIRM, utc
 
-LATE = timedelta(days=3)
-"""A reading older than this wants a look."""
+LATE = timedelta(days=4)
+"""A reading older than this wants a look, where the portal's patience says nothing else."""
 _KEPT = 4
 """Letters of an identifier that are shown where it is nobody's chosen name."""
 _FLAGS = {
@@ -40,10 +40,12 @@ class Meter:
     """The instant its newest value describes."""
     found_by: str
     """What a search looks through, in small letters."""
+    patience: timedelta = LATE
+    """How old the newest reading may be."""
 
     def late(self, now: datetime) -> bool:
         """Whether the newest reading is old."""
-        return self.read is not None and now - self.read > LATE
+        return self.read is not None and now - self.read > self.patience
 
     def wants_a_look(self, now: datetime) -> bool:
         """Whether a person should look at it."""
@@ -83,6 +85,7 @@ class Shelf:
             flags=tuple(text for family, (bad, text) in _FLAGS.items() if self._flag(family, account, point) == bad),
             read=None if read is None else utc(read),
             found_by="\n".join((point, commodity, meter, site, name)).casefold(),
+            patience=self.shown.patience.get(Commodity(commodity), LATE),
         )
 
     def _flag(self, family: str, account: str, point: str) -> float | None:

@@ -16,13 +16,8 @@ from tests.boards.year import tell_past
 
 RECORDED = ("usage_point:utility_monthly_cost:share", "usage_point:utility_flow:hours", "usage_point:utility_day:against_weekday")
 """Recorded from other recorded series, or from the history: when they are there all are."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let all tests of this folder run in one worker, one after the other: the programs end with the last of them."""
-    for item in items:
-        if item.path.is_relative_to(Path(__file__).parent):
-            item.add_marker(pytest.mark.xdist_group("prometheus"))
+SENT = ("increase(utility_exporter_remote_write_sent_samples_total[1d])",)
+"""The sender has been scraped twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +26,8 @@ class House:
 
     exporter: programs.Server
     prometheus: programs.Server
+    sender: programs.Server
+    """Another exporter's delivery to a receiver: the demo has none."""
 
 
 @pytest.fixture(scope="package")
@@ -46,12 +43,12 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def house(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """The demo, a Prometheus that has scraped it since yesterday and reads its history, and rules that have run."""
     folder = tmp_path_factory.mktemp("prometheus")
-    with programs.demo(storage) as exporter:
+    with programs.demo(storage) as exporter, programs.sender() as sender:
         backfill(folder, open_metrics(exporter), exporter.url[7:], time.time())
-        with programs.prometheus(folder, exporter.url) as prometheus:
-            for name in ("up", *RECORDED):
+        with programs.prometheus(folder, exporter.url, beside=sender.url) as prometheus:
+            for name in ("up", *RECORDED, *SENT):
                 programs.until(partial(prometheus.value, f"count({name})"), f"there is {name}")
-            yield House(exporter, prometheus)
+            yield House(exporter, prometheus, sender)
 
 
 def open_metrics(exporter: programs.Server) -> str:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -14,11 +15,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from exporter.history.send_health import Delivery
 from tests.boards.grafana import ROOT
 from tests.history.programs import free_port
 
@@ -96,6 +100,38 @@ def running(ready: str, url: str, *command: str, env: dict[str, str] | None = No
 
 
 @contextmanager
+def sender() -> Iterator[Server]:
+    """Serve the page of an exporter that delivers to a receiver, which the demo does not do."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(delivery(time.time()).encode())
+
+        def log_message(self, *said: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield Server(f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def delivery(now: float) -> str:
+    """Say how a delivery fares that never ends."""
+    moment = int(now * 1000)
+    fares = Delivery("cluster", up=True, pending=1200, sent=moment // 10, refused=3, corrections=7, success=moment, begun=moment)
+    said = fares.samples(datetime.fromtimestamp(now, UTC))
+    return "".join(f'{name}{{target="{target}"}} {value!r}\n' for name, one in said.items() for (target,), value in one.items())
+
+
+@contextmanager
 def demo(storage: Path) -> Iterator[Server]:
     """Run `utility-exporter demo` on a storage folder."""
     url = f"http://127.0.0.1:{free_port()}"
@@ -107,11 +143,18 @@ def demo(storage: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def prometheus(folder: Path, exporter: str, *, history: bool = True, alertmanager: str = "") -> Iterator[Server]:
-    """Run Prometheus with the project's configuration and rules: `exporter` is scraped, and read as history if wanted."""
+def prometheus(
+    folder: Path, exporter: str, *, history: bool = True, alertmanager: str = "", beside: str = ""
+) -> Iterator[Server]:
+    """Run Prometheus with the project's configuration and rules: `exporter` is scraped, and read as history if wanted.
+
+    `beside` is scraped too.
+    """
     folder.mkdir(exist_ok=True)
     url = f"http://127.0.0.1:{free_port()}"
     config = hurried(folder, exporter[7:], url[7:], alertmanager[7:])
+    if beside:
+        config["scrape_configs"][0]["static_configs"][0]["targets"].append(beside[7:])
     if not history:
         del config["remote_read"]
     file = folder / "prometheus.yaml"

@@ -18,6 +18,7 @@ from tests.boards.conftest import House
 from tests.boards.grafana import Asked
 from tests.boards.year import EVERYTHING
 
+pytestmark = pytest.mark.xdist_group("prometheus")  # one of each program is enough
 YEAR = 365.0
 ALL = ".+"
 LONGEST_LOAD = 2.0
@@ -244,7 +245,7 @@ def test_without_remote_read_panels_say_so(house: House, tmp_path: Path):
     Where Prometheus has no history the page is still shown, and each panel that stays empty says what it needs.
     """
     wordless, empty, silent = [], [], 0
-    with programs.prometheus(tmp_path / "prometheus", house.exporter.url, history=False) as prometheus:
+    with programs.prometheus(tmp_path / "prometheus", house.exporter.url, history=False, beside=house.sender.url) as prometheus:
         programs.until(lambda: prometheus.value("count(usage_point:utility_monthly_cost:share)"), "the costs are recorded")
         for file in grafana.FILES:
             board = grafana.load(file)

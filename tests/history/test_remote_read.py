@@ -372,6 +372,20 @@ async def test_who_hangs_up_frees_the_place(world, history, face, client):
         assert len(await ask(client, face, (FIRST, LAST, EVERY))) == 1
 
 
+async def test_who_hangs_up_before_asking(history, face, client, capfd):
+    """
+    A connection that ends before its question does no harm, and leaves no traceback.
+    """
+    await helper_of(history, face, client)
+    history._helper.connect().close()
+    await ask(client, face, (FIRST, LAST, []))
+    process = history._helper.process
+    history.close()
+    await asyncio.to_thread(process.wait, 30)
+
+    assert capfd.readouterr().err == ""
+
+
 def test_a_ledger_that_fails(world, monkeypatch):
     """
     A ledger that cannot be read is said to be so.

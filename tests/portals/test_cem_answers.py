@@ -1,6 +1,7 @@
 """CEM: what an answer means, value by value."""
 
 import math
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -346,3 +347,18 @@ def test_many_numbers_are_cut() -> None:
     """
     assert listed([3, 1]) == "1, 3"
     assert listed(range(1, 24)).endswith("19, 20 and 3 more")
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"[", b"]"), (b'{"data": [', b"]}")])
+def test_a_million_bad_rows_are_given_up_at_the_first(before, after):
+    """
+    Of a list of rows that are none the first is named; the others cost no memory.
+    """
+    body = before + b"{}," * 1_000_000 + b"{}" + after
+    tracemalloc.start()
+    with pytest.raises(ResponseError, match=r"data\.0\.me_id"):
+        METERS.read(body, "the list of meters")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 1 << 20

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from exporter.errors import PortalError, RateLimitError
-from exporter.model import Discovery, Reading, Shortfall, Told
+from exporter.model import Commodity, Discovery, Reading, Shortfall, Told
 from exporter.portals.base import Call, Duration, Piece, Portal, Wanted
 from exporter.portals.cem import history
 from exporter.portals.cem.answers import Values, all_values, last_values
@@ -47,6 +47,8 @@ class Cem(Portal):
     """A login at CEM."""
 
     zone: ClassVar[ZoneInfo] = ZoneInfo("Europe/Prague")
+    patience: ClassVar = dict.fromkeys(Commodity, timedelta(days=1))
+    """Counters send by the hour."""
     largest: ClassVar[int] = 64 * 1024 * 1024  # a city's 100,000 counters come in one answer
     login_keys: ClassVar[tuple[str, ...]] = ("username", "password", "base_url")
     calls: ClassVar[Mapping[str, Call]] = {

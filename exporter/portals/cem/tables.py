@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from exporter.errors import ResponseError
+from exporter.portals.base import Listed
 from exporter.portals.cem.answers import Id, Text, Value, Whole, Yes
 from exporter.session import Answer
 
@@ -77,14 +78,14 @@ Row = TypeVar("Row")
 class Wrapped(Generic[Row]):
     """A list as {"data": [...], "action": "get"}."""
 
-    data: list[Row]
+    data: Listed[Row]
 
 
 class Table(Generic[Row]):
     """One of the lists: how its rows are read and written."""
 
     def __init__(self, row: type[Row]) -> None:
-        self._bare: TypeAdapter[list[Row]] = TypeAdapter(list[row])  # type: ignore[valid-type]  # known when it is made
+        self._bare: TypeAdapter[list[Row]] = TypeAdapter(Listed[row])  # type: ignore[valid-type]  # known when it is made
         self._wrapped: TypeAdapter[Wrapped[Row]] = TypeAdapter(Wrapped[row])  # type: ignore[valid-type]
 
     def read(self, text: str | bytes, where: str) -> list[Row]:

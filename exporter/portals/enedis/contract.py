@@ -65,7 +65,7 @@ class _OldPoint(AnswerShape):
 
 
 class _OldCustomer(AnswerShape):
-    usage_points: list[_OldPoint]
+    usage_points: Listed[_OldPoint]
 
 
 class _Old(AnswerShape):

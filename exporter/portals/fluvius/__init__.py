@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import date, timedelta
 from typing import Any, ClassVar
 
-from exporter.model import Discovery, Reading, Told
+from exporter.model import Commodity, Discovery, Reading, Told
 from exporter.portals.base import Call, Piece, Wanted
 from exporter.portals.fluvius import look, past, raw, visit
 from exporter.portals.fluvius.keys import Granularity, Keys, Meter
@@ -16,6 +16,8 @@ __all__ = ["Fluvius", "Granularity", "Meter"]
 class Fluvius(Keys):
     """A personal account at Mijn Fluvius: e-mail and password, no second factor."""
 
+    patience: ClassVar = {Commodity.GAS: timedelta(days=6)}
+    """Gas comes three days late when all is well."""
     calls: ClassVar[Mapping[str, Call]] = raw.CALLS
 
     async def fetch(self, session: Session, wanted: Wanted) -> AsyncIterator[Told]:

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.model import (
     DAY,
+    Commodity,
     Discovery,
     Facts,
     Finding,
@@ -39,6 +40,7 @@ class WaterLink(Portal):
 
     zone = ZONE
     least_every = timedelta(minutes=15)
+    patience: ClassVar = {Commodity.WATER: timedelta(days=7)}
     login_keys: ClassVar = ("username", "password", "portal_url", "identity_url", "client_id", "redirect_uri")
     calls: ClassVar = {
         "meter": Call("The state of a meter.", {"meter": "six digits; the first configured one"}),

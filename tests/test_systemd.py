@@ -1,0 +1,122 @@
+"""The unit for systemd: what it allows, and the program started as it starts it."""
+
+import asyncio
+import json
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from string import Template
+
+import pytest
+
+from exporter.demo.base import running
+from exporter.demo.cem import CemSimulation
+from tests.test_process import Program, address, environment, read, until
+
+UNIT = Path(__file__).parent.parent / "deploy" / "systemd" / "utility-exporter.service"
+SETTINGS = re.findall(r"(?m)^(\w+)=(.*)$", UNIT.read_text())
+GUARDS = {
+    "DynamicUser": "yes",
+    "NoNewPrivileges": "yes",
+    "CapabilityBoundingSet": "",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "RestrictAddressFamilies": "AF_INET AF_INET6",
+    "StateDirectory": "utility-exporter",
+    "StateDirectoryMode": "0700",
+    "UMask": "0077",
+}
+HIGHEST_EXPOSURE = 1.5
+"""Of 10. What remains is that it reaches the network."""
+
+
+def of(key: str) -> list[str]:
+    return [value for found, value in SETTINGS if found == key]
+
+
+def test_the_guards_are_up():
+    """
+    The service is nobody, owns its state alone, and may do little else.
+    """
+
+    assert {key: of(key) for key in GUARDS} == {key: [value] for key, value in GUARDS.items()}
+    assert of("SystemCallFilter")[0] == "@system-service"
+    assert of("ExecReload") == ["/bin/kill -HUP $MAINPID"]
+
+
+def test_secrets_are_credentials():
+    """
+    systemd hands the configuration and the folder of secrets over; neither is a flag or a variable.
+    """
+
+    assert of("LoadCredential") == ["config.yaml:/etc/utility-exporter/config.yaml", "secrets:/etc/utility-exporter/secrets/"]
+    assert of("Environment") == of("EnvironmentFile") == []
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine")
+@pytest.mark.parametrize("words", [["verify"], ["security", "--offline=true", f"--threshold={HIGHEST_EXPOSURE * 10:.0f}"]])
+def test_systemd_is_content(words, tmp_path):
+    """
+    systemd knows every key, and finds little exposed. The program is not installed here, so another stands for it.
+    """
+    unit = tmp_path / UNIT.name
+    unit.write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={sys.executable}", UNIT.read_text()))
+    done = subprocess.run(["systemd-analyze", "--no-pager", *words, unit], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+@asynccontextmanager
+async def started(given: Path, state: Path) -> AsyncIterator[Program]:
+    """Run the unit's command with the folders that systemd names in the environment (systemd.exec(5))."""
+    said = {"CREDENTIALS_DIRECTORY": str(given), "STATE_DIRECTORY": str(state)}
+    _, *words = [Template(word).substitute(said) for word in shlex.split(of("ExecStart")[0])]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "exporter", *words, "--web.listen-address=127.0.0.1:0"),
+        env=environment() | said,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    lines: list[str] = []
+    reading = asyncio.ensure_future(read(process, lines))
+    try:
+        yield Program(process, await address(lines, process), lines)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        await reading
+
+
+async def test_it_runs_as_the_unit_starts_it(tmp_path):
+    """
+    The unit's command finds configuration and secret where systemd puts them, keeps its ledger in the state for itself alone,
+    reads the configuration again on the signal of ExecReload, and has nothing to warn of.
+    """
+    simulation, given, state = CemSimulation(), tmp_path / "credentials", tmp_path / "state"
+    given.mkdir()
+    state.mkdir(mode=0o700)
+    async with running(simulation) as url:
+        entry = simulation.accounts(url)[0]
+        (given / "secrets_cem").write_text(f"{entry.pop('password')}\n")
+        entry["password_file"] = "${CREDENTIALS_DIRECTORY}/secrets_cem"
+        (given / "config.yaml").write_text(json.dumps({"accounts": [entry]}))
+        for file in given.iterdir():
+            file.chmod(0o400)
+        async with started(given, state) as program:
+            await program.until('utility_up{account="block-of-flats",portal="cem"} 1.0')
+            program.process.send_signal(signal.SIGHUP)
+            await until(lambda: any("configuration reloaded" in line for line in program.lines))
+            await program.stop()
+
+    assert program.process.returncode == 0
+    assert (state / "ledger.sqlite").stat().st_mode & 0o777 == 0o600
+    assert [line for line in program.lines if "level=info" not in line] == []

@@ -8,6 +8,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "brook"
 SHOWN = (
     "pyproject.toml",
     "brook_water/answers.py MeterAnswer",
+    "brook_water/answers.py DayAnswer",
     "brook_water/answers.py DaysAnswer",
     "brook_water/answers.py parse_meter",
     "brook_water/answers.py parse_days",

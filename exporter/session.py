@@ -1,13 +1,11 @@
 """A visit to a portal: cookies, one timeout, bounded answers, foreign errors made ours."""
 
 import asyncio
-import json
 import math
 import re
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -16,21 +14,15 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import aiohttp
-from multidict import CIMultiDictProxy
 from yarl import URL
 
+from exporter.answer import Answer
 from exporter.errors import RateLimitError, ResponseError, UnreachableError
 from exporter.model import KnownInterval
 
 LARGEST_ANSWER = 64 * 1024 * 1024
-BYTES_A_VALUE = 8
-"""An answer of more values than this allows is made to fill our memory: an empty list is two bytes there and 56 here."""
 MOST_REDIRECTS = 8
 Values = Mapping[str, str]
-_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16"})
-"""What a page may be written in; some of Python's other codecs take hours for a few megabytes."""
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
-"""The escape of half a character; JSON may hold one without its other half, and no file can."""
 Body = Values | bytes
 """A form, or bytes as they are."""
 _PERSONAL = re.compile(r"[^/]*(?:\d{5}|@|%40)[^/]*")
@@ -70,61 +62,6 @@ class Known(Protocol):
 
     async def span(self, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
         """Give start and end of the first and last kept interval of a resolution (`P1D`, `PT30M`, ...)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a portal answered, the body read whole; `status` is below 500 and not 429 unless asked for with `checked=False`."""
-
-    status: int
-    url: str = field(repr=False)
-    headers: CIMultiDictProxy[str] = field(repr=False)
-    body: bytes = field(repr=False)
-    what: str
-    """Method and path, or the name the caller gave, for messages: no query, no secret, no number of a meter."""
-
-    @property
-    def location(self) -> str | None:
-        """Where a redirect points, made absolute; None when it points nowhere usable."""
-        target = self.headers.get("Location")
-        try:
-            return str(URL(self.url).join(URL(target))) if target else None
-        except ValueError:
-            return None
-
-    def text(self) -> str:
-        """Give the body as text, by its own charset where that is a usual one, else UTF-8."""
-        charset = self.headers.get("Content-Type", "").lower().partition("charset=")[2].split(";")[0].strip(" \"'")
-        return self.body.decode(charset if charset in _CHARSETS else "utf-8", "replace")
-
-    def json(self) -> Any:
-        """Parse the body as JSON, whatever its content type says.
-
-        Raises ResponseError for a status other than 2xx, for what is not JSON (NaN and Infinity are not), and for an
-        answer of very many values. Half a character becomes a question mark.
-        """
-        if not 200 <= self.status < 300:
-            raise ResponseError(f"{self.what} answered with status {self.status}")
-        try:
-            return self._parsed()
-        except (ValueError, RecursionError):
-            seen = "a web page" if self.body.lstrip()[:1] == b"<" else "no JSON"
-            raise ResponseError(f"{self.what} answered with {seen} where JSON is due") from None
-
-    def json_if_any(self) -> Any | None:
-        """Parse the body of a refusal, whatever its status; None for what is not JSON."""
-        try:
-            return self._parsed()
-        except (ValueError, RecursionError):
-            return None
-
-    def _parsed(self) -> Any:
-        if sum(map(self.body.count, (b",", b"[", b"{"))) > max(len(self.body) // BYTES_A_VALUE, 1_000_000):
-            raise ResponseError(f"{self.what} answered with more values than any meter has")
-        told = json.loads(self.body.decode(json.detect_encoding(self.body)), parse_constant=_no_number, parse_float=_finite)
-        if _HALF.search(self.body):
-            told = json.loads(json.dumps(told, ensure_ascii=False).encode(errors="replace"))
-        return told
 
 
 class Session:
@@ -368,13 +305,3 @@ def _plain(error: Exception) -> str:
 
 def _too_large(what: str, largest: int) -> ResponseError:
     return ResponseError(f"{what} answered with more than {largest} bytes")
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError("not a finite number")
-    return number

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from exporter.answer import Answer
 from exporter.errors import ResponseError
-from exporter.session import Answer, Session
+from exporter.session import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from exporter.session import Answer
+from exporter.answer import Answer
 
 
 @pytest.mark.parametrize(

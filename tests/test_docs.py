@@ -106,7 +106,8 @@ def test_every_page_is_found():
 
 def test_every_command_in_the_pages_exists():
     """
-    Whatever a page says to type is a target of the Makefile, or a command of the program with flags that it has.
+    Whatever a page says to type is a target of the Makefile, or a command of the program with flags that it has; and all targets
+    are said.
     """
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     known = dict(commands.walk(parser()))
@@ -117,7 +118,28 @@ def test_every_command_in_the_pages_exists():
     said = [(match[1].split(), FLAG.findall(match[2])) for match in COMMAND.finditer(typed)]
 
     assert len(said) > 10
-    assert set(TARGET.findall(typed)) <= targets
+    assert set(TARGET.findall(typed)) == targets
     assert [words for words, _ in said if words and words[0] not in firsts] == []
     assert [words for words, _ in said if words[:1] == ["history"] and words[1] not in parts] == []
     assert {flag for _, found in said for flag in found} <= {*flags, "--version"}
+
+
+@pytest.mark.parametrize("name", ["configuration.md", "portals.md"])
+def test_every_portal_has_its_chapter(name: str):
+    """
+    Each portal has a chapter of its own in the pages about keys and about portals.
+    """
+
+    assert entry_points().keys() <= anchors(ROOT / "docs" / name)
+
+
+def test_every_path_stands_in_the_page():
+    """
+    Each address that the exporter answers, but for the parts of its own page, is in the table of paths.
+    """
+    sources = "".join(file.read_text() for file in (ROOT / "exporter" / "server").glob("*.py"))
+    routes = set(re.findall(r'add_(?:get|post|route)\((?:"\*", )?"(/[^"]*)"', sources))
+    page = (ROOT / "docs" / "command-line.md").read_text()
+
+    assert {"/-/healthy", "/api/v1/read"} <= routes
+    assert [path for path in routes if not path.startswith("/static/") and not re.search(f"`{re.escape(path)}[`?]", page)] == []

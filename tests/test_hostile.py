@@ -17,9 +17,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from exporter.answer import Answer
 from exporter.errors import ResponseError
 from exporter.model import Commodity, Index, Register, UsagePoint
-from exporter.session import Answer
 from tests.between import SMALL, Attack, Readings, Seen, hurried, installed, kinds, living, of_each_kind, one_visit, serving
 from tests.brook import SCRIPTS, Brook, Script
 from tests.conftest import NOW, Clock

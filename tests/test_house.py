@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 FLOORS = [
-    {"__main__", "serve", "oneoff", "demo.runner"},
+    {"__main__", "flags", "serve", "oneoff", "demo.runner"},
     {"config", "housekeeping", "past", "poller", "server", "status"},
     {"portals", "metrics", "history", "webconfig"},
-    {"session", "ledger", "pkce", "tokens", "duration", "forms", "colour"},
+    {"session", "answer", "ledger", "pkce", "tokens", "duration", "forms", "colour"},
     {"errors", "model", "logs", "heap", "shard", "demo", ""},
 ]
 """From the roof down; each imports from its own floor and those below. `demo` stands on its own ground."""

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Self
 
+from exporter.answer import Answer
 from exporter.errors import ResponseError, UnreachableError
 from exporter.history import snappy
 from exporter.history.receivers import Receiver
 from exporter.model import clean
-from exporter.session import Answer, Memory, Session, retry_after
+from exporter.session import Memory, Session, retry_after
 
 LARGEST_ANSWER = 64 * 1024
 _PERSONAL = re.compile(r"\S*@\S*|\d{5,}")

@@ -24,7 +24,8 @@ from tests.history.world import BRUSSELS, NOW, PARIS, SPRING, Truth, World, late
 
 AT = NOW.timestamp()
 DAY = timedelta(days=1)
-DOCUMENT = Path(__file__).parents[2] / "docs" / "history.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "history.md")
 
 
 def exported(world: World, folder: Path, part: Part | None = None) -> Truth:
@@ -156,10 +157,14 @@ accounts:
 
 
 def commands(beginning: str) -> list[list[str]]:
-    """Find the commands of the documentation that begin so."""
-    found = [shlex.split(line) for line in DOCUMENT.read_text().splitlines() if line.startswith(beginning)]
-    assert found, f"the documentation has no command {beginning}"
-    return found
+    """Find the commands that begin so, which are the same wherever they stand."""
+    found = [
+        [shlex.split(line, comments=True) for line in document.read_text().splitlines() if line.startswith(beginning)]
+        for document in DOCUMENTS
+    ]
+    assert found[0], f"the documentation has no command {beginning}"
+    assert all(there == found[0] for there in found)
+    return found[0]
 
 
 def run(command: list[str], folder: Path, **places: str) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from exporter.answer import Answer
 from exporter.errors import EndOfPastError, LoginError, NoDataError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.portals.enedis.refusals import CODES, ConsentError, TooLongError, WaitDayError, WaitWeekError, said
-from exporter.session import Answer
 from tests.conftest import NOW
 
 MEANINGS: list[tuple[int, str, type[PortalError]]] = [

@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, SecretStr
 
 from brook_water.answers import LOCAL, GrantAnswer, bare, parse_days, parse_meter
+from exporter.answer import Answer
 from exporter.errors import LoginError, ResponseError
 from exporter.model import Discovery, Finding, Index, Inventory, Reading, Told, Unit
 from exporter.portals.base import Call, Duration, Piece, Portal, Wanted, understand
-from exporter.session import Answer, Session
+from exporter.session import Session
 from exporter.tokens import Token, Tokens
 
 DAY = timedelta(days=1)

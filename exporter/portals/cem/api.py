@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from exporter.answer import Answer
 from exporter.errors import LoginError, ResponseError
 from exporter.portals.cem.answers import instant, one, whole
-from exporter.session import Answer, Session
+from exporter.session import Session
 from exporter.tokens import Token, Tokens
 
 COOKIE = "CEMAPI"

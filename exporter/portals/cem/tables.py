@@ -6,10 +6,10 @@ from typing import Generic, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from exporter.answer import Answer
 from exporter.errors import ResponseError
 from exporter.portals.base import Listed
 from exporter.portals.cem.answers import Id, Text, Value, Whole, Yes
-from exporter.session import Answer
 
 row = dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore", hide_input_in_errors=True))
 

@@ -6,13 +6,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
+from exporter.answer import Answer
 from exporter.errors import LoginError
 from exporter.portals.base import AnswerShape, understand
 from exporter.portals.enedis.budget import Budget
 from exporter.portals.enedis.measures import Measure
 from exporter.portals.enedis.refusals import Why, said
 from exporter.portals.enedis.way import NEW_NAMES, Ask, Point, Way, named, new_query
-from exporter.session import Answer, Session
+from exporter.session import Session
 from exporter.tokens import Token, Tokens
 
 OLD_PATHS: Mapping[str, str] = {

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from exporter.answer import Answer
 from exporter.errors import EndOfPastError, LoginError, NoDataError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.portals.enedis.stamps import PARIS, midnight
-from exporter.session import Answer, retry_after
+from exporter.session import retry_after
 
 
 class ConsentError(LoginError):

@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
+from exporter.answer import Answer
 from exporter.errors import NoDataError
 from exporter.model import Reading
 from exporter.portals.enedis.answers import readings
 from exporter.portals.enedis.budget import Budget
 from exporter.portals.enedis.measures import Measure, measures_of
 from exporter.portals.enedis.refusals import Why, said
-from exporter.session import Answer, Session
+from exporter.session import Session
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from exporter.answer import Answer
 from exporter.errors import LoginError, PortalError, ResponseError
 from exporter.portals.fluvius.days import Window
 from exporter.portals.fluvius.grant import refreshed
 from exporter.portals.fluvius.keys import Keys, Meter
 from exporter.portals.fluvius.login import sign_in
 from exporter.portals.fluvius.said import step
-from exporter.session import Answer, Session
+from exporter.session import Session
 from exporter.tokens import Token, Tokens
 
 

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
+from exporter.answer import Answer
 from exporter.errors import ResponseError
 from exporter.pkce import Proof
 from exporter.portals.fluvius import grant, page, refusal
 from exporter.portals.fluvius.client import Client, absolute, metadata, origin, same_host
 from exporter.portals.fluvius.keys import Keys
 from exporter.portals.fluvius.said import step
-from exporter.session import Answer, Session
+from exporter.session import Session
 from exporter.tokens import Token
 
 MOST_REDIRECTS = 8

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from exporter.answer import Answer
 from exporter.errors import LoginError, PortalError, ResponseError, UnreachableError
 from exporter.portals.fluvius import page
-from exporter.session import Answer
 
 _CODES = {
     "AADB2C90053": "there is no personal account with this e-mail address",

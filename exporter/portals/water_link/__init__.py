@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
+from exporter.answer import Answer
 from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.model import (
     DAY,
@@ -29,7 +30,7 @@ from exporter.portals.water_link.api import Api, RefusedMeterError
 from exporter.portals.water_link.keys import IDENTITY, SITE, Address, Meters, meter_number
 from exporter.portals.water_link.login import Client
 from exporter.portals.water_link.months import ZONE, local_day, month_before, month_end, months_back, read_month
-from exporter.session import Answer, Session
+from exporter.session import Session
 
 
 class WaterLink(Portal):

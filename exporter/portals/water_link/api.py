@@ -4,9 +4,10 @@ from datetime import date
 
 from pydantic import SecretStr
 
+from exporter.answer import Answer
 from exporter.errors import ResponseError
 from exporter.portals.water_link.login import BROWSER, Client, log_in
-from exporter.session import Answer, Session
+from exporter.session import Session
 from exporter.tokens import Tokens
 
 

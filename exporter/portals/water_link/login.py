@@ -16,11 +16,12 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from yarl import URL
 
+from exporter.answer import Answer
 from exporter.errors import LoginError, PortalError, ResponseError, UnreachableError
 from exporter.forms import Form, Page, read_page
 from exporter.pkce import Proof
 from exporter.portals.base import AnswerShape, understand
-from exporter.session import Answer, Session
+from exporter.session import Session
 from exporter.tokens import Token
 
 BROWSER = {"User-Agent": "Mozilla/5.0"}

@@ -301,6 +301,18 @@ def test_an_open_file_with_a_password_is_warned_of(mode: int, password: str, war
     assert all("abc" not in warning for warning in warnings)
 
 
+def test_what_systemd_hands_over_is_not_warned_of(folder: Path):
+    """
+    A credential seems to be open to a group, but the folder of credentials is the service's alone.
+    """
+    file = folder / "config.yaml"
+    file.write_text(HOME.replace("${PASSWORD}", "abc"))
+    file.chmod(0o440)
+
+    assert config.load(file, ENVIRONMENT | {"CREDENTIALS_DIRECTORY": str(folder)}).warnings == ()
+    assert config.load(file, ENVIRONMENT | {"CREDENTIALS_DIRECTORY": str(folder / "other")}).warnings != ()
+
+
 def test_no_secret_is_said(folder: Path):
     """
     Neither a fault nor the repr of what was read shows a secret.

@@ -82,7 +82,11 @@ def load(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
     document.check()
     assert file is not None
     return Config(
-        accounts=tuple(accounts), history=file.history, ledger=file.ledger, web=file.web, warnings=tuple(_warnings(document))
+        accounts=tuple(accounts),
+        history=file.history,
+        ledger=file.ledger,
+        web=file.web,
+        warnings=tuple(_warnings(document, environment)),
     )
 
 
@@ -176,7 +180,9 @@ def _check_aliases(document: Document, aliases: Data, points: frozenset[str], pl
             shown.add(alias)
 
 
-def _warnings(document: Document) -> list[str]:
-    if document.readable and document.holds_secret:
+def _warnings(document: Document, environment: Mapping[str, str]) -> list[str]:
+    # What systemd hands over is its user's alone, by an access list whose mask looks like the rights of a group.
+    handed_over = str(document.file.parent) == environment.get("CREDENTIALS_DIRECTORY")
+    if document.readable and document.holds_secret and not handed_over:
         return [f"{document.file}: others on this machine may read the secrets in it; chmod 600 it, or use files for them"]
     return []

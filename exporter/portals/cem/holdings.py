@@ -83,7 +83,6 @@ class Holdings:
 
     async def holder(self) -> Holder | None:
         """Say who holds the account; None when the portal cannot, for the readings do without."""
-
         try:
             kept = await self._shelf.get(ACCOUNT, self._metadata_every, self._ask_holder)
             if kept.get("personal") != self._personal:

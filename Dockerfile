@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # The base by its tag; `make image` looks up the digest that the tag has now, builds from that, and notes it on the image.
-ARG PYTHON=python:3.13-slim-bookworm
+ARG PYTHON=python:3.13-slim-trixie
 
 FROM ${PYTHON} AS build
 WORKDIR /source

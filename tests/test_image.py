@@ -1,6 +1,7 @@
 """The image: what the Dockerfile keeps to, and, where there is an engine, the image as it runs."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -139,6 +140,25 @@ def test_start(name, command, tmp_path, monkeypatch):
 
     assert main(["start", f"--config.file={folder}/config.yaml", "--storage.path=/data"]) == 0
     assert ran == [(command, Path("/data") if command == "serve" else None)]
+
+
+@pytest.mark.parametrize("given", [None, f"{BASE}@sha256:{'a' * 64}", BASE])
+def test_make_image_looks_up_the_digest(given, tmp_path):
+    """
+    scripts/image builds from the digest that the tag has, or from the base that is given, and labels the image with it.
+    """
+    stub, said = tmp_path / "engine", tmp_path / "said"
+    stub.write_text(f'#!/bin/sh\necho "$@" >> {said}\n[ "$1" = build ] || echo python@sha256:{"b" * 64}\n')
+    stub.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name not in ("BASE", "BUILD_FLAGS")}
+    environment |= {"ENGINE": str(stub)} | ({"BASE": given} if given else {})
+    subprocess.run([ROOT / "scripts" / "image"], env=environment, capture_output=True, check=True)
+    *asked, build = said.read_text().splitlines()
+    base = given or f"python@sha256:{'b' * 64}"
+
+    assert [words.split()[0] for words in asked] == ([] if given else ["pull", "image"])
+    assert f"--build-arg PYTHON={base} --build-arg VERSION={PROJECT['version']} " in build
+    assert f"image.base.digest={base.partition('@')[2]} --tag utility-exporter:{PROJECT['version']} " in build
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,32 @@
+"""Writes deploy/kubernetes/rules.yaml, the PrometheusRule, from the rules in prometheus/: `make manifests`."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+TARGET = ROOT / "deploy" / "kubernetes" / "rules.yaml"
+SOURCES = [ROOT / "prometheus" / name for name in ("settings.yaml", "rules.yaml")]
+HEADER = """\
+# Made of prometheus/settings.yaml (yours to change) and prometheus/rules.yaml, which say why: `make manifests` writes it anew.
+"""
+
+
+def prometheus_rule() -> dict[str, Any]:
+    """Put the groups of all rules into the Prometheus operator's object."""
+    return {
+        "apiVersion": "monitoring.coreos.com/v1",
+        "kind": "PrometheusRule",
+        "metadata": {"name": "utility-exporter", "labels": {"app.kubernetes.io/name": "utility-exporter"}},
+        "spec": {"groups": [group for file in SOURCES for group in yaml.safe_load(file.read_text())["groups"]]},
+    }
+
+
+def text() -> str:
+    """Write the object as YAML."""
+    return HEADER + yaml.safe_dump(prometheus_rule(), sort_keys=False, allow_unicode=True, width=120)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(text())

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ def saying_port(*command: str | Path) -> Iterator[int]:
             process.kill()
 
 
-def server(kind: str, folder: Path, series: int) -> "Iterator[int]":
+def server(kind: str, folder: Path, series: int) -> AbstractContextManager[int]:
     """Run one of `benchmarks.servers`."""
     return saying_port(sys.executable, "-m", "benchmarks.servers", kind, folder, str(series))
 

@@ -7,7 +7,7 @@ there: `bare` is aiohttp with the same bytes kept, `library` is prometheus_clien
 import asyncio
 import gzip
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from aiohttp import web
@@ -72,7 +72,7 @@ def library(folder: Path, series: int) -> web.Application:
     return _serving(answer)
 
 
-def _serving(answer: "web.types.Handler") -> web.Application:
+def _serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> web.Application:
     app = web.Application()
     app.router.add_get("/metrics", answer)
     return app

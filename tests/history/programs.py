@@ -29,9 +29,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def promtool(*arguments: str | Path) -> str:
+def promtool(*arguments: str | Path, patience: float = PATIENCE) -> str:
     done = subprocess.run(
-        [program("promtool"), *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE, check=False
+        [program("promtool"), *map(str, arguments)], capture_output=True, text=True, timeout=patience, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr

@@ -33,7 +33,7 @@ RATIOS = {
 
 def measure(sizes: Sequence[int]) -> Report:
     """Fill tables of so many meters."""
-    report = Report("Ledger", "half-hours of so many meters, by CPU time; the bare table has series, instant and value, and no more")
+    report = Report("Ledger", "half-hours of so many meters, by CPU time; a bare table has series, instant and value")
     for meters in sizes:
         days = max(4, min(LONGEST, ROWS // meters // 48))
         for who, made in (("ours", _ours), ("bare", _bare)):

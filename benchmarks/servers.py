@@ -94,6 +94,7 @@ def main() -> None:
     """Be one of them."""
     kind, folder, series = sys.argv[1:]
     heap.keep_one()
+    heap.take_turns()
     make = {"ours": ours, "bare": bare, "library": library}[kind]
     asyncio.run(serve(make(Path(folder), int(series))))
 

@@ -45,6 +45,7 @@ def measure(sizes: Sequence[int]) -> Report:
 def visits(counters: int) -> list[Figure]:
     """Visit a town again and again, in this process."""
     heap.keep_one()
+    heap.take_turns()
     with town(counters) as there, tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_visits(there, Path(folder), counters))
 

@@ -104,7 +104,7 @@ class Page:
         before, part.counted = part.counted, None
         # More than was recorded: another process has brought the past home. Only the whole ledger knows what changed then.
         if recorded and before == (state.readings + state.thinned - recorded.new, state.corrections - recorded.corrected):
-            derived = renewed(part.derived, look, part.shown, recorded.points) if recorded.points else part.derived
+            derived = renewed(part.derived, look, part.shown, recorded) if recorded.points else part.derived
         else:
             derived = derive(look, part.shown)
         self._publish(part, derived)

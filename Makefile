@@ -1,19 +1,24 @@
 # make demo   the exporter with simulated portals: no account, no configuration
 # make test   every check there is
+# make bench  every measurement, into docs/performance.md
 
 SHELL := bash
 BIN := .venv/bin
-SOURCES := exporter grafana docs examples tests
+SOURCES := exporter grafana docs examples tests benchmarks scripts
 # Tests that share a Prometheus stay together.
 PYTEST ?= -n auto --dist loadgroup
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: demo test lint unit rules boards schema reference manifests image lock clean
+.PHONY: demo test bench lint unit rules boards schema reference manifests image lock clean
 
 demo: .venv/run.stamp
 	$(BIN)/utility-exporter demo
 
 test: lint unit
+
+# BENCH=--largest measures a scrape of a million series too.
+bench: .venv/test.stamp .cache/tools.stamp
+	$(BIN)/python -m benchmarks $(BENCH)
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check $(SOURCES)

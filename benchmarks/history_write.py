@@ -13,13 +13,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 
+from benchmarks.late import lateness
 from exporter.history.receivers import Receiver
 from exporter.history.send import Sender
 from exporter.ledger import Ledger, to_ms
@@ -44,7 +45,7 @@ class Clock:
 def half_hours(ledger: Ledger, points: int, days: int) -> int:
     """A ledger of usage points with half-hours."""
     count, end = 48 * days, to_ms(NOW) - 3 * 86_400_000
-    _series(ledger, points, "interval", "PT30M")
+    series_of(ledger, points, "interval", "PT30M")
     with ledger.store.write() as db:
         for line in range(1, points + 1):
             rows = ((line, end - number * HALF_HOUR, number % 97 / 8, 1800) for number in range(count, 0, -1))
@@ -55,7 +56,7 @@ def half_hours(ledger: Ledger, points: int, days: int) -> int:
 def counters(ledger: Ledger, registers: int, visits: int) -> int:
     """A ledger of counters, each read once a visit."""
     end = to_ms(NOW) - HALF_HOUR
-    _series(ledger, registers, "index", "")
+    series_of(ledger, registers, "index", "")
     with ledger.store.write() as db:
         for line in range(1, registers + 1):
             rows = ((line, end - number * HALF_HOUR + line, 100 + line / 8 - number, None) for number in range(visits, 0, -1))
@@ -63,7 +64,7 @@ def counters(ledger: Ledger, registers: int, visits: int) -> int:
     return registers * visits
 
 
-def _series(ledger: Ledger, count: int, form: str, resolution: str) -> None:
+def series_of(ledger: Ledger, count: int, form: str, resolution: str) -> None:
     ledger.open_account("home", portal="brook", zone="UTC", login="")
     with ledger.store.write() as db:
         db.execute("INSERT INTO visit (account, at) VALUES (1, 0)")
@@ -81,27 +82,30 @@ def _series(ledger: Ledger, count: int, form: str, resolution: str) -> None:
             )
 
 
-@asynccontextmanager
-async def lateness() -> AsyncIterator[list[float]]:
-    """Measure how late the event loop is, which is what a scrape would wait."""
-    late: list[float] = []
+@dataclass(frozen=True)
+class Delivered:
+    """How a delivery went; times in seconds, memory in MiB."""
 
-    async def watch() -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + 0.005
-            await asyncio.sleep(0.005)
-            late.append(loop.time() - due)
+    samples: int
+    there: int
+    """How many of them VictoriaMetrics says it holds."""
+    refused: int
+    wall: float
+    cpu: float
+    late: list[float]
 
-    task = asyncio.ensure_future(watch())
-    try:
-        yield late
-    finally:
-        task.cancel()
+    def lines(self, name: str) -> Iterator[str]:
+        """Say it."""
+        quantiles = statistics.quantiles(self.late, n=100)
+        yield f"{name}: {self.samples} samples in {self.wall:.1f} s, {self.samples / self.wall:,.0f} samples/s"
+        yield f"  {self.samples / self.cpu:,.0f} samples per second of our own CPU"
+        yield f"  there: {self.there}, refused: {self.refused}"
+        yield f"  event loop late: p50 {quantiles[49] * 1000:.1f} ms, p99 {quantiles[98] * 1000:.1f} ms"
+        yield f"  peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB"
 
 
-async def deliver(name: str, ledger: Ledger, samples: int, batch: int) -> Iterator[str]:
-    """Deliver a ledger whole, and say how it went."""
+async def deliver(ledger: Ledger, samples: int, batch: int) -> Delivered:
+    """Deliver a ledger whole."""
     with tempfile.TemporaryDirectory() as folder:
         async with aiohttp.ClientSession() as client, programs.victoria_metrics(client, Path(folder)) as store:
             receiver = Receiver(url=f"{store.url}/api/v1/write", samples_per_request=batch)
@@ -113,17 +117,7 @@ async def deliver(name: str, ledger: Ledger, samples: int, batch: int) -> Iterat
                 wall, mine = time.perf_counter() - wall, time.process_time() - mine
             await client.get(f"{store.url}/internal/force_flush")
             found = await store.query('sum(count_over_time({__name__=~"utility_.+",account="home"}[4000d]))', NOW.timestamp())
-            there = int(float(found[0]["value"][1]))
-    quantiles = statistics.quantiles(late, n=100)
-    return iter(
-        (
-            f"{name}: {samples} samples in {wall:.1f} s, {samples / wall:,.0f} samples/s",
-            f"  {samples / mine:,.0f} samples per second of our own CPU",
-            f"  there: {there}, sent: {sender.delivery.sent}, refused: {sender.delivery.refused}",
-            f"  event loop late: p50 {quantiles[49] * 1000:.1f} ms, p99 {quantiles[98] * 1000:.1f} ms",
-            f"  peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB",
-        )
-    )
+    return Delivered(samples, int(float(found[0]["value"][1])), sender.delivery.refused, wall, mine, late)
 
 
 def main() -> None:
@@ -138,7 +132,7 @@ def main() -> None:
     ):
         with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder)) as ledger:
             samples = fill(ledger, *numbers)
-            for line in asyncio.run(deliver(name, ledger, samples, asked.batch)):
+            for line in asyncio.run(deliver(ledger, samples, asked.batch)).lines(name):
                 sys.stdout.write(line + "\n")
 
 

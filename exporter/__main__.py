@@ -43,6 +43,7 @@ def fail(message: str) -> int:
 def serve(options: argparse.Namespace) -> int:
     """Run the exporter until it is told to stop."""
     heap.keep_one()
+    heap.take_turns()
     asyncio.run(Exporter(serve_options(options)).run())
     return 0
 

@@ -56,7 +56,7 @@ class ReadingError(ResponseError, ValueError):
 
 
 class NoDataError(PortalError):
-    """A good answer that holds nothing yet: normal, no failure."""
+    """A good answer that holds nothing yet: normal in the past, or of a part of a visit; a whole visit of it has failed."""
 
 
 class EndOfPastError(NoDataError):

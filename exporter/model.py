@@ -1,6 +1,5 @@
 """The words: what a portal can tell about a meter, with its units and instants."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -274,7 +273,7 @@ def resolution(length: timedelta) -> str:
 
 def possible(value: float) -> bool:
     """Say whether a meter can show a number."""
-    return math.isfinite(value) and abs(value) <= GREATEST
+    return -GREATEST <= value <= GREATEST  # not a number is neither
 
 
 def clean(text: str) -> str:

@@ -17,7 +17,7 @@ from exporter.errors import ConfigError, LedgerError
 from exporter.history import Aliases, History, Senders
 from exporter.housekeeping import House
 from exporter.ledger import Ledger
-from exporter.metrics import Page
+from exporter.metrics import STEP, Page
 from exporter.poller import Pollers
 from exporter.server import READY, Address, Application, Face, inherited_sockets, listen, make_app, offer_history
 from exporter.shard import WHOLE, Shard
@@ -111,6 +111,8 @@ class Exporter:
             offer_history(app, history)
             taken = await self._listen(app, door, stack)
             await pollers.follow(config.accounts)
+            ahead = asyncio.create_task(write_ahead(page, self._clock), name="ages")
+            stack.callback(ahead.cancel)
             app[READY].append(True)
             log.info("serving %d account(s) at %s", len(config.accounts), ", ".join(map(str, taken)))
             started(taken)
@@ -141,6 +143,13 @@ class Exporter:
         for number, act in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, reload.soon)):
             loop.add_signal_handler(number, act)
             stack.callback(loop.remove_signal_handler, number)
+
+
+async def write_ahead(page: Page, clock: WallClock) -> None:
+    """Have the ages of many usage points written before they are asked for."""
+    while True:
+        await clock.sleep(timedelta(seconds=STEP) / 2)
+        await asyncio.to_thread(page.write_ahead)
 
 
 class Reload:

@@ -28,6 +28,7 @@ from exporter.model import (
 AHEAD = timedelta(minutes=5)
 """How far a portal's clock may run before ours; what lies further ahead is not kept."""
 INDEX: Form = ("index", "")
+READINGS = (Index, Interval, Peak)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Recorded:
     """The series that have a new or corrected reading."""
     points: frozenset[str] = frozenset()
     """The usage points of which anything is known otherwise than before: readings, facts, names, what is shown."""
+    described: frozenset[str] = frozenset()
+    """Those of them of which more is known otherwise than readings."""
     notes: tuple[str, ...] = ()
     """The notes that the visit before did not have."""
 
@@ -53,19 +56,20 @@ def record(
 ) -> Recorded:
     """Write what was told; `past` is an import: it changes neither facts nor what is shown nor notes."""
     writer = _Writer(db, directory, at, personal=personal)
-    done = writer.readings([item for item in told if isinstance(item, Index | Interval | Peak)], past=past)
-    for item in told:
+    done = writer.readings([item for item in told if isinstance(item, READINGS)], past=past)
+    rest = [item for item in told if not isinstance(item, READINGS)]
+    for item in rest:
         if isinstance(item, Remember):
             remember(db, directory.account, item.key, item.value, item.ends)
     if not past:
-        done = replace(done, notes=writer.circumstances(told))
+        done = replace(done, notes=writer.circumstances(rest))
     if done.new or done.corrected:
         db.execute(
             "UPDATE account SET readings = readings + ?, corrections = corrections + ?,"
             " last_new_data = CASE WHEN ? THEN last_new_data ELSE ? END WHERE id = ?",
             (done.new, done.corrected, past, to_ms(at), directory.account),
         )
-    return replace(done, points=done.points | directory.touched)
+    return replace(done, points=done.points | directory.touched, described=frozenset(directory.touched))
 
 
 class _Writer:

@@ -40,7 +40,8 @@ def shorten(db: sqlite3.Connection, pages: int = 500) -> bool:
     (free,), (all_pages,) = (db.execute(f"PRAGMA {what}").fetchone() for what in ("freelist_count", "page_count"))
     if free * FREE <= all_pages:
         return False
-    db.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
+    for _ in range(pages):  # one at a time: Python takes one step of a statement without columns, and each frees a page
+        db.execute("PRAGMA incremental_vacuum(1)")
     return True
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from exporter.ledger import Ledger, Look, Recorded
-from exporter.metrics.ages import AGE, INSTANT
-from exporter.metrics.body import AGES, Body, Moving
+from exporter.metrics.ages import AGE, INSTANT, STEP
+from exporter.metrics.body import Body, Moving
 from exporter.metrics.exposition import OPENMETRICS, TEXT, header, negotiate, process_registry, render
 from exporter.metrics.families import BY_NAME, FAMILIES, Family
 from exporter.metrics.health import Health, health_samples
@@ -23,6 +23,7 @@ __all__ = [
     "BY_NAME",
     "FAMILIES",
     "OPENMETRICS",
+    "STEP",
     "TEXT",
     "AccountPage",
     "Derived",
@@ -50,7 +51,7 @@ class AccountPage:
         """Say everything of the account as of now."""
         samples = self.derived.samples | self.moving(now)
         if instants := samples.get(INSTANT):
-            samples[AGE] = {labels: int(now.timestamp()) - at for labels, at in instants.items()}
+            samples[AGE] = {labels: int(now.timestamp()) - int(at) for labels, at in instants.items()}
         return samples
 
     def moving(self, now: datetime) -> Samples:
@@ -103,7 +104,7 @@ class Page:
         before, part.counted = part.counted, None
         # More than was recorded: another process has brought the past home. Only the whole ledger knows what changed then.
         if recorded and before == (state.readings + state.thinned - recorded.new, state.corrections - recorded.corrected):
-            derived = renewed(part.derived, look, part.shown, recorded.points) if recorded.points else part.derived
+            derived = renewed(part.derived, look, part.shown, recorded) if recorded.points else part.derived
         else:
             derived = derive(look, part.shown)
         self._publish(part, derived)
@@ -113,16 +114,21 @@ class Page:
         """Give the page as text or as OpenMetrics, in parts that are to be sent one after the other."""
         now, body, parts = self._clock(), self._body(content_type), list[bytes]()
         moving = self._moving(now)
-        for part in body.parts:
-            if isinstance(part, Moving):
+        for part in body.zipped if gzip else body.text:
+            if isinstance(part, bytes):
+                parts.append(part)
+            elif isinstance(part, Moving):
                 text = _moving_text(part.families, moving, content_type)
                 parts.append(zipped(text) if gzip else text)
-            elif part is AGES:
-                parts.append(body.ages(int(now.timestamp()), gzip=gzip))
             else:
-                parts.append(part.zipped if gzip else part.text)
+                parts.append(body.ages.at(int(now.timestamp()), gzip=gzip))
         tail = render(self._registry, content_type)
         return [*parts, zipped(tail) if gzip else tail]
+
+    def write_ahead(self) -> None:
+        """Write the ages that the next scrapes will be given; takes a tenth of a second for a town, not on the event loop."""
+        for body in list(self._bodies.values()):
+            body.ages.write(self._second())
 
     def render(self, content_type: str = TEXT) -> bytes:
         """Render the page as text or as OpenMetrics."""
@@ -144,8 +150,13 @@ class Page:
         with self._publishing:
             accounts = [derived if other is part else other.derived for other in list(self.accounts.values())]
             bodies = {content_type: Body(content_type, accounts) for content_type in list(self._bodies)}
+            for content_type, body in bodies.items():
+                body.succeed(self._bodies[content_type], self._second())
             self._bodies |= bodies
             part.derived = derived
+
+    def _second(self) -> int:
+        return int(self._clock().timestamp())
 
     def _derived(self) -> list[Derived]:
         return [part.derived for part in list(self.accounts.values())]

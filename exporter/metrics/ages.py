@@ -1,42 +1,90 @@
-"""How long ago each usage point was read: what of a whole fleet moves with every scrape."""
+"""How long ago each usage point was read: what of a whole fleet moves with every scrape.
 
-from collections.abc import Iterable
+Of many usage points the ages move in steps, and those of the next step are written before anybody asks for them: a
+scrape then costs the same whether they are ten or a hundred thousand.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import add
 from typing import Self
 
 from exporter.metrics.lines import number, starter
 from exporter.metrics.sheet import Sheet
+from exporter.metrics.zipping import zipped
 
 AGE = "utility_reading_age_seconds"
 INSTANT = "utility_reading_timestamp_seconds"
+MANY = 1000
+STEP = 15
+"""The ages of more than `MANY` usage points are those of the last whole `STEP` seconds."""
+REMEMBERED = 300
+"""For so many seconds after somebody has asked, ages are written ahead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """The starts of the lines of some usage points, and the instants (seconds since 1970) that their ages count from."""
+    """The starts of the lines of some usage points, and the instants (whole seconds since 1970) that their ages count from."""
 
-    starts: list[str]
-    instants: list[float]
+    starts: list[bytes]
+    instants: list[int]
 
     @classmethod
     def of(cls, sheet: Sheet) -> Self:
         """Take them from the sheet of the instants."""
-        return cls(list(map(starter(AGE), sheet.values)), list(sheet.values.values()))
+        return cls([start.encode() for start in map(starter(AGE), sheet.values)], list(map(int, sheet.values.values())))
 
 
-def ages_text(parts: Iterable[Ages], now: int) -> bytes:
+class Said:
+    """The ages of a page, as text and as gzip, for the instants at which they are asked."""
+
+    def __init__(self, head: bytes, parts: Iterable[Ages]) -> None:
+        self._head, self._parts = head, [part for part in parts if part.starts]
+        self._step = STEP if sum(len(part.starts) for part in self._parts) > MANY else 1
+        self._kept: dict[tuple[int, bool], bytes] = {}
+        self.asked: dict[bool, int] = {}
+        """gzip or not -> when that was last asked for."""
+
+    def at(self, now: int, *, gzip: bool) -> bytes:
+        """Give the ages as of a whole second."""
+        self.asked[gzip] = now
+        key = now - now % self._step, gzip
+        found = self._kept.get(key)
+        return self._write(*key) if found is None else found
+
+    def write(self, now: int, steps: Sequence[int] = (0, 1)) -> None:
+        """Write beforehand what was asked for of late: this step's ages and the next one's."""
+        if self._step == 1:
+            return
+        for gzip, asked in list(self.asked.items()):
+            for step in steps:
+                at = now - now % STEP + step * STEP
+                if now - asked < REMEMBERED and (at, gzip) not in self._kept:
+                    self._write(at, gzip)
+
+    def _write(self, at: int, gzip: bool) -> bytes:  # a key
+        text = ages_text(self._head, self._parts, at)
+        said = zipped(text) if gzip else text
+        self._kept = {key: kept for key, kept in self._kept.items() if key[0] >= at - STEP} | {(at, gzip): said}
+        return said
+
+
+def ages_text(head: bytes, parts: Sequence[Ages], now: int) -> bytes:
     """Write all ages as of a whole second."""
-    said = _Said(now)
-    return "".join([line for part in parts for line in map(add, part.starts, map(said.__getitem__, part.instants))]).encode()
+    said = _Ends(now)
+    return (
+        b"".join([head, *(b"".join(map(add, part.starts, map(said.__getitem__, part.instants))) for part in parts)])
+        if parts
+        else b""
+    )
 
 
-class _Said(dict[float, str]):
-    """Instant -> the end of a line: many readings are of one instant, and its age is written once."""
+class _Ends(dict[int, bytes]):
+    """Instant -> the end of a line: many readings are of one second, and its age is written once."""
 
     def __init__(self, now: int) -> None:
         self._now = now
 
-    def __missing__(self, instant: float) -> str:
-        said = self[instant] = f"{number(self._now - instant)}\n"
+    def __missing__(self, instant: int) -> bytes:
+        said = self[instant] = f"{number(self._now - instant)}\n".encode()
         return said

@@ -1,10 +1,11 @@
 """The page's body, put together out of what is kept and what moves with the clock, as text and as gzip."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from operator import is_
 
-from exporter.metrics.ages import AGE, ages_text
+from exporter.metrics.ages import AGE, Said
 from exporter.metrics.exposition import header
 from exporter.metrics.families import AT_SCRAPE, FAMILIES
 from exporter.metrics.leaves import Derived
@@ -26,8 +27,11 @@ class Moving:
     families: tuple[str, ...]
 
 
-AGES = Solid(b"", b"")
-"""Stands where the ages come."""
+class Aged:
+    """The place of the ages."""
+
+
+Parts = list[bytes | Moving | Aged]
 
 
 class Body:
@@ -35,26 +39,31 @@ class Body:
 
     def __init__(self, content_type: str, accounts: Sequence[Derived]) -> None:
         self._accounts = accounts
-        self.parts: list[Solid | Moving] = list(_parts(content_type, accounts))
-        self._header = header(AGE, content_type)
-        self._ages = [leaf.ages for account in accounts for leaf in account.leaves if leaf.ages.starts]
-        self._aged: dict[bool, tuple[int, bytes]] = {}
+        parts = list(_parts(content_type, accounts))
+        self.text: Parts = [part.text if isinstance(part, Solid) else part for part in parts]
+        self.zipped: Parts = list(_joined(parts))
+        """The same compressed; what stands together is one piece, which costs a scrape less than many small ones."""
+        self.ages = Said(header(AGE, content_type), (leaf.ages for account in accounts for leaf in account.leaves))
 
     def says(self, accounts: Sequence[Derived]) -> bool:
         """Tell whether these are the accounts it was put together of, as they are now."""
         return len(accounts) == len(self._accounts) and all(map(is_, accounts, self._accounts))
 
-    def ages(self, now: int, *, gzip: bool) -> bytes:
-        """Give the ages as of a whole second; whoever asks in the same second is given the same ones."""
-        at, said = self._aged.get(gzip, (None, b""))
-        if at != now:
-            text = self._header + ages_text(self._ages, now) if self._ages else b""
-            said = zipped(text) if gzip else text
-            self._aged[gzip] = now, said
-        return said
+    def succeed(self, before: "Body", now: int) -> None:
+        """Be ready for whoever asked the body before."""
+        self.ages.asked |= before.ages.asked
+        self.ages.write(now)
 
 
-def _parts(content_type: str, accounts: Sequence[Derived]) -> Iterator[Solid | Moving]:
+def _joined(parts: Iterable[Solid | Moving | Aged]) -> Iterator[bytes | Moving | Aged]:
+    for kind, run in groupby(parts, type):
+        if kind is Solid:
+            yield b"".join(part.zipped for part in run if isinstance(part, Solid))
+        else:
+            yield from (part for part in run if not isinstance(part, Solid))
+
+
+def _parts(content_type: str, accounts: Sequence[Derived]) -> Iterator[Solid | Moving | Aged]:
     small, moving = bytearray(), list[str]()
     for family in FAMILIES:
         sheets = [sheet for account in accounts for sheet in account.sheets.get(family.name, ())]
@@ -67,7 +76,7 @@ def _parts(content_type: str, accounts: Sequence[Derived]) -> Iterator[Solid | M
             moving.clear()
         if family.name == AGE:
             yield from _solid(small)
-            yield AGES
+            yield Aged()
         small += header(family.name, content_type) if sheets else b""
         for sheet in sheets:
             if sheet.zipped is None:

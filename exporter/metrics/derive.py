@@ -33,6 +33,8 @@ _FACTS: Mapping[Fact, str] = {
     Fact.SUBSCRIBED_POWER: "utility_subscribed_power_kva",
     **{fact: f"utility_{fact}" for fact in Fact if fact is not Fact.SUBSCRIBED_POWER},
 }
+STANDING = frozenset({"utility_usage_point_info", "utility_register_info", *_FACTS.values()})
+"""The families that new readings alone do not change."""
 Line = tuple[SeriesRow, tuple[int, float] | None]
 """A series; of an index also the newest milliseconds and value."""
 
@@ -83,6 +85,14 @@ def say(look: Look, shown: Shown, draft_of: Callable[[str], Draft], only: Collec
         draft_of(name).samples[_FACTS[fact]].setdefault((shown.account, name), value)
 
 
+def say_readings(look: Look, shown: Shown, draft_of: Callable[[str], Draft], only: Collection[str]) -> None:
+    """Write only what readings make of some usage points: nothing of `STANDING`, and no points under their names."""
+    writer = _Writer(look, shown)
+    for usage_point, lines in groupby(look.shown_series(shown.account, only), key=lambda line: line[0].usage_point):
+        name = name_of(shown, usage_point)
+        writer.readings(draft_of(name), name, list(lines))
+
+
 class _Writer:
     """Of two samples with the same labels (two names alike) the first one stays."""
 
@@ -93,12 +103,17 @@ class _Writer:
         self._samples: Samples = {}
 
     def point(self, draft: Draft, name: str, point: PointRow, lines: list[Line]) -> None:
-        self._samples, key = draft.samples, (self._account, name)
-        self._point_info(key, point)
-        newest: list[float] = []
-        for line, index in lines:
+        self._samples = draft.samples
+        self._point_info((self._account, name), point)
+        for line, _ in lines:
             if line.form != "peak":
                 self._register_info(draft, name, line)
+        self.readings(draft, name, lines)
+
+    def readings(self, draft: Draft, name: str, lines: list[Line]) -> None:
+        self._samples, key = draft.samples, (self._account, name)
+        newest: list[float] = []
+        for line, index in lines:
             if index:
                 self._index(name, line, *index)
                 newest.append(index[0] / 1000)

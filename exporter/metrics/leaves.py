@@ -1,13 +1,13 @@
 """What is kept of an account's part of the page: leaves of some hundred usage points, renewed where readings change."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Self
 
-from exporter.ledger import Look
+from exporter.ledger import Look, Recorded
 from exporter.metrics.ages import INSTANT, Ages
-from exporter.metrics.derive import Draft, Months, name_of, say
+from exporter.metrics.derive import STANDING, Draft, Months, name_of, say, say_readings
 from exporter.metrics.sheet import Sheet
 from exporter.metrics.words import Labels, Samples, Shown
 
@@ -25,10 +25,10 @@ class Leaf:
     months: Mapping[Labels, Months] = field(default_factory=dict)
     ages: Ages = field(default_factory=lambda: Ages([], []))
 
-    def with_draft(self, names: Collection[str], draft: Draft) -> Self:
-        """Say anew what is said of the usage points under these names."""
+    def with_draft(self, names: Collection[str], draft: Draft, standing: Set[str] = frozenset()) -> Self:
+        """Say anew what is said of the usage points under these names, but for the families that stand."""
         sheets = dict(self.sheets)
-        for family in self.sheets.keys() | draft.samples.keys():
+        for family in (self.sheets.keys() | draft.samples.keys()) - standing:
             sheet = _renewed(sheets.pop(family, None), family, names, draft.samples.get(family, {}))
             if sheet is not None:
                 sheets[family] = sheet
@@ -79,21 +79,26 @@ def derive(look: Look, shown: Shown) -> Derived:
     return growth.derived()
 
 
-def renewed(derived: Derived, look: Look, shown: Shown, usage_points: Collection[str]) -> Derived:
-    """Work out anew what is said of these usage points, and keep the rest.
+def renewed(derived: Derived, look: Look, shown: Shown, recorded: Recorded) -> Derived:
+    """Work out anew what a visit has changed, and keep the rest.
 
     A few leaves at a time: what is new of a whole town would for a moment take as much room as the town does already.
     """
-    growth, places = _Growth(derived), defaultdict[int | None, list[str]](list)
-    for usage_point in usage_points:
-        places[derived.where.get(name_of(shown, usage_point))].append(usage_point)
+    growth = _Growth(derived)
+    whole, read = defaultdict[int | None, list[str]](list), defaultdict[int | None, list[str]](list)
+    for usage_point in recorded.points:
+        name = name_of(shown, usage_point)
+        alone = usage_point not in recorded.described and derived.under.get(name, [name]) == [usage_point]
+        place = derived.where.get(name)
+        (read if alone and place is not None else whole)[place].append(usage_point)
     # New ones all at once: in the order in which the ledger met them, neighbours are alike and gzip makes less of them.
-    if new := places.pop(None, None):
+    if new := whole.pop(None, None):
         growth.renew(look, shown, new)
-    known = sorted(place for place in places if place is not None)
-    for start in range(0, len(known), LEAVES_AT_A_TIME):
-        few = known[start : start + LEAVES_AT_A_TIME]
-        growth.renew(look, shown, [usage_point for place in few for usage_point in places[place]])
+    for places, renew in ((whole, growth.renew), (read, growth.read)):
+        known = sorted(place for place in places if place is not None)
+        for start in range(0, len(known), LEAVES_AT_A_TIME):
+            few = known[start : start + LEAVES_AT_A_TIME]
+            renew(look, shown, [usage_point for place in few for usage_point in places[place]])
     return growth.derived()
 
 
@@ -121,6 +126,13 @@ class _Growth:
             if place == len(self._leaves):
                 self._leaves.append(Leaf())
             self._leaves[place] = self._leaves[place].with_draft(names, self._drafts.pop(place, Draft()))
+
+    def read(self, look: Look, shown: Shown, usage_points: Sequence[str]) -> None:
+        """Renew what readings make of usage points that are known, each the only one of its name."""
+        names = {name_of(shown, usage_point) for usage_point in usage_points}
+        say_readings(look, shown, self._draft_of, usage_points)
+        for place in sorted({self._where[name] for name in names}):
+            self._leaves[place] = self._leaves[place].with_draft(names, self._drafts.pop(place, Draft()), STANDING)
 
     def _note(self, before: Collection[str]) -> None:
         """Note which usage points stand under the names, and which names are gone."""

@@ -19,7 +19,7 @@ from exporter.webconfig import Door
 Application = web.Application
 __all__ = ["FACE", "READY", "Address", "Application", "Face", "inherited_sockets", "listen", "make_app", "offer_history"]
 
-PIECE = 64 * 1024
+PIECE = 1 << 20
 """A page up to this size is sent as a whole, a larger one in pieces of about this size."""
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "

@@ -66,7 +66,7 @@ async def test_an_account_to_exact_values(web: Any, visit: Visit) -> None:
     Every counter that is shown is told once, under its lowest meter in service, in our units, at the portal's instant.
     """
     answers(web)
-    heard = await told(portal(), visit)
+    heard = await told(portal(personal_data=True), visit)
     water = UsagePoint("70001", Commodity.WATER, meter="INV00001", site="Byt 4")
     heat = UsagePoint("70002", Commodity.HEAT, meter="INV00002", site="Byt 4", name="Kotel")
     room = UsagePoint("70003", Commodity.OTHER, site="Vchod A")
@@ -305,6 +305,22 @@ async def test_an_empty_list_is_not_kept(
         await told(portal(), visit)
 
     assert LISTS[function] not in memory.values
+
+
+async def test_the_holder_is_kept_only_if_wanted(web: Any, visit: Visit, memory: DictMemory) -> None:
+    """
+    Who holds the account is neither told nor kept until `personal_data` allows it, nor any longer when it no longer does.
+    """
+    for personal in (False, True, False):
+        answers(web)
+        heard = await told(portal(personal_data=personal), visit)
+
+        assert isinstance(heard[0], Holder)
+        assert heard[0].access_expires == datetime(2028, 1, 1, tzinfo=UTC)
+        assert [heard[0].name, "Jana Ukázková" in str(memory.values["account"])] == [
+            "Jana Ukázková" if personal else "",
+            personal,
+        ]
 
 
 async def test_the_holder_is_not_needed(web: Any, visit: Visit) -> None:

@@ -167,7 +167,7 @@ class Cem(Portal):
         return Api(session, self.base_url, self.username, self.password)
 
     def _holdings(self, session: Session, *, renew: bool = False) -> Holdings:
-        return Holdings(self._api(session), self.metadata_every, self.types_every, renew=renew)
+        return Holdings(self._api(session), self.metadata_every, self.types_every, personal=self.personal_data, renew=renew)
 
     def _selection(self) -> Choice:
         return Choice(

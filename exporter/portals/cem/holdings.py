@@ -28,7 +28,9 @@ FUNCTIONS = {
 }
 NATURES = "50"
 """The code list of kinds of value (`pot_type`)."""
-HELD = "roster"
+HELD, ACCOUNT = "roster", "account"
+ENDS = "log_do"
+"""The end of the account's access."""
 STALE = timedelta(days=30)
 """How long a list that is due may still serve while the portal cannot give a new one."""
 
@@ -36,8 +38,11 @@ STALE = timedelta(days=30)
 class Holdings:
     """The lists of one account, one call each for all of it; `renew` asks them now, due or not."""
 
-    def __init__(self, api: Api, metadata_every: timedelta, types_every: timedelta, *, renew: bool = False) -> None:
+    def __init__(
+        self, api: Api, metadata_every: timedelta, types_every: timedelta, *, personal: bool = False, renew: bool = False
+    ) -> None:
         self.api = api
+        self._personal = personal
         self._metadata_every, self._types_every = metadata_every, types_every
         self._shelf = Shelf(api.session, renew=renew)
 
@@ -78,12 +83,11 @@ class Holdings:
 
     async def holder(self) -> Holder | None:
         """Say who holds the account; None when the portal cannot, for the readings do without."""
-
-        async def ask() -> Any:
-            return understand(AccountAnswer, one(await self.api.get(9)), "id=9 (account)").model_dump(mode="json", by_alias=True)
-
         try:
-            account = understand(AccountAnswer, await self._shelf.get("account", self._metadata_every, ask), "id=9 (account)")
+            kept = await self._shelf.get(ACCOUNT, self._metadata_every, self._ask_holder)
+            if kept.get("personal") != self._personal:
+                kept = await self._shelf.get(ACCOUNT, timedelta(0), self._ask_holder)
+            account = understand(AccountAnswer, kept, "id=9 (account)")
         except (UnreachableError, ResponseError):
             return None
         return Holder(
@@ -94,6 +98,11 @@ class Holdings:
             person_id=account.person_id,
             access_expires=instant(account.ends),
         )
+
+    async def _ask_holder(self) -> dict[str, Any]:
+        """Ask who holds the account; who may not be shown is not kept either."""
+        told = understand(AccountAnswer, one(await self.api.get(9)), "id=9 (account)").model_dump(mode="json", by_alias=True)
+        return {"personal": self._personal} | (told if self._personal else {ENDS: told[ENDS]})
 
     async def natures(self) -> dict[int, str]:
         """Name the kinds of value in the maker's words; only for people, so that nothing fails without them."""

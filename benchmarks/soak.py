@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +32,7 @@ class Figures:
     hours: int
     tasks: int
     files: int
+    sockets: int
     threads: int
     objects: int
     resident: int
@@ -41,8 +42,26 @@ class Figures:
         """Count, garbage left out."""
         gc.collect()
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        files = len(os.listdir("/proc/self/fd"))
-        return cls(hours, len(asyncio.all_tasks()), files, threading.active_count(), len(gc.get_objects()), resident)
+        handles = open_handles()
+        sockets = sum(name.startswith("socket:") for name in handles)
+        return cls(
+            hours,
+            len(asyncio.all_tasks()),
+            len(handles) - sockets,
+            sockets,
+            threading.active_count(),
+            len(gc.get_objects()),
+            resident,
+        )
+
+
+def open_handles() -> list[str]:
+    """Say what each open handle leads to; that of the list itself has gone by then."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -126,9 +145,11 @@ def main() -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         done = asyncio.run(soak(Path(folder), int(sys.argv[1]) if len(sys.argv) > 1 else 48))
-    sys.stdout.write("hours | tasks | files | threads | objects | resident MiB\n--- | --- | --- | --- | --- | ---\n")
+    sys.stdout.write("hours | tasks | threads | files | sockets | objects | resident MiB\n" + "--- | " * 6 + "---\n")
     for one in done.figures:
-        sys.stdout.write(f"{one.hours} | {one.tasks} | {one.files} | {one.threads} | {one.objects} | {one.resident >> 20}\n")
+        sys.stdout.write(
+            f"{one.hours} | {one.tasks} | {one.threads} | {one.files} | {one.sockets} | {one.objects} | {one.resident >> 20}\n"
+        )
     sys.stdout.write(f"\n{done.visits}, {done.failures} failed, {done.readings} readings, {time.monotonic() - started:.0f} s\n")
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from exporter.answer import Answer
-from exporter.errors import ResponseError
+from exporter.errors import PortalError, ResponseError
 from exporter.session import Session
 
 
@@ -24,7 +24,8 @@ class Tokens:
     """One login for as long as its token lives, over restarts and in parallel calls.
 
     `log_in` makes a new token, given the old one (a refresh token may be in its `more`). A token is renewed `margin`
-    before its end, and never sooner than `least` after it was made.
+    before its end, and never sooner than `least` after it was made. A login that fails is not tried again for as long:
+    whoever else wants the token is told the same.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Tokens:
         self._margin, self._least, self._key = margin, least, key
         self._lock = asyncio.Lock()
         self._fresh: Token | None = None
+        self._failed: tuple[PortalError, datetime] | None = None
 
     async def call(self, ask: Callable[[Token], Awaitable[Answer]]) -> Answer:
         """Ask with the token; on a 401 log in anew once and repeat once.
@@ -84,7 +86,13 @@ class Tokens:
 
     async def _renew(self, old: Token | None) -> Token:
         made = self._session.now
-        token = await self._log_in(old)
+        if self._failed and timedelta(0) <= made - self._failed[1] < self._least:
+            raise self._failed[0]
+        try:
+            token = await self._log_in(old)
+        except PortalError as error:
+            self._failed = error, made
+            raise
         if not (token.value.isascii() and token.value.isprintable()):
             raise ResponseError("the portal's answer to the login holds a token that cannot be sent")
         kept = {"value": token.value, "ends": token.ends.timestamp(), "made": made.timestamp(), "more": token.more}

@@ -35,8 +35,14 @@ def kinds() -> dict[str, type[Simulation]]:
 
 installed = cache(portals)
 """The portals by name, looked for once."""
-SMALL: dict[str, dict[str, Any]] = {"enedis": {"usage_points": [{"prm": "09000000000017", "production": True}]}}
-"""Keys for a smaller account: a visit makes a request of every kind, and few of each."""
+LOGINS: dict[str, Callable[[Any], int]] = {
+    "cem": lambda portal: sum(seen.query.get("id") == "4" for seen in portal.seen),
+    "water-link": lambda portal: portal.logins,
+    "fluvius": lambda portal: sum("SelfAsserted" in seen.path for seen in portal.seen),
+}
+"""How often somebody logged in at a simulation; Enedis has tokens only."""
+FEWER = {"enedis": ("usage_points", slice(1)), "fluvius": ("meters", slice(None, None, 2))}
+"""Which of an account's usage points are enough for a request of every kind, for visits by the thousand."""
 
 
 def hurried(patch: pytest.MonkeyPatch) -> None:
@@ -54,6 +60,8 @@ class Between:
     attack: Attack | None = None
     at: int | None = None
     asked: list[str] = field(default_factory=list)
+    json: list[int] = field(default_factory=list)
+    """The requests that were answered with JSON."""
 
     def app(self) -> web.Application:
         app = self.simulation.app()
@@ -66,17 +74,25 @@ class Between:
         self.asked.append(f"{request.method} {request.path_qs}")
         if self.attack and self.at in (None, number):
             return await self.attack(request, handler)
-        return await handler(request)
+        answer = await handler(request)
+        if isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.body[:1] in (b"{", b"["):
+            self.json.append(number)
+        return answer
 
     def portal(self, url: str, **keys: Any) -> Portal:
         """Give the account as a configuration would."""
         account = self.simulation.accounts(url)[0]
         return installed()[account["portal"]](**account | keys)
 
+    def small(self, url: str, **keys: Any) -> Portal:
+        """Give the account with fewer usage points."""
+        key, some = FEWER.get(self.simulation.portal, ("", slice(0)))
+        return self.portal(url, **({key: self.simulation.accounts(url)[0][key][some]} if key else {}), **keys)
+
 
 def of_each_kind(asked: list[str]) -> tuple[int, ...]:
-    """Give the place of the first request of each kind: what differs in a meter's number or a day is one kind."""
-    kinds_asked = [re.sub(r"\d{4,}.*", "", one) for one in asked]
+    """Give the place of the first request of each kind: what differs in a meter's number, a day or a direction is one kind."""
+    kinds_asked = [re.sub(r"\d{4,}.*|consommation|production", "", one) for one in asked]
     return tuple(kinds_asked.index(kind) for kind in dict.fromkeys(kinds_asked))
 
 
@@ -150,10 +166,10 @@ def readings(ledger: Ledger) -> Iterator[tuple[Any, float]]:
 async def one_visit(
     folder: Path, kind: str, clock: Clock, attack: Attack | None = None, at: int | None = None, **keys: Any
 ) -> tuple[Between, Seen]:
-    """Visit once, from opening the ledger to closing it."""
+    """Visit once with a small account, from opening the ledger to closing it."""
     async with (
         standing(kind, clock, attack, at) as (between, url),
-        living(folder, between.portal(url, **keys), clock) as (poller, look),
+        living(folder, between.small(url, **keys), clock) as (poller, look),
     ):
         await poller.visit()
         return between, look()

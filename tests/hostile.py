@@ -221,18 +221,22 @@ WIRE: dict[str, tuple[Attack, str]] = {
     "a deflated bomb": (bomb(1 << 26, "deflate"), "response"),
     "broken compression": (body(gzip.compress(b"{}")[:-12] + b"x" * 99, Content_Encoding="gzip"), "unreachable"),
 }
-REDIRECTS: dict[str, tuple[Attack, str]] = {
-    f"{status} {name}": (redirect(status, target), "response")
-    for status in (302, 307)
-    for name, target in {
-        "in a circle": "",
-        "into a file": "file:///etc/passwd",
-        "into a script": "javascript:alert(1)",
-        "to no host": "https://",
-        "to no address": "http://[::1",
-        "to a strange port": "http://127.0.0.1:99999999/",
-    }.items()
+TARGETS = {
+    "in a circle": "",
+    "into a file": "file:///etc/passwd",
+    "into a script": "javascript:alert(1)",
+    "to no host": "https://",
+    "to no address": "http://[::1",
+    "to a strange port": "http://127.0.0.1:99999999/",
 }
+REDIRECTS: dict[str, tuple[Attack, str]] = {
+    f"{status} {name}": (redirect(status, target), "response") for status in (302, 307) for name, target in TARGETS.items()
+}
+BY_TIME = {"never answers", "a slow drip", "a slow drip of headers", "continue, for ever"}
+"""What nothing but the time limit ends."""
+EVERYWHERE = {"never answers", "an endless answer", "302 in a circle", "302 into a file", "302 to no host"}
+ALIKE = {*WIRE, *REDIRECTS, "Infinity", "gone wrong", "no such status"} - EVERYWHERE
+"""Of what the session makes the same error as of another one: a portal cannot tell them apart, wherever they come."""
 DEEP = "[" * MANY
 BODIES: dict[str, tuple[Attack, str]] = {
     "deep lists": (body(DEEP), "response"),

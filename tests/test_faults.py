@@ -1,9 +1,13 @@
 """Faults of the machine: disk, lock, clock, names, and two days without rest; what is kept, and what comes back by itself."""
 
 import asyncio
+import re
+import resource
 import socket
-import sqlite3
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,111 +15,161 @@ from typing import Any
 import pytest
 
 from benchmarks.soak import soak
-from exporter.config import portals
+from exporter.ledger.record import AHEAD
 from exporter.poller import AccountPoller
-from tests.between import kinds, living, standing
+from tests import hostile
+from tests.between import LOGINS, Attack, Between, hurried, kinds, living, standing
 from tests.conftest import Clock
 
 PORTALS = sorted(kinds())
-HOUR = timedelta(hours=1)
+HOUR, YEAR = timedelta(hours=1), timedelta(days=366)
+HOLD = """
+import sqlite3, sys
+sqlite3.connect(sys.argv[1], isolation_level=None).execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+"""A program that takes the lock of a ledger, and keeps it as long as it is let."""
 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for portal in portals().values():
-        monkeypatch.setattr(portal, "pace", timedelta(0))
+    hurried(monkeypatch)
 
 
-def full(poller: AccountPoller) -> Callable[[], object]:
+@contextmanager
+def full(poller: AccountPoller) -> Iterator[None]:
     """Fill the disk: the ledger can take no further page."""
     db = poller._ledger.store._connection
     before = db.execute("PRAGMA max_page_count").fetchone()[0]
     db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
-    return lambda: db.execute(f"PRAGMA max_page_count = {before}")
+    yield
+    db.execute(f"PRAGMA max_page_count = {before}")
 
 
-def read_only(poller: AccountPoller) -> Callable[[], object]:
+@contextmanager
+def at_its_limit(poller: AccountPoller) -> Iterator[None]:
+    """Let no file of this process grow beyond what the ledger's log has, as a quota does; Python ignores the signal."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = Path(f"{poller._ledger.store.path}-wal")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def read_only(poller: AccountPoller) -> Iterator[None]:
     """Remount the disk read-only, as a machine does that finds it failing."""
     db = poller._ledger.store._connection
     db.execute("PRAGMA query_only = ON")
-    return lambda: db.execute("PRAGMA query_only = OFF")
+    yield
+    db.execute("PRAGMA query_only = OFF")
 
 
-def locked(poller: AccountPoller) -> Callable[[], object]:
-    """Let another program hold the ledger's lock, and have less patience than usual."""
+@contextmanager
+def locked(poller: AccountPoller) -> Iterator[None]:
+    """Let another process hold the ledger's lock for longer than our patience, which is less than usual."""
     poller._ledger.store._connection.execute("PRAGMA busy_timeout = 50")
-    other = sqlite3.connect(poller._ledger.store.path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    return other.close
+    command = [sys.executable, "-c", HOLD, str(poller._ledger.store.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        assert other.stdout.readline() == b"held\n"
+        yield
+        other.communicate()
+
+
+DISKS: dict[str, tuple[Callable[[AccountPoller], AbstractContextManager[None]], str]] = {
+    "disk full": (full, "full"),
+    "quota or file size limit reached": (at_its_limit, "disk I/O error"),
+    "disk turned read-only": (read_only, "readonly"),
+    "ledger locked by another program": (locked, "locked"),
+}
+JUMPS = {
+    "our clock an hour ahead": (HOUR, timedelta(0)),
+    "our clock an hour back": (-HOUR, timedelta(0)),
+    "our clock a year ahead": (YEAR, timedelta(0)),
+    "our clock a year back": (-YEAR, timedelta(0)),
+    "the portal's clock a year ahead": (timedelta(0), YEAR),
+    "the portal's clock a year back": (timedelta(0), -YEAR),
+}
+"""How far our clock and the portal's are off."""
 
 
 @pytest.mark.parametrize("kind", PORTALS)
-@pytest.mark.parametrize(("break_it", "said"), [(full, "full"), (read_only, "readonly"), (locked, "locked")])
-async def test_a_disk_that_takes_nothing(tmp_path, kind, break_it, said):
+@pytest.mark.parametrize("name", DISKS)
+async def test_a_disk_that_takes_nothing(tmp_path, caplog, kind, name):
     """
-    Disk full, read-only or locked: the visit fails by that name, the page goes on with what is kept, and all comes in later.
+    Whatever keeps the ledger from being written: the visit fails by that name, the page goes on with what is kept, nobody logs
+    in more than once, and all comes in later.
     """
-    clock = Clock()
-    async with standing(kind, clock) as (between, url), living(tmp_path, between.portal(url), clock) as (poller, look):
+    clock, (fault, said) = Clock(), DISKS[name]
+    async with standing(kind, clock) as (between, url), living(tmp_path, between.small(url), clock) as (poller, look):
         await poller.visit()
-        mend = break_it(poller)
-        for _ in range(20):  # what little fits into pages begun already may still be kept
-            before = look()
-            clock.move(days=3)
-            await poller.visit()
-            if (broken := look()).state.reason == "ledger":
-                break
+        with fault(poller):
+            for _ in range(20):  # what little fits into pages begun already may still be kept
+                before, logins = look(), logged_in(between)
+                clock.move(days=3)
+                await poller.visit()
+                if (broken := look()).state.reason == "ledger":
+                    break
+            again = logged_in(between)
         asked = len(between.asked)
-        mend()
         clock.move(minutes=10)
         await poller.visit()
         after = look()
 
     assert (broken.state.reason, said in broken.state.message) == ("ledger", True)
+    assert broken.state.next_visit - clock() < timedelta(minutes=2)
+    assert [record for record in caplog.messages if said in record] == [
+        f"account {poller.portal.name}: visit failed (ledger): {broken.state.message}"
+    ]
     assert broken.readings == before.readings
     assert broken.text.count("\nutility_") >= before.text.count("\nutility_")
+    assert (sample(broken.text, "utility_up"), sample(broken.text, "utility_visit_failures_total", "ledger")) == (0, 1)
+    assert again - logins <= 1
     assert (after.state.up, len(after.readings) > len(before.readings)) == (True, True)
     assert len(between.asked) > asked
 
 
 @pytest.mark.parametrize("kind", PORTALS)
-async def test_a_locked_or_full_ledger_asks_no_portal(tmp_path, kind):
+async def test_a_ledger_that_cannot_be_written_asks_no_portal(tmp_path, kind):
     """
     Where the beginning of a visit cannot be kept, the portal hears nothing: no login that nobody would remember.
     """
     clock = Clock()
-    async with standing(kind, clock) as (between, url), living(tmp_path, between.portal(url), clock) as (poller, _):
-        read_only(poller)
-        await poller.visit()
+    async with standing(kind, clock) as (between, url), living(tmp_path, between.small(url), clock) as (poller, _):
+        with read_only(poller):
+            await poller.visit()
 
     assert poller.state.reason == "ledger"
     assert between.asked == []
 
 
 @pytest.mark.parametrize("kind", PORTALS)
-@pytest.mark.parametrize("jump", [HOUR, -HOUR, timedelta(days=366), timedelta(days=-366)], ids=str)
-async def test_our_clock_jumps(tmp_path, kind, jump):
+@pytest.mark.parametrize("name", JUMPS)
+async def test_a_clock_jumps(tmp_path, kind, name):
     """
-    Our clock jumps by an hour or a year, either way, while the portal's does not: nothing kept is lost, no visit is a bug,
-    and when the clock is right again so is everything.
+    Our clock jumps by an hour or a year, either way, or the portal's does: nothing kept is lost, no visit is a bug, nothing
+    lies in the future, and when the clock is right again so is everything.
     """
-    true, ours = Clock(), Clock()
-    async with standing(kind, true) as (between, url):
-        async with living(tmp_path, between.portal(url), ours) as (poller, look):
+    theirs, ours, (we, they) = Clock(), Clock(), JUMPS[name]
+    async with standing(kind, theirs) as (between, url):
+        async with living(tmp_path, between.small(url), ours) as (poller, look):
             await poller.visit()
             before = look()
-            for clock in (true, ours):
-                clock.move(hours=1)
-            ours.at += jump
+            ours.at += HOUR + we
+            theirs.at += HOUR + they
             for _ in range(3):
                 await poller.visit()
                 away = look()
                 assert away.state.reason in {"", "response", "rate_limit"}, away.state.message
                 assert before.readings.keys() <= away.readings.keys()
-            ours.at -= jump
-            for clock in (true, ours):
-                clock.move(days=2)
-        async with living(tmp_path, between.portal(url), ours) as (poller, look):
+                assert all(key[-1] <= ours() + AHEAD for key in away.readings.keys() - before.readings.keys())
+            ours.at += timedelta(days=2) - we
+            theirs.at += timedelta(days=2) - they
+        async with living(tmp_path, between.small(url), ours) as (poller, look):
             await poller.visit()
             after = look()
 
@@ -125,33 +179,90 @@ async def test_our_clock_jumps(tmp_path, kind, jump):
     assert all(key[-1] <= ours() for key in after.readings)
 
 
+@contextmanager
+def names(answer: Callable[[], Any], patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have every name resolved to what `answer` gives or raises."""
+
+    async def getaddrinfo(*_: Any, **__: Any) -> Any:
+        return answer()
+
+    with patch.context() as during:
+        during.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        yield
+
+
+def unknown() -> Any:
+    """The resolver is away."""
+    raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+
+def nobody() -> Any:
+    """An address at which nothing listens."""
+    return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))]
+
+
+@contextmanager
+def struck(between: Between, attack: Attack) -> Iterator[None]:
+    """Strike at every request."""
+    between.attack = attack
+    yield
+    between.attack = None
+
+
+NETWORKS: dict[str, tuple[Callable[[Between, pytest.MonkeyPatch], AbstractContextManager[None]], str]] = {
+    "names not resolved": (lambda _, patch: names(unknown, patch), "the host name is not known"),
+    "no connection": (lambda _, patch: names(nobody, patch), "no connection"),
+    "no answer": (lambda between, _: struck(between, hostile.hang), "did not answer within"),
+    "connection reset in the middle of an answer": (
+        lambda between, _: struck(between, hostile.reset),
+        "broke off|was reset|was closed",
+    ),
+}
+
+
 @pytest.mark.parametrize("kind", PORTALS)
-async def test_names_are_gone(tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize("name", NETWORKS)
+async def test_a_network_that_fails(tmp_path, monkeypatch, caplog, kind, name):
     """
-    Without name resolution a visit fails as unreachable and says why; with it, all is well again.
+    Visits fail as unreachable and say why, once in the log; nothing kept is lost, no call goes uncounted, no visit tries to
+    log in twice, and the next one after the fault, minutes later, is good.
     """
-    loop, clock, gone = asyncio.get_running_loop(), Clock(), []
-    ask = loop.getaddrinfo
-
-    async def getaddrinfo(*what: Any, **more: Any) -> Any:
-        if gone:
-            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return await ask(*what, **more)
-
-    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    clock, (fault, said) = Clock(), NETWORKS[name]
     async with standing(kind, clock) as (between, url):
-        named = between.portal(url.replace("127.0.0.1", "localhost"))
-        async with living(tmp_path, named, clock) as (poller, _):
-            gone.append(True)
+        account = between.small(url.replace("127.0.0.1", "localhost"), **({"timeout": "100ms"} if name == "no answer" else {}))
+        async with living(tmp_path, account, clock) as (poller, look):
             await poller.visit()
-            assert (poller.state.reason, between.asked) == ("unreachable", [])
-            assert "the host name is not known" in poller.state.message
-            assert poller.state.next_visit - clock() < timedelta(minutes=2) or kind == "enedis"
-            gone.clear()
+            before, logins = look(), logged_in(between)
+            clock.move(days=1)
+            caplog.clear()
+            with fault(between, monkeypatch):
+                for wait in (2, 4):
+                    await poller.visit()
+                    assert poller.state.next_visit - clock() < timedelta(minutes=wait)
+                broken = look()
             clock.move(minutes=5)
             await poller.visit()
+            after, spent = look(), poller._ledger.memory(account.name).spent_now("calls", clock() - timedelta(days=2))
 
-    assert poller.state.up, poller.state.message
+    assert (broken.state.reason, bool(re.search(said, broken.state.message))) == ("unreachable", True)
+    assert len([record for record in caplog.messages if "visit failed" in record]) == 1
+    assert broken.readings == before.readings
+    assert (sample(broken.text, "utility_up"), sample(broken.text, "utility_visit_failures_total", "unreachable")) == (0, 2)
+    assert after.state.up, after.state.message
+    assert before.readings.keys() <= after.readings.keys()
+    assert logged_in(between) - logins <= 3
+    assert kind != "enedis" or spent >= len(between.asked)
+
+
+def logged_in(between: Between) -> int:
+    """How often somebody logged in."""
+    return LOGINS.get(between.simulation.portal, lambda _: 0)(between.simulation)
+
+
+def sample(page: str, family: str, label: str = "") -> float:
+    """Give the one value of a family whose labels hold a text."""
+    (value,) = re.findall(rf"^{family}{{[^}}]*{label}[^}}]*}} (\S+)$", page, re.MULTILINE)
+    return float(value)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files where the system lists them")
@@ -166,5 +277,64 @@ async def test_two_days_without_rest(tmp_path):
     assert min(done.visits.values()) >= 4
     assert (done.failures > 8, done.bugs) == (True, 0)
     assert (late.tasks, late.threads) <= (early.tasks + 4, early.threads + 4)
-    assert late.files <= early.files + 8
+    assert (late.files, late.sockets) <= (early.files + 8, early.sockets + 8)
     assert late.objects < early.objects * 1.05
+
+
+ROWS = (
+    dict.fromkeys(DISKS, "test_faults.py::test_a_disk_that_takes_nothing")
+    | dict.fromkeys(NETWORKS, "test_faults.py::test_a_network_that_fails")
+    | dict.fromkeys(JUMPS, "test_faults.py::test_a_clock_jumps")
+    | {
+        "no visit can be written down": "test_faults.py::test_a_ledger_that_cannot_be_written_asks_no_portal",
+        "storage not writable at the start": "test_ledger.py::test_a_read_only_folder_is_a_clear_error",
+        "ledger damaged": "test_process.py::test_a_damaged_ledger_at_start",
+        "a second `serve` on the same storage": "test_process.py::test_a_folder_that_is_in_use",
+        "SIGTERM in a visit": "test_process.py::test_sigterm_in_a_visit",
+        "killed in a visit": "test_process.py::test_killed_in_a_visit_and_started_again",
+        "login refused, and restarts": "test_process.py::test_a_wrong_password_costs_one_login_over_restarts",
+        "a broken configuration at a reload": "test_process.py::test_reload_by_signal",
+        "two days without rest": "test_faults.py::test_two_days_without_rest",
+    }
+)
+"""The rows of the table in docs/faults.md, and the test of each."""
+ROOT = Path(__file__).parent
+
+
+def table(heading: str) -> list[list[str]]:
+    """Give the rows of the tables in a chapter of docs/faults.md, cell by cell."""
+    text = (ROOT.parent / "docs" / "faults.md").read_text()
+    chapter = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in chapter.splitlines() if line.startswith("| ")]
+    return [row for row in rows if row[0] not in {"what", "the portal sends"}]
+
+
+def test_each_fault_has_its_row_and_its_test():
+    """
+    The rows of the table of faults are those that are tested, by tests that there are; no test of this file is without a row.
+    """
+    rows = {row[0]: row[-1].strip("`") for row in table("When something goes wrong")}
+    tests = {f"{file}::{name}" for file in {row.partition("::")[0] for row in ROWS.values()} for name in defined(file)}
+
+    assert rows == ROWS
+    assert set(ROWS.values()) <= tests
+    assert {f"test_faults.py::{name}" for name in defined("test_faults.py")} - set(ROWS.values()) == {
+        "test_faults.py::test_each_fault_has_its_row_and_its_test",
+        "test_faults.py::test_each_hostile_answer_has_its_row",
+    }
+
+
+def test_each_hostile_answer_has_its_row():
+    """
+    The rows of the table of nonsense are the answers that are tried, with the reason that is expected of each.
+    """
+    rows = {row[0]: row[1].strip("`") for row in table("When a portal answers nonsense")}
+    answers = {name: reason for name, (_, reason) in (hostile.WIRE | hostile.REDIRECTS | hostile.BODIES).items()}
+    values = dict.fromkeys([*hostile.VALUES, *(f"a single value {name}" for name in hostile.SINGLE)], "only what can be is kept")
+
+    assert rows == answers | values | {"the way to another host": "nobody goes there"}
+
+
+def defined(file: str) -> list[str]:
+    """Name the tests of a file."""
+    return re.findall(r"^(?:async )?def (test_\w+)", (ROOT / file).read_text(), re.MULTILINE)

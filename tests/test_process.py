@@ -176,14 +176,24 @@ async def test_killed_in_a_visit_and_started_again(home):
 
 async def test_sigterm_in_a_visit(home):
     """
-    SIGTERM while the portal hangs leaves within five seconds.
+    SIGTERM while the portal hangs leaves within five seconds; the next start knows all, asks nothing yet and logs in no more.
     """
-    home.portal.faults.set("id=9", "hang")
     async with home.serve() as program:
-        await until(lambda: len(home.portal.seen) > 1)
-        assert "utility_visits_total" in await program.page()
+        await program.until("utility_up{")
+    home.portal.faults.set("id=8", "hang")
+    make_due(home)
+    before = len(home.portal.seen)
+    async with home.serve() as program:
+        await until(lambda: len(home.portal.seen) > before)
         assert await program.stop() < 5
         assert program.process.returncode == 0
+        assert "stopping" in program.lines[-1]
+    asked = len(home.portal.seen)
+    async with home.serve() as program:
+        assert cold_water(home) in await program.page()
+
+    assert len(home.portal.seen) == asked
+    assert logins(home) == 1
 
 
 async def test_a_wrong_password_costs_one_login_over_restarts(home):

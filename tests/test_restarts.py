@@ -1,10 +1,8 @@
 """Every portal over restarts: a wrong password costs one attempt, a good one serves on its kept token."""
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +12,7 @@ from exporter.demo.runner import simulations
 from exporter.ledger import Ledger
 from exporter.metrics import Page
 from exporter.poller import AccountPoller
+from tests.between import LOGINS
 from tests.conftest import NOW, Clock
 
 
@@ -25,13 +24,6 @@ class Watch:
 
     async def sleep(self, length: timedelta) -> None:
         raise AssertionError("a visit does not sleep")
-
-
-LOGINS: dict[str, Callable[[Any], int]] = {
-    "cem": lambda portal: sum(seen.query.get("id") == "4" for seen in portal.seen),
-    "water-link": lambda portal: portal.logins,
-    "fluvius": lambda portal: sum("SelfAsserted" in seen.path for seen in portal.seen),
-}
 
 
 class House:

@@ -283,6 +283,29 @@ async def test_one_login_for_as_long_as_the_token_lives(door, visit, clock):
     assert (door.old[0], door.old[1].value, door.old[1].more) == (None, "t1", {"cookie": "c"})
 
 
+async def test_a_failed_login_is_tried_once_for_all(door, visit, clock):
+    """
+    However many calls want a token whose login fails, one tries, and all are told the same; a while later it is tried again.
+    """
+    away = True
+
+    async def log_in(old):
+        if away:
+            door.logins += 1
+            raise UnreachableError("the portal is away")
+        return await door.log_in(old)
+
+    async with visit() as session:
+        tokens = Tokens(session, log_in)
+        told = await asyncio.gather(*(tokens.call(door.ask(session)) for _ in range(20)), return_exceptions=True)
+        assert ({str(one) for one in told}, door.logins) == ({"the portal is away"}, 1)
+        away = False
+        clock.move(minutes=5)
+        answer = await tokens.call(door.ask(session))
+
+    assert (answer.status, door.logins) == (200, 2)
+
+
 async def test_a_refused_token_costs_one_login(door, visit, clock):
     """
     However many calls meet a 401, there is one new login, and each call is repeated once.

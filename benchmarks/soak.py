@@ -1,6 +1,7 @@
-"""Two days of all simulated portals without rest, run as fast as the work is done: `python -m benchmarks.soak [HOURS]`."""
+"""Two days of all simulated portals without rest, as fast as the work is done: `python -m benchmarks.soak [HOURS [forget]]`."""
 
 import asyncio
+import functools
 import gc
 import os
 import sys
@@ -101,8 +102,8 @@ class Rush:
             self._asleep.pop(bell, None)
 
 
-async def soak(folder: Path, hours: int = 48) -> Soaked:
-    """Run for `hours` with faults and a scrape every hour."""
+async def soak(folder: Path, hours: int = 48, *, forget: bool = False) -> Soaked:
+    """Run for `hours` with faults and a scrape every hour; `forget` what the simulations have worked out before measuring."""
     clock, figures = Rush(len(SIMULATIONS)), []
     async with AsyncExitStack() as stack:
         there = simulations(clock.now)
@@ -120,6 +121,8 @@ async def soak(folder: Path, hours: int = 48) -> Soaked:
             page.render()
             change(there, hour)
             if hour % MEASURED_EVERY == 0:
+                if forget:
+                    forget_days()
                 figures.append(Figures.now(hour))
         health = [part.health for part in page.accounts.values()]
         return Soaked(
@@ -129,6 +132,13 @@ async def soak(folder: Path, hours: int = 48) -> Soaked:
             sum(one.failures["bug"] for one in health),
             sum(one.state.readings for one in health),
         )
+
+
+def forget_days() -> None:
+    """Empty the simulations' caches, which grow with every day that there is."""
+    for one in gc.get_objects():
+        if isinstance(one, functools._lru_cache_wrapper) and one.__module__.startswith("exporter.demo"):
+            one.cache_clear()
 
 
 def change(there: list[Simulation], hour: int) -> None:
@@ -144,7 +154,7 @@ def main() -> None:
     """Print the figures."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        done = asyncio.run(soak(Path(folder), int(sys.argv[1]) if len(sys.argv) > 1 else 48))
+        done = asyncio.run(soak(Path(folder), int(sys.argv[1]) if len(sys.argv) > 1 else 48, forget="forget" in sys.argv))
     sys.stdout.write("hours | tasks | threads | files | sockets | objects | resident MiB\n" + "--- | " * 6 + "---\n")
     for one in done.figures:
         sys.stdout.write(

@@ -132,7 +132,7 @@ def _measured(place: Place, at: datetime) -> Mapping[Code, int]:
     chance = crc32(f"{place.ean} {at.timestamp():.0f}".encode())
     wall = at.astimezone(BRUSSELS)
     if place.commodity == "gas":
-        litres = int(120 + 500 * _cold(wall) + chance % 180) if wall.hour >= 6 else chance % 90
+        litres = int(120 + 500 * _cold(wall.date()) + chance % 180) if wall.hour >= 6 else chance % 90
         return {(TAKEN, TOTAL, CUBIC_METRES): litres, (TAKEN, TOTAL, KWH): litres * _coefficient(wall) // 10}
     tariff = (DAY if wall.weekday() < 5 and 7 <= wall.hour < 22 else NIGHT) if place.split else TOTAL
     used = 30 + chance % 90 + (chance // 90 % 260 if 17 <= wall.hour < 22 else 0) + (900 if chance % 331 == 0 else 0)
@@ -146,10 +146,12 @@ def _coefficient(wall: datetime) -> int:
     return 1120 + (wall.year * 12 + wall.month) * 7 % 23
 
 
-def _cold(wall: datetime) -> float:
-    return (1 + math.cos((wall.timetuple().tm_yday - 15) / 58.1)) / 2
+@lru_cache(maxsize=2048)
+def _cold(day: date) -> float:
+    return (1 + math.cos((day.timetuple().tm_yday - 15) / 58.1)) / 2
 
 
 def _sun(wall: datetime) -> float:
-    height = math.sin((wall.hour + wall.minute / 60 - 6) / 12 * math.pi) if 6 <= wall.hour < 18 else 0.0
-    return height * (1.2 - _cold(wall))
+    if not 6 <= wall.hour < 18:
+        return 0.0
+    return math.sin((wall.hour + wall.minute / 60 - 6) / 12 * math.pi) * (1.2 - _cold(wall.date()))

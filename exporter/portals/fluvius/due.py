@@ -1,8 +1,10 @@
 """Which days of intervals a visit asks for: what the ledger lacks first, then what the portal may have corrected."""
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from operator import attrgetter
 
 from exporter.model import DAY, KnownInterval
 from exporter.portals.fluvius.days import Window, last_whole_day
@@ -71,8 +73,9 @@ async def _of_meter(keys: Keys, session: Session, known: Known, meter: Meter) ->
     return days
 
 
-def _whole(kept: Iterable[KnownInterval], day: Window) -> bool:
-    """Whether the kept intervals cover all of a day; each moment counts once, whichever registers it is in."""
+def _whole(kept: Sequence[KnownInterval], day: Window) -> bool:
+    """Whether the kept intervals, in order, cover all of a day; each moment counts once, whichever registers it is in."""
     start, end = day.start, day.end
-    spans = {(one.start, one.end) for one in kept if start <= one.start < end}
+    first, after = (bisect_left(kept, bound, key=attrgetter("start")) for bound in (start, end))
+    spans = {(one.start, one.end) for one in kept[first:after]}
     return sum((until - since for since, until in spans), timedelta()) >= end - start

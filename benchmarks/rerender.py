@@ -11,6 +11,7 @@ from benchmarks.apart import apart
 from benchmarks.figures import Figure, Report
 from benchmarks.fleet import ACCOUNT, Fleet
 from benchmarks.late import lateness
+from exporter import heap
 
 SHARE, VISITS = 0.01, 15
 
@@ -30,6 +31,7 @@ def measure(sizes: Sequence[int]) -> Report:
 
 def again(series: int) -> list[Figure]:
     """Do it, in this process."""
+    heap.take_turns()
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_again(Fleet(Path(folder), series), series))
 

@@ -9,7 +9,7 @@ _ARENA_MAX = -8
 """`M_ARENA_MAX` of mallopt(3). A heap for every thread costs a town a hundred MB, and our threads take turns anyway."""
 
 
-_YOUNG = 20_000, 50, 50
+_YOUNG = 2000, 10, 200
 """How often Python looks for garbage in circles: a town's visit makes half a million things and hardly a circle."""
 _TURN = 0.001
 """Seconds after which a thread gives way to the event loop, which takes several turns to answer a scrape."""

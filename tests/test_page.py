@@ -17,7 +17,7 @@ from prometheus_client.core import Metric
 
 from exporter.errors import LedgerError
 from exporter.ledger import AccountState, Ledger, Recorded
-from exporter.metrics import FAMILIES, OPENMETRICS, TEXT, Page, Samples, Shown
+from exporter.metrics import FAMILIES, OPENMETRICS, STEP, TEXT, Page, Samples, Shown
 from exporter.metrics.exposition import metric, render
 from exporter.metrics.families import BY_NAME
 from exporter.metrics.leaves import POINTS
@@ -160,6 +160,24 @@ def test_the_page_is_the_librarys(fleet, form):
     assert ours == reference(samples, form).removesuffix(b"# EOF\n")
 
 
+@settings(max_examples=40, deadline=None)
+@given(visits=steps, names=st.lists(texts, min_size=12, max_size=12), form=st.sampled_from([TEXT, OPENMETRICS]))
+def test_any_page_is_the_librarys(tmp_path_factory, visits, names, form):
+    """
+    After any visits, whatever stands in names, the page has to the byte the lines of prometheus_client, and no others.
+    """
+    fleet = Fleet(tmp_path_factory.mktemp("fleet"))
+    fleet.points = [replace(one, name=names[at], site=names[at + 6]) for at, one in enumerate(fleet.points)]
+    for visit in [("read", 0, 1), *visits]:
+        fleet.page.refresh("town", fleet.told(*step(fleet, *visit)))
+    samples = fleet.page.accounts["town"].samples(NOW)
+    ours = fleet.page.render(form)
+    ours = ours[: ours.index(b"# HELP utility_exporter_build")]
+    fleet.ledger.close()
+
+    assert sorted(ours.split(b"\n")) == sorted(reference(samples, form).removesuffix(b"# EOF\n").split(b"\n"))
+
+
 @FORMS
 def test_gzip_is_the_same_page(tmp_path, form):
     """
@@ -231,6 +249,30 @@ def test_two_names_alike_are_one(tmp_path):
     fleet.ledger.close()
 
     assert fleet.page.render().count(b"utility_consumption_index_m3{") == 1
+
+
+@pytest.mark.parametrize("gzipped", [False, True])
+def test_ages_of_many_are_written_ahead(tmp_path, monkeypatch, gzipped):
+    """
+    Of many usage points the ages are as of the last whole step, and the next step's are there before anybody asks.
+    """
+    monkeypatch.setattr("exporter.metrics.ages.MANY", 3)
+    fleet = Fleet(tmp_path)
+    fleet.page.refresh("town", fleet.told(*(told for point in range(6) for told in step(fleet, "read", point, 1))))
+
+    def ages() -> list[bytes]:
+        page = fleet.page.render_gzip() if gzipped else fleet.page.render()
+        lines = (gzip.decompress(page) if gzipped else page).split(b"\n")
+        return [line.split()[-1] for line in lines if line.startswith(b"utility_reading_age_seconds")]
+
+    fleet.clock.at = NOW + timedelta(seconds=STEP + 4)
+    assert ages() == [b"%d.0" % (3600 + STEP)] * 6
+    fleet.page.write_ahead()
+    monkeypatch.setattr("exporter.metrics.ages.ages_text", lambda *_: pytest.fail("nothing was written ahead"))
+    fleet.clock.at += timedelta(seconds=STEP)
+
+    assert ages() == [b"%d.0" % (3600 + 2 * STEP)] * 6
+    fleet.ledger.close()
 
 
 def test_an_account_that_is_removed_leaves_the_page(fleet):

@@ -153,6 +153,20 @@ async def test_the_file_becomes_shorter(ledger):
     assert ledger.store.path.stat().st_size < before / 4
 
 
+def test_a_file_becomes_shorter_in_few_steps(ledger):
+    """
+    Each step gives back as many pages as it says: a large file is not shortened page by page.
+    """
+    record(ledger, *hours(65, 60))
+    with ledger.store.write() as db:
+        db.execute("DELETE FROM reading")
+    before = ledger.store._connection.execute("PRAGMA freelist_count").fetchone()[0]
+    ledger.shorten()
+
+    assert before > 3
+    assert ledger.store._connection.execute("PRAGMA freelist_count").fetchone()[0] == max(0, before - 500)
+
+
 def test_a_file_of_the_first_version_is_brought_up(tmp_path):
     """
     A ledger written before there was thinning opens with its readings, and can become shorter.

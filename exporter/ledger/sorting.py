@@ -29,9 +29,11 @@ def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[]
 
     Of two readings of one series and instant the later one told counts.
     """
-    db.execute(_TOLD)
-    db.executemany("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)", told)
-    db.execute(_KNOWN)
+    for table in ("heard", "told"):
+        db.execute(_TABLE.format(table))
+    db.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?, ?, ?)", told)
+    db.execute(_UNKNOWN)
+    db.execute("DELETE FROM heard")
     series = frozenset(line for (line,) in db.execute("SELECT DISTINCT series FROM told"))
     if not series:
         return Sorted()
@@ -50,14 +52,18 @@ def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[]
     return Sorted(new, corrected, int(backwards), series, points)
 
 
-_TOLD = (
-    "CREATE TEMP TABLE IF NOT EXISTS told (series INTEGER, at INTEGER, value REAL, span INTEGER, PRIMARY KEY (series, at))"
+_TABLE = (
+    "CREATE TEMP TABLE IF NOT EXISTS {} (series INTEGER, at INTEGER, value REAL, span INTEGER, PRIMARY KEY (series, at))"
     " WITHOUT ROWID"
 )
 _POINTS = "SELECT DISTINCT usage_point FROM told JOIN series ON series.id = told.series JOIN point ON point.id = series.point"
 _SPANS = "SELECT series, min(at), max(at) FROM told GROUP BY series"
 _SAME = "FROM reading WHERE reading.series = told.series AND reading.at = told.at"
-_KNOWN = f"DELETE FROM told WHERE EXISTS (SELECT 1 {_SAME} AND reading.value = told.value AND reading.span IS told.span)"
+# What is known already is most of it, and a table is emptied whole at no cost.
+_UNKNOWN = (
+    "INSERT INTO told SELECT heard.* FROM heard LEFT JOIN reading USING (series, at)"
+    " WHERE reading.value IS NOT heard.value OR reading.span IS NOT heard.span"
+)
 _CORRECTIONS = (
     "INSERT INTO correction (series, at, value, span, learned_by, replaced_by)"
     " SELECT series, at, reading.value, reading.span, visit, ? FROM told JOIN reading USING (series, at)"

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from operator import add
 from typing import Self
 
-from exporter.metrics.lines import number, starter
+from exporter.metrics.lines import number
 from exporter.metrics.sheet import Sheet
 from exporter.metrics.zipping import zipped
 
 AGE = "utility_reading_age_seconds"
 INSTANT = "utility_reading_timestamp_seconds"
+_NAME, _SKIPPED = AGE.encode(), len(INSTANT)
 MANY = 1000
 STEP = 15
 """The ages of more than `MANY` usage points are those of the last whole `STEP` seconds."""
@@ -31,8 +32,9 @@ class Ages:
 
     @classmethod
     def of(cls, sheet: Sheet) -> Self:
-        """Take them from the sheet of the instants."""
-        return cls([start.encode() for start in map(starter(AGE), sheet.values)], list(map(int, sheet.values.values())))
+        """Take them from the sheet of the instants: its lines have the same labels, whatever is escaped in them."""
+        starts = [_NAME + line[_SKIPPED : line.rindex(b" ") + 1] for line in sheet.text.split(b"\n")[:-1]]
+        return cls(starts, list(map(int, sheet.values.values())))
 
 
 class Said:
@@ -50,22 +52,21 @@ class Said:
         self.asked[gzip] = now
         key = now - now % self._step, gzip
         found = self._kept.get(key)
-        return self._write(*key) if found is None else found
+        return self._write(key[0], [gzip])[key] if found is None else found
 
     def write(self, now: int, steps: Sequence[int] = (0, 1)) -> None:
         """Write beforehand what was asked for of late: this step's ages and the next one's."""
         if self._step == 1:
             return
-        for gzip, asked in list(self.asked.items()):
-            for step in steps:
-                at = now - now % STEP + step * STEP
-                if now - asked < REMEMBERED and (at, gzip) not in self._kept:
-                    self._write(at, gzip)
+        forms = [gzip for gzip, asked in list(self.asked.items()) if now - asked < REMEMBERED]
+        for at in (now - now % STEP + step * STEP for step in steps):
+            if missing := [gzip for gzip in forms if (at, gzip) not in self._kept]:
+                self._write(at, missing)
 
-    def _write(self, at: int, gzip: bool) -> bytes:  # a key
+    def _write(self, at: int, forms: Iterable[bool]) -> dict[tuple[int, bool], bytes]:
         text = ages_text(self._head, self._parts, at)
-        said = zipped(text) if gzip else text
-        self._kept = {key: kept for key, kept in self._kept.items() if key[0] >= at - STEP} | {(at, gzip): said}
+        said = {(at, gzip): zipped(text) if gzip else text for gzip in forms}
+        self._kept = {key: kept for key, kept in self._kept.items() if key[0] >= at - STEP} | said
         return said
 
 
@@ -86,5 +87,5 @@ class _Ends(dict[int, bytes]):
         self._now = now
 
     def __missing__(self, instant: int) -> bytes:
-        said = self[instant] = f"{number(self._now - instant)}\n".encode()
+        said = self[instant] = number(self._now - instant).encode() + b"\n"
         return said

@@ -52,7 +52,7 @@ class Body:
     def succeed(self, before: "Body", now: int) -> None:
         """Be ready for whoever asked the body before."""
         self.ages.asked |= before.ages.asked
-        self.ages.write(now)
+        self.ages.write(now, [0])
 
 
 def _joined(parts: Iterable[Solid | Moving | Aged]) -> Iterator[bytes | Moving | Aged]:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Self
 
 from exporter.ledger import Look, Recorded
@@ -109,7 +110,11 @@ class _Growth:
         self._leaves, self._where, self._under = list(derived.leaves), dict(derived.where), dict(derived.under)
         self._drafts: dict[int, Draft] = defaultdict(Draft)
         self._last = max(len(self._leaves) - 1, 0)
-        self._room = POINTS - sum(place == self._last for place in self._where.values())
+
+    @cached_property
+    def _room(self) -> int:
+        """How many names the last leaf has room for; counted only where there is a new one."""
+        return POINTS - sum(place == self._last for place in self._where.values())
 
     def derived(self) -> Derived:
         return Derived(self._leaves, self._where, self._under)

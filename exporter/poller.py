@@ -98,7 +98,9 @@ class AccountPoller:
         """Visit for ever."""
         while True:
             await self._until_due()
-            await self.visit()
+            if not await self._suspended_elsewhere():
+                await self.visit()
+            self._asked.clear()  # who asked during the visit has been served: what it met may forbid another one
 
     def ask(self) -> timedelta | None:
         """Ask for a visit soon, by a person's word.
@@ -132,7 +134,8 @@ class AccountPoller:
             message=str(outcome.error or ""),
             suspended_until=now + SUSPENSION if isinstance(outcome.error, LoginError) else None,
         )
-        after = replace(after, next_visit=self._due(after, outcome, now))
+        # Waits count from the visit's end; a clock that was set back meanwhile is no end.
+        after = replace(after, next_visit=self._due(after, outcome, now, max(now, self._clock.now())))
         await self._keep(outcome, after, now)
 
     async def _kept_begin(self, begun: AccountState) -> Outcome | None:
@@ -210,14 +213,14 @@ class AccountPoller:
         for note in done.notes:
             log.info("account %s: %s", name, note)
 
-    def _due(self, after: AccountState, outcome: Outcome, now: datetime) -> datetime:
+    def _due(self, after: AccountState, outcome: Outcome, now: datetime, ended: datetime) -> datetime:
         error = outcome.error
         if isinstance(error, LoginError):
             return now + SUSPENSION
         if isinstance(error, RateLimitError):
-            return self._later(now + max(self.portal.every if error.wait is None else error.wait, SOONEST))
+            return self._later(ended + max(self.portal.every if error.wait is None else error.wait, SOONEST))
         if isinstance(error, UnreachableError | LedgerError):
-            return self._later(now + self._backoff(after.failures))
+            return self._later(ended + self._backoff(after.failures))
         if error is None and (wish := next((item for item in outcome.told if isinstance(item, NextVisit)), None)):
             return max(wish.at, now + SOONEST)
         return self._later(now + self.portal.every * (1 + JITTER * (2 * self._chance() - 1)))
@@ -234,7 +237,7 @@ class AccountPoller:
         while not self._asked.is_set():
             now = self._clock.now()
             self._part.health.state = moved_back(self.state, now)
-            due = self.state.next_visit
+            due = due_of(self.state)
             if due is None or now >= due:
                 break
             asked = asyncio.ensure_future(self._asked.wait())
@@ -244,7 +247,28 @@ class AccountPoller:
             finally:
                 asked.cancel()
                 slept.cancel()
-        self._asked.clear()
+
+    async def _suspended_elsewhere(self) -> bool:
+        """Take over that an import beside us was refused the login since our last visit; tells whether it was."""
+        assert self._part is not None
+        now, state = self._clock.now(), self.state
+        try:
+            kept = await asyncio.to_thread(self._ledger.state, self.portal.name)
+        except LedgerError:
+            return False  # a visit says so, and asks nobody
+        if state.suspended_until or not kept.suspended_until or kept.suspended_until <= now:
+            return False
+        until = min(kept.suspended_until, now + SUSPENSION)
+        self._part.health.state = replace(
+            state, suspended_until=until, next_visit=until, up=False, reason=kept.reason, message=kept.message
+        )
+        self._tell(state, self.state, Recorded())
+        return True
+
+
+def due_of(state: AccountState) -> datetime | None:
+    """Tell when the next visit may be: never while the login is suspended."""
+    return max((at for at in (state.next_visit, state.suspended_until) if at), default=None)
 
 
 def moved_back(state: AccountState, now: datetime) -> AccountState:
@@ -284,6 +308,8 @@ class Pollers:
     def __init__(self, ledger: Ledger, page: Page, clock: Clock) -> None:
         self._ledger, self._page, self._clock = ledger, page, clock
         self._running: dict[str, tuple[AccountPoller, asyncio.Task[None]]] = {}
+        self._following = asyncio.Lock()
+        """A reload may come while the accounts of the start are still being opened."""
 
     def of(self, account: str) -> AccountPoller | None:
         """Give an account's poller."""
@@ -293,26 +319,36 @@ class Pollers:
     async def follow(self, portals: tuple[Portal, ...]) -> None:
         """Run these accounts: unchanged ones go on untouched, new ones start, removed ones end, changed ones start anew.
 
-        Raises LedgerError.
+        Raises LedgerError; an account that could not start anew then goes on as it was.
         """
-        wanted = {portal.name: portal for portal in portals}
-        for name, (poller, _) in list(self._running.items()):
-            if wanted.get(name) != poller.portal:
-                await self._end(name)
-        for name in [name for name in self._page.accounts if name not in wanted]:
-            self._page.remove(name)
-        for portal in portals:
-            if portal.name not in self._running:
-                poller = AccountPoller(portal, self._ledger, self._page, self._clock)
-                await poller.open()
-                task = asyncio.create_task(poller.run(), name=f"account {portal.name}")
-                self._running[portal.name] = poller, task
+        async with self._following:
+            wanted = {portal.name: portal for portal in portals}
+            changed = [name for name, (poller, _) in self._running.items() if wanted.get(name) != poller.portal]
+            ended = [await self._end(name) for name in changed]
+            try:
+                for portal in portals:
+                    if portal.name not in self._running:
+                        poller = AccountPoller(portal, self._ledger, self._page, self._clock)
+                        await poller.open()
+                        self._start(poller)
+            except LedgerError:
+                for poller in ended:
+                    if poller.portal.name not in self._running:
+                        self._start(poller)
+                raise
+            for name in self._page.accounts.keys() - wanted.keys():
+                self._page.remove(name)
 
     async def stop(self) -> None:
         """End all visits under way."""
         await asyncio.gather(*(self._end(name) for name in list(self._running)))
 
-    async def _end(self, name: str) -> None:
-        _, task = self._running.pop(name)
+    def _start(self, poller: AccountPoller) -> None:
+        name = poller.portal.name
+        self._running[name] = poller, asyncio.create_task(poller.run(), name=f"account {name}")
+
+    async def _end(self, name: str) -> AccountPoller:
+        poller, task = self._running.pop(name)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        return poller

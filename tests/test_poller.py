@@ -21,7 +21,7 @@ from exporter.errors import (
 )
 from exporter.ledger import Ledger
 from exporter.metrics import Page
-from exporter.model import NextVisit, Note, Shortfall
+from exporter.model import NextVisit, Note, Shortfall, Told
 from exporter.poller import AccountPoller, Pollers, moved_back
 from tests.brook import SCRIPTS, Brook, Script, hang, index
 from tests.conftest import NOW
@@ -345,6 +345,94 @@ async def test_a_person_may_ask_for_a_visit(start, script, watch):
         poller.ask()
 
 
+async def test_who_asks_during_a_visit_is_served_by_it(start, script, watch):
+    """
+    A visit asked for while one is under way is that one: when it is refused the login, nobody tries again.
+    """
+    watch.stands = True
+    poller = await start()
+
+    async def refused(_: object) -> list[Told]:
+        assert poller.ask() is None
+        raise LoginError("wrong password")
+
+    script.steps.append(refused)
+    async with running(poller):
+        await until(lambda: poller.state.reason == "login")
+        await asyncio.sleep(0.02)
+
+    assert script.visits == [NOW]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_suspension_by_an_import_beside_us(start, script, watch, ledger, restart):
+    """
+    When an import was refused the login, the account is not visited before a day has passed, restarts included.
+    """
+    poller = await start()
+    await poller.visit()
+    ledger.suspend("home", "wrong password", until=NOW + timedelta(days=1))
+    poller = await start() if restart else poller
+    script.visits.clear()
+    async with running(poller):
+        await until(lambda: len(script.visits) == 1)
+
+    assert NOW + timedelta(days=1) <= script.visits[0] < NOW + timedelta(days=1, minutes=1)
+
+
+async def test_a_refused_login_that_cannot_be_kept(start, script, watch, ledger, monkeypatch):
+    """
+    A full disk at the end of a visit that was refused the login does not make the next one come sooner.
+    """
+    poller = await start()
+    begin, calls = ledger.save_health, []
+
+    def fills_up(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise LedgerError("ledger.sqlite: database or disk is full")
+        begin(*arguments)
+
+    monkeypatch.setattr(ledger, "save_health", fills_up)
+    script.steps.append(LoginError("wrong password"))
+    async with running(poller):
+        await until(lambda: len(script.visits) == 2)
+
+    assert script.visits[1] >= NOW + timedelta(days=1)
+
+
+async def test_a_wait_counts_from_the_end_of_a_visit(start, script, watch):
+    """
+    A portal that wants ten minutes of rest at the end of a visit of twenty has them.
+    """
+    poller = await start()
+
+    async def slow(_: object) -> list[Told]:
+        watch.at += timedelta(minutes=20)
+        raise RateLimitError("slow down", timedelta(minutes=10))
+
+    script.steps.append(slow)
+    await poller.visit()
+
+    assert poller.state.next_visit == NOW + timedelta(minutes=30)
+
+
+async def test_a_reload_during_the_start(ledger, watch):
+    """
+    An account that two callers want at the same moment is opened and visited once.
+    """
+    SCRIPTS["home"] = Script([hang] * 9)
+    pollers = Pollers(ledger, Page(ledger, watch.now, "0"), watch)
+    await asyncio.gather(*(pollers.follow((Brook(name="home"),)) for _ in range(2)))
+    await until(lambda: bool(SCRIPTS["home"].visits))
+    await asyncio.sleep(0.02)
+    visits = len(SCRIPTS["home"].visits)
+    await pollers.stop()
+    SCRIPTS.clear()
+
+    assert visits == 1
+
+
 async def test_a_clock_set_back_keeps_the_length_of_waits(start, script, watch):
     """
     After the clock was set back by a year the planned wait counts from now; a suspension lasts as long as before.
@@ -377,6 +465,30 @@ async def test_follow_touches_only_what_changed(ledger, watch):
     assert (pollers.of("c"), sorted(page.accounts)) == (None, ["a", "b", "d"])
     await pollers.stop()
     SCRIPTS.clear()
+
+
+async def test_a_reload_that_the_ledger_refuses(ledger, watch, monkeypatch):
+    """
+    When the ledger cannot be written at a reload, changed and removed accounts are visited on as before.
+    """
+    for name in "ab":
+        SCRIPTS[name] = Script()
+    page = Page(ledger, watch.now, "0")
+    pollers = Pollers(ledger, page, watch)
+    await pollers.follow(tuple(Brook(name=name) for name in "ab"))
+
+    def full(*_: object, **__: object) -> None:
+        raise LedgerError("ledger.sqlite: database or disk is full")
+
+    monkeypatch.setattr(ledger, "open_account", full)
+    with pytest.raises(LedgerError):
+        await pollers.follow((Brook(name="a", every=2 * HOUR),))
+    before = {name: len(SCRIPTS[name].visits) for name in "ab"}
+    await until(lambda: all(len(SCRIPTS[name].visits) > before[name] for name in "ab"))
+    await pollers.stop()
+    SCRIPTS.clear()
+
+    assert sorted(page.accounts) == ["a", "b"]
 
 
 async def test_reasons_are_those_of_the_contract():

@@ -86,12 +86,14 @@ def _parts(taken: dict[str, list[float]]) -> Iterator[None]:
         _timed(Ledger, "record_visit", spent),
         _timed(Page, "refresh", spent),
         _timed(leaves, "say", spent),
+        _timed(leaves, "say_readings", spent),
         _timed(heap, "give_back", spent),
     ):
         yield
     every = time.process_time() - started
-    render = spent["refresh"] - spent["say"] + spent["give_back"]
-    parts = {"record": spent["record_visit"], "derive": spent["say"], "render": render}
+    derive = spent["say"] + spent["say_readings"]
+    render = spent["refresh"] - derive + spent["give_back"]
+    parts = {"record": spent["record_visit"], "derive": derive, "render": render}
     for part, value in {"ask and parse": every - sum(parts.values()), **parts, "all of it": every}.items():
         taken[part].append(value)
 

@@ -487,7 +487,14 @@ async def test_a_missing_authority(
     A `ca_file` that cannot be read is said, once and on the page; when it is there, everything is delivered.
     """
     done, tried, file = asyncio.Event(), asyncio.Event(), tmp_path / "ca.pem"
-    clock.on_sleep = lambda: (tried if len(clock.slept) == 3 else done if strict.taken >= size(world) else asyncio.Event()).set()
+
+    def look() -> None:
+        if strict.taken >= size(world):
+            done.set()
+        elif len(clock.slept) == 3:
+            tried.set()
+
+    clock.on_sleep = look
     async with receiving(strict) as url:
         senders = Senders(world.ledger, clock, "utility-exporter/0")
         await senders.follow((Receiver(url=url, name="store", ca_file=file),), {})

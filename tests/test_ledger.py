@@ -371,6 +371,21 @@ def test_a_damaged_file_is_kept_aside(tmp_path, caplog, damage):
     assert str(aside) in line
 
 
+def test_a_damaged_file_stays_where_serve_has_it(tmp_path):
+    """
+    A command beside a running `serve` leaves a damaged ledger in its place: `serve` would write on into the one put aside.
+    """
+    with Ledger(tmp_path) as serving:
+        serving.claim()
+        serving.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        path = tmp_path / "ledger.sqlite"
+        path.write_bytes(b"x" * path.stat().st_size)
+        with pytest.raises(LedgerError, match="the next start of `serve` keeps it aside"):
+            Ledger(tmp_path)
+
+        assert list(tmp_path.glob("*.damaged-*")) == []
+
+
 def test_a_newer_schema_is_refused(tmp_path):
     """
     A file of a newer program is left alone, with an error that says what to do.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from exporter.ledger.instants import maybe_at, maybe_ms, to_ms
+from exporter.ledger.instants import from_ms, maybe_at, maybe_ms, to_ms
 from exporter.ledger.store import Store
 from exporter.model import Holder
 
@@ -97,11 +97,26 @@ def save_health(db: sqlite3.Connection, name: str, state: AccountState) -> None:
     )
 
 
+def name_login(db: sqlite3.Connection, name: str, login: str) -> None:
+    """Write by which login an account is visited: another process may have opened it with another one meanwhile."""
+    db.execute("UPDATE account SET login = ? WHERE name = ? AND login <> ?", (login, name, login))
+
+
 def suspend(db: sqlite3.Connection, name: str, why: str, until: datetime) -> None:
     """Write that an account's login was refused, and nothing else of its health."""
     db.execute(
         "UPDATE account SET suspended_until = ?, up = 0, reason = 'login', message = ? WHERE name = ?", (to_ms(until), why, name)
     )
+
+
+def suspension(store: Store, name: str, login: str) -> tuple[datetime, str] | None:
+    """Give until when an account is suspended and why, where it was this very login that was refused."""
+    with store.read() as db:
+        row = db.execute(
+            "SELECT suspended_until, message FROM account WHERE name = ? AND login = ? AND suspended_until IS NOT NULL",
+            (name, login),
+        ).fetchone()
+    return (from_ms(row[0]), row[1]) if row else None
 
 
 def say_holder(holder: Holder) -> str:

@@ -86,7 +86,7 @@ class AccountPoller:
         )
         shown = Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.patience)
         self._part = self._page.add(shown, portal.every)
-        self._part.health.state = state
+        self._part.health.state = bounded(state, self._clock.now())
         try:
             await asyncio.to_thread(self._page.refresh, portal.name)
         except LedgerError:
@@ -269,6 +269,13 @@ class AccountPoller:
 def due_of(state: AccountState) -> datetime | None:
     """Tell when the next visit may be: never while the login is suspended."""
     return max((at for at in (state.next_visit, state.suspended_until) if at), default=None)
+
+
+def bounded(state: AccountState, now: datetime) -> AccountState:
+    """Give the state with a suspension of no more than its length: a longer one is the word of a wrong clock."""
+    if state.suspended_until is None or state.suspended_until <= now + SUSPENSION:
+        return state
+    return replace(state, suspended_until=now + SUSPENSION)
 
 
 def moved_back(state: AccountState, now: datetime) -> AccountState:

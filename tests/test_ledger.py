@@ -266,6 +266,17 @@ async def test_budgets_count_calls_since(ledger):
     assert await memory.spent("conso", AT - timedelta(hours=12)) == 4
 
 
+async def test_calls_of_a_wrong_clock_do_not_count(ledger):
+    """
+    Calls made while the clock was a year ahead do not spend a budget for a year.
+    """
+    memory = ledger.memory("home")
+    await memory.spend("conso", AT + 365 * DAY, 50)
+    await memory.spend("conso", AT + timedelta(hours=1), 2)
+
+    assert await memory.spent("conso", AT - timedelta(hours=12)) == 2
+
+
 async def test_a_changed_login_lifts_the_suspension_and_empties_the_memory(ledger):
     """
     With another password the account is free at once and the old login's tokens are gone; with the same it is not.

@@ -381,6 +381,18 @@ async def test_a_suspension_by_an_import_beside_us(start, script, watch, ledger,
     assert NOW + timedelta(days=1) <= script.visits[0] < NOW + timedelta(days=1, minutes=1)
 
 
+async def test_a_suspension_by_a_wrong_clock(start, script, watch, ledger):
+    """
+    An import that was refused while the clock was a year ahead costs a day, not a year.
+    """
+    await start()
+    ledger.suspend("home", "wrong password", until=NOW + timedelta(days=366))
+    async with running(await start()):
+        await until(lambda: len(script.visits) == 1)
+
+    assert NOW + timedelta(days=1) <= script.visits[0] < NOW + timedelta(days=1, minutes=1)
+
+
 async def test_a_command_that_knew_the_new_login_first(start, script, ledger):
     """
     A login refused after a command beside us came with the new one is the old one: at a reload the new one is tried at once.

@@ -171,12 +171,12 @@ class LedgerMemory:
         return await asyncio.to_thread(self.spent_now, budget, since)
 
     def spent_now(self, budget: str, since: datetime) -> int:
-        """Do the same, not for the event loop."""
+        """Do the same, not for the event loop; what lies far ahead was counted by a wrong clock, and is passed over."""
         with self._store.read() as db:
             found = db.execute(
                 "SELECT sum(calls) FROM spending JOIN account ON account.id = spending.account"
-                " WHERE budget = ? AND at >= ? AND name = ?",
-                (budget, to_ms(since), self._account),
+                " WHERE budget = ? AND at >= ? AND at < ? AND name = ?",
+                (budget, to_ms(since), to_ms(since + 2 * BUDGETS_KEPT), self._account),
             ).fetchone()
         return int(found[0] or 0)
 

@@ -13,7 +13,6 @@ from exporter.errors import ConfigError, ExporterError, PortalError
 from exporter.flags import Commands, account_flags, command, day, day_flags, key_value, web_config_flag, web_flags
 from exporter.history.export import Part
 from exporter.history.resend import resend
-from exporter.ledger import Ledger
 from exporter.serve import PORT, Exporter, Options, read_web_config
 from exporter.server import Address
 from exporter.webconfig import open_door
@@ -138,7 +137,7 @@ def history_export(options: argparse.Namespace) -> int:
 def history_resend(options: argparse.Namespace) -> int:
     """Have a receiver of remote write sent everything again."""
     receivers = load(options.config_file).history.remote_write
-    with Ledger(options.storage_path) as ledger:
+    with oneoff.existing(options.storage_path) as ledger:
         lines = resend(ledger, receivers, options.target, options.first)
     sys.stdout.write("".join(f"{line}\n" for line in lines or ["history.remote_write is empty: there is nobody to send to"]))
     return 0

@@ -86,7 +86,7 @@ class AccountPoller:
         )
         shown = Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.patience)
         self._part = self._page.add(shown, portal.every)
-        self._part.health.state = state
+        self._part.health.state = bounded(state, self._clock.now())
         try:
             await asyncio.to_thread(self._page.refresh, portal.name)
         except LedgerError:
@@ -141,7 +141,7 @@ class AccountPoller:
     async def _kept_begin(self, begun: AccountState) -> Outcome | None:
         """Keep that a visit has begun; where that cannot be kept the portal is not asked."""
         try:
-            await asyncio.to_thread(self._ledger.save_health, self.portal.name, begun)
+            await asyncio.to_thread(self._ledger.begin_visit, self.portal.name, begun, login=self.portal.login_digest())
         except LedgerError as error:
             return Outcome(error=error, reason=error.reason, complete=False)
         return None
@@ -251,16 +251,16 @@ class AccountPoller:
     async def _suspended_elsewhere(self) -> bool:
         """Take over that an import beside us was refused the login since our last visit; tells whether it was."""
         assert self._part is not None
-        now, state = self._clock.now(), self.state
+        now, state, login = self._clock.now(), self.state, self.portal.login_digest()
         try:
-            kept = await asyncio.to_thread(self._ledger.state, self.portal.name)
+            kept = await asyncio.to_thread(self._ledger.suspension, self.portal.name, login=login)
         except LedgerError:
             return False  # a visit says so, and asks nobody
-        if state.suspended_until or not kept.suspended_until or kept.suspended_until <= now:
+        if state.suspended_until or not kept or kept[0] <= now:
             return False
-        until = min(kept.suspended_until, now + SUSPENSION)
+        until = min(kept[0], now + SUSPENSION)
         self._part.health.state = replace(
-            state, suspended_until=until, next_visit=until, up=False, reason=kept.reason, message=kept.message
+            state, suspended_until=until, next_visit=until, up=False, reason=LoginError.reason, message=kept[1]
         )
         self._tell(state, self.state, Recorded())
         return True
@@ -269,6 +269,13 @@ class AccountPoller:
 def due_of(state: AccountState) -> datetime | None:
     """Tell when the next visit may be: never while the login is suspended."""
     return max((at for at in (state.next_visit, state.suspended_until) if at), default=None)
+
+
+def bounded(state: AccountState, now: datetime) -> AccountState:
+    """Give the state with a suspension of no more than its length: a longer one is the word of a wrong clock."""
+    if state.suspended_until is None or state.suspended_until <= now + SUSPENSION:
+        return state
+    return replace(state, suspended_until=now + SUSPENSION)
 
 
 def moved_back(state: AccountState, now: datetime) -> AccountState:

@@ -266,6 +266,17 @@ async def test_budgets_count_calls_since(ledger):
     assert await memory.spent("conso", AT - timedelta(hours=12)) == 4
 
 
+async def test_calls_of_a_wrong_clock_do_not_count(ledger):
+    """
+    Calls made while the clock was a year ahead do not spend a budget for a year.
+    """
+    memory = ledger.memory("home")
+    await memory.spend("conso", AT + 365 * DAY, 50)
+    await memory.spend("conso", AT + timedelta(hours=1), 2)
+
+    assert await memory.spent("conso", AT - timedelta(hours=12)) == 2
+
+
 async def test_a_changed_login_lifts_the_suspension_and_empties_the_memory(ledger):
     """
     With another password the account is free at once and the old login's tokens are gone; with the same it is not.
@@ -369,6 +380,21 @@ def test_a_damaged_file_is_kept_aside(tmp_path, caplog, damage):
     (line,) = [r.getMessage() for r in caplog.records]
     assert str(path) in line
     assert str(aside) in line
+
+
+def test_a_damaged_file_stays_where_serve_has_it(tmp_path):
+    """
+    A command beside a running `serve` leaves a damaged ledger in its place: `serve` would write on into the one put aside.
+    """
+    with Ledger(tmp_path) as serving:
+        serving.claim()
+        serving.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        path = tmp_path / "ledger.sqlite"
+        path.write_bytes(b"x" * path.stat().st_size)
+        with pytest.raises(LedgerError, match="the next start of `serve` keeps it aside"):
+            Ledger(tmp_path)
+
+        assert list(tmp_path.glob("*.damaged-*")) == []
 
 
 def test_a_newer_schema_is_refused(tmp_path):

@@ -22,6 +22,7 @@ from exporter.errors import (
 from exporter.ledger import Ledger
 from exporter.metrics import Page
 from exporter.model import NextVisit, Note, Shortfall, Told
+from exporter.oneoff import open_quietly
 from exporter.poller import AccountPoller, Pollers, moved_back
 from tests.brook import SCRIPTS, Brook, Script, hang, index
 from tests.conftest import NOW
@@ -260,10 +261,10 @@ async def test_a_disk_that_cannot_be_written_asks_no_portal(start, script, ledge
     """
     poller = await start()
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise LedgerError("ledger.sqlite: database or disk is full")
 
-    monkeypatch.setattr(ledger, "save_health", full)
+    monkeypatch.setattr(ledger, "begin_visit", full)
     await poller.visit()
 
     assert script.visits == []
@@ -380,20 +381,56 @@ async def test_a_suspension_by_an_import_beside_us(start, script, watch, ledger,
     assert NOW + timedelta(days=1) <= script.visits[0] < NOW + timedelta(days=1, minutes=1)
 
 
+async def test_a_suspension_by_a_wrong_clock(start, script, watch, ledger):
+    """
+    An import that was refused while the clock was a year ahead costs a day, not a year.
+    """
+    await start()
+    ledger.suspend("home", "wrong password", until=NOW + timedelta(days=366))
+    async with running(await start()):
+        await until(lambda: len(script.visits) == 1)
+
+    assert NOW + timedelta(days=1) <= script.visits[0] < NOW + timedelta(days=1, minutes=1)
+
+
+async def test_a_command_that_knew_the_new_login_first(start, script, ledger):
+    """
+    A login refused after a command beside us came with the new one is the old one: at a reload the new one is tried at once.
+    """
+    poller, new = await start(), Brook(name="home", password=SecretStr("other"))
+    open_quietly(ledger, new)
+    script.steps.append(LoginError("wrong password"))
+    await poller.visit()
+    changed = await start(password=SecretStr("other"))
+
+    assert (changed.state.suspended_until, changed.state.next_visit) == (None, None)
+
+
+async def test_a_login_that_only_a_command_was_refused(start, script, ledger):
+    """
+    An import with a mistyped password does not stop the visits of a `serve` with the right one.
+    """
+    poller = await start()
+    await poller.visit()
+    open_quietly(ledger, Brook(name="home", password=SecretStr("mistyped")))
+    ledger.suspend("home", "wrong password", until=NOW + timedelta(days=1))
+    async with running(poller):
+        await until(lambda: len(script.visits) == 3)
+
+    assert script.visits[1] < NOW + 2 * HOUR
+
+
 async def test_a_refused_login_that_cannot_be_kept(start, script, watch, ledger, monkeypatch):
     """
     A full disk at the end of a visit that was refused the login does not make the next one come sooner.
     """
     poller = await start()
-    begin, calls = ledger.save_health, []
 
-    def fills_up(*arguments: object) -> None:
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise LedgerError("ledger.sqlite: database or disk is full")
-        begin(*arguments)
+    def full(*_: object) -> None:
+        monkeypatch.undo()
+        raise LedgerError("ledger.sqlite: database or disk is full")
 
-    monkeypatch.setattr(ledger, "save_health", fills_up)
+    monkeypatch.setattr(ledger, "save_health", full)
     script.steps.append(LoginError("wrong password"))
     async with running(poller):
         await until(lambda: len(script.visits) == 2)

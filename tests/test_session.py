@@ -220,6 +220,8 @@ async def test_cookies_are_sent_unquoted_and_forgotten_when_asked(local, visit):
         ("", None),
         (None, None),
         ("-5", None),
+        ("Fri, 99999999999999999999 Nov 2026 09:31:00 GMT", None),
+        ("Fri, 20 Nov 2026 09:31:00 +99999999999999999999", None),
     ],
 )
 def test_retry_after(header, wait):

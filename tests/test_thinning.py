@@ -1,5 +1,6 @@
 """Old readings: counters' are thinned to the last of each local day, in small steps; nothing else is touched."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -165,6 +166,25 @@ def test_a_file_becomes_shorter_in_few_steps(ledger):
 
     assert before > 3
     assert ledger.store._connection.execute("PRAGMA freelist_count").fetchone()[0] == max(0, before - 500)
+
+
+async def test_a_file_that_cannot_become_shorter(tmp_path, monkeypatch):
+    """
+    A file of the first version that was in use at the start, and so was not written anew, is thinned and left at that.
+    """
+    tmp_path.chmod(0o700)
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.executescript(STEPS[0] + "PRAGMA user_version = 1;")
+    db.close()
+    monkeypatch.setattr("exporter.ledger.store._can_shorten", lambda _: None)
+    with Ledger(tmp_path) as ledger:
+        ledger.open_account("home", portal="brook", zone=ZONE.key, login="")
+        record(ledger, *hours(300, 200))
+        async with asyncio.timeout(5):
+            await tidy(ledger, Still(), 90)
+
+        assert len(instants(ledger)) < 24 * 10
+        assert ledger.store._connection.execute("PRAGMA freelist_count").fetchone()[0] > 0
 
 
 def test_a_file_of_the_first_version_is_brought_up(tmp_path):

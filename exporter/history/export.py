@@ -68,7 +68,7 @@ def _span(look: Look, series: TrueSeries, part: Part, now: int) -> tuple[int, in
     zone = ZoneInfo(look.zones()[series.account])
     moved = series.stamping.shift if series.stamping.shift is not None else _NOON if series.form == "interval" else 0
     first = FIRST if part.first is None else _midnight(part.first, zone) + moved
-    last = LAST if part.last is None else _midnight(part.last + timedelta(days=1), zone) + moved - 1
+    last = LAST if part.last is None or part.last == date.max else _midnight(part.last + timedelta(days=1), zone) + moved - 1
     return max(first, FIRST), min(last, now)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
-from exporter.errors import LedgerError
+from exporter.errors import LedgerError, UnreachableError
 from exporter.history.receivers import Receiver
 from exporter.history.send_door import Door, Meaning, Verdict, compressed
 from exporter.history.send_health import Delivery, Samples
@@ -71,25 +71,34 @@ class Sender:
 
     async def run(self) -> None:
         """Deliver for ever."""
-        settled, wait = None, LOOK
         try:
-            async with self._door:
-                while True:
-                    now = to_ms(self._clock.now())
-                    try:
-                        if settled is None or abs(now - settled) >= _ms(SETTLE) or await self._waiting():
-                            await self.round()
-                            settled = now
-                        wait = LOOK
-                    except LedgerError as error:
-                        self._say(f"the ledger: {error}")
-                        wait = min(wait * 2, LONGEST_WAIT)
-                    except Exception:  # a bug here must not end a delivery for good
-                        log.exception("remote write to %s: a bug", self._receiver.target)
-                        wait = LONGEST_WAIT
-                    await self._clock.sleep(wait)
+            while True:
+                try:
+                    async with self._door:
+                        await self._rounds()
+                except UnreachableError as error:  # its ca_file: the door does not even open
+                    self.delivery.up = False
+                    self._say(str(error))
+                await self._clock.sleep(FIRST_PAUSE)
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _rounds(self) -> None:
+        settled, wait = None, LOOK
+        while True:
+            now = to_ms(self._clock.now())
+            try:
+                if settled is None or abs(now - settled) >= _ms(SETTLE) or await self._waiting():
+                    await self.round()
+                    settled = now
+                wait = LOOK
+            except LedgerError as error:
+                self._say(f"the ledger: {error}")
+                wait = min(wait * 2, LONGEST_WAIT)
+            except Exception:  # a bug here must not end a delivery for good
+                log.exception("remote write to %s: a bug", self._receiver.target)
+                wait = LONGEST_WAIT
+            await self._clock.sleep(wait)
 
     async def round(self) -> None:
         """Deliver all that was learned and has settled by now. Raises LedgerError."""

@@ -22,9 +22,11 @@ from exporter.ledger.state import (
     imported,
     load_state,
     mark_imported,
+    name_login,
     open_account,
     save_health,
     suspend,
+    suspension,
 )
 from exporter.ledger.store import FILE, Store
 from exporter.ledger.view import Kept, PointRow, SeriesRow
@@ -92,10 +94,20 @@ class Ledger:
         with self.store.read() as db:
             return load_state(db, account)
 
+    def begin_visit(self, account: str, state: AccountState, *, login: str) -> None:
+        """Keep that a visit has begun, and by which login: only a change of that one is a change."""
+        with self.store.write() as db:
+            name_login(db, account, login)
+            save_health(db, account, state)
+
     def save_health(self, account: str, state: AccountState) -> None:
         """Keep an account's health."""
         with self.store.write() as db:
             save_health(db, account, state)
+
+    def suspension(self, account: str, *, login: str) -> tuple[datetime, str] | None:
+        """Give until when an account is suspended and why, where it was this login that was refused."""
+        return suspension(self.store, account, login)
 
     def suspend(self, account: str, why: str, *, until: datetime) -> None:
         """Keep that the portal has refused an account's login, besides what a running `serve` keeps of its health."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from exporter.ledger.instants import maybe_at, maybe_ms, to_ms
+from exporter.ledger.instants import from_ms, maybe_at, maybe_ms, to_ms
 from exporter.ledger.store import Store
 from exporter.model import Holder
 
@@ -97,11 +97,26 @@ def save_health(db: sqlite3.Connection, name: str, state: AccountState) -> None:
     )
 
 
+def name_login(db: sqlite3.Connection, name: str, login: str) -> None:
+    """Write by which login an account is visited: another process may have opened it with another one meanwhile."""
+    db.execute("UPDATE account SET login = ? WHERE name = ? AND login <> ?", (login, name, login))
+
+
 def suspend(db: sqlite3.Connection, name: str, why: str, until: datetime) -> None:
     """Write that an account's login was refused, and nothing else of its health."""
     db.execute(
         "UPDATE account SET suspended_until = ?, up = 0, reason = 'login', message = ? WHERE name = ?", (to_ms(until), why, name)
     )
+
+
+def suspension(store: Store, name: str, login: str) -> tuple[datetime, str] | None:
+    """Give until when an account is suspended and why, where it was this very login that was refused."""
+    with store.read() as db:
+        row = db.execute(
+            "SELECT suspended_until, message FROM account WHERE name = ? AND login = ? AND suspended_until IS NOT NULL",
+            (name, login),
+        ).fetchone()
+    return (from_ms(row[0]), row[1]) if row else None
 
 
 def say_holder(holder: Holder) -> str:
@@ -156,12 +171,12 @@ class LedgerMemory:
         return await asyncio.to_thread(self.spent_now, budget, since)
 
     def spent_now(self, budget: str, since: datetime) -> int:
-        """Do the same, not for the event loop."""
+        """Do the same, not for the event loop; what lies far ahead was counted by a wrong clock, and is passed over."""
         with self._store.read() as db:
             found = db.execute(
                 "SELECT sum(calls) FROM spending JOIN account ON account.id = spending.account"
-                " WHERE budget = ? AND at >= ? AND name = ?",
-                (budget, to_ms(since), self._account),
+                " WHERE budget = ? AND at >= ? AND at < ? AND name = ?",
+                (budget, to_ms(since), to_ms(since + 2 * BUDGETS_KEPT), self._account),
             ).fetchone()
         return int(found[0] or 0)
 

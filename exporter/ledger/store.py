@@ -13,7 +13,7 @@ from pathlib import Path
 from exporter.errors import LedgerError
 from exporter.ledger.schema import VERSION, migrate, version_of
 
-FILE = "ledger.sqlite"
+FILE, LOCK = "ledger.sqlite", "serve.lock"
 CHECKED_WHOLE = 256 * 1024 * 1024
 """A file up to this size is checked page by page at the start, a larger one only after it was found damaged."""
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Store:
 
     def claim(self) -> None:
         """Take the folder for one `serve`; raises LedgerError when another one has it."""
-        self._lock_file = os.open(self.path.parent / "serve.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._lock_file = os.open(self.path.parent / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -96,6 +96,8 @@ class Store:
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
+        if self._is_served():  # it would go on writing into the file under its new name
+            raise LedgerError(f"{self.path} is damaged; the next start of `serve` keeps it aside and begins a new one")
         aside = self._move_aside()
         log.error("the ledger %s was damaged: it is kept as %s, and a new one is begun", self.path, aside)
         return self._connect_checked()
@@ -114,6 +116,20 @@ class Store:
             connection.close()
             raise
         return connection
+
+    def _is_served(self) -> bool:
+        """Tell whether a `serve` has the folder."""
+        try:
+            lock = os.open(self.path.parent / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
 
     def _move_aside(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")

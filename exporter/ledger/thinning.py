@@ -37,12 +37,18 @@ def thin(db: sqlite3.Connection, now: datetime, days: int, after: int) -> int | 
 
 def shorten(db: sqlite3.Connection, pages: int = 500) -> bool:
     """Give some free pages back to the disk; says whether there is more of it to do."""
-    (free,), (all_pages,) = (db.execute(f"PRAGMA {what}").fetchone() for what in ("freelist_count", "page_count"))
+    free, all_pages = _pages(db)
     if free * FREE <= all_pages:
         return False
     for _ in range(pages):  # one at a time: Python takes one step of a statement without columns, and each frees a page
         db.execute("PRAGMA incremental_vacuum(1)")
-    return True
+    return _pages(db)[0] < free  # a file that could not be written anew at the start frees nothing
+
+
+def _pages(db: sqlite3.Connection) -> tuple[int, int]:
+    """Give how many pages are free, and how many there are."""
+    (free,), (all_pages,) = (db.execute(f"PRAGMA {what}").fetchone() for what in ("freelist_count", "page_count"))
+    return free, all_pages
 
 
 def _thin_one(db: sqlite3.Connection, series: int, account: int, span: tuple[int, int], zone: ZoneInfo) -> int:

@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,14 @@ def test_it_is_written_slice_by_slice(world):
 
     assert max(part.count("\n") for part in parts) <= SLICE
     assert len(parts) > len(spans)
+
+
+def test_the_last_day_of_all(world, tmp_path: Path):
+    """
+    The end of the calendar is as good as no end.
+    """
+
+    assert exported(world, tmp_path, Part(last=date.max)) == world.truth
 
 
 def test_whole_or_not_at_all(world, tmp_path: Path, monkeypatch):

@@ -5,11 +5,14 @@ import logging
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.__main__ import main
 from exporter.errors import LedgerError
 from exporter.history import encode
 from exporter.history.receivers import Receiver
@@ -362,6 +365,21 @@ async def test_a_receiver_that_lost_its_data(world: World, strict: StrictReceive
     assert min(min(samples) for labels, samples in strict.kept.items() if ("resolution", "P1M") not in labels) > day - 86_400_000
 
 
+def test_a_wrong_folder(tmp_path: Path, capsys):
+    """
+    `history resend` with a folder that holds no ledger says so, and begins none.
+    """
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "accounts:\n- {name: home, portal: water-link, username: me@example.com, password: planted, meters: ['123456']}\n"
+        "history: {remote_write: [{url: 'http://127.0.0.1:9/write', name: store}]}\n"
+    )
+
+    assert main(["history", "resend", f"--config.file={file}", f"--storage.path={tmp_path / 'other'}"]) == 1
+    assert "holds no ledger" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 async def test_asked_again_while_something_new_is_older(world: World, strict: StrictReceiver, clock: Moving):
     """
     Sent again from a day on, a receiver still gets what was learned of the days before.
@@ -460,6 +478,39 @@ async def test_a_bug_does_not_end_a_delivery(world: World, strict: StrictReceive
     assert strict.kept == world.truth
     assert "a bug" in caplog.text
     assert "the disk is full" in caplog.text
+
+
+async def test_a_missing_authority(
+    world: World, strict: StrictReceiver, clock: Moving, tmp_path: Path, authority: trustme.CA, caplog
+):
+    """
+    A `ca_file` that cannot be read is said, once and on the page; when it is there, everything is delivered.
+    """
+    done, tried, file = asyncio.Event(), asyncio.Event(), tmp_path / "ca.pem"
+
+    def look() -> None:
+        if strict.taken >= size(world):
+            done.set()
+        elif len(clock.slept) == 3:
+            tried.set()
+
+    clock.on_sleep = look
+    async with receiving(strict) as url:
+        senders = Senders(world.ledger, clock, "utility-exporter/0")
+        await senders.follow((Receiver(url=url, name="store", ca_file=file),), {})
+        async with asyncio.timeout(30):
+            await tried.wait()
+        first = senders.samples()
+        authority.cert_pem.write_to_path(file)
+        async with asyncio.timeout(30):
+            await done.wait()
+        await senders.stop()
+
+    assert first["utility_exporter_remote_write_up"] == {("store",): 0}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"remote write to store: {file} cannot be read, or holds no certificate to trust"
+    ]
+    assert strict.kept == world.truth
 
 
 def test_no_secret_in_what_is_kept_or_said(world: World):

@@ -17,6 +17,10 @@ class LedgerError(ExporterError):
     reason = "ledger"
 
 
+class RequestError(ExporterError):
+    """A request to us that cannot be answered as it is; the message is for whoever asked."""
+
+
 class PortalError(ExporterError):
     """A visit failed; `reason` is the label of `utility_visit_failures_total`."""
 

@@ -31,7 +31,7 @@ HOME = "accounts:\n- name: home\n  portal: brook\n  username: me\n  password: ${
 
 @pytest.fixture(autouse=True)
 def _brook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "portals", lambda: {"brook": Brook})
+    monkeypatch.setattr(config, "portals", lambda *_: {"brook": Brook})
     monkeypatch.setattr(config, "_installed", lambda: {"broken": EntryPoint("broken", "no_such_module:Broken", config.GROUP)})
 
 
@@ -462,7 +462,7 @@ def test_the_example_is_good(folder: Path, monkeypatch: pytest.MonkeyPatch):
     The example that ships can be loaded, and its editor's schema takes it.
     """
     portals = declared()
-    monkeypatch.setattr(config, "portals", lambda: portals)
+    monkeypatch.setattr(config, "portals", lambda *_: portals)
     text = (ROOT / "config.example.yaml").read_text()
     example = yaml.safe_load(text.replace("/run/secrets/", f"{folder}/secrets/"))
     for account in example["accounts"]:

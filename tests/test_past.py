@@ -235,7 +235,7 @@ def test_the_command(tmp_path: Path, capsys, monkeypatch):
     """
     A refused login ends the import and suspends the account; while it is suspended the command refuses, and offers no way round.
     """
-    monkeypatch.setattr(config, "portals", lambda: {"creek": Creek})
+    monkeypatch.setattr(config, "portals", lambda *_: {"creek": Creek})
     file = tmp_path / "config.yaml"
     file.write_text("accounts:\n- {name: home, portal: creek}\n")
     flags = ["home", f"--config.file={file}", f"--storage.path={tmp_path / 'data'}", "--from=2026-08-03", "--to=2026-08-30"]

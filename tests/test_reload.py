@@ -56,7 +56,7 @@ Start = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
-    monkeypatch.setattr(config, "portals", lambda: {"brook": Brook})
+    monkeypatch.setattr(config, "portals", lambda *_: {"brook": Brook})
     tasks: list[tuple[Exporter, asyncio.Task[None]]] = []
     async with aiohttp.ClientSession() as client:
 

@@ -465,7 +465,7 @@ def test_the_colour_of_the_faces(street):
     made.paint(Colour.parse("#204a87"))
     after = BeautifulSoup(made.render(Asked()), "html.parser").select_one("link[rel=stylesheet]")["href"]
 
-    assert b"--face: #204a87;\n  --ink: #ffffff;" in made.style
+    assert b"--face: #204a87;\n  --ink: #ffffff;" in made.dress.style
     assert before != after
 
 

@@ -1,7 +1,7 @@
 """The configuration: reads the file, checks it to the last key, builds the accounts."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any
@@ -104,9 +104,12 @@ def load_plain(path: Path, model: type[Model]) -> Model:
     return made
 
 
-def portals() -> dict[str, type[Portal]]:
-    """Find the portals that are installed and can be used, by the name they have in the configuration."""
-    found = {name: _portal(entry) for name, entry in _installed().items()}
+def portals(named: Collection[str] | None = None) -> dict[str, type[Portal]]:
+    """Find the portals that are installed and can be used, by the name they have in the configuration.
+
+    With `named` only these are loaded: each takes room and a start's time.
+    """
+    found = {name: _portal(entry) for name, entry in _installed().items() if named is None or name in named}
     return {name: portal for name, portal in found.items() if isinstance(portal, type)}
 
 
@@ -129,7 +132,7 @@ def _portal(entry: EntryPoint) -> type[Portal] | str:
 
 
 def _accounts(document: Document, entries: list[Data]) -> list[Portal]:
-    known = portals()
+    known = portals({str(entry.get("portal")) for entry in entries if isinstance(entry, dict)})
     names: dict[str, int] = {}
     accounts = []
     for position, entry in enumerate(entries):
@@ -147,14 +150,15 @@ def _accounts(document: Document, entries: list[Data]) -> list[Portal]:
 def _account(document: Document, entry: dict[str, Data], place: Place, known: Mapping[str, type[Portal]]) -> Portal | None:
     portal = known.get(str(entry.get("portal")))
     if portal is None:
-        document.fault((*place, "portal"), _no_portal(entry.get("portal"), known))
+        document.fault((*place, "portal"), _no_portal(entry.get("portal")))
         return None
     account = build(document, portal, fill(document, portal, entry, place), place)
     _check_aliases(document, entry.get("aliases"), account.named_points() if account else frozenset(), (*place, "aliases"))
     return account
 
 
-def _no_portal(name: Data, known: Mapping[str, type[Portal]]) -> str:
+def _no_portal(name: Data) -> str:
+    known = portals()
     listed = f"the portals are {', '.join(sorted(known))}" if known else "no portal is installed"
     if name is None:
         return f"is missing; {listed}"

@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 
-from exporter.errors import LedgerError
+from exporter.errors import LedgerError, RequestError
 from exporter.history.helper import ASKED, FAILED, PART, PIECE, REFUSED, Helper
-from exporter.history.read import LARGEST_REQUEST, RequestError
 from exporter.history.send import Senders
 from exporter.history.series import Aliases
-from exporter.history.settings import HistorySettings
+from exporter.history.settings import LARGEST_REQUEST, HistorySettings
 from exporter.ledger import Ledger, to_ms
 
-__all__ = ["LARGEST_REQUEST", "Aliases", "History", "HistorySettings", "RequestError", "Senders"]
+__all__ = ["LARGEST_REQUEST", "Aliases", "History", "HistorySettings", "Senders"]
 
 MOST_READS = 4
 """Reads under way at once; further ones wait."""

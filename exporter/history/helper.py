@@ -1,12 +1,12 @@
-"""The process that reads the ledger for remote read, so that no read ever holds up the page.
+"""The process that reads the ledger for remote read, as the exporter sees it; `reading` is what runs in it.
 
 Python runs one thread at a time: a thread that reads a million rows would make a scrape wait at its every step. This
-process has a lower priority besides. It is started by the first read and ends with the process that started it.
+process has a lower priority besides, and alone loads what only reads need. It is started by the first read and ends with
+the process that started it.
 """
 
 import json
 import os
-import signal
 import socket
 import struct
 import subprocess
@@ -15,12 +15,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from exporter.errors import ExporterError, LedgerError
-from exporter.history.read import Reader, RequestError
 from exporter.history.series import Aliases
-from exporter.ledger import Ledger
 
-NICENESS = 10
 ASKED = struct.Struct("<qI")
 """What is asked begins with the instant in milliseconds, and the length of the body that follows."""
 PART = struct.Struct("<cI")
@@ -37,7 +33,7 @@ class Helper:
         self.ended = False
         """Whether somebody has found it gone."""
         self._control, theirs = socket.socketpair()
-        command = [sys.executable, "-c", f"from {__name__} import main; main()", str(theirs.fileno())]
+        command = [sys.executable, "-c", "from exporter.history.reading import main; main()", str(theirs.fileno())]
         paths = os.pathsep.join(path for path in sys.path if path)
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603  # Python itself, with a number
@@ -62,50 +58,3 @@ class Helper:
         """Let it finish what it is answering and end."""
         self._control.close()
         threading.Thread(target=self.process.wait, daemon=True).start()
-
-
-def serve(control: socket.socket, reader: Reader) -> None:
-    """Answer each connection that is handed over, until the other end of `control` is closed."""
-    while True:
-        said, connections, _, _ = socket.recv_fds(control, 1, 1)
-        if not said:
-            return
-        for connection in connections:
-            threading.Thread(target=_answer, args=(socket.socket(fileno=connection), reader)).start()
-
-
-def _answer(connection: socket.socket, reader: Reader) -> None:
-    # Whoever asked may hang up at any time.
-    with connection, suppress(OSError), connection.makefile("rwb") as stream:
-        head = stream.read(ASKED.size)
-        if len(head) < ASKED.size:
-            return
-        now, length = ASKED.unpack(head)
-        body = stream.read(length)
-        end = END, b""
-        try:
-            for piece in reader.answer(body, now):
-                stream.write(PART.pack(PIECE, len(piece)) + piece)
-        except RequestError as error:
-            end = REFUSED, str(error).encode()
-        except ExporterError as error:
-            end = FAILED, str(error).encode()
-        stream.write(PART.pack(end[0], len(end[1])) + end[1])
-
-
-def main() -> None:
-    """Be the helper: the settings come by standard input, the questions by the socket that the argument names."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError):
-        os.nice(NICENESS)
-    begin = json.load(sys.stdin)
-    try:
-        reader = Reader(Ledger(Path(begin["folder"]), read_only=True), begin["aliases"], begin["most"])
-    except LedgerError as error:
-        sys.exit(str(error))
-    serve(socket.socket(fileno=int(sys.argv[1])), reader)
-
-
-if __name__ == "__main__":
-    main()

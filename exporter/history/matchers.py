@@ -7,9 +7,8 @@ from typing import Any
 
 import re2  # type: ignore[import-untyped]  # RE2's own binding has no types
 
-from exporter.history.series import TrueSeries
+from exporter.history.series import OURS, TrueSeries
 
-OURS = frozenset({"__name__", "account", "register", "resolution", "usage_point"})
 LONGEST_PATTERN = 64 * 1024
 _OPTIONS = re2.Options()
 _OPTIONS.log_errors = False

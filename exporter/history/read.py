@@ -4,22 +4,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from exporter.errors import ExporterError
+from exporter.errors import RequestError
 from exporter.history import encode, snappy
 from exporter.history.matchers import Kind, Matcher, Shelf
 from exporter.history.messages import MESSAGES, DecodeError
 from exporter.history.series import Aliases, TrueSeries, catalogue
+from exporter.history.settings import LARGEST_REQUEST
 from exporter.ledger import Ledger, Look
 
-LARGEST_REQUEST = 1 << 20
-"""Bytes of a request, before and after decompression."""
 MOST_QUERIES, MOST_MATCHERS = 64, 64
 _SAMPLES = 0
 """The response type of plain samples; the other, streamed chunks, is for answers made of chunks on disk."""
-
-
-class RequestError(ExporterError):
-    """A request that cannot be answered as it is; the message is for whoever asked."""
 
 
 @dataclass(frozen=True, slots=True)

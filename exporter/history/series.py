@@ -12,6 +12,8 @@ Labels = tuple[tuple[str, str], ...]
 Aliases = Mapping[str, Mapping[str, str]]
 """Account -> usage point id -> the name shown instead."""
 
+OURS = frozenset({"__name__", "account", "register", "resolution", "usage_point"})
+"""The labels that true-time series have."""
 _LENGTHS = {"PT1H": timedelta(hours=1), **{f"PT{m}M": timedelta(minutes=m) for m in range(1, 60) if 60 % m == 0}}
 
 

@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from exporter.history.receivers import Block, Receiver
 
+LARGEST_REQUEST = 1 << 20
+"""Bytes of a remote read's request, before and after decompression."""
+
 
 class HistorySettings(Block):
     """Where the true-time series go, and how much of them at once."""

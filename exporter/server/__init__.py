@@ -88,12 +88,12 @@ async def status(request: web.Request) -> web.Response:
 
 async def style(request: web.Request) -> web.Response:
     """Serve the page's style; its address changes with it."""
-    return _lasting(_status(request).style, "text/css; charset=utf-8")
+    return _lasting(_status(request).dress.style, "text/css; charset=utf-8")
 
 
 async def icon(request: web.Request) -> web.Response:
     """Serve the page's icon."""
-    return _lasting(_status(request).icon, "image/svg+xml")
+    return _lasting(_status(request).dress.icon, "image/svg+xml")
 
 
 async def healthy(request: web.Request) -> web.Response:

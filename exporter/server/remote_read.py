@@ -6,8 +6,8 @@ from contextlib import aclosing
 
 from aiohttp import web
 
-from exporter.errors import LedgerError
-from exporter.history import History, RequestError
+from exporter.errors import LedgerError, RequestError
+from exporter.history import History
 
 HISTORY: web.AppKey[History] = web.AppKey("history", History)
 LONGEST_READ = 300

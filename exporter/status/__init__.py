@@ -1,15 +1,13 @@
 """The status page, for people: every account with its health, every usage point as the face of a meter."""
 
 import gzip
-import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import groupby
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exporter.colour import LINKY, Colour
 from exporter.errors import LedgerError
@@ -19,7 +17,10 @@ from exporter.poller import Pollers
 from exporter.status.accounts import Budget, Fact, facts, fare
 from exporter.status.meters import Shelf
 from exporter.status.tiles import Tile, tile
-from exporter.status.words import Said, age, count, instant, length
+from exporter.status.words import Said, length
+
+if TYPE_CHECKING:
+    from exporter.status.dress import Dress
 
 __all__ = ["Asked", "Status"]
 
@@ -85,18 +86,23 @@ class Status:
         self._kept: dict[str, tuple[Derived, date, Shelf]] = {}
         self._budgets: dict[str, tuple[AccountState, datetime, Sequence[Budget]]] = {}
         self._lock = threading.Lock()
-        self._templates = _environment()
-        self._sheet = self._templates.get_template("page.html")
+        self._dressing = threading.Lock()
         self.paint(Colour.parse(LINKY))
 
     def paint(self, face: Colour) -> None:
         """Give the meters' faces a colour; a darker one where it is dark."""
-        dark = face.darker(0.28)
-        colours = {"face": face, "ink": face.ink(), "dark_face": dark, "dark_ink": dark.ink()}
-        self.style, self.icon = (
-            self._templates.get_template(name).render(colours).encode() for name in ("style.css", "icon.svg")
-        )
-        self._styled = hashlib.sha256(self.style).hexdigest()[:12]
+        self._face = face
+        self._dress: Dress | None = None
+
+    @property
+    def dress(self) -> "Dress":
+        """How the page looks; made when somebody comes to look, for most of the time nobody does."""
+        from exporter.status.dress import Dress  # noqa: PLC0415  # its templates take room and a start's time
+
+        with self._dressing:
+            if self._dress is None:
+                self._dress = Dress(self._face)
+            return self._dress
 
     def render(self, asked: Asked, *, zipped: bool = False) -> bytes:
         """Make the page; takes milliseconds, tens of them after an account with thousands of meters was visited."""
@@ -105,23 +111,20 @@ class Status:
         for gone in self._kept.keys() - self._page.accounts.keys():
             self._kept.pop(gone, None)
         blocks = [self._block(part, asked, now, alone=bool(asked.account)) for part in parts]
-        made = (
-            self._templates.get_template("page.html")
-            .render(
-                asked=asked,
-                blocks=blocks,
-                bad=[block for block in blocks if block.said.kind == "bad"],
-                one_of_many=len(self._page.accounts) > 1,
-                now=now,
-                reload_successful=self._page.reload_successful,
-                reloaded=self._page.reloaded,
-                version=self._version,
-                metrics=self._metrics,
-                styled=self._styled,
-                refresh=int(REFRESH.total_seconds()),
-            )
-            .encode()
-        )
+        dress = self.dress
+        made = dress.page.render(
+            asked=asked,
+            blocks=blocks,
+            bad=[block for block in blocks if block.said.kind == "bad"],
+            one_of_many=len(self._page.accounts) > 1,
+            now=now,
+            reload_successful=self._page.reload_successful,
+            reloaded=self._page.reloaded,
+            version=self._version,
+            metrics=self._metrics,
+            styled=dress.styled,
+            refresh=int(REFRESH.total_seconds()),
+        ).encode()
         return gzip.compress(made, compresslevel=6, mtime=0) if zipped else made
 
     def _block(self, part: AccountPage, asked: Asked, now: datetime, *, alone: bool) -> Block:
@@ -173,12 +176,3 @@ class Status:
             return ()
         self._budgets[name] = state, now, budgets
         return budgets
-
-
-def _environment() -> Environment:
-    made = Environment(
-        loader=PackageLoader("exporter.status"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    made.filters |= {"count": count}
-    made.globals |= {"age": age, "instant": instant}
-    return made

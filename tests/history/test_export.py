@@ -144,7 +144,7 @@ def test_the_command(world, tmp_path: Path, capsys, monkeypatch):
     """
     The command writes a file, with the aliases of the configuration, and does not take any folder for a ledger.
     """
-    monkeypatch.setattr(config, "portals", lambda: {"brook": Brook})
+    monkeypatch.setattr(config, "portals", lambda *_: {"brook": Brook})
     file = programs.written(tmp_path / "config.yaml", CONFIG)
     flags = [f"--config.file={file}", f"--storage.path={tmp_path / 'data'}"]
     assert main(["history", "export", *flags, "--account", "maison", "-o", str(tmp_path / "a.om")]) == 0

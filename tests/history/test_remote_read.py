@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import LedgerError
-from exporter.history import MOST_READS, HistorySettings, RequestError
-from exporter.history.read import LARGEST_REQUEST, Reader, understand
+from exporter.errors import LedgerError, RequestError
+from exporter.history import LARGEST_REQUEST, MOST_READS, HistorySettings
+from exporter.history.read import Reader, understand
 from exporter.ledger import AccountState
 from exporter.model import Index, Register, Unit
 from tests.history import programs

@@ -94,6 +94,11 @@ class AccountPoller:
         except Exception:  # readings that the page cannot take must not keep the other accounts from starting
             log.exception("account %s: what is kept could not be shown", portal.name)
 
+    def show_again(self) -> None:
+        """Take its place on the page again, where a successor that could not be opened may stand."""
+        if self._part:
+            self._page.accounts[self.portal.name] = self._part
+
     async def run(self) -> None:
         """Visit for ever."""
         while True:
@@ -341,6 +346,7 @@ class Pollers:
             except LedgerError:
                 for poller in ended:
                     if poller.portal.name not in self._running:
+                        poller.show_again()
                         self._start(poller)
                 raise
             for name in self._page.accounts.keys() - wanted.keys():

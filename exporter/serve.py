@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -104,6 +104,7 @@ class Exporter:
 
             await take(config)
             reload = Reload(self._options.load, page, pollers, self._clock, take, door)
+            stack.push_async_callback(reload.stop)
             self._obey_signals(reload, stack)
             again = reload.again if self._options.lifecycle else None
             face = Face(page, pollers, again, path, door, status)
@@ -167,10 +168,35 @@ class Reload:
         self._read, self._page, self._pollers, self._clock = read, page, pollers, clock
         self._take, self._door = take, door
         self._lock = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def again(self) -> None:
-        """Reload once; raises ConfigError."""
+        """Reload once, to the end even when whoever asked hangs up; raises ConfigError."""
+        await asyncio.shield(self._begun())
+
+    def soon(self) -> None:
+        """Reload in the background, on a signal."""
+        self._begun()
+
+    async def stop(self) -> None:
+        """Leave off."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begun(self) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._once(), name="reload")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        # A ConfigError was said already; nobody may be there any more to take it.
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, ConfigError):
+            log.error("a bug in a reload", exc_info=error)
+
+    async def _once(self) -> None:
         async with self._lock:
             try:
                 config = await asyncio.to_thread(self._read)
@@ -187,14 +213,6 @@ class Reload:
             self._page.reload_successful = True
             self._page.reloaded = self._clock.now()
             log.info("configuration reloaded: %d account(s)", len(config.accounts))
-
-    def soon(self) -> None:
-        """Reload in the background, on a signal."""
-        self._task = asyncio.ensure_future(self._quietly())
-
-    async def _quietly(self) -> None:
-        with suppress(ConfigError):
-            await self.again()
 
 
 def read_web_config(file: Path) -> WebConfig:

@@ -286,6 +286,20 @@ def test_an_account_that_is_removed_leaves_the_page(fleet):
     assert b'usage_point="P0"' not in fleet.page.render()
 
 
+def test_an_account_that_begins_anew_stays_on_the_page(fleet):
+    """
+    A reload that changes an account's rhythm leaves no scrape without its readings; another way to show it does not wait.
+    """
+    fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
+    part = fleet.page.accounts["town"]
+    fleet.page.add(part.shown, timedelta(hours=2))
+    same = fleet.page.render()
+    fleet.page.add(replace(part.shown, aliases={"P0": "zero"}), timedelta(hours=2))
+
+    assert b'usage_point="P0"' in same
+    assert b'usage_point="P0"' not in fleet.page.render()
+
+
 def test_accounts_share_a_family(fleet):
     """
     A family's lines stand together, whatever account they are of.

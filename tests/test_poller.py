@@ -504,9 +504,10 @@ async def test_follow_touches_only_what_changed(ledger, watch):
     SCRIPTS.clear()
 
 
-async def test_a_reload_that_the_ledger_refuses(ledger, watch, monkeypatch):
+@pytest.mark.parametrize("what", ["open_account", "look"])
+async def test_a_reload_that_the_ledger_refuses(ledger, watch, monkeypatch, what):
     """
-    When the ledger cannot be written at a reload, changed and removed accounts are visited on as before.
+    When the ledger cannot be written or read at a reload, changed and removed accounts are visited on as before.
     """
     for name in "ab":
         SCRIPTS[name] = Script()
@@ -517,15 +518,18 @@ async def test_a_reload_that_the_ledger_refuses(ledger, watch, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise LedgerError("ledger.sqlite: database or disk is full")
 
-    monkeypatch.setattr(ledger, "open_account", full)
-    with pytest.raises(LedgerError):
-        await pollers.follow((Brook(name="a", every=2 * HOUR),))
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, what, full)
+        with pytest.raises(LedgerError):
+            await pollers.follow((Brook(name="a", every=2 * HOUR),))
     before = {name: len(SCRIPTS[name].visits) for name in "ab"}
     await until(lambda: all(len(SCRIPTS[name].visits) > before[name] for name in "ab"))
+    shown = {name: page.accounts[name].health.state.last_visit for name in page.accounts}
+    kept = {name: poller.state.last_visit for name in "ab" if (poller := pollers.of(name))}
     await pollers.stop()
     SCRIPTS.clear()
 
-    assert sorted(page.accounts) == ["a", "b"]
+    assert shown == kept
 
 
 async def test_reasons_are_those_of_the_contract():

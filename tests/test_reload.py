@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from exporter import config
 from exporter.errors import LoginError
+from exporter.ledger import Ledger
 from exporter.serve import Exporter, Options
 from exporter.server import Address
 from tests.brook import SCRIPTS, Brook, Script, hang, index
@@ -125,6 +127,32 @@ async def test_a_changed_account_starts_anew(start):
     page = await running.page()
     assert 'utility_visit_interval_seconds{account="home",portal="brook"} 7200.0' in page
     assert 'utility_consumption_index_m3{account="home",register="total",usage_point="B-1"} 5.0' in page
+
+
+async def test_who_hangs_up_does_not_break_a_reload_off(start, monkeypatch):
+    """
+    A reload goes on to its end when the one who asked has gone: no account is left in between.
+    """
+    SCRIPTS["home"] = Script([hang] * 9)
+    running = await start("home")
+    await until(lambda: visits("home") == 1)
+    running.write("home", every="2h")
+    opening, going_on, plain = threading.Event(), threading.Event(), Ledger.open_account
+
+    def slow(*arguments: Any, **keys: Any) -> Any:
+        opening.set()
+        going_on.wait(PATIENCE)
+        return plain(*arguments, **keys)
+
+    monkeypatch.setattr(Ledger, "open_account", slow)
+    asked = asyncio.create_task(running.reload())
+    await until(opening.is_set)
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    await asyncio.sleep(0.1)  # the server notices
+    going_on.set()
+
+    await until(lambda: b'utility_visit_interval_seconds{account="home",portal="brook"} 7200.0' in running.exporter.page.render())
 
 
 async def test_a_changed_login_lifts_a_suspension(start):

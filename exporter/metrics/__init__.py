@@ -82,8 +82,10 @@ class Page:
         self._publishing = threading.Lock()
 
     def add(self, shown: Shown, interval: timedelta) -> AccountPage:
-        """Begin (or begin anew) an account's part."""
-        self.accounts[shown.account] = AccountPage(shown, Health(interval))
+        """Begin (or begin anew) an account's part; where it is shown as before, its lines stay until it is refreshed."""
+        before = self.accounts.get(shown.account)
+        derived = before.derived if before and before.shown == shown else Derived()
+        self.accounts[shown.account] = AccountPage(shown, Health(interval), derived)
         return self.accounts[shown.account]
 
     def remove(self, account: str) -> None:

@@ -289,6 +289,7 @@ ROWS = (
         "no visit can be written down": "test_faults.py::test_a_ledger_that_cannot_be_written_asks_no_portal",
         "storage not writable at the start": "test_ledger.py::test_a_read_only_folder_is_a_clear_error",
         "ledger damaged": "test_process.py::test_a_damaged_ledger_at_start",
+        "ledger damaged, found by a command beside `serve`": "test_ledger.py::test_a_damaged_file_stays_where_serve_has_it",
         "a second `serve` on the same storage": "test_process.py::test_a_folder_that_is_in_use",
         "SIGTERM in a visit": "test_process.py::test_sigterm_in_a_visit",
         "killed in a visit": "test_process.py::test_killed_in_a_visit_and_started_again",

@@ -51,7 +51,7 @@ class AccountPage:
         """Say everything of the account as of now."""
         samples = self.derived.samples | self.moving(now)
         if instants := samples.get(INSTANT):
-            samples[AGE] = {labels: int(now.timestamp()) - int(at) for labels, at in instants.items()}
+            samples[AGE] = {labels: max(int(now.timestamp()) - int(at), 0) for labels, at in instants.items()}
         return samples
 
     def moving(self, now: datetime) -> Samples:

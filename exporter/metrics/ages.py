@@ -87,5 +87,5 @@ class _Ends(dict[int, bytes]):
         self._now = now
 
     def __missing__(self, instant: int) -> bytes:
-        said = self[instant] = number(self._now - instant).encode() + b"\n"
+        said = self[instant] = number(max(self._now - instant, 0)).encode() + b"\n"
         return said

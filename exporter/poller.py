@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -45,7 +45,8 @@ class Clock(Protocol):
 class Outcome:
     """How a visit ended: what was told, and the first thing that went wrong."""
 
-    told: tuple[Told, ...] = ()
+    told: list[Told] = field(default_factory=list)
+    """Emptied once it is kept: a town's is 20 MB, and the page is made anew next."""
     error: PortalError | LedgerError | None = None
     reason: str = ""
     complete: bool = True
@@ -155,7 +156,7 @@ class AccountPoller:
         try:
             async with asyncio.timeout(LONGEST_VISIT.total_seconds()), self._session() as session:
                 wanted = Wanted(self._ledger.known(self.portal.name))
-                told = tuple([item async for item in self.portal.fetch(session, wanted)])
+                told = [item async for item in self.portal.fetch(session, wanted)]
         except (PortalError, LedgerError) as error:
             return Outcome(error=error, reason=error.reason, complete=False)
         except TimeoutError:
@@ -197,7 +198,9 @@ class AccountPoller:
 
     def _record(self, outcome: Outcome, after: AccountState, now: datetime) -> tuple[Recorded, AccountState]:
         if outcome.complete:
-            return self._ledger.record_visit(self.portal.name, outcome.told, after, at=now, personal=self.portal.personal_data)
+            done = self._ledger.record_visit(self.portal.name, outcome.told, after, at=now, personal=self.portal.personal_data)
+            outcome.told.clear()
+            return done
         self._ledger.save_health(self.portal.name, after)
         return Recorded(), self._ledger.state(self.portal.name)
 

@@ -352,4 +352,5 @@ def test_a_sheet_replaced_is_a_sheet_written(before, data):
     sheet = Sheet.of(family, before).replaced(gone, told)
 
     assert sheet.text == (Sheet.of(family, after).text if after else b"")
+    assert Sheet.of(family, sheet.values).text == Sheet.of(family, after).text
     assert (sheet.zipped is None) == (len(sheet.text) < LARGE)

@@ -190,7 +190,7 @@ class Look:
         """Give an account's state."""
         return load_state(self._db, account)
 
-    def points(self, account: str, only: Collection[str] | None = None) -> list[PointRow]:
+    def points(self, account: str, only: Collection[str] | None = None) -> Iterator[PointRow]:
         """Give the usage points that the account holds now, or those of them named in `only`."""
         return view.points(self._db, account, only)
 

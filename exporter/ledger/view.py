@@ -54,7 +54,7 @@ class Kept:
         return self.at + self.span
 
 
-def points(db: sqlite3.Connection, account: str, only: Collection[str] | None = None) -> list[PointRow]:
+def points(db: sqlite3.Connection, account: str, only: Collection[str] | None = None) -> Iterator[PointRow]:
     """Give the usage points that the account holds now, or those of them named in `only`."""
     which, names = _only(only)
     rows = db.execute(
@@ -62,7 +62,7 @@ def points(db: sqlite3.Connection, account: str, only: Collection[str] | None = 
         f" WHERE account.name = ? AND shown{which} ORDER BY point.id",
         (account, *names),
     )
-    return [PointRow(usage_point, _COMMODITIES[commodity], *rest) for usage_point, commodity, *rest in rows]
+    return (PointRow(usage_point, _COMMODITIES[commodity], *rest) for usage_point, commodity, *rest in rows)
 
 
 def facts(db: sqlite3.Connection, account: str, only: Collection[str] | None = None) -> Iterator[tuple[str, Fact, float]]:

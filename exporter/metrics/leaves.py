@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Self
 
 from exporter.ledger import Look, Recorded
@@ -76,7 +77,7 @@ class Derived:
 def derive(look: Look, shown: Shown) -> Derived:
     """Work out what the page says of all that an account holds."""
     growth = _Growth(Derived())
-    growth.renew(look, shown, None)
+    growth.begin(look, shown, None)
     return growth.derived()
 
 
@@ -92,9 +93,8 @@ def renewed(derived: Derived, look: Look, shown: Shown, recorded: Recorded) -> D
         alone = usage_point not in recorded.described and derived.under.get(name, [name]) == [usage_point]
         place = derived.where.get(name)
         (read if alone and place is not None else whole)[place].append(usage_point)
-    # New ones all at once: in the order in which the ledger met them, neighbours are alike and gzip makes less of them.
     if new := whole.pop(None, None):
-        growth.renew(look, shown, new)
+        growth.begin(look, shown, new)
     for places, renew in ((whole, growth.renew), (read, growth.read)):
         known = sorted(place for place in places if place is not None)
         for start in range(0, len(known), LEAVES_AT_A_TIME):
@@ -119,11 +119,15 @@ class _Growth:
     def derived(self) -> Derived:
         return Derived(self._leaves, self._where, self._under)
 
-    def renew(self, look: Look, shown: Shown, usage_points: Sequence[str] | None) -> None:
-        names = {name_of(shown, usage_point) for usage_point in usage_points or ()}
-        asked = (
-            None if usage_points is None else {*usage_points, *(one for name in names for one in self._under.get(name, [name]))}
-        )
+    def begin(self, look: Look, shown: Shown, usage_points: Collection[str] | None) -> None:
+        """Say new ones (None: all) in the order in which the ledger met them: neighbours are alike, gzip makes less of them."""
+        ordered = (point.usage_point for point in look.points(shown.account, usage_points))
+        while few := list(islice(ordered, LEAVES_AT_A_TIME * POINTS)):
+            self.renew(look, shown, few)
+
+    def renew(self, look: Look, shown: Shown, usage_points: Sequence[str]) -> None:
+        names = {name_of(shown, usage_point) for usage_point in usage_points}
+        asked = {*usage_points, *(one for name in names for one in self._under.get(name, [name]))}
         before = {name: self._where[name] for name in names & self._where.keys()}
         say(look, shown, self._draft_of, asked)
         self._note(before)
@@ -162,9 +166,10 @@ def _renewed(sheet: Sheet | None, family: str, names: Collection[str], told: Map
     """Give a family's lines with what is told now of these names; the sheet as it was where nothing differs."""
     if sheet is None:
         return Sheet.of(family, told) if told else None
-    before = {labels: value for labels, value in sheet.values.items() if labels[1] in names}
+    values = sheet.values
+    before = {labels: value for labels, value in values.items() if labels[1] in names}
     gone = before.keys() - told.keys()
     new = {labels: value for labels, value in told.items() if before.get(labels) != value}
     if not gone and not new:
         return sheet
-    return sheet.replaced(gone, new) if len(gone) < len(sheet.values) or new else None
+    return sheet.replaced(gone, new) if len(gone) < len(values) or new else None

@@ -5,6 +5,7 @@ line is its labels put into a shape made beforehand, and a number.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from operator import itemgetter
@@ -39,10 +40,23 @@ def starter(family: str) -> Callable[[Labels], str]:
     return start
 
 
-def lines(family: str, samples: Mapping[Labels, float]) -> list[str]:
+def lines(family: str, values: Mapping[Labels, float]) -> list[str]:
     """Write a family's samples, each without its line's end."""
     start = starter(family)
-    return [f"{start(labels)}{number(value)}" for labels, value in samples.items()]
+    return [f"{start(labels)}{number(value)}" for labels, value in values.items()]
+
+
+def samples(family: str, text: str) -> dict[Labels, float]:
+    """Read a family's lines, each with its end, back into the samples they were written of, in their order."""
+    names = BY_NAME[family].labels
+    order, step = sorted(names), 2 * len(names)
+    pieces = text.split('"')
+    if "\\" in text:
+        pieces = _QUOTED.split(text)
+        pieces[1::2] = map(_unescaped, pieces[1::2])
+    columns = [pieces[2 * order.index(name) + 1 :: step] for name in names]
+    values = (float(end[1 : end.index("\n")]) for end in pieces[step::step])
+    return dict(zip(zip(*columns, strict=True), values, strict=True))
 
 
 def _shape(family: Family) -> tuple[str, Callable[[Labels], tuple[str, ...]], int]:
@@ -55,3 +69,11 @@ def _shape(family: Family) -> tuple[str, Callable[[Labels], tuple[str, ...]], in
 
 def _escaped(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else found[1], text)
+
+
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(r"\\(.)")

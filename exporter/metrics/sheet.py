@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from exporter.metrics.lines import lines, number, starter
+from exporter.metrics.lines import lines, number, samples, starter
 from exporter.metrics.words import Labels
 from exporter.metrics.zipping import zipped
 
@@ -14,34 +14,36 @@ LARGE = 16 * 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
-    """Samples and the lines they make, in one order; never changed, only replaced."""
+    """Lines, never changed, only replaced. The samples are read back out of them: kept beside, they take twice the room."""
 
     family: str
-    values: Mapping[Labels, float]
     text: bytes
     zipped: bytes | None
+
+    @property
+    def values(self) -> dict[Labels, float]:
+        """Give the samples, in the order of the lines."""
+        return samples(self.family, self.text.decode())
 
     @classmethod
     def of(cls, family: str, values: Mapping[Labels, float]) -> Self:
         """Write a sheet."""
-        return cls._made(family, values, "\n".join([*lines(family, values), ""]).encode())
+        return cls._made(family, "\n".join([*lines(family, values), ""]).encode())
 
     def replaced(self, gone: Collection[Labels], told: Mapping[Labels, float]) -> Self:
         """Write the sheet anew where it differs: without the lines that are `gone`, with those that are `told`.
 
         The text is where the starts of the lines are kept: of a known series only the number is written anew.
         """
-        kept = dict(zip(self.values, self.text.split(b"\n"), strict=False))
-        values, start = dict(self.values), starter(self.family)
+        kept, start = dict(zip(self.values, self.text.split(b"\n"), strict=False)), starter(self.family)
         for labels in gone:
-            del kept[labels], values[labels]
+            del kept[labels]
         for labels, value in told.items():
             known = kept.get(labels)
             before = known[: known.rindex(b" ") + 1] if known else start(labels).encode()
             kept[labels] = before + number(value).encode()
-            values[labels] = value
-        return self._made(self.family, values, b"\n".join([*kept.values(), b""]))
+        return self._made(self.family, b"\n".join([*kept.values(), b""]))
 
     @classmethod
-    def _made(cls, family: str, values: Mapping[Labels, float], text: bytes) -> Self:
-        return cls(family, values, text, zipped(text) if len(text) >= LARGE else None)
+    def _made(cls, family: str, text: bytes) -> Self:
+        return cls(family, text, zipped(text) if len(text) >= LARGE else None)

@@ -87,7 +87,10 @@ class Heard:
 
     def rest(self, now: datetime, stated: Rows) -> Iterable[Told]:
         """Tell what the answers left out: values that a new list of counters has `stated`, and what there is to note."""
-        if left_out := [row for row in stated if row["var_id"] not in self._read]:
+        left_out = [
+            {"var_id": counter, "value": value, "timestamp": time} for counter, value, time in stated if counter not in self._read
+        ]
+        if left_out:
             yield from self.tell(last_values(left_out, now))
         yield from never_read(self._roster.waiting - self._read)
         if self._odd:

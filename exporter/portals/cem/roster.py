@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from exporter.model import Inventory, Note, Register
 from exporter.portals.cem.estate import Choice, Estate
 from exporter.portals.cem.kinds import Scale
 
-Rows = list[dict[str, Any]]
+Rows = list[tuple[int, float | None, int | None]]
+"""Counters by their numbers, with value and time (milliseconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,6 @@ class Held:
 
 
 def stated(estate: Estate) -> Rows:
-    """Give the last values that the list of counters itself states, as id=8 would."""
+    """Give the last values that the list of counters itself states."""
     rows = (line.counter for line in estate.chosen.values())
-    return [{"var_id": row.id, "value": row.value, "timestamp": row.time} for row in rows]
+    return [(row.id, row.value, row.time) for row in rows]

@@ -1,6 +1,5 @@
 """Every query of every panel and rule, put to a real Prometheus that scrapes the demo and reads its history."""
 
-import os
 import re
 import time
 from collections import defaultdict
@@ -14,17 +13,13 @@ import yaml
 
 from exporter.history.series import FAMILIES
 from tests.boards import grafana, programs
-from tests.boards.conftest import House
+from tests.boards.conftest import SENT, House
 from tests.boards.grafana import Asked
 from tests.boards.year import EVERYTHING
 
 pytestmark = pytest.mark.xdist_group("prometheus")  # one of each program is enough
 YEAR = 365.0
 ALL = ".+"
-LONGEST_LOAD = 2.0
-"""Seconds that all queries of a dashboard may take together, one after the other."""
-TRIES = 3
-"""The best counts, and a machine that is shared may take longer by as much as it is overloaded."""
 SELECTOR = re.compile(r"([a-zA-Z_][a-zA-Z0-9_:]*)(\{[^{}]*\})")
 SPAN = YEAR if EVERYTHING else 30.0
 """Days: with one value of a variable after the other."""
@@ -54,19 +49,18 @@ def seconds_of(prometheus: programs.Server, queries: list[Asked]) -> float:
 @pytest.mark.parametrize("file", grafana.FILES, ids=lambda file: file.stem)
 def test_every_panel_has_data(house: House, file: Path, capsys: pytest.CaptureFixture[str]):
     """
-    With all variables at "All", every query of a dashboard gives data over a year, and all together take less than two seconds.
+    With all variables at "All", every query of a dashboard gives data over a year; how long all together take is printed.
     """
     board = grafana.load(file)
     queries = list(grafana.queries(board, everything(board), time.time(), YEAR))
     empty = [(query.panel, query.letter) for query in queries if not ask(house.prometheus, query)]
-    took = min(seconds_of(house.prometheus, queries) for _ in range(TRIES))
+    took = seconds_of(house.prometheus, queries)
     with capsys.disabled():
         share = 1 - len(empty) / len(queries)
         print(f"\n{file.stem}: {len(queries)} queries over a year, {share:.0%} with data, in {took:.2f} s")  # noqa: T201  # to be seen
 
     assert len(queries) > 20
     assert empty == []
-    assert took < LONGEST_LOAD * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @pytest.mark.parametrize("file", grafana.FILES, ids=lambda file: file.stem)
@@ -247,6 +241,7 @@ def test_without_remote_read_panels_say_so(house: House, tmp_path: Path):
     wordless, empty, silent = [], [], 0
     with programs.prometheus(tmp_path / "prometheus", house.exporter.url, history=False, beside=house.sender.url) as prometheus:
         programs.until(lambda: prometheus.value("count(usage_point:utility_monthly_cost:share)"), "the costs are recorded")
+        programs.until(lambda: prometheus.value(f"count({SENT[0]})"), "the sender was scraped twice")
         for file in grafana.FILES:
             board = grafana.load(file)
             for panel in grafana.panels(board):

@@ -147,6 +147,24 @@ def test_a_part_renewed_is_a_part_made_anew(tmp_path_factory, visits):
     fleet.ledger.close()
 
 
+def test_many_new_points_are_a_part_made_anew(tmp_path, monkeypatch):
+    """
+    More new usage points than are said at a time, two of them under one name, make the page that all at once make.
+    """
+    monkeypatch.setattr("exporter.metrics.leaves.POINTS", 3)
+    monkeypatch.setattr("exporter.metrics.leaves.LEAVES_AT_A_TIME", 2)
+    fleet = Fleet(tmp_path, points=20)
+    fleet.points[17] = replace(fleet.points[17], id="one")
+    fleet.page.refresh("town", fleet.told(*(told for one in range(20) for told in step(fleet, "read", one, one % 7))))
+    ours, anew = fleet.page.render(), fleet.fresh_page().render()
+    fleet.ledger.close()
+
+    assert len(fleet.page.accounts["town"].derived.leaves) == 7
+    assert [line for line in ours.split(b"\n") if b"usage_point" in line] == [
+        line for line in anew.split(b"\n") if b"usage_point" in line
+    ]
+
+
 @FORMS
 def test_the_page_is_the_librarys(fleet, form):
     """
@@ -349,7 +367,7 @@ def test_a_sheet_replaced_is_a_sheet_written(before, data):
     told = data.draw(st.dictionaries(st.one_of(st.sampled_from(sorted(before)), st.tuples(texts, texts)), values))
     gone -= told.keys()
     after: dict[Labels, float] = {labels: value for labels, value in before.items() if labels not in gone} | told
-    sheet = Sheet.of(family, before).replaced(gone, told)
+    sheet = Sheet.of(family, before).replaced(before, gone, told)
 
     assert sheet.text == (Sheet.of(family, after).text if after else b"")
     assert Sheet.of(family, sheet.values).text == Sheet.of(family, after).text

@@ -77,7 +77,7 @@ class Derived:
 def derive(look: Look, shown: Shown) -> Derived:
     """Work out what the page says of all that an account holds."""
     growth = _Growth(Derived())
-    growth.begin(look, shown, None)
+    growth.renew(look, shown, None)
     return growth.derived()
 
 
@@ -119,15 +119,17 @@ class _Growth:
     def derived(self) -> Derived:
         return Derived(self._leaves, self._where, self._under)
 
-    def begin(self, look: Look, shown: Shown, usage_points: Collection[str] | None) -> None:
-        """Say new ones (None: all) in the order in which the ledger met them: neighbours are alike, gzip makes less of them."""
+    def begin(self, look: Look, shown: Shown, usage_points: Collection[str]) -> None:
+        """Say new ones in the order in which the ledger met them: neighbours are alike, and gzip makes less of them."""
         ordered = (point.usage_point for point in look.points(shown.account, usage_points))
         while few := list(islice(ordered, LEAVES_AT_A_TIME * POINTS)):
             self.renew(look, shown, few)
 
-    def renew(self, look: Look, shown: Shown, usage_points: Sequence[str]) -> None:
-        names = {name_of(shown, usage_point) for usage_point in usage_points}
-        asked = {*usage_points, *(one for name in names for one in self._under.get(name, [name]))}
+    def renew(self, look: Look, shown: Shown, usage_points: Sequence[str] | None) -> None:
+        names = {name_of(shown, usage_point) for usage_point in usage_points or ()}
+        asked = (
+            None if usage_points is None else {*usage_points, *(one for name in names for one in self._under.get(name, [name]))}
+        )
         before = {name: self._where[name] for name in names & self._where.keys()}
         say(look, shown, self._draft_of, asked)
         self._note(before)
@@ -166,10 +168,6 @@ def _renewed(sheet: Sheet | None, family: str, names: Collection[str], told: Map
     """Give a family's lines with what is told now of these names; the sheet as it was where nothing differs."""
     if sheet is None:
         return Sheet.of(family, told) if told else None
-    values = sheet.values
-    before = {labels: value for labels, value in values.items() if labels[1] in names}
-    gone = before.keys() - told.keys()
-    new = {labels: value for labels, value in told.items() if before.get(labels) != value}
-    if not gone and not new:
-        return sheet
-    return sheet.replaced(gone, new) if len(gone) < len(values) or new else None
+    known = sheet.labels
+    gone = {labels for labels in known if labels[1] in names} - told.keys()
+    return sheet.replaced(known, gone, told) if len(gone) < len(known) or told else None

@@ -46,17 +46,15 @@ def lines(family: str, values: Mapping[Labels, float]) -> list[str]:
     return [f"{start(labels)}{number(value)}" for labels, value in values.items()]
 
 
-def samples(family: str, text: str) -> dict[Labels, float]:
-    """Read a family's lines, each with its end, back into the samples they were written of, in their order."""
+def labels_of(family: str, text: str) -> list[Labels]:
+    """Read the labels of a family's lines, each with its end, back out of them."""
     names = BY_NAME[family].labels
     order, step = sorted(names), 2 * len(names)
     pieces = text.split('"')
     if "\\" in text:
         pieces = _QUOTED.split(text)
         pieces[1::2] = map(_unescaped, pieces[1::2])
-    columns = [pieces[2 * order.index(name) + 1 :: step] for name in names]
-    values = (float(end[1 : end.index("\n")]) for end in pieces[step::step])
-    return dict(zip(zip(*columns, strict=True), values, strict=True))
+    return list(zip(*(pieces[2 * order.index(name) + 1 :: step] for name in names), strict=True))
 
 
 def _shape(family: Family) -> tuple[str, Callable[[Labels], tuple[str, ...]], int]:

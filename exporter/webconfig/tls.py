@@ -78,7 +78,13 @@ def _set_curves(context: ssl.SSLContext, curves: tuple[str, ...]) -> None:
     if sys.version_info >= (3, 15):
         context.set_groups(":".join(CURVES[curve] for curve in curves))
     else:
-        context.set_ecdh_curve(CURVES[one_curve(curves)])
+        chosen = one_curve(curves)
+        try:
+            context.set_ecdh_curve(CURVES[chosen])
+        except (ssl.SSLError, ValueError):  # X25519 is none for the Python of Debian 12
+            raise ConfigError(
+                f"tls_server_config.curve_preferences: this Python cannot offer {chosen}; name CurveP256 too"
+            ) from None
 
 
 def _set_certificate(context: ssl.SSLContext, tls: Tls) -> None:

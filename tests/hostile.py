@@ -23,13 +23,14 @@ def raw(*parts: bytes, again: bytes = b"", every: float = 0.0) -> Attack:
     """Write bytes on the connection as they are; then `again` without end, or close it."""
 
     async def strike(request: web.Request, handler: Handler | None) -> web.StreamResponse:
-        assert request.transport is not None
+        transport = request.transport  # the request forgets it when the client leaves
+        assert transport is not None
         for part in parts:
-            request.transport.write(part)
-        while again and not request.transport.is_closing():
-            request.transport.write(again)
+            transport.write(part)
+        while again and not transport.is_closing():
+            transport.write(again)
             await asyncio.sleep(every)
-        request.transport.close()
+        transport.close()
         return web.Response()
 
     return strike

@@ -74,10 +74,12 @@ def until(true: Any, what: str, patience: float = PATIENCE) -> Any:
 
 
 @contextmanager
-def running(ready: str, url: str, *command: str, env: dict[str, str] | None = None) -> Iterator[Server]:
-    """Run a program until the block ends; it has begun when `ready` answers."""
+def running(
+    ready: str, url: str, *command: str, env: dict[str, str] | None = None, folder: Path | None = None
+) -> Iterator[Server]:
+    """Run a program in a folder until the block ends; it has begun when `ready` answers."""
     said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed when the program has ended
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=env)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=env, cwd=folder)
     server = Server(url)
 
     def answers() -> bool:
@@ -175,7 +177,10 @@ def alertmanager(folder: Path, receiver: str) -> Iterator[Server]:
     file = folder / "alertmanager.yaml"
     file.write_text(yaml.safe_dump(config))
     command = (f"--config.file={file}", f"--storage.path={folder / 'alerts'}", f"--web.listen-address={url[7:]}")
-    with running("/-/ready", url, program("alertmanager"), *command, "--cluster.listen-address=") as server:
+    binary = program("alertmanager")
+    # Unpacked beside the project, it finds its templates from the folder that stands for /.
+    root = Path(binary).parent.parent.parent
+    with running("/-/ready", url, binary, *command, "--cluster.listen-address=", folder=root) as server:
         yield server
 
 

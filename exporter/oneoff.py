@@ -15,10 +15,10 @@ from exporter.config import load
 from exporter.errors import ConfigError, LedgerError, LoginError
 from exporter.history.export import Part, export
 from exporter.ledger import FILE, AccountState, Ledger
-from exporter.metrics import Page, Shown
+from exporter.metrics import Page
 from exporter.model import Discovery, Finding, Shortfall, Told
 from exporter.past import Import
-from exporter.poller import SUSPENSION, session_for
+from exporter.poller import SUSPENSION, session_for, shown_as
 from exporter.portals.base import Portal, Wanted
 from exporter.session import Session
 
@@ -168,8 +168,7 @@ def _branch(finding: Finding, indent: str) -> Sequence[str]:
 
 def _page_of(portal: Portal, ledger: Ledger, told: Sequence[Told], now: Callable[[], datetime] = utc_now) -> str:
     page = Page(ledger, now, version("utility-exporter"))
-    shown = Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.patience)
-    part = page.add(shown, portal.every)
+    part = page.add(shown_as(portal), portal.every)
     at = now()
     health = AccountState(last_visit=at, last_success=at, up=True)
     with ledger.rehearsal(portal.name, told, at=at, personal=portal.personal_data) as look:

@@ -85,8 +85,7 @@ class AccountPoller:
             zone=portal.zone.key,
             login=portal.login_digest(),
         )
-        shown = Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.patience)
-        self._part = self._page.add(shown, portal.every)
+        self._part = self._page.add(shown_as(portal), portal.every)
         self._part.health.state = bounded(state, self._clock.now())
         try:
             await asyncio.to_thread(self._page.refresh, portal.name)
@@ -297,6 +296,11 @@ def moved_back(state: AccountState, now: datetime) -> AccountState:
         next_visit=state.next_visit and state.next_visit - shift,
         suspended_until=state.suspended_until and state.suspended_until - shift,
     )
+
+
+def shown_as(portal: Portal) -> Shown:
+    """Say how an account is shown on the page."""
+    return Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.patience)
 
 
 def session_for(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.board import Row, account, board, chosen, usage_point
+from grafana.months import month_against_year
 from grafana.overview import POINT_LABELS, health_row
 from grafana.parts import (
     HISTORY_SAYS,
@@ -20,7 +21,6 @@ from grafana.parts import (
     colored,
     dashed,
     heat,
-    lines,
     number,
     points,
     rows,
@@ -36,7 +36,6 @@ from grafana.promql import (
     hours_of_day,
     known,
     live,
-    month_until,
     past,
     quarters,
     total,
@@ -244,25 +243,11 @@ def balance() -> Panel:
 
 def months() -> Sequence[Panel]:
     """Make the sums of 30 days and their counterparts a year before."""
-    taken = lines(
-        "Month against the year before",
-        "Sum of the 30 days up to each day, and 52 weeks before, so that weekdays meet." + HISTORY_SAYS,
-        [
-            Ask(month_until(TAKEN, NOT_GAS), "{{usage_point}}", "1d"),
-            Ask(month_until(TAKEN, NOT_GAS, offset=" offset 52w"), "{{usage_point}} a year before", "1d"),
-        ],
-        Look("kwatth", 12, 9, nothing=NEEDS_HISTORY),
+    look = Look("kwatth", 12, 9, nothing=NEEDS_HISTORY)
+    return (
+        month_against_year("Month against the year before", (TAKEN, NOT_GAS), look, explained=True),
+        month_against_year("The same, fed in", (FED,), look),
     )
-    fed = lines(
-        "The same, fed in",
-        "Sum of the 30 days up to each day, and 52 weeks before." + HISTORY_SAYS,
-        [
-            Ask(month_until(FED), "{{usage_point}}", "1d"),
-            Ask(month_until(FED, offset=" offset 52w"), "{{usage_point}} a year before", "1d"),
-        ],
-        Look("kwatth", 12, 9, nothing=NEEDS_HISTORY),
-    )
-    return dashed(taken, ".*a year before"), dashed(fed, ".*a year before")
 
 
 def peaks() -> Sequence[Panel]:

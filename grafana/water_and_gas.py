@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.board import Row, account, board, usage_point
+from grafana.months import month_against_year
 from grafana.overview import POINT_LABELS, YES_IS_BAD, health_row, summed
 from grafana.parts import (
     HISTORY_SAYS,
@@ -18,12 +19,11 @@ from grafana.parts import (
     Panel,
     bar_gauge,
     bars,
-    dashed,
     lines,
     rows,
     stairs,
 )
-from grafana.promql import BY_POINT, GAS, HOUR, NEXT, NOT_GAS, days, gone_by, live, month_until, only, past, recent, total
+from grafana.promql import BY_POINT, GAS, HOUR, NEXT, NOT_GAS, days, gone_by, live, only, past, recent, total
 
 VOLUME = "utility_interval_consumption_m3"
 INDEX = "utility_measured_index_m3"
@@ -163,28 +163,15 @@ def nights() -> Sequence[Panel]:
 
 def months() -> Sequence[Panel]:
     """Make the sums of 30 days, a year before too, and the registers' own curve."""
-    water = lines(
-        "Water: month against the year before",
-        "Sum of the 30 days up to each day, and 52 weeks before, so that weekdays meet." + HISTORY_SAYS,
-        [
-            Ask(month_until(VOLUME, NOT_GAS), "{{usage_point}}", "1d"),
-            Ask(month_until(VOLUME, NOT_GAS, offset=" offset 52w"), "{{usage_point}} a year before", "1d"),
-        ],
-        Look("m3", 8, 9, nothing=NEEDS_HISTORY),
-    )
-    gas = lines(
-        "Gas: month against the year before",
-        "Sum of the 30 days up to each day, and 52 weeks before." + HISTORY_SAYS,
-        [
-            Ask(month_until(VOLUME, GAS), "{{usage_point}}", "1d"),
-            Ask(month_until(VOLUME, GAS, offset=" offset 52w"), "{{usage_point}} a year before", "1d"),
-        ],
-        Look("m3", 8, 9, nothing=NEEDS_HISTORY),
-    )
+    look = Look("m3", 8, 9, nothing=NEEDS_HISTORY)
     index = lines(
         "Index",
         "What the registers showed, on the instants they were read." + HISTORY_SAYS,
         [Ask(f"max by ({BY_POINT}, register) (last_over_time({past(INDEX)}[$__interval]))", "{{usage_point}}", "1d")],
-        Look("m3", 8, 9, nothing=NEEDS_HISTORY),
+        look,
     )
-    return dashed(water, ".*a year before"), dashed(gas, ".*a year before"), index
+    return (
+        month_against_year("Water: month against the year before", (VOLUME, NOT_GAS), look, explained=True),
+        month_against_year("Gas: month against the year before", (VOLUME, GAS), look),
+        index,
+    )

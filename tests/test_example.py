@@ -1,19 +1,17 @@
 """The example's package, installed as anybody would install it: found, checked, visited and served as a process."""
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.test_house import ROOT
-from tests.test_process import PATIENCE, Program, address, read
+from tests.test_process import PATIENCE, launched
 
 pytestmark = pytest.mark.xdist_group("example")
 SOURCE = ROOT / "examples" / "brook"
@@ -64,26 +62,6 @@ async def home(site, tmp_path) -> AsyncIterator[Path]:
         await portal.communicate()
 
 
-@asynccontextmanager
-async def serving(folder: Path, site: Path) -> AsyncIterator[Program]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "exporter", "serve", "--web.listen-address=127.0.0.1:0"),
-        cwd=folder,
-        env=environment(site),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    lines: list[str] = []
-    reading = asyncio.ensure_future(read(process, lines))
-    try:
-        yield Program(process, await address(lines, process), lines)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        await reading
-
-
 async def test_its_own_tests(site, tmp_path):
     """
     The tests that the package brings pass against what was installed.
@@ -120,7 +98,7 @@ async def test_serve(home, site):
     """
     A served portal of somebody else's is like any other: visited, shown, healthy.
     """
-    async with serving(home, site) as program:
+    async with launched("serve", folder=home, env=environment(site)) as program:
         page = await program.until('utility_up{account="cottage",portal="brook"} 1.0')
 
     assert 'utility_daily_consumption_m3{account="cottage",register="total",usage_point="C-1042"} ' in page

@@ -8,7 +8,7 @@ import re
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -78,22 +78,29 @@ class Home:
 
     @asynccontextmanager
     async def serve(self, *flags: str, command: str = "serve") -> AsyncIterator[Program]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "exporter", command, "--web.listen-address=127.0.0.1:0", *flags),
-            cwd=self.folder,
-            env=environment(),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        lines: list[str] = []
-        reading = asyncio.ensure_future(read(process, lines))
-        try:
-            yield Program(process, await address(lines, process), lines)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            await reading
+        async with launched(command, *flags, folder=self.folder, env=environment()) as program:
+            yield program
+
+
+@asynccontextmanager
+async def launched(*words: str, env: Mapping[str, str], folder: Path | None = None) -> AsyncIterator[Program]:
+    """Run a command that serves, on a port that is free; it is killed in the end if it has not left."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "exporter", *words, "--web.listen-address=127.0.0.1:0"),
+        cwd=folder,
+        env=env,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    lines: list[str] = []
+    reading = asyncio.ensure_future(read(process, lines))
+    try:
+        yield Program(process, await address(lines, process), lines)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        await reading
 
 
 def environment() -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The unit for systemd: what it allows, and the program started as it starts it."""
 
-import asyncio
 import json
 import re
 import shlex
@@ -17,7 +16,7 @@ import pytest
 
 from exporter.demo.base import running
 from exporter.demo.cem import CemSimulation
-from tests.test_process import Program, address, environment, read, until
+from tests.test_process import Program, environment, launched, until
 
 UNIT = Path(__file__).parent.parent / "deploy" / "systemd" / "utility-exporter.service"
 SETTINGS = re.findall(r"(?m)^(\w+)=(.*)$", UNIT.read_text())
@@ -89,21 +88,8 @@ async def started(given: Path, state: Path) -> AsyncIterator[Program]:
     """Run the unit's command with the folders that systemd names in the environment (systemd.exec(5))."""
     said = {"CREDENTIALS_DIRECTORY": str(given), "STATE_DIRECTORY": str(state)}
     _, *words = [Template(word).substitute(said) for word in shlex.split(of("ExecStart")[0])]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "exporter", *words, "--web.listen-address=127.0.0.1:0"),
-        env=environment() | said,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    lines: list[str] = []
-    reading = asyncio.ensure_future(read(process, lines))
-    try:
-        yield Program(process, await address(lines, process), lines)
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-        await reading
+    async with launched(*words, env=environment() | said) as program:
+        yield program
 
 
 async def test_it_runs_as_the_unit_starts_it(tmp_path):

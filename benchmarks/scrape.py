@@ -58,9 +58,11 @@ def _scraped(ports: dict[str, int], form: str) -> list[tuple[str, float]]:
             _next_second()
             for who in quick:
                 taken[who].append(doors[who].scrape())
+            quick.append(quick.pop(0))  # the first after a pause finds a sleeping machine, whoever it is
         for who in doors.keys() - quick:
             ends = time.monotonic() + BUDGET
             while len(taken[who]) < LEAST or (time.monotonic() < ends and len(taken[who]) < MOST):
+                _next_second()
                 taken[who].append(doors[who].scrape())
     return [(who, median(seconds)) for who, seconds in taken.items()]
 

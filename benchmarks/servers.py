@@ -8,11 +8,13 @@ import asyncio
 import gzip
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.fleet import Fleet
@@ -51,14 +53,18 @@ def bare(folder: Path, series: int) -> web.Application:
 
 def library(folder: Path, series: int) -> web.Application:
     """The same families as metrics of prometheus_client, made anew at each scrape, as its documentation shows it."""
-    told = list(text_string_to_metric_families((folder / PLAIN).read_text()))
+    told = [_told(family) for family in text_string_to_metric_families((folder / PLAIN).read_text())]
 
     class Collector:
         def describe(self) -> list[Metric]:
             return []
 
         def collect(self) -> Iterator[Metric]:
-            yield from told
+            for make, names, values in told:
+                family = make(labels=names)
+                for labels, value in values:
+                    family.add_metric(labels, value)
+                yield family
 
     registry = CollectorRegistry()
     registry.register(Collector())
@@ -70,6 +76,13 @@ def library(folder: Path, series: int) -> web.Application:
         return web.Response(body=body)
 
     return _serving(answer)
+
+
+def _told(family: Metric) -> tuple[Callable[..., Any], list[str], list[tuple[list[str], float]]]:
+    """Give what makes a family, the names of its labels, and its samples: label values and value."""
+    kind = CounterMetricFamily if family.type == "counter" else GaugeMetricFamily
+    samples = [(list(sample.labels.values()), sample.value) for sample in family.samples]
+    return partial(kind, family.name, family.documentation), list(family.samples[0].labels), samples
 
 
 def _serving(answer: Callable[[web.Request], Awaitable[web.Response]]) -> web.Application:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from exporter.errors import LedgerError
 from exporter.ledger import AccountState, Ledger, Recorded
@@ -22,6 +22,7 @@ from exporter.metrics.exposition import metric, render
 from exporter.metrics.families import BY_NAME
 from exporter.metrics.leaves import POINTS
 from exporter.metrics.lines import lines
+from exporter.metrics.process import Process
 from exporter.metrics.sheet import LARGE, Sheet
 from exporter.metrics.words import Labels
 from exporter.model import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Told, Unit, UsagePoint
@@ -72,6 +73,34 @@ def test_lines_are_the_librarys(samples, form):
     theirs = reference(samples, form).split(b"\n")
 
     assert sorted(ours) == sorted({line for line in theirs if line and not line.startswith(b"# ")})
+
+
+@FORMS
+def test_the_process_is_told_as_the_library_tells_it(form):
+    """
+    At every scrape the end of the page is to the byte what prometheus_client makes of the same families.
+    """
+    told: dict[str, float] = {}
+
+    class Told:
+        def describe(self) -> list[Metric]:
+            return []
+
+        def collect(self) -> Iterator[Metric]:
+            yield GaugeMetricFamily("process_open_fds", 'Number of "open" files, 1.0\n', value=told["files"])
+            count = CounterMetricFamily("python_gc_collections", "Times.", labels=["generation", "odd"])
+            for text in ODD:
+                count.add_metric(["0", text], told["times"])
+            yield count
+            yield GaugeMetricFamily("never", "Without samples.", labels=["a"])
+
+    registry = CollectorRegistry()
+    registry.register(Told())
+    process, said = Process(registry), []
+    for told["files"], told["times"] in ((3, 1e6), (12345678, 0.1), (float("nan"), 7)):
+        said.append((process.text(form), render(registry, form)))
+
+    assert [ours for ours, _ in said] == [theirs for _, theirs in said]
 
 
 class Fleet:

@@ -4,18 +4,19 @@ import logging
 import platform
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from exporter.ledger import Ledger, Look, Recorded
 from exporter.metrics.ages import AGE, INSTANT, STEP
 from exporter.metrics.body import Body, Moving
-from exporter.metrics.exposition import OPENMETRICS, TEXT, header, negotiate, process_registry, render
+from exporter.metrics.exposition import OPENMETRICS, TEXT, header, negotiate
 from exporter.metrics.families import BY_NAME, FAMILIES, Family
 from exporter.metrics.health import Health, health_samples
 from exporter.metrics.leaves import Derived, derive, renewed
 from exporter.metrics.lines import lines
+from exporter.metrics.process import Process
 from exporter.metrics.words import Labels, Samples, Shown
 from exporter.metrics.zipping import zipped
 
@@ -77,7 +78,7 @@ class Page:
         self.reloaded: datetime | None = None
         self.also: Callable[[], Samples] = dict
         """What else the process says at each scrape."""
-        self._registry = process_registry()
+        self._process = Process()
         self._bodies: dict[str, Body] = {}
         self._publishing = threading.Lock()
 
@@ -116,15 +117,15 @@ class Page:
         """Give the page as text or as OpenMetrics, in parts that are to be sent one after the other."""
         now, body, parts = self._clock(), self._body(content_type), list[bytes]()
         moving = self._moving(now)
-        for part in body.zipped if gzip else body.text:
-            if isinstance(part, bytes):
-                parts.append(part)
-            elif isinstance(part, Moving):
-                text = _moving_text(part.families, moving, content_type)
+        for place in body.zipped if gzip else body.text:
+            if isinstance(place, bytes):
+                parts.append(place)
+            elif isinstance(place, Moving):
+                text = _moving_text(place.families, moving, content_type)
                 parts.append(zipped(text) if gzip else text)
             else:
                 parts.append(body.ages.at(int(now.timestamp()), gzip=gzip))
-        tail = render(self._registry, content_type)
+        tail = _moving_text(body.last, moving, content_type) + self._process.text(content_type)
         return [*parts, zipped(tail) if gzip else tail]
 
     def write_ahead(self) -> None:
@@ -163,16 +164,21 @@ class Page:
     def _derived(self) -> list[Derived]:
         return [part.derived for part in list(self.accounts.values())]
 
-    def _moving(self, now: datetime) -> list[Samples]:
-        samples = [self._process(), self.also()]
+    def _moving(self, now: datetime) -> Mapping[str, list[str]]:
+        """Give the lines of what moves, by family."""
+        samples = [self._itself(), self.also()]
         for account in list(self.accounts.values()):
             try:
                 samples.append(account.moving(now))
             except Exception:  # one account's bug must not empty the page of the others
                 log.exception("the health of account %s could not be said", account.shown.account)
-        return samples
+        found = defaultdict[str, list[str]](list)
+        for part in samples:
+            for family, values in part.items():
+                found[family] += lines(family, values)
+        return found
 
-    def _process(self) -> Samples:
+    def _itself(self) -> Samples:
         samples: Samples = {
             "utility_exporter_build_info": {(self._version, platform.python_version()): 1},
             "utility_exporter_config_last_reload_successful": {(): self.reload_successful},
@@ -182,9 +188,9 @@ class Page:
         return samples
 
 
-def _moving_text(families: Iterable[str], parts: list[Samples], content_type: str) -> bytes:
+def _moving_text(families: Iterable[str], moving: Mapping[str, list[str]], content_type: str) -> bytes:
     text = bytearray()
     for family in families:
-        if found := [line for part in parts for line in lines(family, part.get(family, {}))]:
+        if found := moving.get(family):
             text += header(family, content_type) + "\n".join([*found, ""]).encode()
     return bytes(text)

@@ -39,7 +39,10 @@ class Body:
 
     def __init__(self, content_type: str, accounts: Sequence[Derived]) -> None:
         self._accounts = accounts
-        parts = list(_parts(content_type, accounts))
+        *parts, last = _parts(content_type, accounts)
+        assert isinstance(last, Moving)
+        self.last = last.families
+        """What stands at the end of the page is written when somebody asks."""
         self.text: Parts = [part.text if isinstance(part, Solid) else part for part in parts]
         self.zipped: Parts = list(_joined(parts))
         """The same compressed; what stands together is one piece, which costs a scrape less than many small ones."""
@@ -64,6 +67,7 @@ def _joined(parts: Iterable[Solid | Moving | Aged]) -> Iterator[bytes | Moving |
 
 
 def _parts(content_type: str, accounts: Sequence[Derived]) -> Iterator[Solid | Moving | Aged]:
+    """Give the parts in their order; the last one is `Moving`."""
     small, moving = bytearray(), list[str]()
     for family in FAMILIES:
         sheets = [sheet for account in accounts for sheet in account.sheets.get(family.name, ())]

@@ -1,11 +1,11 @@
-"""What prometheus_client does for the page: the head of each family, the process's own metrics, text or OpenMetrics."""
+"""What prometheus_client does for the page: the head of each family, text or OpenMetrics."""
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
@@ -17,26 +17,22 @@ TEXT = CONTENT_TYPE_LATEST
 EOF = b"# EOF\n"
 
 
-def process_registry() -> CollectorRegistry:
-    """Make a registry of what every process and Python tells of itself."""
-    made = CollectorRegistry()
-    ProcessCollector(registry=made)
-    PlatformCollector(registry=made)
-    GCCollector(registry=made)
-    return made
-
-
 def render(registry: CollectorRegistry, content_type: str) -> bytes:
     """Render a registry in one of the two forms, by the library."""
     return bytes(generate_openmetrics(registry)) if content_type == OPENMETRICS else generate_latest(registry)  # type: ignore[no-untyped-call]  # the library has no types there
 
 
+def written(metric: Metric, content_type: str) -> bytes:
+    """Render one family, by the library."""
+    alone = CollectorRegistry()
+    alone.register(_One(metric))
+    return render(alone, content_type).removesuffix(EOF)
+
+
 @cache
 def header(family: str, content_type: str) -> bytes:
     """Give the HELP and TYPE lines of one of our families, as the library writes them."""
-    empty = CollectorRegistry()
-    empty.register(_Empty(BY_NAME[family]))
-    return render(empty, content_type).removesuffix(EOF)
+    return written(metric(BY_NAME[family]), content_type)
 
 
 def negotiate(accept: str | None) -> str:
@@ -69,17 +65,17 @@ def _first(accept: str) -> bool:
     return not others or accept.find("application/openmetrics-text") < min(others)
 
 
-@dataclass(frozen=True, slots=True)
-class _Empty:
-    """A family without samples."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _One:
+    """A collector of one family."""
 
-    family: Family
+    metric: Metric
 
     def describe(self) -> Iterable[Metric]:
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        yield metric(self.family)
+        yield self.metric
 
 
 def metric(family: Family) -> Metric:

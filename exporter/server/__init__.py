@@ -20,7 +20,9 @@ Application = web.Application
 __all__ = ["FACE", "READY", "Address", "Application", "Face", "inherited_sockets", "listen", "make_app", "offer_history"]
 
 PIECE = 1 << 20
-"""A page up to this size is sent as a whole, a larger one in pieces of about this size."""
+"""Small parts of a page are sent together, in pieces of up to this size."""
+LARGE = 1 << 16
+"""A page up to this size is sent as a whole; a part from this size on is sent as it is, for joining it would copy it."""
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -156,7 +158,7 @@ def _only(request: web.Request, *methods: str) -> None:
 async def _sent(request: web.Request, parts: Sequence[bytes], headers: Mapping[str, str]) -> web.StreamResponse:
     """Send a body in its parts: a large one in one piece would be copied again and again on its way into the socket."""
     length = sum(map(len, parts))
-    if length <= PIECE or request.method == "HEAD":
+    if length < LARGE or request.method == "HEAD":
         return web.Response(body=b"".join(parts), headers=headers)
     response = web.StreamResponse(headers=headers)
     response.content_length = length
@@ -171,14 +173,15 @@ def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Join small parts, and leave large ones as they are."""
     piece = bytearray()
     for part in parts:
-        if len(piece) + len(part) > PIECE and piece:
+        if piece and (len(part) >= LARGE or len(piece) + len(part) > PIECE):
             yield bytes(piece)
             piece.clear()
-        if len(part) > PIECE:
+        if len(part) >= LARGE:
             yield part
         else:
             piece += part
-    yield bytes(piece)
+    if piece:
+        yield bytes(piece)
 
 
 def _takes_gzip(accept: str) -> bool:

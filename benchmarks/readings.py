@@ -47,7 +47,7 @@ def measure(sizes: Sequence[int]) -> Report:
 
 def rows(meters: int, first: int, days: int) -> Iterator[tuple[int, int, float]]:
     """Series, instant and value, day by day as portals tell them."""
-    chance = random.Random(days)
+    chance = random.Random(1)  # the same values whenever a day is told
     values = [round(chance.uniform(0, 3), 3) for _ in range(997)]
     for day in range(first, first + days):
         for meter in range(1, meters + 1):
@@ -68,7 +68,8 @@ def _ours(folder: Path, meters: int, days: int) -> Iterator[tuple[str, float]]:
 
         def again() -> None:
             with ledger.store.write() as db:
-                write(db, ((*row, 1800) for row in rows(meters, days - 2, 2)), lambda: 1, past=False)
+                done = write(db, ((*row, 1800) for row in rows(meters, days - 2, 2)), lambda: 1, past=False)
+            assert (done.new, done.corrected) == (0, 0)
 
         yield from _filled(folder / "ledger.sqlite", fill, meters, days)
         with ledger.store.read() as db:

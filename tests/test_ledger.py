@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from exporter.errors import LedgerError
 from exporter.ledger import AccountState, Ledger
 from exporter.ledger.schema import VERSION
+from exporter.ledger.sorting import TOGETHER
 from exporter.model import (
     Commodity,
     Direction,
@@ -36,7 +37,7 @@ from exporter.model import (
 )
 
 AT = datetime(2031, 3, 9, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 POINT = UsagePoint("P-1", Commodity.WATER, meter="B-17", address="Beekstraat 1")
 WATER = Register(POINT, Unit.M3)
 
@@ -91,6 +92,22 @@ def test_the_same_again_is_nothing_new(ledger):
 
     assert (first.new, first.corrected, second.new, second.corrected) == (1, 0, 0, 0)
     assert ledger.state("home").last_new_data == AT
+
+
+@pytest.mark.parametrize("hours", [1, TOGETHER - 1, TOGETHER, TOGETHER + 1, 3 * TOGETHER + 7])
+def test_however_many_are_told_the_last_word_counts(ledger, hours):
+    """
+    Of readings told more than once in a visit the last counts: it may be new, a correction, or what is known already.
+    """
+
+    def told(value: float) -> list[Interval]:
+        starts = [AT - (number + 1) * HOUR for number in range(hours)]
+        return [Interval(WATER, start, start + HOUR, value) for start in starts]
+
+    done = [record(ledger, *told(first), *told(last)) for first, last in ((1, 2), (3, 2), (2, 4))]
+
+    assert [(one.new, one.corrected) for one in done] == [(hours, 0), (0, 0), (0, hours)]
+    assert [value for _, _, value in kept(ledger)] == [4.0] * hours
 
 
 def test_a_correction_replaces_and_is_remembered(ledger):

@@ -3,9 +3,12 @@
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from exporter.ledger.delivery import note
 
+TOGETHER = 50
+"""So many readings are handed to SQLite at once: half of what one costs is the handing over."""
 ReadingRow = tuple[int, int, float, int | None]
 """Series, `at`, value, `span`."""
 
@@ -31,7 +34,7 @@ def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[]
     """
     for table in ("heard", "told"):
         db.execute(_TABLE.format(table))
-    db.executemany("INSERT OR REPLACE INTO heard VALUES (?, ?, ?, ?)", told)
+    _hear(db, told)
     db.execute(_UNKNOWN)
     db.execute("DELETE FROM heard")
     series = frozenset(line for (line,) in db.execute("SELECT DISTINCT series FROM told"))
@@ -52,10 +55,19 @@ def write(db: sqlite3.Connection, told: Iterable[ReadingRow], visit: Callable[[]
     return Sorted(new, corrected, int(backwards), series, points)
 
 
+def _hear(db: sqlite3.Connection, told: Iterable[ReadingRow]) -> None:
+    rows = iter(told)
+    while len(some := list(islice(rows, TOGETHER))) == TOGETHER:
+        db.execute(_HEAR_MANY, list(chain.from_iterable(some)))
+    db.executemany(_HEAR, some)
+
+
 _TABLE = (
     "CREATE TEMP TABLE IF NOT EXISTS {} (series INTEGER, at INTEGER, value REAL, span INTEGER, PRIMARY KEY (series, at))"
     " WITHOUT ROWID"
 )
+_HEAR = "INSERT OR REPLACE INTO heard VALUES (?, ?, ?, ?)"
+_HEAR_MANY = _HEAR + ", (?, ?, ?, ?)" * (TOGETHER - 1)
 _POINTS = "SELECT DISTINCT usage_point FROM told JOIN series ON series.id = told.series JOIN point ON point.id = series.point"
 _SPANS = "SELECT series, min(at), max(at) FROM told GROUP BY series"
 _SAME = "FROM reading WHERE reading.series = told.series AND reading.at = told.at"

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from exporter.errors import LedgerError
 from exporter.ledger import AccountState, Ledger, Recorded
 from exporter.metrics import FAMILIES, OPENMETRICS, STEP, TEXT, Page, Samples, Shown
+from exporter.metrics.ages import INSTANT, Ages
 from exporter.metrics.exposition import metric, render
 from exporter.metrics.families import BY_NAME
 from exporter.metrics.leaves import POINTS
@@ -392,12 +393,25 @@ def test_a_sheet_replaced_is_a_sheet_written(before, data):
     Lines taken out and told anew leave the text that all of them written at once would have.
     """
     family = "utility_subscribed_power_kva"
-    gone = data.draw(st.sets(st.sampled_from(sorted(before))))
-    told = data.draw(st.dictionaries(st.one_of(st.sampled_from(sorted(before)), st.tuples(texts, texts)), values))
-    gone -= told.keys()
-    after: dict[Labels, float] = {labels: value for labels, value in before.items() if labels not in gone} | told
-    sheet = Sheet.of(family, before).replaced(before, gone, told)
+    names = data.draw(st.sets(st.one_of(st.sampled_from(sorted(name for _, name in before)), texts), min_size=1))
+    told = data.draw(st.dictionaries(st.tuples(texts, st.sampled_from(sorted(names))), values))
+    kept = {labels: value for labels, value in before.items() if labels[1] not in names or labels in told}
+    after: dict[Labels, float] = kept | told
+    written, sheet = Sheet.of(family, after), Sheet.of(family, before).replaced(names, told)
 
-    assert sheet.text == (Sheet.of(family, after).text if after else b"")
-    assert Sheet.of(family, sheet.values).text == Sheet.of(family, after).text
-    assert (sheet.zipped is None) == (len(sheet.text) < LARGE)
+    assert (sheet and sheet.text) == (written and written.text)
+    assert sheet is None or (Sheet.of(family, sheet.values).text, sheet.labels) == (sheet.text, list(after))
+    assert sheet is None or (sheet.zipped is None) == (len(sheet.text) < LARGE)
+
+
+@given(st.dictionaries(texts, st.integers(0, 10**10), min_size=1), st.data())
+def test_ages_renewed_are_ages_taken_anew(before, data):
+    """
+    Whatever becomes of the sheet of the instants, the ages that are renewed with it are those that it gives.
+    """
+    old = Sheet.of(INSTANT, {("home", name): at for name, at in before.items()})
+    names = data.draw(st.sets(st.one_of(st.sampled_from(sorted(before)), texts), min_size=1))
+    told = data.draw(st.dictionaries(st.sampled_from(sorted(names)), st.integers(0, 10**10)))
+    new = old.replaced(names, {("home", name): at for name, at in told.items()})
+
+    assert new is None or Ages.of(old).renewed(old, new) == Ages.of(new)

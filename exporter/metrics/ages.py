@@ -6,7 +6,8 @@ scrape then costs the same whether they are ten or a hundred thousand.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import add
+from itertools import compress, count
+from operator import add, ne
 from typing import Self
 
 from exporter.metrics.lines import number
@@ -33,8 +34,23 @@ class Ages:
     @classmethod
     def of(cls, sheet: Sheet) -> Self:
         """Take them from the sheet of the instants: its lines have the same labels, whatever is escaped in them."""
-        starts = [_NAME + line[_SKIPPED : line.rindex(b" ") + 1] for line in sheet.text.split(b"\n")[:-1]]
-        return cls(starts, list(map(int, sheet.values.values())))
+        cut = [_cut(line) for line in sheet.lines]
+        return cls([start for start, _ in cut], [instant for _, instant in cut])
+
+    def renewed(self, before: Sheet, now: Sheet) -> Self:
+        """Take them from the sheet that replaced the one they were taken from: only what differs is read."""
+        lines = now.lines
+        if len(lines) != len(self.starts):
+            return self.of(now)
+        starts, instants = list(self.starts), list(self.instants)
+        for place in compress(count(), map(ne, before.lines, lines)):
+            starts[place], instants[place] = _cut(lines[place])
+        return type(self)(starts, instants)
+
+
+def _cut(line: bytes) -> tuple[bytes, int]:
+    start, _, instant = line.rpartition(b" ")
+    return _NAME + start[_SKIPPED:] + b" ", int(float(instant))
 
 
 class Said:

@@ -27,17 +27,21 @@ class Leaf:
     months: Mapping[Labels, Months] = field(default_factory=dict)
     ages: Ages = field(default_factory=lambda: Ages([], []))
 
-    def with_draft(self, names: Collection[str], draft: Draft, standing: Set[str] = frozenset()) -> Self:
+    def with_draft(self, names: Set[str], draft: Draft, standing: Set[str] = frozenset()) -> Self:
         """Say anew what is said of the usage points under these names, but for the families that stand."""
         sheets = dict(self.sheets)
         for family in (self.sheets.keys() | draft.samples.keys()) - standing:
-            sheet = _renewed(sheets.pop(family, None), family, names, draft.samples.get(family, {}))
-            if sheet is not None:
+            before, told = sheets.pop(family, None), draft.samples.get(family, {})
+            if sheet := before.replaced(names, told) if before else Sheet.of(family, told):
                 sheets[family] = sheet
         months = {labels: peaks for labels, peaks in self.months.items() if labels[1] not in names} | draft.months
-        same = sheets.get(INSTANT) is self.sheets.get(INSTANT)
-        ages = self.ages if same else Ages.of(sheets[INSTANT]) if INSTANT in sheets else Ages([], [])
-        return type(self)(sheets, months, ages)
+        return type(self)(sheets, months, self._aged(sheets.get(INSTANT)))
+
+    def _aged(self, instants: Sheet | None) -> Ages:
+        before = self.sheets.get(INSTANT)
+        if instants is None:
+            return Ages([], [])
+        return self.ages.renewed(before, instants) if before else Ages.of(instants)
 
 
 class Derived:
@@ -162,12 +166,3 @@ class _Growth:
             self._room -= 1
             place = self._where[name] = self._last
         return self._drafts[place]
-
-
-def _renewed(sheet: Sheet | None, family: str, names: Collection[str], told: Mapping[Labels, float]) -> Sheet | None:
-    """Give a family's lines with what is told now of these names; the sheet as it was where nothing differs."""
-    if sheet is None:
-        return Sheet.of(family, told) if told else None
-    known = sheet.labels
-    gone = {labels for labels in known if labels[1] in names} - told.keys()
-    return sheet.replaced(known, gone, told) if len(gone) < len(known) or told else None

@@ -48,13 +48,27 @@ def lines(family: str, values: Mapping[Labels, float]) -> list[str]:
 
 def labels_of(family: str, text: str) -> list[Labels]:
     """Read the labels of a family's lines, each with its end, back out of them."""
-    names = BY_NAME[family].labels
-    order, step = sorted(names), 2 * len(names)
-    pieces = text.split('"')
-    if "\\" in text:
-        pieces = _QUOTED.split(text)
-        pieces[1::2] = map(_unescaped, pieces[1::2])
-    return list(zip(*(pieces[2 * order.index(name) + 1 :: step] for name in names), strict=True))
+    pieces = _pieces(text)
+    return list(zip(*(_column(family, label, pieces) for label in BY_NAME[family].labels), strict=True))
+
+
+def names_of(family: str, text: str) -> list[str]:
+    """Read only the names of the usage points back out of them."""
+    return _column(family, "usage_point", _pieces(text))
+
+
+def _pieces(text: str) -> list[str]:
+    """Give what stands between labels, and their values, in turn."""
+    if "\\" not in text:
+        return text.split('"')
+    pieces = _QUOTED.split(text)
+    pieces[1::2] = map(_unescaped, pieces[1::2])
+    return pieces
+
+
+def _column(family: str, label: str, pieces: list[str]) -> list[str]:
+    order = sorted(BY_NAME[family].labels)
+    return pieces[2 * order.index(label) + 1 :: 2 * len(order)]
 
 
 def _shape(family: Family) -> tuple[str, Callable[[Labels], tuple[str, ...]], int]:

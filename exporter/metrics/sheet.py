@@ -1,10 +1,11 @@
 """Lines that are kept: those of one family for a run of usage points, as text and as gzip."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from itertools import compress, count
 from typing import Self
 
-from exporter.metrics.lines import labels_of, lines, number, starter
+from exporter.metrics.lines import labels_of, lines, names_of, number, starter
 from exporter.metrics.words import Labels
 from exporter.metrics.zipping import zipped
 
@@ -26,31 +27,41 @@ class Sheet:
         return labels_of(self.family, self.text.decode())
 
     @property
+    def lines(self) -> list[bytes]:
+        """Give the lines, without their ends."""
+        return self.text.split(b"\n")[:-1]
+
+    @property
     def values(self) -> dict[Labels, float]:
         """Give the samples, in the order of the lines."""
-        values = (float(line[line.rindex(b" ") :]) for line in self.text.split(b"\n")[:-1])
+        values = (float(line[line.rindex(b" ") :]) for line in self.lines)
         return dict(zip(self.labels, values, strict=True))
 
     @classmethod
-    def of(cls, family: str, values: Mapping[Labels, float]) -> Self:
-        """Write a sheet."""
-        return cls._made(family, "\n".join([*lines(family, values), ""]).encode())
+    def of(cls, family: str, values: Mapping[Labels, float]) -> Self | None:
+        """Write a sheet; None without lines."""
+        return cls._made(family, "\n".join([*lines(family, values), ""]).encode()) if values else None
 
-    def replaced(self, known: Iterable[Labels], gone: Collection[Labels], told: Mapping[Labels, float]) -> Self:
-        """Give the sheet without the lines that are `gone`, with those that are `told`: this very one where nothing differs.
+    def replaced(self, names: Set[str], told: Mapping[Labels, float]) -> Self | None:
+        """Give the sheet with what is `told` of the usage points under these names, and with nothing else of them.
 
-        `known` are the labels of its lines, in their order, which whoever asks has read back already.
-        The text is where the starts of the lines are kept: of a known series only the number is written anew.
+        It is this very one where nothing differs. The text is where the starts of the lines are kept: of a known series
+        only the number is written anew.
         """
-        kept, start = dict(zip(known, self.text.split(b"\n"), strict=False)), starter(self.family)
-        for labels in gone:
-            del kept[labels]
+        kept, start = self.lines, starter(self.family)
+        found = list(compress(count(), map(names.__contains__, names_of(self.family, self.text.decode()))))
+        known = labels_of(self.family, b"".join(kept[place] + b"\n" for place in found).decode())
+        places = dict(zip(known, found, strict=True))
         for labels, value in told.items():
-            line = kept.get(labels)
-            before = line[: line.rindex(b" ") + 1] if line else start(labels).encode()
-            kept[labels] = before + number(value).encode()
-        text = b"\n".join([*kept.values(), b""])
-        return self if text == self.text else self._made(self.family, text)
+            if (place := places.pop(labels, None)) is None:
+                kept.append((start(labels) + number(value)).encode())
+            else:
+                line = kept[place]
+                kept[place] = line[: line.rindex(b" ") + 1] + number(value).encode()
+        for place in sorted(places.values(), reverse=True):
+            del kept[place]
+        text = b"\n".join([*kept, b""])
+        return self if text == self.text else self._made(self.family, text) if text else None
 
     @classmethod
     def _made(cls, family: str, text: bytes) -> Self:

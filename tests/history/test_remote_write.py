@@ -119,8 +119,8 @@ async def test_prometheus_has_the_truth(world: World, client, tmp_path: Path):
 
 async def test_prometheus_without_a_window(ledger: Ledger, client, tmp_path: Path, monkeypatch):
     """
-    A town's history goes hour by hour, and series by series only within the hour: even a Prometheus that takes nothing out
-    of order takes it whole.
+    The history of a town that is read every half-hour goes hour by hour, and series by series only within the hour: even a
+    Prometheus that takes nothing out of order takes it whole.
     """
     monkeypatch.setattr(send_plan, "PAGE", 200)
     world = World(ledger)

@@ -28,6 +28,8 @@ from tests.history import programs
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 HALF_HOUR = 1_800_000
+PATIENCE = 10
+"""How often the store is asked whether all is there, seconds apart."""
 
 
 class Clock:
@@ -115,9 +117,21 @@ async def deliver(ledger: Ledger, samples: int, batch: int) -> Delivered:
                 wall, mine = time.perf_counter(), time.process_time()
                 await sender.round()
                 wall, mine = time.perf_counter() - wall, time.process_time() - mine
-            await client.get(f"{store.url}/internal/force_flush")
-            found = await store.query('sum(count_over_time({__name__=~"utility_.+",account="home"}[4000d]))', NOW.timestamp())
-    return Delivered(samples, int(float(found[0]["value"][1])), sender.delivery.refused, wall, mine, late)
+            there = await held(client, store, samples)
+    return Delivered(samples, there, sender.delivery.refused, wall, mine, late)
+
+
+async def held(client: aiohttp.ClientSession, store: programs.Store, samples: int) -> int:
+    """Say how many samples a store holds; of those that it is just putting away it knows a moment later."""
+    there = 0
+    for _ in range(PATIENCE):
+        await client.get(f"{store.url}/internal/force_flush")
+        found = await store.query('sum(count_over_time({__name__=~"utility_.+",account="home"}[4000d]))', NOW.timestamp())
+        there = int(float(found[0]["value"][1])) if found else 0
+        if there >= samples:
+            break
+        await asyncio.sleep(1)
+    return there
 
 
 def main() -> None:

@@ -40,5 +40,5 @@ def delivered(form: str, samples: int) -> float:
         else:
             count = counters(ledger, max(1, samples // VISITS), VISITS)
         done: Delivered = asyncio.run(deliver(ledger, count, BATCH))
-    assert (done.there, done.refused) == (count, 0)
+    assert (done.there, done.refused) == (count, 0), f"{done.there} of {count} samples are there, {done.refused} were refused"
     return count / done.wall

@@ -5,7 +5,8 @@ any size is sent as it is read. The library would make an object of each, and it
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from exporter.history.series import Labels
 from exporter.ledger import Rows
@@ -22,12 +23,16 @@ _GO_ON = 0x80_80_80_80_80
 
 
 def samples(rows: Rows) -> bytes:
-    """Encode samples; stamps lie within [FIRST, LAST].
+    """Encode samples; stamps lie within [FIRST, LAST]."""
+    return columns([stamp for stamp, _ in rows], [value for _, value in rows])
 
-    The stamps of all rows are one long number of 64 bits each: six masks and shifts make varints of all of them at once.
+
+def columns(stamps: Sequence[int], values: Sequence[float]) -> bytes:
+    """Encode samples, as many values as stamps; stamps lie within [FIRST, LAST].
+
+    The stamps are one long number of 64 bits each: six masks and shifts make varints of all of them at once.
     """
-    stamps, values = zip(*rows, strict=True)
-    count = len(rows)
+    count = len(stamps)
     ones = int.from_bytes(b"\x01\0\0\0\0\0\0\0" * count, "little")
     whole = int.from_bytes(struct.pack(f"<{count}q", *stamps), "little")
     spread = ones * _GO_ON
@@ -57,6 +62,7 @@ def field(number: int, body: bytes) -> bytes:
     return head(number, len(body)) + body
 
 
+@lru_cache(maxsize=4096)
 def head(number: int, length: int) -> bytes:
     """Encode the beginning of a field that holds `length` bytes."""
     return bytes((number << 3 | 2,)) + varint(length)

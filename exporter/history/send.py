@@ -12,9 +12,10 @@ from typing import Protocol, TypeVar
 
 from exporter.errors import LedgerError, UnreachableError
 from exporter.history.receivers import Receiver
+from exporter.history.send_batch import Batch
 from exporter.history.send_door import Door, Meaning, Verdict, compressed
 from exporter.history.send_health import Delivery, Samples
-from exporter.history.send_plan import Batch, Plan, settled_at
+from exporter.history.send_plan import Plan, settled_at
 from exporter.history.series import Aliases
 from exporter.ledger import Ledger, Progress, to_ms
 

@@ -1,25 +1,24 @@
 """What a receiver is to be sent now, oldest first, in batches that fit a request."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain, groupby
-from operator import itemgetter
+from itertools import chain, islice
 
 from exporter.history import encode
 from exporter.history.receivers import Receiver
+from exporter.history.send_batch import Batch
 from exporter.history.series import Aliases, TrueSeries, catalogue
-from exporter.ledger import Due, Ledger, Look, Progress, Rows, Span, Stamping, WantedReadings, to_ms
+from exporter.ledger import Due, Ledger, Look, Progress, Span, Stamping, WantedReadings, to_ms
 
 HOUR, DAY = 3_600_000, 86_400_000
 PAGE = 50_000
 """About how many samples are read out of the ledger at a time."""
 MOST = 4 * PAGE
 """A window that has more is made smaller, if it can be."""
-SLICE = 2048
-"""How many samples are encoded at a time: long numbers cost more than their share."""
-ANY_VISIT = 1 << 62
+ANY = 1 << 62
+"""No limit, of visits or of samples."""
 LEAST_STEP, MOST_STEP = 60_000, 100 * 366 * DAY
 
 
@@ -31,59 +30,6 @@ class Kind:
     form: str
     reach: int
     """How long after its `at` the period of a reading has ended for certain; never before its stamp."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A series that a receiver may be owed something of, at instants `at` in [first, last]."""
-
-    number: int
-    labels: bytes
-    first: int
-    last: int
-
-
-Part = tuple[Line, Rows]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What goes in one request, and how far the round has come with it."""
-
-    parts: Sequence[Part]
-    place: Progress
-
-    @property
-    def size(self) -> int:
-        """How many samples it has."""
-        return sum(len(rows) for _, rows in self.parts)
-
-    def body(self) -> bytes:
-        """Write it as a WriteRequest."""
-        every = list(chain.from_iterable(rows for _, rows in self.parts))
-        blob = b"".join(encode.samples(every[start : start + SLICE]) for start in range(0, len(every), SLICE))
-        start, out = 0, list[bytes]()
-        for line, rows in self.parts:
-            end = start + len(rows) * encode.SAMPLE
-            out += (encode.head(1, len(line.labels) + end - start), line.labels, blob[start:end])
-            start = end
-        return b"".join(out)
-
-    def split(self) -> "tuple[Batch, Batch]":
-        """Halve it: the older half, and the newer one."""
-        order = sorted((stamp, place) for place, (_, rows) in enumerate(self.parts) for stamp, _ in rows)
-        middle = order[len(order) // 2]
-        older, newer = list[Part](), list[Part]()
-        for place, (line, rows) in enumerate(self.parts):
-            before = [row for row in rows if (row[0], place) < middle]
-            older += [(line, before)] if before else []
-            newer += [(line, rows[len(before) :])] if len(before) < len(rows) else []
-        return replace(self, parts=older), replace(self, parts=newer)
-
-    def newest(self) -> "Batch":
-        """Take its newest sample alone."""
-        line, rows = max(self.parts, key=lambda part: part[1][-1][0])
-        return replace(self, parts=[(line, rows[-1:])])
 
 
 class Plan:
@@ -102,38 +48,38 @@ class Plan:
         """Those of the window that was read last."""
         self.unsettled: list[Span] = []
         """What the receiver stays owed at the end of the round."""
-        self._lines: dict[Kind, list[Line]] = defaultdict(list)
+        self._lines: dict[Kind, list[Span]] = defaultdict(list)
+        """Where something may be owed, in the order of the series."""
+        self._labels: dict[int, bytes] = {}
         with ledger.look() as look:
             self._open(look, aliases)
             self._corrected = look.corrected(progress.after, self._round.upto)
 
     def batches(self) -> Iterator[Batch]:
         """Give all that is left of the round, a batch at a time."""
-        lines = [line for of_kind in self._lines.values() for line in of_kind]
-        step, newest = HOUR, max((line.last for line in lines), default=0)
-        first, last, resumed = self._round.first, self._round.last, self._round.first is not None
+        step, first, last, resumed = HOUR, self._round.first, self._round.last, self._round.first is not None
         if first is None:
-            first = min((line.first for line in lines), default=1)
-            last = first + step
-        while first <= newest:
-            parts, count = self._read(first, last, resumed=resumed)
-            if count > MOST and step > LEAST_STEP and not resumed:
+            first = min((first for _, first, _ in self._spans()), default=None)
+            last = (first or 0) + step
+        while first is not None:
+            narrow = not resumed and last - first > LEAST_STEP
+            rows = self._read(first, last, MOST if narrow else ANY, resumed=resumed)
+            if narrow and len(rows) > MOST:
                 step = max(step // 4, LEAST_STEP)
                 last = first + step
                 continue
             self.corrections += self._met
-            yield from self._cut(parts, first, last)
-            step = _stepped(step, count)
-            # Nothing lies between the windows.
-            first = min((max(line.first, last) for line in lines if line.last >= last), default=newest + 1)
-            last, resumed = first + step, False
+            yield from self._cut(rows, first, last)
+            step = _stepped(step, len(rows))
+            first = self._following(last)
+            last, resumed = (first or 0) + step, False
 
     def pending(self, look: Look, now: int) -> int:
         """Count what the receiver is owed now: the rest of the round, and what was learned since."""
         settled, done = settled_at(self._receiver, now), self._round.first or 0
         return sum(
-            look.count_due(self._wanted(kind, 0, settled[kind.form] - kind.reach, now), (line.number for line in lines), done)
-            for kind, lines in self._lines.items()
+            look.count_due(self._wanted(kind, 0, settled[kind.form] - kind.reach, now), (number for number, _, _ in spans), done)
+            for kind, spans in self._lines.items()
         )
 
     def _open(self, look: Look, aliases: Aliases) -> None:
@@ -147,42 +93,51 @@ class Plan:
             if last > end:
                 self.unsettled.append((number, max(first, end + 1), last))
             if first <= end:
-                labels = encode.labels(sorted((dict(series.labels) | extra).items()))
-                self._lines[kind].append(Line(number, labels, first, min(last, end)))
+                self._labels[number] = encode.labels(sorted((dict(series.labels) | extra).items()))
+                self._lines[kind].append((number, first, min(last, end)))
 
-    def _read(self, first: int, last: int, *, resumed: bool) -> tuple[list[Part], int]:
-        """Give what is due in a window, series by series, and how much it is; of more than `MOST` only a part."""
-        after, found, count = (self._round.series, self._round.stamp) if resumed else (0, 0), list[Part](), 0
+    def _spans(self) -> Iterator[Span]:
+        return chain.from_iterable(self._lines.values())
+
+    def _following(self, last: int) -> int | None:
+        """Tell where the window after one that ends at `last` begins: nothing lies between the two."""
+        if any(begin <= last <= end for _, begin, end in self._spans()):
+            return last
+        return min((begin for _, begin, _ in self._spans() if begin > last), default=None)
+
+    def _read(self, first: int, last: int, most: int, *, resumed: bool) -> list[Due]:
+        """Give what is due in a window, series by series; of more than `most` only a part."""
+        found, after = list[Due](), (self._round.series, self._round.stamp) if resumed else (0, 0)
         self._met = 0
         with self._ledger.look() as look:
             moved = look.corrected(self._round.upto)
-            for kind, lines in self._lines.items():
-                near = {
-                    line.number: line for line in lines if line.first < last and line.last >= first and line.number >= after[0]
-                }
-                for number, due in groupby(self._due(look, kind, first, last, near.keys(), moved), itemgetter(0)):
-                    rows = [(stamp, value) for _, stamp, value, _, _ in due]
-                    if kind.stamping.shift is None:
-                        rows = list(dict(sorted(rows)).items())
-                    if number == after[0]:
-                        rows = [row for row in rows if row[0] > after[1]]
-                    found += [(near[number], rows)] if rows else []
-                    count += len(rows)
-                    if count > MOST and last - first > LEAST_STEP and not resumed:
-                        return found, count
-        found.sort(key=lambda part: part[0].number)
-        return found, count
+            for kind, spans in self._lines.items():
+                near = [number for number, begin, end in spans if begin < last and end >= first and number >= after[0]]
+                wanted = self._wanted(kind, first, min(last - 1, self._round.settled[kind.form] - kind.reach), self._round.begun)
+                rows = self._due(look, wanted, near, moved, most + 1 - len(found))
+                if len(found) + len(rows) > most:
+                    return found + rows
+                found += rows if kind.stamping.shift is not None else _once(rows)
+        if len(self._lines) > 1:
+            found.sort()
+        return [row for row in found if row[:2] > after] if resumed else found
 
     def _due(
-        self, look: Look, kind: Kind, first: int, last: int, near: Set[int], moved: Mapping[int, Collection[int]]
+        self, look: Look, wanted: WantedReadings, near: Sequence[int], moved: Mapping[int, Collection[int]], most: int
+    ) -> list[Due]:
+        """Give what is due of series of one kind, `most` at most; those with corrections are gone through one by one."""
+        special = (moved.keys() | self._corrected.keys()).intersection(near)
+        rows = look.due(wanted, [number for number in near if number not in special] if special else near, most)
+        if special:
+            rows += islice(self._one_by_one(look, wanted, sorted(special), moved), most - len(rows))
+            rows.sort()
+        return rows
+
+    def _one_by_one(
+        self, look: Look, wanted: WantedReadings, special: Sequence[int], moved: Mapping[int, Collection[int]]
     ) -> Iterator[Due]:
-        """Give what is due of the series of a kind; those that have corrections are gone through reading by reading."""
-        end = min(last - 1, self._round.settled[kind.form] - kind.reach)
-        wanted = self._wanted(kind, first, end, self._round.begun)
-        special = near & (moved.keys() | self._corrected.keys())
-        yield from look.due(wanted, sorted(near - special))
-        for row in look.due(replace(wanted, upto=ANY_VISIT), sorted(special)) if special else ():
-            number, _, _, at, visit = row
+        """Give what is due of series that have corrections."""
+        for number, stamp, value, at, visit in look.due_readings(replace(wanted, upto=ANY), special):
             # What was known when the round began and has been corrected since goes with its new value.
             if visit > self._round.upto and at not in moved.get(number, ()):
                 continue
@@ -190,7 +145,7 @@ class Plan:
                 self._met += 1
                 if self._receiver.corrections == "ignore":
                     continue
-            yield row
+            yield number, stamp, value
 
     def _wanted(self, kind: Kind, first: int, last: int, now: int) -> WantedReadings:
         fresh, since = self._progress.settled.get(kind.form, -DAY), self._round.since
@@ -199,24 +154,13 @@ class Plan:
         key, after, upto = self._receiver.key, self._progress.after, self._round.upto
         return WantedReadings(key, kind.stamping, first, last, floor, after, upto, fresh)
 
-    def _cut(self, parts: list[Part], first: int, last: int) -> Iterator[Batch]:
-        most, batch, room = self._receiver.samples_per_request, list[Part](), self._receiver.samples_per_request
-        for line, rows in parts:
-            start = 0
-            while start < len(rows):
-                batch.append((line, rows[start : start + room]))
-                start += room
-                room -= len(batch[-1][1])
-                if not room:
-                    yield self._batch(batch, first, last)
-                    batch, room = [], most
-        if batch:
-            yield self._batch(batch, first, last)
-
-    def _batch(self, parts: list[Part], first: int, last: int) -> Batch:
-        line, rows = parts[-1]
-        place = replace(self._round, first=first, last=last, series=line.number, stamp=rows[-1][0])
-        return Batch(parts, replace(self._progress, round=place))
+    def _cut(self, rows: Sequence[Due], first: int, last: int) -> Iterator[Batch]:
+        most = self._receiver.samples_per_request
+        for start in range(0, len(rows), most):
+            part = rows[start : start + most]
+            number, stamp, _ = part[-1]
+            place = replace(self._round, first=first, last=last, series=number, stamp=stamp)
+            yield Batch(part, self._labels, replace(self._progress, round=place))
 
 
 def settled_at(receiver: Receiver, now: int) -> dict[str, int]:
@@ -234,6 +178,11 @@ def kind_of(series: TrueSeries) -> Kind:
     if series.stamping.shift is not None:
         return Kind(series.stamping, form, series.stamping.shift + 1)
     return Kind(series.stamping, form, 25 * HOUR if series.resolution == "P1D" else 31 * DAY + HOUR)
+
+
+def _once(rows: Sequence[Due]) -> list[Due]:
+    """Put samples in order; of two of a series on one instant the higher stays."""
+    return [(number, stamp, value) for (number, stamp), value in {row[:2]: row[2] for row in sorted(rows)}.items()]
 
 
 def _floor(not_before: date | timedelta | None, now: int) -> int:

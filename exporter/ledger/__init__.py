@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from exporter.ledger import bulk, delivery, thinning, view
 from exporter.ledger.bulk import SLICE, Rows, Stamping
-from exporter.ledger.delivery import Deliveries, Due, Progress, Round, Span
+from exporter.ledger.delivery import Deliveries, Due, DueReading, Progress, Round, Span
 from exporter.ledger.delivery import Wanted as WantedReadings
 from exporter.ledger.directory import Directories, Directory
 from exporter.ledger.instants import from_ms, to_ms
@@ -38,6 +38,7 @@ __all__ = [
     "AccountState",
     "Deliveries",
     "Due",
+    "DueReading",
     "Kept",
     "Ledger",
     "LedgerKnown",
@@ -236,9 +237,13 @@ class Look:
         """Give where the next round of a target has to look."""
         return delivery.owed(self._db, key)
 
-    def due(self, wanted: WantedReadings, lines: Iterable[int]) -> Iterator[Due]:
-        """Give what a target is owed of these series, series by series."""
-        return delivery.due(self._db, wanted, lines)
+    def due(self, wanted: WantedReadings, lines: Iterable[int], most: int) -> list[Due]:
+        """Give what a target is owed of these series, series by series; `most` at most."""
+        return delivery.due(self._db, wanted, lines, most)
+
+    def due_readings(self, wanted: WantedReadings, lines: Iterable[int]) -> Iterator[DueReading]:
+        """Give what a target is owed of these series, with `at` and visit."""
+        return delivery.due_readings(self._db, wanted, lines)
 
     def count_due(self, wanted: WantedReadings, lines: Iterable[int], done: int) -> int:
         """Count what it is owed and was not sent yet."""

@@ -20,7 +20,9 @@ LONGEST = 32 * 86_400_000
 """No stamp lies later than this after its `at`."""
 Span = tuple[int, int, int]
 """Series, first and last `at` in milliseconds."""
-Due = tuple[int, int, float, int, int]
+Due = tuple[int, int, float]
+"""Series, stamp and value."""
+DueReading = tuple[int, int, float, int, int]
 """Series, stamp, value, `at`, and the visit that learned it."""
 
 
@@ -162,14 +164,18 @@ class Wanted:
     fresh: int
 
 
-def due(db: sqlite3.Connection, wanted: Wanted, lines: Iterable[int]) -> Iterator[Due]:
-    """Give what is owed of these series, series by series in the order given, each in the order of `at`."""
+def due(db: sqlite3.Connection, wanted: Wanted, lines: Iterable[int], most: int) -> list[Due]:
+    """Give what is owed of these series, series by series in the order given, each in the order of `at`; `most` at most."""
     stamp, values = _asked(wanted, lines)
     return db.execute(
-        f"SELECT reading.series, {stamp} AS stamp, reading.value, at, reading.visit {_WITHIN} AND stamp >= :floor"
-        " AND reading.visit <= :upto AND (reading.visit > :after OR at > :fresh)",
-        values,
-    )
+        f"SELECT reading.series, {stamp} AS stamp, reading.value {_OWED} LIMIT :most", values | {"most": most}
+    ).fetchall()
+
+
+def due_readings(db: sqlite3.Connection, wanted: Wanted, lines: Iterable[int]) -> Iterator[DueReading]:
+    """Give the same with `at` and visit, as it is read."""
+    stamp, values = _asked(wanted, lines)
+    return db.execute(f"SELECT reading.series, {stamp} AS stamp, reading.value, at, reading.visit {_OWED}", values)
 
 
 def count_due(db: sqlite3.Connection, wanted: Wanted, lines: Iterable[int], done: int) -> int:
@@ -226,6 +232,7 @@ _WITHIN = (
     " AND at BETWEEN max(owed.first, :first) AND min(owed.last, :last) WHERE 1"
 )
 """The joins are crossed so that SQLite keeps to their order."""
+_OWED = f"{_WITHIN} AND stamp >= :floor AND reading.visit <= :upto AND (reading.visit > :after OR at > :fresh)"
 _MERGED = (
     " ON CONFLICT (target, series) DO UPDATE SET visit = max(visit, excluded.visit),"
     " first = min(first, excluded.first), last = max(last, excluded.last)"

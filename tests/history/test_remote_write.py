@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 
+from exporter.history import send_plan
 from exporter.ledger import Ledger
-from exporter.model import Register, Unit
+from exporter.model import Commodity, Register, Unit, UsagePoint
 from tests.history import programs
 from tests.history.sending import Moving, sending
 from tests.history.world import (
@@ -114,6 +115,28 @@ async def test_prometheus_has_the_truth(world: World, client, tmp_path: Path):
         (labels, at) for labels in second for at in second[labels] if second[labels][at] != world.truth[labels][at]
     } == changed
     assert (sender.delivery.refused, sender.delivery.corrections) == (0, 22)
+
+
+async def test_prometheus_without_a_window(ledger: Ledger, client, tmp_path: Path, monkeypatch):
+    """
+    The history of a town that is read every half-hour goes hour by hour, and series by series only within the hour: even a
+    Prometheus that takes nothing out of order takes it whole.
+    """
+    monkeypatch.setattr(send_plan, "PAGE", 200)
+    world = World(ledger)
+    for number in range(100):
+        register = Register(UsagePoint(f"{number:014}", Commodity.WATER), Unit.M3)
+        for step in range(48):
+            at = NOW - timedelta(minutes=30 * step, seconds=number)
+            world.index("flats", "utility_measured_index_m3", register, at, 100 - step)
+    world.visit()
+    async with programs.prometheus(client, tmp_path / "p", "", ACCEPT) as store:
+        async with sending(ledger, f"{store.url}/api/v1/write", Moving()) as sender:
+            await sender.round()
+        found = await store.samples(ALL, AT)
+
+    assert found == world.truth
+    assert sender.delivery.refused == 0
 
 
 async def test_prometheus_and_corrections(ledger: Ledger, client, tmp_path: Path):

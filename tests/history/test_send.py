@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from exporter.__main__ import main
 from exporter.errors import LedgerError
-from exporter.history import encode
+from exporter.history import encode, send_plan
 from exporter.history.receivers import Receiver
 from exporter.history.resend import resend
 from exporter.history.send import Senders
-from exporter.history.send_plan import Batch, Line
+from exporter.history.send_batch import Batch
 from exporter.ledger import Ledger, Progress
-from exporter.model import Register, Unit
+from exporter.model import Peak, Register, Unit
 from tests.history.receiver import StrictReceiver, receiving
 from tests.history.sending import Moving, sending
 from tests.history.world import BRUSSELS, LINKY, NOW, POWER, SPRING, WATER, World, late_and_corrected, local, steps
@@ -63,6 +63,46 @@ async def test_everything_once(world: World, strict: StrictReceiver, clock: Movi
     assert strict.most_under_way == 1
     assert all(earlier[0] < later[1] for earlier, later in pairwise(days))
     assert days[0][0] == min(at for samples in world.truth.values() for at in samples)
+
+
+async def test_windows_that_are_too_full(world: World, strict: StrictReceiver, clock: Moving, monkeypatch):
+    """
+    A window that holds too much is read anew, narrower: all of it arrives once, older before newer, corrections in their turn.
+    """
+    monkeypatch.setattr(send_plan, "PAGE", 10)
+    monkeypatch.setattr(send_plan, "MOST", 40)
+    async with receiving(strict) as url, sending(world.ledger, url, clock, corrections="resend") as sender:
+        await sender.round()
+        windows, before = [min(at for _, at, _ in request) for request in strict.requests], sent(strict)
+        late_and_corrected(world)
+        await sender.round()
+
+    assert strict.kept == world.truth
+    assert windows[0] == min(windows)
+    assert before == size(world) - 48
+    assert sent(strict) - before == 48 + 22
+    assert max(map(len, strict.requests)) <= 40
+
+
+async def test_two_on_one_instant(ledger: Ledger, strict: StrictReceiver, clock: Moving, monkeypatch):
+    """
+    Of two peaks on one instant the higher is sent, and none is lost though a window holds more readings than samples.
+    """
+    monkeypatch.setattr(send_plan, "PAGE", 10)
+    monkeypatch.setattr(send_plan, "MOST", 40)
+    world, name, start = World(ledger), "utility_measured_peak_kw", NOW - timedelta(days=90)
+    world.peak("maison", name, Peak(LINKY, Unit.KW, start, start + timedelta(days=1), 1.0, start), "P1D")
+    world.visit()
+    first = round(start.timestamp() * 1000)
+    with ledger.store.write() as db:
+        rows = ((first + second * 1000, second, second % 2) for second in range(1, 51))
+        db.executemany("INSERT INTO reading SELECT series, ?, ?, ?, visit FROM reading LIMIT 1", rows)
+    async with receiving(strict) as url, sending(ledger, url, clock) as sender:
+        await sender.round()
+    (samples,) = strict.kept.values()
+
+    assert samples == {first: 1.0} | {first + second * 1000: second for second in range(2, 51, 2)}
+    assert sent(strict) == len(samples)
 
 
 async def test_what_a_receiver_is_told(world: World, strict: StrictReceiver, clock: Moving):
@@ -572,16 +612,14 @@ def test_halving_loses_nothing(series: list[list[int]]):
     """
     The two halves of a batch have its samples between them, neither is empty, and the older half is the older one.
     """
-    stamps = [[encode.FIRST + number for number in numbers] for numbers in series]
-    parts = [(Line(n, b"%d" % n, 0, 0), [(at, float(n)) for at in of]) for n, of in enumerate(stamps)]
-    batch = Batch(parts, Progress())
+    rows = [(line, encode.FIRST + number, float(number)) for line, numbers in enumerate(series) for number in numbers]
+    batch = Batch(rows, {}, Progress())
     older, newer = batch.split()
 
-    def flat(half: Batch) -> list[tuple[bytes, int]]:
-        return [(line.labels, at) for line, rows in half.parts for at, _ in rows]
-
-    assert sorted(flat(older) + flat(newer)) == sorted(flat(batch))
+    assert sorted([*older.rows, *newer.rows]) == rows
+    assert list(older.rows) == sorted(older.rows)
+    assert list(newer.rows) == sorted(newer.rows)
     assert older.size > 0
     assert newer.size > 0
-    assert max(at for _, at in flat(older)) <= min(at for _, at in flat(newer))
-    assert flat(batch.newest())[0][1] == max(at for _, at in flat(batch))
+    assert max(at for _, at, _ in older.rows) <= min(at for _, at, _ in newer.rows)
+    assert batch.newest().rows[0][1] == max(at for _, at, _ in rows)

@@ -19,13 +19,13 @@ from zoneinfo import ZoneInfo
 
 import aiohttp
 
+from exporter.clock import WallClock
 from exporter.history import History
 from exporter.history.export import Part, export
 from exporter.ledger import AccountState, Ledger, to_ms
 from exporter.metrics import Page, Shown
 from exporter.model import Commodity, Interval, Register, Unit, UsagePoint
 from exporter.poller import Pollers
-from exporter.serve import WallClock
 from exporter.server import Address, Face, listen, make_app, offer_history
 from tests.history import programs
 

@@ -19,8 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.fleet import Fleet
 from exporter import heap
+from exporter.clock import WallClock
 from exporter.poller import Pollers
-from exporter.serve import WallClock, write_ahead
+from exporter.serve import write_ahead
 from exporter.server import Face, make_app
 
 PLAIN, ZIPPED = "page.txt", "page.txt.gz"

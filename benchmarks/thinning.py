@@ -10,10 +10,10 @@ from statistics import median
 
 from benchmarks.figures import Figure, Report
 from benchmarks.history_write import series_of
+from exporter.clock import WallClock
 from exporter.housekeeping import tidy
 from exporter.ledger import FILE, AccountState, Ledger, to_ms
 from exporter.model import Note
-from exporter.serve import WallClock
 
 KEPT, OLD, HOUR = 90, 60, 3_600_000
 """Days kept as read; days older than that; milliseconds."""

@@ -4,9 +4,9 @@ import asyncio
 import logging
 from datetime import timedelta
 
+from exporter.clock import Clock
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
-from exporter.poller import Clock
 
 EVERY = timedelta(days=1)
 PAUSE = timedelta(milliseconds=50)

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from exporter import heap
+from exporter.clock import Clock
 from exporter.errors import LedgerError, LoginError, PortalError, RateLimitError, UnreachableError
 from exporter.ledger import AccountState, Ledger, Recorded
 from exporter.metrics import AccountPage, Page, Shown
@@ -29,16 +29,6 @@ JITTER = 0.05
 SLICE = timedelta(seconds=30)
 """The wall clock is looked at this often: it may be set while we wait."""
 log = logging.getLogger(__name__)
-
-
-class Clock(Protocol):
-    """Time as the poller knows it."""
-
-    def now(self) -> datetime:
-        """Give the present instant, aware, in UTC."""
-
-    async def sleep(self, length: timedelta) -> None:
-        """Wait."""
 
 
 @dataclass(frozen=True, slots=True)

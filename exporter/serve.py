@@ -7,10 +7,12 @@ import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
+from exporter import heap
+from exporter.clock import WallClock
 from exporter.colour import Colour
 from exporter.config import Config, load, load_plain
 from exporter.errors import ConfigError, LedgerError
@@ -26,18 +28,6 @@ from exporter.webconfig import Door, WebConfig, open_door
 
 PORT = 10230
 log = logging.getLogger(__name__)
-
-
-class WallClock:
-    """The machine's own time."""
-
-    def now(self) -> datetime:
-        """Give the present instant, aware, in UTC."""
-        return datetime.now(UTC)
-
-    async def sleep(self, length: timedelta) -> None:
-        """Wait."""
-        await asyncio.sleep(length.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +106,7 @@ class Exporter:
             stack.callback(ahead.cancel)
             app[READY].append(True)
             log.info("serving %d account(s) at %s", len(config.accounts), ", ".join(map(str, taken)))
+            await asyncio.to_thread(heap.give_back)
             started(taken)
             await self._stop.wait()
             log.info("stopping")

@@ -18,7 +18,7 @@ FLOORS = [
     {"config", "housekeeping", "past", "poller", "server", "status"},
     {"portals", "metrics", "history", "webconfig"},
     {"session", "answer", "ledger", "pkce", "tokens", "duration", "forms", "colour"},
-    {"errors", "model", "logs", "heap", "shard", "demo", ""},
+    {"errors", "model", "clock", "logs", "heap", "shard", "demo", ""},
 ]
 """From the roof down; each imports from its own floor and those below. `demo` stands on its own ground."""
 

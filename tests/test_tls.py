@@ -6,13 +6,13 @@ import ssl
 import pytest
 import trustme
 
+from exporter.clock import WallClock
 from exporter.config import load
 from exporter.demo.base import running
 from exporter.demo.cem import CemSimulation
 from exporter.ledger import Ledger
 from exporter.metrics import Page
 from exporter.poller import AccountPoller
-from exporter.serve import WallClock
 
 
 @pytest.fixture

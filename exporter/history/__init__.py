@@ -6,7 +6,7 @@ from datetime import datetime
 
 from exporter.errors import LedgerError, RequestError
 from exporter.history.helper import ASKED, FAILED, PART, PIECE, REFUSED, Helper
-from exporter.history.send import Senders
+from exporter.history.senders import Senders
 from exporter.history.series import Aliases
 from exporter.history.settings import LARGEST_REQUEST, HistorySettings
 from exporter.ledger import Ledger, to_ms

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from datetime import timedelta
+from typing import TypeVar
 
+from exporter.clock import Clock
 from exporter.errors import LedgerError, UnreachableError
 from exporter.history.receivers import Receiver
 from exporter.history.send_batch import Batch
 from exporter.history.send_door import Door, Meaning, Verdict, compressed
-from exporter.history.send_health import Delivery, Samples
+from exporter.history.send_health import Delivery
 from exporter.history.send_plan import Plan, settled_at
 from exporter.history.series import Aliases
 from exporter.ledger import Ledger, Progress, to_ms
@@ -33,16 +34,6 @@ IN_A_ROW = 64
 """After so many refused samples with none taken between, a batch whose newest sample is refused too is set aside whole."""
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class Clock(Protocol):
-    """Time as a sender knows it."""
-
-    def now(self) -> datetime:
-        """Give the present instant, aware, in UTC."""
-
-    async def sleep(self, length: timedelta) -> None:
-        """Wait."""
 
 
 class Sender:
@@ -214,48 +205,6 @@ class Sender:
 
     async def _off_loop(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
-
-
-class Senders:
-    """All receivers' senders, each a task of its own."""
-
-    def __init__(self, ledger: Ledger, clock: Clock, agent: str = "utility-exporter") -> None:
-        self._ledger, self._clock, self._agent = ledger, clock, agent
-        self._running: dict[str, tuple[Receiver, Sender, asyncio.Task[None]]] = {}
-        self._aliases: Aliases = {}
-
-    async def follow(self, receivers: tuple[Receiver, ...], aliases: Aliases) -> None:
-        """Deliver to these receivers: unchanged ones go on untouched, changed ones go on where they were.
-
-        Raises LedgerError.
-        """
-        wanted = {receiver.key: receiver for receiver in receivers}
-        await asyncio.to_thread(self._ledger.deliveries().follow, list(wanted))
-        for key, (receiver, *_) in list(self._running.items()):
-            if wanted.get(key) != receiver or aliases != self._aliases:
-                await self._end(key)
-        self._aliases = aliases
-        for key in wanted.keys() - self._running.keys():
-            sender = Sender(self._ledger, wanted[key], aliases, self._clock, self._agent)
-            task = asyncio.create_task(sender.run(), name=f"remote write to {wanted[key].target}")
-            self._running[key] = wanted[key], sender, task
-
-    async def stop(self) -> None:
-        """End all requests under way."""
-        await asyncio.gather(*(self._end(key) for key in list(self._running)))
-
-    def samples(self) -> Samples:
-        """Say how all of them fare."""
-        now, said = self._clock.now(), Samples()
-        for _, sender, _ in self._running.values():
-            for family, values in sender.delivery.samples(now).items():
-                said.setdefault(family, {}).update(values)
-        return said
-
-    async def _end(self, key: str) -> None:
-        *_, task = self._running.pop(key)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def _block(batch: Batch) -> bytes:

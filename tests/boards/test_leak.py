@@ -11,9 +11,10 @@ from typing import Any
 
 from aiohttp import web
 
+from exporter.clock import WallClock
 from exporter.demo.base import running
 from exporter.demo.water_link import WaterLinkSimulation
-from exporter.serve import Exporter, Options, WallClock
+from exporter.serve import Exporter, Options
 from exporter.server import Address
 from tests.boards import programs
 from tests.history.programs import free_port

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from datetime import date, timedelta
 from pathlib import Path
 
+from exporter.clock import WallClock
 from exporter.config import load
 from exporter.demo.base import running, utc_now
 from exporter.demo.runner import simulations
@@ -17,7 +18,6 @@ from exporter.metrics import Page
 from exporter.model import Reading, Remember
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
-from exporter.serve import WallClock
 from exporter.session import Session
 from tests.conftest import DictMemory
 

@@ -17,8 +17,8 @@ from exporter.errors import LedgerError
 from exporter.history import encode, send_plan
 from exporter.history.receivers import Receiver
 from exporter.history.resend import resend
-from exporter.history.send import Senders
 from exporter.history.send_batch import Batch
+from exporter.history.senders import Senders
 from exporter.ledger import Ledger, Progress
 from exporter.model import Peak, Register, Unit
 from tests.history.receiver import StrictReceiver, receiving

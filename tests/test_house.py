@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -215,6 +216,17 @@ def test_each_file_is_of_the_house(file: Path):
     assert re.fullmatch(r"[^\n]+\.", sentence)
     assert not prints or room(module(file)) in SPEAKERS
     assert (length > LONGEST) == (str(file.relative_to(ROOT)) in LONG), f"it has {length} lines"
+
+
+def test_a_start_loads_only_what_everybody_needs():
+    """
+    What some portals, remote write, remote read or the page for people need is loaded when they do: a home starts small.
+    """
+    looks = "import sys; from exporter import __main__; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, check=True).stdout.split()
+
+    assert {"aiohttp", "pydantic", "exporter.serve"} <= set(loaded)
+    assert {"cramjam", "google", "re2", "jinja2", "lxml", "cryptography", "rich"} & set(loaded) == set()
 
 
 @pytest.mark.parametrize("what", NOT_OURS)

@@ -15,7 +15,7 @@ from benchmarks.figures import Report
 
 PARTS = ("scrape", "rerender", "visit", "start", "readings", "thinning", "write", "read")
 SIZES = (100, 1_000, 10_000, 100_000)
-ITS_OWN = {"readings": SIZES[:3], "thinning": (100, 1_000), "start": SIZES}
+ITS_OWN = {"thinning": SIZES[:2]}
 """Parts that have other sizes."""
 
 

@@ -1,8 +1,7 @@
 """What a benchmark gives: figures by size, and goals that they meet or miss."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 SHOWN = 100_000
 """The size of which the goals speak."""
@@ -33,14 +32,11 @@ class Report:
 
     title: str
     unit: str
+    drawn: Sequence[str] = ()
+    """What the plot shows; all of it where nothing is named."""
     figures: list[Figure] = field(default_factory=list)
     goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    def add(self, what: str, size: int, value: float) -> float:
-        """Keep a figure."""
-        self.figures.append(Figure(what, size, value))
-        return value
 
     def at(self, what: str, size: int = SHOWN) -> float | None:
         """Find a figure."""
@@ -59,15 +55,3 @@ class Report:
         """Judge how many times as large one figure is as another."""
         first, second = self.at(above, size), self.at(below, size)
         return self.goal(what, first / second if first and second else None, most=most, least=least, say="{:.3g} times".format)
-
-    def to_json(self) -> dict[str, Any]:
-        """Give it in plain words."""
-        return asdict(self)
-
-    @classmethod
-    def of_json(cls, said: dict[str, Any]) -> Self:
-        """Take it from plain words."""
-        made = cls(said["title"], said["unit"], notes=said["notes"])
-        made.figures = [Figure(**one) for one in said["figures"]]
-        made.goals = [Goal(**one) for one in said["goals"]]
-        return made

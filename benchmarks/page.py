@@ -1,4 +1,4 @@
-"""The reports as docs/performance.md shows them: goals first, then every figure by size, and a plot."""
+"""The reports as docs/performance.md shows them: goals first, then every figure by size, and plots."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from benchmarks.figures import Figure, Report
 from benchmarks.plot import plot
 
 DOCS = Path(__file__).parent.parent / "docs"
-FILE, PLOT = DOCS / "performance.md", DOCS / "images" / "performance.svg"
+FILE, IMAGES = DOCS / "performance.md", DOCS / "images"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 MET = {True: "yes", False: "**no**", None: "not measured"}
 
@@ -20,7 +20,9 @@ def renew(reports: Sequence[Report], took: float) -> None:
     text = FILE.read_text()
     head, tail = text[: text.index(BEGIN)], text[text.index(END) :]
     FILE.write_text(f"{head}{BEGIN}\n{measured(reports, took)}\n{tail}")
-    PLOT.write_text(plot(reports[0].figures, "A scrape over HTTP, in ms", "series"))
+    for report in reports:
+        drawn = [figure for figure in report.figures if figure.what in (report.drawn or [figure.what])]
+        (IMAGES / _image(report)).write_text(plot(drawn, report.title))
 
 
 def measured(reports: Sequence[Report], took: float) -> str:
@@ -28,10 +30,10 @@ def measured(reports: Sequence[Report], took: float) -> str:
     said = [
         f"Measured on {date.today():%-d %B %Y} in one run of {took / 60:.0f} minutes: {_machine()}.",  # noqa: DTZ011  # the reader's day
         goals(reports),
-        "![The time of a scrape by the size of the page](images/performance.svg)",
     ]
     for report in reports:
         said += [f"### {report.title}", f"{report.unit[0].upper()}{report.unit[1:]}.", table(report.figures)]
+        said += [f"![{report.title}: the figures of the table by size, on logarithmic axes](images/{_image(report)})"]
         said += [f"Not measured: {note}." for note in report.notes]
     return "\n\n".join(said) + "\n"
 
@@ -54,6 +56,10 @@ def table(figures: Sequence[Figure]) -> str:
 def number(value: float) -> str:
     """Write three digits of a number, or a large one whole."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _image(report: Report) -> str:
+    return f"performance-{report.title.lower().replace(' ', '-')}.svg"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Sequence
 from benchmarks.figures import Figure
 
 WIDTH, HEIGHT = 860, 460
-LEFT, RIGHT, TOP, BOTTOM = 70, 220, 40, 50
+LEFT, RIGHT, TOP, BOTTOM = 90, 270, 40, 30
 COLOURS = ("#3b7d23", "#7fb069", "#1f77b4", "#8fbfe0", "#d1495b", "#edae49", "#66418f", "#00798c", "#999999", "#333333")
 
 
-def plot(figures: Sequence[Figure], title: str, across: str) -> str:
+def plot(figures: Sequence[Figure], title: str) -> str:
     """Draw every line that has figures."""
     lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for figure in figures:
-        lines[figure.what].append((math.log10(figure.size), math.log10(figure.value)))
-    return "\n".join(["".join(_head(title)), *_body(lines, across), "</svg>", ""])
+        if figure.value > 0:
+            lines[figure.what].append((math.log10(figure.size), math.log10(figure.value)))
+    return "\n".join(["".join(_head(title)), *_body(lines), "</svg>", ""])
 
 
 def _head(title: str) -> Iterator[str]:
@@ -25,7 +26,7 @@ def _head(title: str) -> Iterator[str]:
     yield f'<text x="{LEFT}" y="22" font-size="15">{title}</text>'
 
 
-def _body(lines: dict[str, list[tuple[float, float]]], across: str) -> Iterator[str]:
+def _body(lines: dict[str, list[tuple[float, float]]]) -> Iterator[str]:
     points = [point for line in lines.values() for point in line]
     if not points:
         return
@@ -42,7 +43,6 @@ def _body(lines: dict[str, list[tuple[float, float]]], across: str) -> Iterator[
         x, y = place(left, power)
         yield f'<path d="M{x} {y}H{WIDTH - RIGHT}" stroke="#ddd"/>'
         yield f'<text x="{x - 8}" y="{y + 4}" text-anchor="end">{10.0**power:g}</text>'
-    yield f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 10}" text-anchor="middle">{across}</text>'
     for number, (name, line) in enumerate(lines.items()):
         colour = COLOURS[number % len(COLOURS)]
         path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in sorted(line)))

@@ -17,11 +17,14 @@ from exporter.model import Note
 
 KEPT, OLD, HOUR = 90, 60, 3_600_000
 """Days kept as read; days older than that; milliseconds."""
+DRAWN = ("all of it, s", "longest that a visit waited, ms", "a visit waited, median, ms", "file before, MB", "file after, MB")
 
 
 def measure(sizes: Sequence[int]) -> Report:
     """Thin fleets of these sizes."""
-    report = Report("Thinning", f"{OLD} days of hourly readings older than {KEPT} days, while visits are kept ten times a second")
+    report = Report(
+        "Thinning", f"{OLD} days of hourly readings older than {KEPT} days, while visits are kept ten times a second", DRAWN
+    )
     for counters in sizes:
         with tempfile.TemporaryDirectory() as folder:
             report.figures += asyncio.run(_thinned(Path(folder), counters))

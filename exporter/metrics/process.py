@@ -7,7 +7,7 @@ from exporter.metrics.exposition import EOF, OPENMETRICS, written
 from exporter.metrics.lines import number
 
 
-def process_registry() -> CollectorRegistry:
+def _standard() -> CollectorRegistry:
     """Make a registry of what every process and Python tells of itself."""
     made = CollectorRegistry()
     ProcessCollector(registry=made)
@@ -20,7 +20,7 @@ class Process:
     """The end of the page. The library writes a family once; from then on only its numbers are written."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self._registry = registry or process_registry()
+        self._registry = registry or _standard()
         self._shapes: dict[tuple[str, ...], tuple[str, list[str]]] = {}
         """Form, name and labels of a family -> its head, and the starts of its lines."""
 

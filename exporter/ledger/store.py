@@ -1,4 +1,9 @@
-"""The file under the ledger: opened safely, moved aside when damaged, written by one, read by many."""
+"""The file under the ledger: opened safely, moved aside when damaged, written by one, read by many.
+
+SQLite keeps processes apart by POSIX locks, and a process loses all of those it has on a file when it closes any descriptor
+of that file. So nothing here opens the ledger's files but SQLite, save `_make_file`, which opens none that is there already;
+and they are renamed only while no process of ours may have them open.
+"""
 
 import fcntl
 import logging
@@ -17,6 +22,8 @@ FILE, LOCK = "ledger.sqlite", "serve.lock"
 CHECKED_WHOLE = 256 * 1024 * 1024
 """A file up to this size is checked page by page at the start, a larger one only after it was found damaged."""
 log = logging.getLogger(__name__)
+_making = threading.Lock()
+"""No thread connects to a file before the one that makes it has closed it."""
 
 
 class Store:
@@ -91,16 +98,25 @@ class Store:
                 self._lock_file = None
 
     def _open(self) -> sqlite3.Connection:
+        if connection := self._connect_undamaged():
+            return connection
+        with self._alone():
+            if connection := self._connect_undamaged():  # another process has begun a new one meanwhile
+                return connection
+            aside = self._move_aside()
+            log.error("the ledger %s was damaged: it is kept as %s, and a new one is begun", self.path, aside)
+            _make_file(self.path)
+            return self._connect_checked()
+
+    def _connect_undamaged(self) -> sqlite3.Connection | None:
+        """Open the file, made when there is none; give None when it is damaged."""
+        _make_file(self.path)
         try:
             return self._connect_checked()
         except sqlite3.DatabaseError as error:
             if not _is_damage(error):
                 raise
-        if self._is_served():  # it would go on writing into the file under its new name
-            raise LedgerError(f"{self.path} is damaged; the next start of `serve` keeps it aside and begins a new one")
-        aside = self._move_aside()
-        log.error("the ledger %s was damaged: it is kept as %s, and a new one is begun", self.path, aside)
-        return self._connect_checked()
+            return None
 
     def _connect_checked(self) -> sqlite3.Connection:
         connection = _connect(self.path)
@@ -117,19 +133,17 @@ class Store:
             raise
         return connection
 
-    def _is_served(self) -> bool:
-        """Tell whether a `serve` has the folder."""
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep a `serve` away, and whoever else puts a damaged file aside; raises LedgerError where there is one."""
+        lock = os.open(self.path.parent / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            lock = os.open(self.path.parent / LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:  # a `serve` would go on writing into the file under its new name
+            raise LedgerError(f"{self.path} is damaged; the next start of `serve` keeps it aside and begins a new one") from None
         finally:
             os.close(lock)
-        return False
 
     def _move_aside(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
@@ -162,9 +176,16 @@ class Store:
                 self._readers.append(connection)
 
 
+def _make_file(path: Path) -> None:
+    """Make the file for its owner alone, where there is none: one that is there may have a connection, and is not touched."""
+    with _making, suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    """Open a file that is there: one that was removed is not begun anew beside connections to the one before."""
+    where = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(where, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         if not path.stat().st_size:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only while a file is empty

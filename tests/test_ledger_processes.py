@@ -1,0 +1,160 @@
+"""The ledger beside other processes: SQLite's locks are kept, and what one writes the others see."""
+
+import builtins
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.errors import LedgerError
+from exporter.ledger import FILE, Ledger
+
+HEAD = """
+    import pathlib, sys
+    from contextlib import ExitStack
+    from exporter.ledger import Ledger
+    from tests.test_ledger import AT, day, kept, record
+    folder = pathlib.Path(sys.argv[1])
+"""
+LIVING = """
+    ledger = Ledger(folder)
+    ledger.claim()
+    ledger.open_account("home", portal="brook", zone="UTC", login="")
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(ledger.look()).zones()
+    for number, _ in enumerate(sys.stdin, 1):
+        record(ledger, day(number, float(number)))
+        with ledger.look() as look:
+            print(sum(1 for _ in kept(ledger)), flush=True)
+    ledger.close()
+"""
+PASSING = {
+    "a command": "with Ledger(folder) as ledger: print(len(list(kept(ledger))))",
+    "a read-only one": "with Ledger(folder, read_only=True) as ledger: print(len(list(kept(ledger))))",
+}
+
+
+def source(body: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(HEAD) + textwrap.dedent(body)]
+
+
+@contextmanager
+def living(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that holds the ledger as `serve` does, and writes one more day for each line it is given."""
+    command = [*source(LIVING), str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def write_one(process: subprocess.Popen[str]) -> int:
+    """Have the living process write a day; gives how many it sees itself."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return int(process.stdout.readline())
+
+
+def locks(file: Path, pid: int) -> list[str]:
+    """Give the locks a process has on a file."""
+    return [
+        line
+        for line in Path("/proc/locks").read_text().splitlines()
+        if line.split()[4] == str(pid) and line.split()[5].endswith(f":{file.stat().st_ino}")
+    ]
+
+
+def deleted(folder: Path, pid: int) -> list[str]:
+    """Give the files of a folder that a process has open and that are no longer there."""
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return [link for link in links if link.startswith(str(folder)) and link.endswith("(deleted)")]
+
+
+@pytest.mark.parametrize("other", PASSING)
+def test_the_ledger_of_a_living_process(tmp_path, other):
+    """
+    While one process has the ledger open with several connections, others come and go: it keeps its lock, no file goes from
+    under it, and what it writes afterwards is seen by the next.
+    """
+    with living(tmp_path) as process:
+        write_one(process)
+        for number in range(1, 4):
+            done = subprocess.run([*source(PASSING[other]), str(tmp_path)], capture_output=True, text=True, check=False)
+            assert (done.stdout, done.stderr) == (f"{number}\n", "")
+            assert locks(tmp_path / FILE, process.pid)
+            assert deleted(tmp_path, process.pid) == []
+            assert write_one(process) == number + 1
+        process.kill()
+        process.wait()
+    with Ledger(tmp_path) as ledger, ledger.store.read() as db:
+        assert db.execute("SELECT count(*) FROM reading").fetchone() == (4,)
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_nothing_but_sqlite_opens_the_ledger(tmp_path, monkeypatch):
+    """
+    Of all that Python opens, renames or removes, the ledger's files are none once the file is made: closing one would drop
+    SQLite's locks.
+    """
+    touched = list[tuple[str, str]]()
+
+    def watch(place: Any, name: str) -> None:
+        plain = getattr(place, name)
+
+        def watched(*arguments: Any, **keys: Any) -> Any:
+            touched.extend((name, Path(os.fsdecode(one)).name) for one in arguments[:2] if isinstance(one, str | bytes | Path))
+            return plain(*arguments, **keys)
+
+        monkeypatch.setattr(place, name, watched)
+
+    for name in ("open", "rename", "replace", "remove", "unlink", "link", "truncate"):
+        watch(os, name)
+    watch(builtins, "open")
+
+    def ours() -> list[tuple[str, str]]:
+        found = [one for one in touched if one[1] in {FILE, f"{FILE}-wal", f"{FILE}-shm"}]
+        touched.clear()
+        return found
+
+    with Ledger(tmp_path) as ledger:
+        assert ours() == [("open", FILE)]
+        ledger.claim()
+        ledger.open_account("home", portal="brook", zone="UTC", login="")
+        threads = [threading.Thread(target=lambda: ledger.state("home")) for _ in range(4)]
+        with ExitStack() as stack:
+            for _ in range(6):
+                stack.enter_context(ledger.look())
+            for thread in threads:
+                thread.start()
+        for thread in threads:
+            thread.join()
+        ledger.shorten()
+        inode = (tmp_path / FILE).stat().st_ino
+        assert locks(tmp_path / FILE, os.getpid())
+        with Ledger(tmp_path), Ledger(tmp_path, read_only=True):
+            pass
+        assert locks(tmp_path / FILE, os.getpid())
+    # What tries to make the file makes nothing, and has no descriptor of it to close.
+    assert set(ours()) <= {("open", FILE)}
+    assert (tmp_path / FILE).stat().st_ino == inode
+
+
+def test_a_ledger_that_is_gone_is_not_begun_anew_by_a_reader(tmp_path):
+    """
+    A process that only reads makes no file.
+    """
+    with pytest.raises(LedgerError, match="unable to open"):
+        Ledger(tmp_path, read_only=True)
+
+    assert list(tmp_path.iterdir()) == []

@@ -72,6 +72,8 @@ def _fill(ledger: Ledger, counters: int) -> None:
             rows = ((line, end - hour * HOUR, 1e5 - hour, None) for hour in range((OLD + KEPT) * 24, 0, -1))
             db.executemany("INSERT INTO reading VALUES (?, ?, ?, ?, 1)", rows)
         db.execute("UPDATE account SET readings = (SELECT count(*) FROM reading)")
+        visits = ((end - day * 24 * HOUR,) for day in range(7))  # nothing grows old before there were visits on seven days
+        db.executemany("INSERT INTO visit (account, at) VALUES (1, ?)", visits)
 
 
 async def _visits(ledger: Ledger, waited: list[float]) -> None:

@@ -8,11 +8,16 @@ from exporter.clock import Clock
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
 
-EVERY = timedelta(days=1)
+EVERY = timedelta(hours=23)
+"""With the hour before each time, about once a day."""
 PAUSE = timedelta(milliseconds=50)
 """Between two transactions: whoever waits to write has its turn."""
-SETTLED = timedelta(minutes=1)
-"""After a start there is other work first."""
+SETTLED = timedelta(hours=1)
+"""Nothing that cannot be undone happens before the clock has gone evenly for so long."""
+LOOK = timedelta(minutes=5)
+"""The clock is looked at this often meanwhile."""
+JUMP = timedelta(minutes=1)
+"""A clock that has moved so much more or less than was waited has been set, or the machine slept."""
 log = logging.getLogger(__name__)
 
 
@@ -40,7 +45,7 @@ class House:
 
     async def _keep(self, days: int) -> None:
         while True:
-            await self._clock.sleep(SETTLED)
+            await settled(self._clock)
             try:
                 await tidy(self._ledger, self._clock, days)
             except LedgerError as error:
@@ -48,11 +53,23 @@ class House:
             await self._clock.sleep(EVERY)
 
 
+async def settled(clock: Clock) -> None:
+    """Wait until the clock has gone evenly for an hour."""
+    calm = timedelta(0)
+    while calm < SETTLED:
+        before = clock.now()
+        await clock.sleep(LOOK)
+        calm = calm + LOOK if abs(clock.now() - before - LOOK) < JUMP else timedelta(0)
+
+
 async def tidy(ledger: Ledger, clock: Clock, days: int) -> None:
-    """Thin what is old, then give free room back; raises LedgerError."""
-    after: int | None = 0 if days else None
+    """Forget calls that no budget counts, thin what is old, then give free room back; raises LedgerError."""
+    now = clock.now()
+    await asyncio.to_thread(ledger.clear_spending, now)
+    present = await asyncio.to_thread(ledger.present, now) if days else {}
+    after: int | None = 0 if present else None
     while after is not None:
-        after = await asyncio.to_thread(ledger.thin, clock.now(), days, after)
+        after = await asyncio.to_thread(ledger.thin, present, days, after)
         await clock.sleep(PAUSE)
     while await asyncio.to_thread(ledger.shorten):
         await clock.sleep(PAUSE)

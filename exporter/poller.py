@@ -114,7 +114,8 @@ class AccountPoller:
         """Go there once, and keep what comes of it."""
         assert self._part is not None, "an account is opened before it is visited"
         health, before, now = self._part.health, self._part.health.state, self._clock.now()
-        begun = replace(before, next_visit=self._later(now + BEGUN))
+        # With the instant it counts from, so that a start after a kill knows how long it was to be: the clock may be wrong.
+        begun = replace(before, last_visit=now, next_visit=self._later(now + BEGUN))
         health.visits += 1
         started = time.monotonic()
         outcome = await self._kept_begin(begun) or await self._go()

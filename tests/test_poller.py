@@ -393,6 +393,21 @@ async def test_a_suspension_by_a_wrong_clock(start, script, watch, ledger):
     assert NOW + timedelta(days=1) <= script.visits[0] < NOW + timedelta(days=1, minutes=1)
 
 
+async def test_killed_in_a_visit_by_a_wrong_clock(start, script, watch):
+    """
+    A visit that was begun and not ended while the clock was a year ahead costs minutes at the next start, not a year.
+    """
+    watch.at = NOW + timedelta(days=365)
+    script.steps.append(hang)
+    async with running(await start()):
+        await until(lambda: len(script.visits) == 1)
+    watch.at = NOW
+    async with running(await start()):
+        await until(lambda: len(script.visits) == 2)
+
+    assert timedelta(0) < script.visits[1] - NOW <= timedelta(minutes=6)
+
+
 async def test_a_command_that_knew_the_new_login_first(start, script, ledger):
     """
     A login refused after a command beside us came with the new one is the old one: at a reload the new one is tried at once.

@@ -11,27 +11,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.housekeeping import tidy
+from exporter.housekeeping import SETTLED, House, settled, tidy
 from exporter.ledger import FILE, AccountState, Ledger, from_ms
 from exporter.ledger.schema import STEPS
 from exporter.ledger.thinning import superfluous
 from exporter.metrics import Page, Shown
-from exporter.model import Commodity, Index, Interval, Register, Told, Unit, UsagePoint
+from exporter.model import Commodity, Index, Interval, Peak, Register, Told, Unit, UsagePoint
 from tests.conftest import NOW, Clock
 
 ZONE = ZoneInfo("Europe/Brussels")
 POINT = UsagePoint("P-1", Commodity.WATER)
 WATER = Register(POINT, Unit.M3)
+LATER = NOW + timedelta(days=6)
+"""When the present day is the seventh newest one with a visit."""
+YEAR = timedelta(days=365)
 
 
 class Still:
     """A clock that does not wait, and counts how often it was to."""
 
-    def __init__(self) -> None:
-        self.slept = 0
+    def __init__(self, at: datetime = LATER) -> None:
+        self.at, self.slept = at, 0
 
     def now(self) -> datetime:
-        return NOW
+        return self.at
 
     async def sleep(self, length: timedelta) -> None:
         self.slept += 1
@@ -41,7 +44,16 @@ class Still:
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger(tmp_path) as made:
         made.open_account("home", portal="brook", zone=ZONE.key, login="")
+        visited(made)
         yield made
+
+
+def visited(ledger: Ledger, days: int = 7, until: datetime = LATER) -> None:
+    """Have an account visited on so many days, and told a peak each time."""
+    for ago in reversed(range(days)):
+        at = until - timedelta(days=ago)
+        peak = Peak(POINT, Unit.KW, at - timedelta(hours=1), at, 1.0, at - timedelta(minutes=15))
+        ledger.record_visit("home", [peak], AccountState(), at=at)
 
 
 def record(ledger: Ledger, *told: Told):
@@ -71,7 +83,7 @@ async def test_old_readings_are_thinned(ledger):
 
     assert [days.count(day) for day in sorted(set(days))] == [1, 1, 1, 24, 24, 24]
     assert instants(ledger)[:3] == [told[place].at for place in (23, 47, 71)]
-    assert (ledger.state("home").readings, ledger.state("home").thinned) == (75, 69)
+    assert (ledger.state("home").readings, ledger.state("home").thinned) == (75 + 7, 69)
 
 
 async def test_nothing_else_is_thinned(ledger):
@@ -99,6 +111,125 @@ def test_the_last_of_a_day_never_goes(minutes, zone):
     last = {from_ms(at).astimezone(ZoneInfo(zone)).date(): at for at in ats}
 
     assert sorted({*ats} - {*superfluous(ats, ZoneInfo(zone))}) == sorted(last.values())
+
+
+@pytest.mark.parametrize("portal_too", [False, True], ids=["ours", "ours-and-the-portals"])
+@pytest.mark.parametrize("days_wrong", [1, 6])
+async def test_a_clock_a_year_ahead_destroys_nothing(ledger, portal_too, days_wrong):
+    """
+    A year ahead for up to six days of visits: no reading of the last 90 days goes, then or when the clock is right again,
+    whether the portal's clock is right or not.
+    """
+    told = hours(84, 84)
+    record(ledger, *told)
+    for number in range(days_wrong):
+        wrong = LATER + YEAR + timedelta(days=number)
+        reading = Index(WATER, 5000.0 + number, wrong if portal_too else LATER + timedelta(minutes=number))
+        ledger.record_visit("home", [reading], AccountState(), at=wrong)
+        await tidy(ledger, Still(wrong), 90)
+    await tidy(ledger, Still(), 90)
+
+    assert set(instants(ledger)) >= {reading.at for reading in told if reading.at <= NOW}
+    assert ledger.state("home").thinned == 0
+
+
+async def test_a_clock_that_is_wrong_for_weeks_is_not_believed_against_the_portal(ledger):
+    """
+    However long our clock runs a year ahead: while the portal tells no newer readings, none grow old.
+    """
+    told = hours(84, 84)
+    record(ledger, *told)
+    visited(ledger, 30, LATER + YEAR)
+    with ledger.store.write() as db:
+        db.execute("DELETE FROM reading WHERE at > ?", (LATER.timestamp() * 1000,))
+    await tidy(ledger, Still(LATER + YEAR), 90)
+
+    assert ledger.state("home").thinned == 0
+
+
+async def test_visits_of_few_days_thin_nothing(tmp_path):
+    """
+    Before there were visits on seven days nothing tells that the clock is right.
+    """
+    with Ledger(tmp_path) as ledger:
+        ledger.open_account("home", portal="brook", zone=ZONE.key, login="")
+        visited(ledger, 5)
+        record(ledger, *hours(200, 2))  # on a sixth day
+        await tidy(ledger, Still(), 90)
+        assert ledger.state("home").thinned == 0
+        visited(ledger, 7)
+        await tidy(ledger, Still(), 90)
+
+        assert ledger.state("home").thinned == 46
+
+
+class Jumping:
+    """A clock that goes as it is slept by, and is set by so much after so many sleeps."""
+
+    def __init__(self, jumps: dict[int, timedelta]) -> None:
+        self.at, self.slept, self._jumps, self._sleeps = NOW, timedelta(0), jumps, 0
+
+    def now(self) -> datetime:
+        return self.at
+
+    async def sleep(self, length: timedelta) -> None:
+        self._sleeps += 1
+        self.slept += length
+        self.at += length + self._jumps.get(self._sleeps, timedelta(0))
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("jump", [YEAR, -YEAR, timedelta(hours=1), timedelta(minutes=-2)])
+async def test_an_hour_of_an_even_clock_comes_first(jump):
+    """
+    Nothing goes in the first hour after a start, nor in the first hour after the clock was set.
+    """
+    even, jumped = Jumping({}), Jumping({7: jump})
+    await settled(even)
+    await settled(jumped)
+
+    assert even.slept == SETTLED == timedelta(hours=1)
+    assert jumped.slept == timedelta(minutes=35) + SETTLED
+
+
+async def test_the_ledger_is_tidied_after_an_hour(ledger, monkeypatch):
+    """
+    The task tidies an hour after the start, and then each day.
+    """
+    begun, done = [], asyncio.Event()
+
+    async def look(*_: object) -> None:
+        begun.append(clock.slept)
+        if len(begun) == 3:
+            done.set()
+            await asyncio.Event().wait()
+
+    clock = Jumping({})
+    monkeypatch.setattr("exporter.housekeeping.tidy", look)
+    house = House(ledger, clock)
+    house.follow(90)
+    async with asyncio.timeout(5):
+        await done.wait()
+    await house.stop()
+
+    assert begun == [timedelta(hours=1), timedelta(hours=25), timedelta(hours=49)]
+
+
+async def test_a_clock_a_year_ahead_loses_no_spending(ledger):
+    """
+    Calls of today still count after a call, and a tidying, by a clock a year ahead; those of eight days ago go in the end.
+    """
+    memory = ledger.memory("home")
+    for ago in reversed(range(20)):
+        await memory.spend("calls", NOW - timedelta(days=ago), 5)
+    await memory.spend("calls", NOW + YEAR, 2)
+    await tidy(ledger, Still(NOW + YEAR), 90)
+    assert await memory.spent("calls", NOW - timedelta(hours=12)) == 5 + 2
+    assert await memory.spent("calls", NOW - timedelta(days=7, hours=1)) == 8 * 5 + 2
+    with ledger.store.read() as db:
+        ((days,),) = db.execute("SELECT count(*) FROM spending").fetchall()
+
+    assert days < 21
 
 
 async def test_the_past_brought_home_later_is_thinned_too(ledger):
@@ -179,6 +310,7 @@ async def test_a_file_that_cannot_become_shorter(tmp_path, monkeypatch):
     monkeypatch.setattr("exporter.ledger.store._can_shorten", lambda _: None)
     with Ledger(tmp_path) as ledger:
         ledger.open_account("home", portal="brook", zone=ZONE.key, login="")
+        visited(ledger)
         record(ledger, *hours(300, 200))
         async with asyncio.timeout(5):
             await tidy(ledger, Still(), 90)

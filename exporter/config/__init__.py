@@ -43,7 +43,9 @@ class LedgerKeys(_Block):
     index_days: Annotated[
         int,
         Field(
-            ge=0, le=36500, description="Days that counters' readings are kept as read; then the last of each day. 0: for ever."
+            ge=0,
+            le=36500,
+            description="Days that counters' readings are kept as read, at least; then the last of each day. 0: for ever.",
         ),
     ] = 90
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -141,10 +141,20 @@ class Ledger:
                 mark_imported(db, account, piece)
         return done
 
-    def thin(self, now: datetime, days: int, after: int) -> int | None:
+    def present(self, now: datetime) -> dict[int, datetime]:
+        """Return account number -> the instant that the age of its readings counts from; see `thinning.present`."""
+        with self.store.read() as db:
+            return thinning.present(db, now)
+
+    def thin(self, present: Mapping[int, datetime], days: int, after: int) -> int | None:
         """Thin old readings of a few series with numbers above `after`; gives how far it came, None at the end."""
         with self.store.write() as db:
-            return thinning.thin(db, now, days, after)
+            return thinning.thin(db, present, days, after)
+
+    def clear_spending(self, now: datetime) -> None:
+        """Forget calls that are too old to count against any budget."""
+        with self.store.write() as db:
+            thinning.clear_spending(db, now)
 
     def shorten(self) -> bool:
         """Give some of the file's free room back; says whether there is more of it to do."""

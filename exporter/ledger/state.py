@@ -12,6 +12,7 @@ from exporter.ledger.store import Store
 from exporter.model import Holder
 
 BUDGETS_KEPT = timedelta(days=8)
+"""No budget counts calls that are older."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ class LedgerMemory:
         await asyncio.to_thread(self._drop, key)
 
     async def spend(self, budget: str, at: datetime, calls: int = 1) -> None:
-        """Count calls against a budget; what is too old to count anywhere is cleared."""
+        """Count calls against a budget."""
         await asyncio.to_thread(self._spend, budget, at, calls)
 
     async def spent(self, budget: str, since: datetime) -> int:
@@ -171,13 +172,13 @@ class LedgerMemory:
         return await asyncio.to_thread(self.spent_now, budget, since)
 
     def spent_now(self, budget: str, since: datetime) -> int:
-        """Do the same, not for the event loop; what lies far ahead was counted by a wrong clock, and is passed over."""
+        """Return the same, not for the event loop.
+
+        What lies far ahead was counted by a wrong clock: such calls count as of the last call before them that does not.
+        """
+        far = to_ms(since + 2 * BUDGETS_KEPT)
         with self._store.read() as db:
-            found = db.execute(
-                "SELECT sum(calls) FROM spending JOIN account ON account.id = spending.account"
-                " WHERE budget = ? AND at >= ? AND at < ? AND name = ?",
-                (budget, to_ms(since), to_ms(since + 2 * BUDGETS_KEPT), self._account),
-            ).fetchone()
+            found = db.execute(_SPENT, {"budget": budget, "since": to_ms(since), "far": far, "name": self._account}).fetchone()
         return int(found[0] or 0)
 
     def _put(self, key: str, value: Any, ends: datetime | None) -> None:
@@ -205,7 +206,6 @@ class LedgerMemory:
                 "INSERT INTO spending (account, budget, at, calls) SELECT id, ?, ?, ? FROM account WHERE name = ?",
                 (budget, to_ms(at), calls, self._account),
             )
-            db.execute("DELETE FROM spending WHERE at < ?", (to_ms(at - BUDGETS_KEPT),))
 
 
 def imported(store: Store, account: str) -> set[str]:
@@ -220,3 +220,11 @@ def imported(store: Store, account: str) -> set[str]:
 def mark_imported(db: sqlite3.Connection, account: str, piece: str) -> None:
     """Remember a piece of the past as brought home."""
     db.execute("INSERT OR IGNORE INTO imported (account, piece) SELECT id, ? FROM account WHERE name = ?", (piece, account))
+
+
+_SPENT = (
+    "SELECT sum(calls) FROM spending JOIN account ON account.id = spending.account"
+    " WHERE name = :name AND budget = :budget AND at >= :since AND (at < :far OR EXISTS ("
+    " SELECT 1 FROM spending AS before WHERE before.account = spending.account AND before.budget = spending.budget"
+    " AND before.at >= :since AND before.at < :far AND before.rowid < spending.rowid))"
+)

@@ -1,19 +1,25 @@
 """Counters' readings as they grow old: kept as read for a while, then the last one of each local day. Nothing else goes.
 
 Done series by series in small transactions, so that no visit waits; each series remembers how far it has come.
+
+What goes is gone, so no single reading of the clock decides how old something is: see `present` and `clear_spending`.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from exporter.ledger.instants import from_ms, to_ms
+from exporter.ledger.state import BUDGETS_KEPT
 
 MOST_SERIES, MOST_READINGS = 500, 5000
 """After so many a transaction ends."""
 FREE = 10
 """The file is made shorter when more than one page in so many is free; until then new readings take the room."""
+DAYS_SEEN = 7
+"""So many of the newest days with something written are not believed to be past."""
+DAY = 86_400_000
 
 
 def superfluous(instants: Sequence[int], zone: ZoneInfo) -> list[int]:
@@ -22,17 +28,44 @@ def superfluous(instants: Sequence[int], zone: ZoneInfo) -> list[int]:
     return [at for at, day, following in zip(instants, days, days[1:], strict=False) if day == following]
 
 
-def thin(db: sqlite3.Connection, now: datetime, days: int, after: int) -> int | None:
-    """Thin the next few series with a number above `after`; gives how far it came, or None when there are no more."""
+def present(db: sqlite3.Connection, now: datetime) -> dict[int, datetime]:
+    """Return account -> the instant that the age of its readings counts from, at most `now`.
+
+    It is no later than the account's newest reading, nor than the seventh newest day with a visit that brought something:
+    a clock that runs ahead would have to do so on seven days, and the portal's with it. An account without readings, and
+    all before there were visits on seven days, are left out.
+    """
+    days = [day for (day,) in db.execute(f"SELECT DISTINCT at / {DAY} AS day FROM visit ORDER BY day DESC LIMIT {DAYS_SEEN}")]
+    if len(days) < DAYS_SEEN:
+        return {}
+    latest = min(to_ms(now), days[-1] * DAY)
+    return {account: from_ms(min(at, latest)) for account, at in db.execute(_NEWEST) if at is not None}
+
+
+def thin(db: sqlite3.Connection, present: Mapping[int, datetime], days: int, after: int) -> int | None:
+    """Thin the next few series with a number above `after`; gives how far it came, or None when there are no more.
+
+    Ages count from each account's `present`.
+    """
     rows = db.execute(_SERIES, (after, MOST_SERIES)).fetchall()
     gone = 0
     for number, account, zone, begin in rows:
-        end = _midnight(now, days, ZoneInfo(zone))
+        if account not in present:
+            continue
+        end = _midnight(present[account], days, ZoneInfo(zone))
         if begin < end:
             gone += _thin_one(db, number, account, (begin, end), ZoneInfo(zone))
         if gone >= MOST_READINGS:
             return int(number)
     return int(rows[-1][0]) if len(rows) == MOST_SERIES else None
+
+
+def clear_spending(db: sqlite3.Connection, now: datetime) -> None:
+    """Forget calls that are too old to count against any budget, by the clock and by the seventh newest day with calls."""
+    days = [day for (day,) in db.execute(f"SELECT DISTINCT at / {DAY} AS day FROM spending ORDER BY day DESC LIMIT {DAYS_SEEN}")]
+    if len(days) == DAYS_SEEN:
+        latest = min(to_ms(now), days[-1] * DAY)
+        db.execute("DELETE FROM spending WHERE at < ?", (latest - round(BUDGETS_KEPT / timedelta(milliseconds=1)),))
 
 
 def shorten(db: sqlite3.Connection, pages: int = 500) -> bool:
@@ -73,5 +106,9 @@ _SERIES = (
     "SELECT series.id, account.id, zone, thinned_to FROM (SELECT id, point, thinned AS thinned_to FROM series"
     " WHERE id > ? AND form = 'index' ORDER BY id LIMIT ?) AS series"
     " JOIN point ON point.id = series.point JOIN account ON account.id = point.account ORDER BY series.id"
+)
+_NEWEST = (
+    "SELECT point.account, max((SELECT max(at) FROM reading WHERE reading.series = series.id))"
+    " FROM series JOIN point ON point.id = series.point GROUP BY point.account"
 )
 _INSTANTS = "SELECT at FROM reading WHERE series = ? AND at >= ? AND at < ? ORDER BY at"

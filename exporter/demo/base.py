@@ -75,6 +75,14 @@ class Simulation(ABC):
     def accounts(self, url: str) -> list[dict[str, Any]]:
         """Give the `accounts` entries of a configuration that visits this simulation at `url`."""
 
+    def aliases(self) -> dict[str, str]:
+        """Return the names that a person would give to the usage points."""
+        return {}
+
+    def demo_account(self, url: str) -> dict[str, Any]:
+        """Return the one account that the demo shows, with a name for every usage point."""
+        return self.accounts(url)[0] | {"aliases": self.aliases()}
+
     def app(self) -> web.Application:
         """Make the portal's web application."""
         app = web.Application(middlewares=[self._watch])

@@ -29,8 +29,9 @@ SIMULATIONS = (
 )
 SHOWN = ("utility_consumption_index_", "utility_daily_", "utility_monthly_consumption", "utility_monthly_peak_kw", "utility_up")
 SHOW_WITHIN, SHOW_STEP = 15.0, 0.2
-PAST = {"water-link": 400, "fluvius": 400, "enedis": 400, "cem": 30}
-"""How many days of the past are brought home behind the first visits; those of a block of flats are many readings."""
+PAST = {"water-link": 760, "fluvius": 760, "enedis": 760, "cem": 30}
+"""How many days of the past are brought home behind the first visits: this year and the one before, so that they can be compared;
+those of a block of flats are many readings."""
 MORE_CALLS: Mapping[str, dict[str, object]] = {"fluvius": {"past_requests": 10_000}}
 """Nobody but the simulation counts its calls."""
 log = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ async def run(options: Options, *, temporary: bool, say: Callable[[str], object]
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="utility-exporter-demo-")))
         accounts = []
         for simulation in simulations():
-            found = simulation.accounts(await stack.enter_async_context(running(simulation)))
-            accounts += [entry | MORE_CALLS.get(simulation.portal, {}) for entry in found]
+            account = simulation.demo_account(await stack.enter_async_context(running(simulation)))
+            accounts.append(account | MORE_CALLS.get(simulation.portal, {}))
         config = folder / "config.yaml"
         config.write_text(json.dumps({"accounts": accounts}, indent=2))
         config.chmod(0o600)

@@ -168,7 +168,7 @@ def leaking_point() -> str:
     from exporter.demo.cem import CemSimulation
 
     building = CemSimulation().building
-    return str(building.counters[building.special["leak"]].meters[0])
+    return building.meter_names()[str(building.counters[building.special["leak"]].meters[0])]
 
 
 def test_costs_are_amounts_times_prices(house: House):
@@ -176,7 +176,7 @@ def test_costs_are_amounts_times_prices(house: House):
     A month's cost is the sum over registers of what the page says and the price in settings.yaml, to the last cent.
     """
     value = house.prometheus.value
-    for point, price in (("204417", 5.80), ("541448820000000031", 0.09)):
+    for point, price in (("home water", 5.80), ("home gas", 0.09)):
         unit = "m3" if price > 1 else "kwh"
         amount = value(f'sum(utility_monthly_consumption_{unit}{{usage_point="{point}"}})')
         cost = value(f'usage_point:utility_monthly_cost:eur{{usage_point="{point}"}}')
@@ -191,9 +191,9 @@ def test_an_hour_stands_in_its_row(house: House):
     """
     board = grafana.load(grafana.FOLDER / "electricity.json")
     (panel,) = (panel for panel in grafana.panels(board) if panel["type"] == "heatmap")
-    values = everything(board) | {"account": "maison-dataconnect", "usage_point": "house"}
+    values = everything(board) | {"account": "maison", "usage_point": "house"}
     (query,) = grafana.queries(board | {"panels": [panel]}, values, time.time(), 10)
-    power = 'utility_interval_consumption_kwh{account="maison-dataconnect",usage_point="house",resolution=~"PT.+"}'
+    power = 'utility_interval_consumption_kwh{account="maison",usage_point="house",resolution=~"PT.+"}'
     for midnight in (query.end - 4 * 86_400, query.end - 5 * 86_400 - 3600, query.end - 6 * 86_400 - 7200):
         cells = house.prometheus.get("/api/v1/query", query=query.expr, time=midnight)["result"]
         shown = {series["metric"]["hour"]: float(series["value"][1]) for series in cells}

@@ -28,8 +28,6 @@ CURVES = 366
 """Load curves have most of the readings."""
 EVERYTHING = os.environ.get("BOARDS") == "every"
 """Asked for by BOARDS=every: a year of the block of flats too, and every value of every variable, which takes minutes."""
-AGAIN = ("maison", "maison-myelectricaldata")
-"""Other ways of Enedis to the same two homes: of one past is enough."""
 
 
 class Generous(DictMemory):
@@ -43,9 +41,7 @@ async def tell_past(folder: Path) -> None:
     """Fill the ledger in `folder` with what all simulations know of the last days."""
     days = DAYS | ({"cem": 400} if EVERYTHING else {})
     async with AsyncExitStack() as stack:
-        accounts = []
-        for simulation in simulations():
-            accounts += simulation.accounts(await stack.enter_async_context(running(simulation)))
+        accounts = [one.demo_account(await stack.enter_async_context(running(one))) for one in simulations()]
         config = folder / "filling.yaml"
         config.write_text(json.dumps({"accounts": accounts}))
         config.chmod(0o600)
@@ -60,8 +56,7 @@ async def tell(portal: Portal, ledger: Ledger, days: int) -> None:
     await poller.open()
     await poller.visit()
     assert poller.state.up, poller.state.message
-    if portal.name not in AGAIN:
-        await bring_home(portal, ledger, utc_now().date() - timedelta(days=days))
+    await bring_home(portal, ledger, utc_now().date() - timedelta(days=days))
 
 
 async def bring_home(portal: Portal, ledger: Ledger, first: date) -> None:

@@ -86,6 +86,15 @@ class CemSimulation(Simulation):
         entry = {"name": "block-of-flats", "portal": self.portal, "base_url": url + PATH}
         return [entry | {"username": self.username, "password": self.password}]
 
+    def aliases(self) -> dict[str, str]:
+        """Return place and kind of every meter; a second one of a kind at the same place has its number too."""
+        return self.building.meter_names()
+
+    def demo_account(self, url: str) -> dict[str, Any]:
+        """Return the account; its login ends in a year, as a contract may say."""
+        self.access_ends = self.clock().replace(microsecond=0) + timedelta(days=365)
+        return super().demo_account(url)
+
     def routes(self, app: web.Application) -> None:
         """Add the one address."""
         app.router.add_route("*", PATH, self._answer)

@@ -22,6 +22,17 @@ GAS = Register(38.0, 0.8, Profile.HEATING)
 SOLAR = Register(26.0, -0.7, Profile.SUN)
 HOUSE_POWER = Register(19.0, 0.1, Profile.POWER)
 HOUSE_HEAT = Register(0.9, 0.9, Profile.HEATING)
+METER_NAMES = {
+    3: "cold water",
+    4: "power",
+    5: "hot water",
+    6: "gas",
+    7: "climate",
+    9: "temperature",
+    14: "heat",
+    27: "solar",
+    None: "door",
+}
 INDOOR, OUTDOOR = Level(21.5, 1.2, 1.5, 0.6), Level(9.5, 4.0, 11.0, 2.0)
 HUMIDITY, FLOW, RADIO = Level(46.0, 4.0, 6.0, 5.0), Level(48.0, 3.0, -14.0, 3.0), Level(-74.0, 0.0, 0.0, 9.0)
 
@@ -88,6 +99,16 @@ class Building:
             if flat % FLATS_IN_A_HOUSE == 0:
                 house = self._place(self._company, HOUSE, f"Vchod {flat // FLATS_IN_A_HOUSE + 1}")
             self._flat(self._place(house, FLAT, f"Byt {flat + 1}"), flat)
+
+    def meter_names(self) -> dict[str, str]:
+        """Return a name for every meter by its number: where it hangs and what it measures."""
+        places = {place.id: place for place in self.places}
+        names: dict[str, str] = {}
+        for meter in self.meters:
+            point = places[meter.place]
+            name = f"{places[point.parent or meter.place].name} {METER_NAMES.get(meter.main_type, 'meter')}"
+            names[str(meter.id)] = f"{name} {meter.id}" if name in names.values() else name
+        return names
 
     def truth(self, counter: int, at: datetime) -> float:
         """What a counter shows at an instant, in the portal's unit, rounded as the portal does."""

@@ -49,12 +49,20 @@ class EnedisSimulation(Simulation):
         ways = {"maison": "conso", "maison-dataconnect": "dataconnect", "maison-myelectricaldata": "myelectricaldata"}
         return [self.account(url, access) | {"name": name} for name, access in ways.items()]
 
+    def aliases(self) -> dict[str, str]:
+        """Return the names of both homes."""
+        return {self.producing.prm: "house", self.young.prm: "workshop"}
+
+    def demo_account(self, url: str) -> dict[str, Any]:
+        """Return the account by Data Connect, whose budget of calls is large enough for two years."""
+        return self.account(url, "dataconnect") | {"aliases": self.aliases()}
+
     def account(self, url: str, access: str, api: str = "") -> dict[str, Any]:
         """Give an account that reads both homes by one of the ways."""
         points: list[dict[str, Any]] = [{"prm": home.prm, "production": home.producing} for home in self.homes.values()]
         account: dict[str, Any] = {"name": "maison", "portal": "enedis", "access": access, "base_url": url}
         account["calls_per_second"] = 5  # nobody but the simulation counts, and a demo is to be quick
-        account["aliases"] = {self.producing.prm: "house", self.young.prm: "workshop"}
+        account["aliases"] = self.aliases()
         if api:
             account["api"] = api
         if access == "conso":

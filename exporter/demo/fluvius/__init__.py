@@ -89,6 +89,14 @@ class FluviusSimulation(Simulation):
         login = {"username": signin.USERNAME, "password": self.sign_in.password, "portal_url": url, "identity_url": url}
         return [{"name": "demo-power", "portal": self.portal, **login, "meters": meters}]
 
+    def aliases(self) -> dict[str, str]:
+        """Return the names of the connections."""
+        return {SOLAR: "home", FLAT: "studio", GAS: "home gas"}
+
+    def demo_account(self, url: str) -> dict[str, Any]:
+        """Return the account under the name that somebody at home would choose."""
+        return super().demo_account(url) | {"name": "home-power"}
+
     def true_days(self, ean: str, first: date, last: date) -> list[Amount]:
         """Give what the portal knows by now of the days [first, last]: estimates are true until they are corrected."""
         place, found = self.data.places[ean], []

@@ -61,6 +61,10 @@ class WaterLinkSimulation(Simulation):
             }
         ]
 
+    def aliases(self) -> dict[str, str]:
+        """Return the names of both meters."""
+        return {"204417": "home water", "204418": "garden"}
+
     def routes(self, app: web.Application) -> None:
         """Add both hosts' addresses."""
         app.router.add_get("/identity/oauth2/authorize", self._identity)

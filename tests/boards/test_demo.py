@@ -1,0 +1,37 @@
+"""The demo's accounts: as many as homes and buildings, each named as a person would."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from exporter.config import load
+from exporter.demo.runner import simulations
+
+
+@pytest.fixture
+def accounts(tmp_path: Path):
+    """What `demo` is configured with."""
+    config = tmp_path / "config.yaml"
+    entries = [simulation.demo_account("http://127.0.0.1:1") for simulation in simulations()]
+    config.write_text(json.dumps({"accounts": entries}))
+    config.chmod(0o600)
+    return load(config).accounts
+
+
+def test_each_portal_has_one_account(accounts):
+    """
+    No home is there twice, so sums and costs over all accounts are true.
+    """
+
+    assert sorted(account.name for account in accounts) == ["block-of-flats", "home-power", "home-water", "maison"]
+
+
+def test_every_usage_point_has_a_name(accounts):
+    """
+    Each usage point that an account names has an alias of its own, and no alias is a number.
+    """
+    for account in accounts:
+        assert account.named_points() <= account.aliases.keys()
+        assert len(set(account.aliases.values())) == len(account.aliases)
+        assert not [alias for alias in account.aliases.values() if alias.isdigit()]

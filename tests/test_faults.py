@@ -287,6 +287,8 @@ ROWS = (
     | dict.fromkeys(JUMPS, "test_faults.py::test_a_clock_jumps")
     | {
         "our clock a year ahead, and readings grow old": "test_thinning.py::test_a_clock_a_year_ahead_destroys_nothing",
+        "the ledger's files removed or replaced under `serve`": "test_beside.py::test_a_ledger_taken_away_under_serve",
+        "killed again and again, with commands beside it": "test_beside.py::test_nothing_is_lost_beside_commands",
         "no visit can be written down": "test_faults.py::test_a_ledger_that_cannot_be_written_asks_no_portal",
         "storage not writable at the start": "test_ledger.py::test_a_read_only_folder_is_a_clear_error",
         "ledger damaged": "test_process.py::test_a_damaged_ledger_at_start",

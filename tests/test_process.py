@@ -8,7 +8,7 @@ import re
 import signal
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,10 +83,15 @@ class Home:
 
 
 @asynccontextmanager
-async def launched(*words: str, env: Mapping[str, str], folder: Path | None = None) -> AsyncIterator[Program]:
+async def launched(
+    *words: str,
+    env: Mapping[str, str],
+    folder: Path | None = None,
+    program: Sequence[str] = (sys.executable, "-m", "exporter"),
+) -> AsyncIterator[Program]:
     """Run a command that serves, on a port that is free; it is killed in the end if it has not left."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "exporter", *words, "--web.listen-address=127.0.0.1:0"),
+        *(*program, *words, "--web.listen-address=127.0.0.1:0"),
         cwd=folder,
         env=env,
         stdout=asyncio.subprocess.DEVNULL,

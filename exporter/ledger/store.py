@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from exporter.errors import LedgerError
+from exporter.ledger.files import Files
 from exporter.ledger.schema import VERSION, migrate, version_of
 
 FILE, LOCK = "ledger.sqlite", "serve.lock"
@@ -43,14 +44,16 @@ class Store:
         with _said(self.path):
             _make_folder(folder)
             self._connection = self._connect_to_read() if read_only else self._open()
+            self._files = Files(self.path)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """Hold the one writing connection for a transaction: kept whole, or not at all.
 
-        Raises LedgerError when the disk is full, the file locked, read-only or damaged.
+        Raises LedgerError when the disk is full, the file locked, read-only, damaged, removed or replaced.
         """
         with self._writing, _said(self.path, self._suspect):
+            self._files.check()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -160,6 +163,7 @@ class Store:
                 raise LedgerError("the ledger is closed")
             if self._readers:
                 return self._readers.pop()
+        self._files.check()  # another file would be read beside the one that is written
         return self._connect_to_read()
 
     def _connect_to_read(self) -> sqlite3.Connection:

@@ -2,12 +2,13 @@
 
 import builtins
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from exporter.errors import LedgerError
 from exporter.ledger import FILE, Ledger
+from exporter.ledger.schema import STEPS, VERSION
 
 HEAD = """
     import pathlib, sys
@@ -158,3 +160,37 @@ def test_a_ledger_that_is_gone_is_not_begun_anew_by_a_reader(tmp_path):
         Ledger(tmp_path, read_only=True)
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("found", ["nothing", "an empty file", "an old ledger"])
+def test_four_processes_begin_at_once(tmp_path, found):
+    """
+    Whatever is there, each of four processes that open the ledger in one moment has it, brought up to the present form once.
+    """
+    if found == "an empty file":
+        (tmp_path / FILE).touch(0o600)
+    elif found == "an old ledger":
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as old:
+            old.executescript(f"{STEPS[0]} PRAGMA user_version = 1;")
+            old.execute("INSERT INTO account (name, portal, zone, login) VALUES ('home', 'brook', 'UTC', '')")
+    body = """
+        print("ready", flush=True)
+        sys.stdin.readline()
+        with Ledger(folder) as ledger: print(ledger.open_account("home", portal="brook", zone="UTC", login="").readings)
+    """
+    command = [*source(body), str(tmp_path)]
+    with ExitStack() as stack:
+        begun = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(4)
+        ]
+        assert [process.stdout.readline() for process in begun if process.stdout] == ["ready\n"] * 4
+        for process in begun:
+            assert process.stdin
+            process.stdin.close()
+        said = [process.stdout.read() for process in begun if process.stdout]
+
+    assert said == ["0\n"] * 4
+    with closing(sqlite3.connect(tmp_path / FILE)) as made:
+        found_now = [made.execute(f"PRAGMA {what}").fetchone()[0] for what in ("user_version", "journal_mode", "auto_vacuum")]
+        assert found_now == [VERSION, "wal", 2]

@@ -10,6 +10,7 @@ readings it does not have, and the last visit that touched them.
 """
 
 import sqlite3
+from contextlib import suppress
 
 APPLICATION = 0x7574696C
 """Marks the file as ours (`PRAGMA application_id`)."""
@@ -144,9 +145,17 @@ def version_of(connection: sqlite3.Connection) -> int:
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the file up to the present schema, in one transaction."""
-    if (found := version_of(connection)) == VERSION:
+    if version_of(connection) == VERSION:
         return
-    steps = "".join(STEPS[found:])
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {VERSION}; PRAGMA application_id = {APPLICATION}; COMMIT;"
-    )
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in STEPS[version_of(connection) :]:  # another process may have done it before we had the file to ourselves
+            for statement in step.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # SQLite may have undone it by itself
+            connection.execute("ROLLBACK")
+        raise

@@ -23,8 +23,6 @@ FILE, LOCK = "ledger.sqlite", "serve.lock"
 CHECKED_WHOLE = 256 * 1024 * 1024
 """A file up to this size is checked page by page at the start, a larger one only after it was found damaged."""
 log = logging.getLogger(__name__)
-_making = threading.Lock()
-"""No thread connects to a file before the one that makes it has closed it."""
 
 
 class Store:
@@ -101,31 +99,33 @@ class Store:
                 self._lock_file = None
 
     def _open(self) -> sqlite3.Connection:
-        if connection := self._connect_undamaged():
-            return connection
-        with self._alone():
-            if connection := self._connect_undamaged():  # another process has begun a new one meanwhile
-                return connection
+        with _turn(self.path.parent) as turn:
+            _make_file(self.path)
+            try:
+                return self._connect_checked(turn)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            try:  # another process may have begun a new one meanwhile
+                return self._connect_checked()
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+            if self._is_served():  # it would go on writing into the file under its new name
+                raise LedgerError(f"{self.path} is damaged; the next start of `serve` keeps it aside and begins a new one")
             aside = self._move_aside()
             log.error("the ledger %s was damaged: it is kept as %s, and a new one is begun", self.path, aside)
             _make_file(self.path)
             return self._connect_checked()
 
-    def _connect_undamaged(self) -> sqlite3.Connection | None:
-        """Open the file, made when there is none; give None when it is damaged."""
-        _make_file(self.path)
-        try:
-            return self._connect_checked()
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise
-            return None
-
-    def _connect_checked(self) -> sqlite3.Connection:
+    def _connect_checked(self, turn: int | None = None) -> sqlite3.Connection:
         connection = _connect(self.path)
         try:
             found = version_of(connection)
             _refuse_newer(self.path, found)
+            if found == VERSION and turn is not None:
+                fcntl.flock(turn, fcntl.LOCK_UN)  # nobody need wait for the check
             if found and (self.path.stat().st_size <= CHECKED_WHOLE or self._suspect.exists()):
                 _check(connection)
             migrate(connection)
@@ -136,17 +136,19 @@ class Store:
             raise
         return connection
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep a `serve` away, and whoever else puts a damaged file aside; raises LedgerError where there is one."""
-        lock = os.open(self.path.parent / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    def _is_served(self) -> bool:
+        """Tell whether a `serve` has the folder."""
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError:  # a `serve` would go on writing into the file under its new name
-            raise LedgerError(f"{self.path} is damaged; the next start of `serve` keeps it aside and begins a new one") from None
+            lock = os.open(self.path.parent / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
         finally:
             os.close(lock)
+        return False
 
     def _move_aside(self) -> Path:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
@@ -180,9 +182,23 @@ class Store:
                 self._readers.append(connection)
 
 
+@contextmanager
+def _turn(folder: Path) -> Iterator[int]:
+    """Wait until no other process, nor thread, makes the file or brings it up to the present form; give the lock's descriptor.
+
+    SQLite cannot have a file switched to its write-ahead log by several at once. The lock is the folder's, so it leaves no file.
+    """
+    turn = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield turn
+    finally:
+        os.close(turn)
+
+
 def _make_file(path: Path) -> None:
     """Make the file for its owner alone, where there is none: one that is there may have a connection, and is not touched."""
-    with _making, suppress(FileExistsError):
+    with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 

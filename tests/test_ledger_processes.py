@@ -17,6 +17,7 @@ import pytest
 from exporter.errors import LedgerError
 from exporter.ledger import FILE, Ledger
 from exporter.ledger.schema import STEPS, VERSION
+from exporter.ledger.store import LOG_KEPT
 
 HEAD = """
     import pathlib, sys
@@ -194,3 +195,45 @@ def test_four_processes_begin_at_once(tmp_path, found):
     with closing(sqlite3.connect(tmp_path / FILE)) as made:
         found_now = [made.execute(f"PRAGMA {what}").fetchone()[0] for what in ("user_version", "journal_mode", "auto_vacuum")]
         assert found_now == [VERSION, "wal", 2]
+
+
+LARGE = (
+    "WITH RECURSIVE n(n) AS (VALUES(1) UNION ALL SELECT n + 1 FROM n WHERE n < 40000) SELECT 1, n, zeroblob(1000), 0, 1 FROM n"
+)
+"""Rows of a reading table that make 40 MB."""
+
+
+def test_a_large_old_file_is_written_anew_in_little_memory(tmp_path):
+    """
+    Bringing a file of the oldest form up to the present one takes no memory of the file's size, and leaves a short log and
+    nothing beside it.
+    """
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as old:
+        old.executescript(f"{STEPS[0]} PRAGMA user_version = 1; INSERT INTO reading {LARGE};")
+    body = """
+        from resource import RUSAGE_SELF, getrusage
+        before = getrusage(RUSAGE_SELF).ru_maxrss
+        with Ledger(folder):
+            print(getrusage(RUSAGE_SELF).ru_maxrss - before, *sorted(one.name for one in folder.iterdir()))
+    """
+    done = subprocess.run([*source(body), str(tmp_path)], capture_output=True, text=True, check=True)
+    kilobytes, *files = done.stdout.split()
+
+    assert int(kilobytes) < 20_000
+    assert files == [FILE, f"{FILE}-shm", f"{FILE}-wal"]
+    with closing(sqlite3.connect(tmp_path / FILE)) as made:
+        assert made.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
+def test_the_log_becomes_short_again(tmp_path):
+    """
+    After a transaction larger than most the log is cut at the next one.
+    """
+    log = tmp_path / f"{FILE}-wal"
+    with Ledger(tmp_path) as ledger:
+        with ledger.store.write() as db:
+            db.execute(f"INSERT INTO reading {LARGE}")
+        assert log.stat().st_size > 2 * LOG_KEPT
+        ledger.open_account("home", portal="brook", zone="UTC", login="")
+
+        assert log.stat().st_size <= LOG_KEPT

@@ -22,6 +22,8 @@ from exporter.ledger.schema import VERSION, migrate, version_of
 FILE, LOCK = "ledger.sqlite", "serve.lock"
 CHECKED_WHOLE = 256 * 1024 * 1024
 """A file up to this size is checked page by page at the start, a larger one only after it was found damaged."""
+LOG_KEPT = 16 * 1024 * 1024
+"""The write-ahead log is cut to this size once all of it is in the file; a long transaction makes it larger for a while."""
 log = logging.getLogger(__name__)
 
 
@@ -215,6 +217,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             "synchronous = NORMAL",
             "cache_size = -8192",
             "temp_store = MEMORY",
+            f"journal_size_limit = {LOG_KEPT}",
         ):
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
@@ -225,10 +228,25 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _can_shorten(connection: sqlite3.Connection) -> None:
     """Write a file of an older version anew, once, so that it can become shorter; at another start when it is in use."""
-    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == 0:
-        with suppress(sqlite3.OperationalError):
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute("VACUUM")
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
+        return
+    with suppress(sqlite3.OperationalError), _room_on_disk(connection):
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@contextmanager
+def _room_on_disk(connection: sqlite3.Connection) -> Iterator[None]:
+    """Have what SQLite works with beside the ledger: in memory it would be as large as the file, and so in many a /tmp."""
+    where = str(Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent).replace("'", "''")
+    connection.execute("PRAGMA temp_store = FILE")
+    connection.execute(f"PRAGMA temp_store_directory = '{where}'")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA temp_store_directory = ''")
+        connection.execute("PRAGMA temp_store = MEMORY")
 
 
 def _refuse_newer(path: Path, found: int) -> None:

@@ -68,8 +68,10 @@ class Exporter:
         say_warnings(config)
         async with AsyncExitStack() as stack:
             door = await self._open_door(stack)
-            ledger = await asyncio.to_thread(Ledger, self._options.storage_path)
+            ledger = await asyncio.to_thread(Ledger, self._options.storage_path, serving=True)
             stack.callback(ledger.close)
+            if ledger.store.cramped:
+                log.error("%s: %s; what is kept is shown, nothing new is learned", ledger.store.path, ledger.store.cramped)
             ledger.claim()
             program = version("utility-exporter")
             page = self.page = Page(ledger, self._clock.now, program)

@@ -4,10 +4,12 @@ import asyncio
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from exporter.errors import LedgerError
 from exporter.ledger import bulk, delivery, thinning, view
 from exporter.ledger.bulk import SLICE, Rows, Stamping
 from exporter.ledger.delivery import Deliveries, Due, DueReading, Progress, Round, Span
@@ -64,10 +66,13 @@ class Ledger:
     Methods block on the disk: call them off the event loop. They may be called from any thread, and raise LedgerError.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        """Open the ledger; `read_only` is for a second process beside the one that has opened and checked it."""
+    def __init__(self, folder: Path, *, read_only: bool = False, serving: bool = False) -> None:
+        """Open the ledger; `read_only` is for a second process beside the one that has opened and checked it.
+
+        `serving` is for the one that shows what is kept even where the disk is full.
+        """
         self.folder = folder
-        self.store = Store(folder, read_only=read_only)
+        self.store = Store(folder, read_only=read_only, serving=serving)
         self._held: dict[str, dict[str, Any]] = {}
         self._directories = Directories(self.store)
 
@@ -88,7 +93,14 @@ class Ledger:
     def open_account(self, name: str, *, portal: str, zone: str, login: str) -> AccountState:
         """Find or begin an account; a login other than before lifts a suspension and empties the account's memory."""
         self._held.pop(name, None)
-        return open_account(self.store, name, portal, zone, login)
+        state = open_account(self.store, name, portal, zone, login)
+        if self.store.cramped:  # due at once: a visit that cannot be kept asks nobody, and the first that can mends it
+            why = self._no_room()
+            return replace(state, up=False, reason=why.reason, message=str(why), next_visit=None)
+        return state
+
+    def _no_room(self) -> LedgerError:
+        return LedgerError(f"{self.store.path}: {self.store.cramped}")
 
     def state(self, account: str) -> AccountState:
         """Give an account's state."""
@@ -98,6 +110,8 @@ class Ledger:
     def begin_visit(self, account: str, state: AccountState, *, login: str) -> None:
         """Keep that a visit has begun, and by which login: only a change of that one is a change."""
         with self.store.write() as db:
+            if self.store.cramped:  # little may fit still, but not what a visit brings
+                raise self._no_room()
             name_login(db, account, login)
             save_health(db, account, state)
 

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +24,8 @@ CHECKED_WHOLE = 256 * 1024 * 1024
 """A file up to this size is checked page by page at the start, a larger one only after it was found damaged."""
 LOG_KEPT = 16 * 1024 * 1024
 """The write-ahead log is cut to this size once all of it is in the file; a long transaction makes it larger for a while."""
+SHARED = 64 * 1024
+"""Less room than this is none: SQLite needs 32 KB beside a file that several use."""
 log = logging.getLogger(__name__)
 
 
@@ -33,7 +35,8 @@ class Store:
     All methods may be called from any thread; none may be called on the event loop.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, serving: bool = False) -> None:
+        """Open the file; `serving` opens it on a full disk too, where its newest state can be read and little else."""
         self.path = folder / FILE
         self._suspect = folder / f"{FILE}.suspect"
         self._writing = threading.RLock()
@@ -41,9 +44,14 @@ class Store:
         self._lock_file: int | None = None
         self._closed = False
         self._undone = 0
+        self.cramped = ""
+        """What keeps this process from sharing the file with others; empty in all but bad times."""
         with _said(self.path):
             _make_folder(folder)
-            self._connection = self._connect_to_read() if read_only else self._open()
+            if serving:
+                self._open_even_cramped()
+            else:
+                self._connection = self._connect_to_read() if read_only else self._open()
             self._files = Files(self.path)
 
     @contextmanager
@@ -54,6 +62,10 @@ class Store:
         """
         with self._writing, _said(self.path, self._suspect):
             self._files.check()
+            if self.cramped:
+                self._connection.close()
+                self._open_even_cramped()
+                self._files = Files(self.path)
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -71,7 +83,12 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Hold a reading connection for one consistent look at the file. Raises LedgerError."""
-        with _said(self.path, self._suspect):
+        with _said(self.path, self._suspect), ExitStack() as stack:
+            if self.cramped:
+                stack.enter_context(self._writing)
+            if self.cramped:  # still: there is one connection for all
+                yield self._connection
+                return
             connection = self._reader()
             try:
                 connection.execute("BEGIN")
@@ -120,6 +137,19 @@ class Store:
             log.error("the ledger %s was damaged: it is kept as %s, and a new one is begun", self.path, aside)
             _make_file(self.path)
             return self._connect_checked()
+
+    def _open_even_cramped(self) -> None:
+        """Open the file, where the disk is full for this process alone: what processes share takes room, a reader alone none."""
+        try:
+            self._connection, self.cramped = self._open(), ""
+        except sqlite3.OperationalError as error:
+            if not _is_cramped(error):
+                raise
+            self._connection = _connect_alone(self.path)
+            if version_of(self._connection) != VERSION:  # an older one, or none: neither can be read
+                self._connection.close()
+                raise
+            self.cramped = _words(self.path, error)
 
     def _connect_checked(self, turn: int | None = None) -> sqlite3.Connection:
         connection = _connect(self.path)
@@ -226,6 +256,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _connect_alone(path: Path) -> sqlite3.Connection:
+    """Open a file with no other process beside us."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False)
+    for pragma in ("locking_mode = EXCLUSIVE", "synchronous = NORMAL", "temp_store = MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
 def _can_shorten(connection: sqlite3.Connection) -> None:
     """Write a file of an older version anew, once, so that it can become shorter; at another start when it is in use."""
     if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
@@ -273,6 +311,19 @@ def _is_damage(error: sqlite3.Error) -> bool:
     return any(word in str(error) for word in ("malformed", "not a database", "file is encrypted"))
 
 
+def _is_cramped(error: sqlite3.Error) -> bool:
+    return any(word in str(error) for word in ("is full", "disk I/O error"))
+
+
+def _words(path: Path, error: sqlite3.Error) -> str:
+    """Say what is wrong; SQLite calls it an I/O error when there is no room for what processes share."""
+    with suppress(OSError):
+        disk = os.statvfs(path.parent)
+        if "disk I/O error" in str(error) and disk.f_bavail * disk.f_frsize < SHARED:
+            return "the disk is full"
+    return str(error)
+
+
 @contextmanager
 def _said(path: Path, suspect: Path | None = None) -> Iterator[None]:
     """Say SQLite's and the system's errors as ours; leave a mark when the file looks damaged, for the next start."""
@@ -283,6 +334,6 @@ def _said(path: Path, suspect: Path | None = None) -> Iterator[None]:
             with suppress(OSError):
                 suspect.touch()
             raise LedgerError(f"{path} is damaged; the next start keeps it aside and begins a new one") from None
-        raise LedgerError(f"{path}: {error}") from None
+        raise LedgerError(f"{path}: {_words(path, error)}") from None
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror or error}") from None

@@ -1,0 +1,156 @@
+"""A start on a disk that takes nothing: what is kept is shown, and all is well by itself when there is room."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from exporter.demo.base import running
+from exporter.demo.cem import CemSimulation
+from exporter.errors import LedgerError
+from exporter.ledger import FILE, AccountState, Ledger
+from exporter.metrics import Page
+from exporter.poller import AccountPoller
+from tests.between import Stillness, hurried, kinds, standing
+from tests.conftest import Clock
+from tests.test_ledger import AT, day, kept, record
+from tests.test_process import Home, cold_water, logins
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Let no file of this process grow to what SQLite shares between processes, as a quota does; Python ignores the signal."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("only an administrator may mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all the room there is; gives the file that has it."""
+    file = folder / "filling"
+    with file.open("wb", buffering=0) as filling:
+        try:
+            while True:
+                filling.write(bytes(4096))
+        except OSError:
+            return file
+
+
+async def test_serve_starts_on_a_full_disk(small_disk):
+    """
+    The page has what is kept, the account says why it is down, the log says full, and no portal is asked; stopping is clean.
+    """
+    simulation = CemSimulation()
+    async with running(simulation) as url:
+        home = Home(small_disk, simulation, url)
+        home.write()
+        async with home.serve() as program:
+            await program.until('utility_up{account="block-of-flats",portal="cem"} 1.0')
+            await program.stop()
+        filling, asked = fill(small_disk), len(simulation.seen)
+        async with home.serve() as program:
+            page = await program.until('utility_visit_failures_total{account="block-of-flats",portal="cem",reason="ledger"} 1')
+            assert cold_water(home) in page
+            assert 'utility_up{account="block-of-flats",portal="cem"} 0.0' in page
+            assert "full; what is kept is shown" in "".join(program.lines)
+            assert "Traceback" not in "".join(program.lines)
+            code, _, said = await home.command("history", "export")
+            assert (code, "the disk is full" in said or "locked" in said) == (1, True)
+            await program.stop()
+            assert program.process.returncode == 0
+        assert len(simulation.seen) == asked
+        filling.unlink()
+        async with home.serve() as program:
+            await program.until('utility_up{account="block-of-flats",portal="cem"} 1.0')
+
+    assert logins(home) == 1
+
+
+async def test_all_is_well_when_there_is_room(tmp_path, monkeypatch):
+    """
+    What could not be kept at a start is tried again, and kept at the first try with room; then others share the file again.
+    """
+    hurried(monkeypatch)
+    clock, kind = Clock(), next(iter(kinds()))
+    async with standing(kind, clock) as (between, url):
+        portal = between.small(url)
+
+        def poller(ledger: Ledger) -> AccountPoller:
+            return AccountPoller(portal, ledger, Page(ledger, clock, "0"), Stillness(clock), lambda: 0.5)
+
+        with Ledger(tmp_path) as ledger:
+            first = poller(ledger)
+            await first.open()
+            await first.visit()
+        asked = len(between.asked)
+        with no_room():
+            ledger = Ledger(tmp_path, serving=True)
+            second = poller(ledger)
+            await second.open()
+            assert (second.state.up, second.state.reason, second.state.next_visit) == (False, "ledger", None)
+            assert second.state.readings == first.state.readings > 0
+            clock.move(days=1)
+            await second.visit()
+            assert (second.state.reason, len(between.asked)) == ("ledger", asked)
+            assert ledger.state(portal.name).readings == first.state.readings
+        clock.move(minutes=2)
+        await second.visit()
+
+        assert (second.state.up, second.state.reason, ledger.store.cramped) == (True, "", "")
+        with Ledger(tmp_path) as beside:
+            assert beside.state(portal.name).readings == second.state.readings
+        ledger.close()
+
+
+def test_nothing_to_show(tmp_path):
+    """
+    Where there is no ledger yet a full disk is an error.
+    """
+    with no_room(), pytest.raises(LedgerError, match="disk I/O error"):
+        Ledger(tmp_path, serving=True)
+
+
+def test_killed_before_the_disk_was_full(tmp_path):
+    """
+    What only the log of a killed process has is shown as well, and outlives the next stop.
+    """
+    program = f"""if True:
+        import os, pathlib
+        from tests.test_ledger import Ledger, day, record
+        ledger = Ledger(pathlib.Path({str(tmp_path)!r}))
+        ledger.open_account("home", portal="brook", zone="UTC", login="")
+        record(ledger, day(1, 1.0))
+        os.kill(os.getpid(), 9)
+    """
+    subprocess.run([sys.executable, "-c", program], check=False)
+    assert (tmp_path / f"{FILE}-wal").stat().st_size
+    os.truncate(tmp_path / f"{FILE}-shm", 0)
+    with no_room(), Ledger(tmp_path, serving=True) as ledger:
+        assert ledger.store.cramped
+        assert len(kept(ledger)) == 1
+        with pytest.raises(LedgerError):
+            record(ledger, *(day(n, 1.0) for n in range(2, 29)), at=AT)
+        assert len(kept(ledger)) == 1
+    with Ledger(tmp_path) as ledger:
+        assert ledger.state("home") != AccountState()
+        assert len(kept(ledger)) == 1

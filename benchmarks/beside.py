@@ -2,7 +2,8 @@
 
 `serve` visits a simulated portal every second. Beside it, in random order and without rest, run the commands that share its
 ledger, the documented backup, remote reads, reloads, and remote write to a receiver that remembers what it has taken; and
-`serve` is killed at random moments. `--program` names another copy of this repository, whose exporter is tried instead.
+`serve` is killed at random moments, now and then while it starts, and so is a command now and then. `--program` names another
+copy of this repository, whose exporter is tried instead.
 """
 
 import argparse
@@ -46,8 +47,13 @@ from exporter.__main__ import main
 sys.exit(main())
 """
 """The program, which may visit every second and looks as often for what is to be sent."""
+PROGRAM = sys.executable, "-c", HURRIED
 LIFE = 0.3, 4.0
 """How many seconds `serve` lives once it is ready."""
+EARLY, CUT_SHORT = 0.2, 0.1
+"""How many of the kills come before it is ready, and how many of the commands are killed."""
+START = 0.2, 1.5
+"""How many seconds those live."""
 FASTER = 1800
 """How many times as fast as ours the portal's clock goes, so that there is something new at every visit."""
 LATE = timedelta(days=20)
@@ -64,6 +70,8 @@ class Figures:
     """What was done, and what went wrong."""
 
     kills: int = 0
+    cut_short: int = 0
+    """Commands that were killed."""
     commands: dict[str, int] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     """Commands and starts that failed, with what they said last, and what the receiver found wrong with a request."""
@@ -93,6 +101,7 @@ class Figures:
         """Write them down."""
         rows = {
             "kills": self.kills,
+            "commands killed": self.cut_short,
             "commands beside": sum(self.commands.values()),
             "commands, starts and requests that failed": len(self.failed),
             "looks at open files and locks": self.looks,
@@ -117,7 +126,8 @@ class Trial:
     def __init__(self, folder: Path, seed: int, program: Path, portal: CemSimulation, receiver: StrictReceiver) -> None:
         self.figures = Figures()
         self._folder, self._ledger = folder, folder / "data" / "ledger.sqlite"
-        self._chance = random.Random(seed)
+        self._chance, self._fate = random.Random(seed), random.Random(seed + 1)
+        """What is done beside, and how long `serve` lives: each the same whenever it is tried, however fast the other goes."""
         self._env = os.environ | {"PYTHONPATH": str(program), "PYTHONWARNINGS": "error"}
         self._portal, self._receiver = portal, receiver
         self._serving: Program | None = None
@@ -138,10 +148,9 @@ class Trial:
         }
 
     async def run(self, urls: tuple[str, str], kills: int) -> Figures:
-        """Let `serve` begin a ledger, kill it so many times, do each thing beside it once at least; let it stop, and count."""
+        """Kill `serve` so many times, and do each thing beside it once at least; then let it stop, and count."""
         self._entry, self._write_url = self._portal.accounts(urls[0])[0], urls[1]
         self._configure()
-        await self._live(signal.SIGTERM)
         over = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch())
@@ -159,20 +168,26 @@ class Trial:
     async def _live(self, end: signal.Signals) -> None:
         """Let `serve` live for a while; check what it leaves."""
         try:
-            async with self._served() as program:
-                await asyncio.sleep(self._chance.uniform(*LIFE))
-                await self._look_at_page(program)
-                self._serving = None
-                await program.stop(end)
+            if end is signal.SIGKILL and self._fate.random() < EARLY:
+                life = self._fate.uniform(*START)
+                await self._execute(*PROGRAM, "serve", "--web.listen-address=127.0.0.1:0", said=("serve",), life=life)
+            else:
+                await self._live_long(end)
         except AssertionError as error:
             self.figures.failed.append(f"serve: {error}")
         if not await asyncio.to_thread(_whole, self._ledger):
             self.figures.broken += 1
 
+    async def _live_long(self, end: signal.Signals) -> None:
+        async with self._served() as program:
+            await asyncio.sleep(self._fate.uniform(*LIFE))
+            await self._look_at_page(program)
+            self._serving = None
+            await program.stop(end)
+
     @asynccontextmanager
     async def _served(self) -> AsyncIterator[Program]:
-        command = (sys.executable, "-c", HURRIED)
-        async with launched("serve", env=self._env, folder=self._folder, program=command) as program:
+        async with launched("serve", env=self._env, folder=self._folder, program=PROGRAM) as program:
             try:
                 self._serving = program
                 yield program
@@ -204,18 +219,26 @@ class Trial:
                     self.figures.commands[name] = self.figures.commands.get(name, 0) + 1
 
     async def _command(self, *words: str) -> bool:
-        return await self._execute(sys.executable, "-c", HURRIED, *words, said=words)
+        """Run a command of the program, now and then not to its end; tells whether it has done all."""
+        life = self._chance.uniform(*START) if self._chance.random() < CUT_SHORT else None
+        self.figures.cut_short += life is not None
+        return await self._execute(*PROGRAM, *words, said=words, life=life)
 
-    async def _execute(self, *command: str, said: tuple[str, ...]) -> bool:
+    async def _execute(self, *command: str, said: tuple[str, ...], life: float | None = None) -> bool:
+        """Run a program, and kill it after its `life`; tells whether it ended well."""
         process = await asyncio.create_subprocess_exec(
             *command, cwd=self._folder, env=self._env, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
         )
+        error = b""
         try:
-            _, error = await process.communicate()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(life):
+                    _, error = await process.communicate()
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
-        if process.returncode:
+            await process.wait()
+        if process.returncode not in (0, -signal.SIGKILL):
             self.figures.failed.append(f"{' '.join(said)}: {(error.decode().splitlines() or [''])[-1]}")
         return not process.returncode
 

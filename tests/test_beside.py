@@ -3,13 +3,12 @@
 import asyncio
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.beside import HURRIED, trial
+from benchmarks.beside import PROGRAM, trial
 from exporter.errors import LedgerError
 from exporter.ledger import Ledger
 from tests.test_process import Home, environment, home, launched  # noqa: F401  # a fixture
@@ -49,7 +48,7 @@ async def test_a_ledger_taken_away_under_serve(home: Home):  # noqa: F811  # the
     """
     home.write(every="1s")
     data, away = home.folder / "data", home.folder / "away"
-    async with launched("serve", env=environment(), folder=home.folder, program=(sys.executable, "-c", HURRIED)) as program:
+    async with launched("serve", env=environment(), folder=home.folder, program=PROGRAM) as program:
         await program.until(f"{UP}1.0")
         data.rename(away)
         page = await program.until(f"{UP}0.0")

@@ -1,9 +1,13 @@
 """The true-time series as OpenMetrics text: for promtool, for VictoriaMetrics, for keeps."""
 
+import fcntl
+import glob
 import os
+import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
@@ -17,6 +21,9 @@ from exporter.history.progress import progress
 from exporter.history.series import Aliases, Labels, TrueSeries, catalogue
 from exporter.ledger import Ledger, Look, to_ms
 
+_END = ".part"
+_START = 60
+"""Letters of a file's name that its part's name begins with: more might be longer than a name may be."""
 _NOON = 12 * 3_600_000
 """Between the ends of the days before, gas days at 06:00 among them, and the end of the first day that is meant."""
 
@@ -35,6 +42,8 @@ def export(ledger: Ledger, aliases: Aliases, part: Part, now: datetime, file: Pa
 
     Raises LedgerError for an account of which the ledger knows nothing, and ExporterError for a file that cannot be written.
     """
+    if file and Path(os.path.realpath(file)) in _files_of(ledger):
+        raise ExporterError(f"{file} is the ledger itself")
     with ledger.look() as look, _opened(file) as out:
         spans = {series: _span(look, series, part, to_ms(now)) for series in _chosen(look, aliases, part)}
         total = sum(look.count(series.line, series.stamping, *span) for series, span in spans.items())
@@ -85,33 +94,86 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
+def _files_of(ledger: Ledger) -> set[Path]:
+    path = os.path.realpath(ledger.store.path)
+    return {Path(path + end) for end in ("", "-wal", "-shm")}
+
+
 @contextmanager
 def _opened(file: Path | None) -> Iterator[BinaryIO]:
     """Open where to write; raises ExporterError when that cannot be done any more."""
     try:
-        with _aside(file) if file else _standard_output() as out:
+        with _output(file) as out:
             yield out
     except OSError as error:
         raise ExporterError(f"{file or 'standard output'} cannot be written: {error.strerror}") from None
 
 
 @contextmanager
-def _aside(file: Path) -> Iterator[BinaryIO]:
-    """Write aside, and put in place when all is written and on the disk."""
-    aside = file.with_name(f".{file.name}.{os.getpid()}.part")
+def _output(file: Path | None) -> Iterator[BinaryIO]:
+    """Open a regular file's part, or what is no regular file (a device, a FIFO, standard output by its name) as it is."""
     try:
-        with aside.open("xb") as out:
+        found = os.stat(file) if file else None
+    except FileNotFoundError:
+        found = None
+    if file is None or (found and _is_standard_output(found)):
+        with _standard_output() as out:
+            yield out
+    elif found and not stat.S_ISREG(found.st_mode):
+        with file.open("wb") as out:
+            yield out
+    else:
+        with _part(Path(os.path.realpath(file))) as out:
+            yield out
+
+
+def _is_standard_output(found: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(found, os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # closed, or no file
+        return False
+
+
+@contextmanager
+def _part(file: Path) -> Iterator[BinaryIO]:
+    """Write aside, readable by its owner only, and put in place when all is written and on the disk.
+
+    A part is locked as long as somebody writes it, so that what a killed export left behind is known, and removed.
+    """
+    start = f".{file.name[:_START]}."
+    _remove_abandoned(file.parent, start)
+    number, name = _locked(file.parent, start)
+    try:
+        with os.fdopen(number, "wb") as out:
             yield out
             out.flush()
-            os.fsync(out.fileno())
-        aside.replace(file)
+            os.fsync(number)
+            Path(name).replace(file)
     finally:
-        aside.unlink(missing_ok=True)
+        Path(name).unlink(missing_ok=True)
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _locked(folder: Path, start: str) -> tuple[int, str]:
+    while True:
+        number, name = tempfile.mkstemp(prefix=start, suffix=_END, dir=folder)
+        with suppress(OSError):  # a file system without locks: nothing is removed there
+            fcntl.flock(number, fcntl.LOCK_EX)
+        if os.path.exists(name):  # before it was locked, another export may have taken it for abandoned
+            return number, name
+        os.close(number)
+
+
+def _remove_abandoned(folder: Path, start: str) -> None:
+    for name in glob.glob(f"{glob.escape(start)}*{_END}", root_dir=folder, include_hidden=True):
+        # What cannot be opened or locked is another's, or is just being written.
+        with suppress(OSError), (folder / name).open("rb") as part:
+            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            (folder / name).unlink()
 
 
 @contextmanager

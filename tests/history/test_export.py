@@ -1,18 +1,23 @@
 """Export: what is written is what the portals told, and the programs of others take it."""
 
+import json
 import os
 import re
 import shlex
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter import config
 from exporter.__main__ import main
+from exporter.demo.cem import CemSimulation
 from exporter.errors import ExporterError, LedgerError
 from exporter.history import export as module
 from exporter.history.export import Part, export
@@ -126,6 +131,151 @@ def test_whole_or_not_at_all(world, tmp_path: Path, monkeypatch):
         export(world.ledger, {}, Part(), NOW, file)
     assert file.read_text() == "before"
     assert os.listdir(file.parent) == ["history.om"]
+
+
+@pytest.fixture
+def command(world, tmp_path: Path, monkeypatch):
+    """Make the words that export to a file, run as a person does."""
+    source = tmp_path / "data"
+    entry = CemSimulation().accounts("http://127.0.0.1:1")[0]
+    (tmp_path / "config.yaml").write_text(json.dumps({"accounts": [entry]}))
+    (tmp_path / "config.yaml").chmod(0o600)
+    flags = [f"--config.file={tmp_path / 'config.yaml'}", f"--storage.path={source}"]
+    return lambda *more: [sys.executable, "-m", "exporter", "history", "export", *flags, *map(str, more)]
+
+
+def text_of(world: World, folder: Path) -> str:
+    """Export plainly, and give the text; the sizes of the other ways are those of this one."""
+    export(world.ledger, {}, Part(), datetime.now(UTC), folder / "plain.om")
+    return (folder / "plain.om").read_text()
+
+
+def outcome(words: list[str], **more: Any) -> str:
+    done = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=60, check=False, cwd=ROOT, **more)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+def test_standard_output_by_its_name(world, command, tmp_path: Path, name):
+    """
+    `-o /dev/stdout` goes where standard output goes, a pipe or a file that something stands in already, and replaces neither.
+    """
+    meant, file = text_of(world, tmp_path), tmp_path / "out.txt"
+    file.write_text("before\n")
+    with file.open("a") as out:
+        outcome(command("-o", name), stdout=out)
+
+    assert outcome(command("-o", name), stdout=subprocess.PIPE) == meant
+    assert file.read_text() == "before\n" + meant
+
+
+def test_what_is_no_regular_file_is_written_to(world, command, tmp_path: Path):
+    """
+    A FIFO is read by whoever waits at its end and stays a FIFO, the null device swallows; a folder is an error.
+    """
+    fifo, null = tmp_path / "fifo", os.stat(os.devnull)
+    os.mkfifo(fifo)
+    with (tmp_path / "read.om").open("w") as read, subprocess.Popen(["cat", fifo], stdout=read) as reader:
+        try:
+            outcome(command("-o", fifo))
+            reader.wait(timeout=60)
+        finally:
+            reader.kill()
+    outcome(command("-o", os.devnull))
+
+    assert (tmp_path / "read.om").read_text() == text_of(world, tmp_path)
+    assert fifo.is_fifo()
+    assert os.path.samestat(os.stat(os.devnull), null)
+    with pytest.raises(ExporterError, match="Is a directory"):
+        export(world.ledger, {}, Part(), NOW, tmp_path)
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_symlink_is_followed(world, tmp_path: Path, dangling):
+    """
+    The file that a symlink names is written, in its folder; the link stays one.
+    """
+    (tmp_path / "far").mkdir()
+    (tmp_path / "near").mkdir()
+    link, target = tmp_path / "near" / "history.om", tmp_path / "far" / "real.om"
+    link.symlink_to("../far/real.om")
+    if not dangling:
+        target.write_text("before")
+    export(world.ledger, {}, Part(), NOW, link)
+
+    assert link.is_symlink()
+    assert target.read_text().endswith("# EOF\n")
+    assert os.listdir(tmp_path / "near") + os.listdir(tmp_path / "far") == ["history.om", "real.om"]
+
+
+def test_only_its_owner_may_read_it(world, tmp_path: Path):
+    """
+    What is written is nobody else's, whatever the umask and whatever stood there.
+    """
+    file = tmp_path / "history.om"
+    file.write_text("before")
+    file.chmod(0o644)
+    export(world.ledger, {}, Part(), NOW, file)
+
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+HALF = """
+import sys
+from pathlib import Path
+from exporter.history.export import _opened
+with _opened(Path(sys.argv[1])) as out:
+    out.write(b"half")
+    out.flush()
+    print("written", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_export_leaves_nothing_for_long(world, tmp_path: Path):
+    """
+    What a killed export has left is removed by the next one to the same file; what another one is still writing is not, and
+    both come to their end.
+    """
+    file = tmp_path / "out" / "history[1].om"
+    file.parent.mkdir()
+    halves = [
+        subprocess.Popen([sys.executable, "-c", HALF, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for _ in range(3)
+    ]
+    assert [half.stdout.readline() for half in halves] == ["written\n"] * 3
+    assert len(os.listdir(file.parent)) == 3
+    for half, number in zip(halves[:2], (signal.SIGKILL, signal.SIGTERM), strict=True):
+        half.send_signal(number)
+        half.communicate(timeout=60)
+    assert len(os.listdir(file.parent)) == 3
+    export(world.ledger, {}, Part(), NOW, file)
+    assert len(os.listdir(file.parent)) == 2
+    assert file.read_text().endswith("# EOF\n")
+    halves[2].communicate("", timeout=60)
+
+    assert os.listdir(file.parent) == [file.name]
+    assert file.read_text() == "half"
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm"])
+def test_the_ledger_is_not_written_over(world, tmp_path: Path, end):
+    """
+    A name that is the ledger's own is refused.
+    """
+    (tmp_path / "link").symlink_to(f"{world.ledger.store.path}{end}")
+    with pytest.raises(ExporterError, match="is the ledger itself"):
+        export(world.ledger, {}, Part(), NOW, tmp_path / "link")
+
+
+def test_a_long_name(world, tmp_path: Path):
+    """
+    A name as long as names may be is written, too.
+    """
+    export(world.ledger, {}, Part(), NOW, tmp_path / ("\u00e9" * 127))
+
+    assert (tmp_path / ("\u00e9" * 127)).read_text().endswith("# EOF\n")
 
 
 def test_progress_without_a_terminal(capsys):

@@ -26,7 +26,7 @@ from exporter.ledger import AccountState, Ledger, to_ms
 from exporter.metrics import Page, Shown
 from exporter.model import Commodity, Interval, Register, Unit, UsagePoint
 from exporter.poller import Pollers
-from exporter.server import Address, Face, listen, make_app, offer_history
+from exporter.server import READY, Address, Face, listen, make_app, offer_history
 from tests.history import programs
 
 POINTS = 50
@@ -63,6 +63,7 @@ async def serve(folder: Path) -> None:
         page.add(Shown("fleet", "brook", PARIS), timedelta(hours=1))
         page.refresh("fleet")
         app = make_app(Face(page, Pollers(ledger, page, clock)))
+        app[READY].append(True)
         offer_history(app, History(ledger, clock.now))
         async with AsyncExitStack() as stack:
             (taken,) = await listen(app, [Address("127.0.0.1", 0)], stack)

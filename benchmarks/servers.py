@@ -22,7 +22,7 @@ from exporter import heap
 from exporter.clock import WallClock
 from exporter.poller import Pollers
 from exporter.serve import write_ahead
-from exporter.server import Face, make_app
+from exporter.server import READY, Face, make_app
 
 PLAIN, ZIPPED = "page.txt", "page.txt.gz"
 FLEETS: list[Fleet] = []
@@ -37,7 +37,9 @@ def ours(folder: Path, series: int) -> web.Application:
     (folder / PLAIN).write_bytes(fleet.page.render())
     (folder / ZIPPED).write_bytes(fleet.page.render_gzip())
     heap.give_back()
-    return make_app(Face(fleet.page, Pollers(fleet.ledger, fleet.page, WallClock())))
+    app = make_app(Face(fleet.page, Pollers(fleet.ledger, fleet.page, WallClock())))
+    app[READY].append(True)
+    return app
 
 
 def bare(folder: Path, series: int) -> web.Application:

@@ -1,5 +1,9 @@
 """The command line: serve, start, check, discover, visit, raw, history, demo."""
 
+from exporter import early  # noqa: F401  # keeps signals from here on
+
+# isort: split
+
 import argparse
 import asyncio
 import sys

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from exporter import heap
+from exporter import early, heap
 from exporter.clock import WallClock
 from exporter.colour import Colour
 from exporter.config import Config, load, load_plain
@@ -107,6 +107,7 @@ class Exporter:
             ahead = asyncio.create_task(write_ahead(page, self._clock), name="ages")
             stack.callback(ahead.cancel)
             app[READY].append(True)
+            reload.begin()
             log.info("serving %d account(s) at %s", len(config.accounts), ", ".join(map(str, taken)))
             await asyncio.to_thread(heap.give_back)
             started(taken)
@@ -137,6 +138,8 @@ class Exporter:
         for number, act in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, reload.soon)):
             loop.add_signal_handler(number, act)
             stack.callback(loop.remove_signal_handler, number)
+        if early.take_kept():
+            reload.soon()
 
 
 async def write_ahead(page: Page, clock: WallClock) -> None:
@@ -160,8 +163,12 @@ class Reload:
     ) -> None:
         self._read, self._page, self._pollers, self._clock = read, page, pollers, clock
         self._take, self._door = take, door
-        self._lock = asyncio.Lock()
+        self._lock, self._started = asyncio.Lock(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self) -> None:
+        """Obey from now on: the accounts of the start are there, and what was asked before is not undone by them."""
+        self._started.set()
 
     async def again(self) -> None:
         """Reload once, to the end even when whoever asked hangs up; raises ConfigError."""
@@ -190,6 +197,7 @@ class Reload:
             log.error("a bug in a reload", exc_info=error)
 
     async def _once(self) -> None:
+        await self._started.wait()
         async with self._lock:
             try:
                 config = await asyncio.to_thread(self._read)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -360,3 +361,74 @@ def make_due(home: Home) -> None:
     with contextlib.closing(sqlite3.connect(home.folder / "data/ledger.sqlite")) as db:
         db.execute("UPDATE account SET next_visit = ?", (int(past.timestamp() * 1000),))
         db.commit()
+
+
+async def test_a_signal_in_the_first_moments(home):
+    """
+    A SIGHUP that comes while the program is still loading ends nothing: it is obeyed when it can be.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "exporter", "serve", "--web.listen-address=127.0.0.1:0"),
+        cwd=home.folder,
+        env=environment(),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    lines: list[str] = []
+    reading = asyncio.ensure_future(read(process, lines))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not caught(process.pid, signal.SIGHUP):
+                assert process.returncode is None, "".join(lines)
+                await asyncio.sleep(0.002)
+            process.send_signal(signal.SIGHUP)
+            assert lines == []
+            while not any("configuration reloaded" in line for line in lines):
+                assert process.returncode is None, "".join(lines)
+                await asyncio.sleep(0.02)
+        assert "serving 1 account(s)" in "".join(lines).partition("configuration reloaded")[0]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        await reading
+
+
+def caught(process: int, number: int) -> bool:
+    """Tell whether a process catches a signal (proc_pid_status(5))."""
+    status = Path(f"/proc/{process}/status").read_text()
+    mask = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return mask is not None and bool(int(mask[1], 16) >> (number - 1) & 1)
+
+
+async def test_each_scrape_of_a_start_has_all_accounts_or_none(home):
+    """
+    From the first moment that the port answers, a scrape gets every account or 503: no series ends at a restart.
+    """
+    names = {f"block-{number}" for number in range(60)}
+    entry = home.portal.accounts(home.url)[0]
+    (home.folder / "config.yaml").write_text(json.dumps({"accounts": [entry | {"name": name} for name in names]}))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "exporter", "serve", f"--web.listen-address=127.0.0.1:{port}"),
+        cwd=home.folder,
+        env=environment(),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    answers: list[tuple[int, set[str]]] = []
+    try:
+        async with aiohttp.ClientSession() as client, asyncio.timeout(PATIENCE):
+            while not answers or answers[-1][0] != 200:
+                assert process.returncode is None
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    async with client.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                        answers.append((answer.status, {*re.findall(r'account="(block-\d+)"', await answer.text())}))
+                await asyncio.sleep(0.002)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+    assert {status for status, _ in answers} == {200, 503}
+    assert [found for status, found in answers if status == 200] == [names]

@@ -169,6 +169,17 @@ async def test_scrapes_go_on_while_a_portal_hangs(serve):
     assert all(b'utility_visits_total{account="hung"' in body for _, body in answers)
 
 
+async def test_no_page_with_a_part_of_the_accounts(serve):
+    """
+    Before all accounts are on the page a scrape is answered 503, whatever is on it by then.
+    """
+    young = await serve(ready=False)
+    await young.pollers.follow((Brook(name="first"),))
+    answer, body = await young.get("/metrics")
+
+    assert (answer.status, body) == (503, b"Not ready yet.\n")
+
+
 async def test_health_and_readiness(serve):
     """
     Healthy while it serves; ready when the configuration is loaded and the page can be shown.

@@ -72,7 +72,9 @@ def make_app(face: Face) -> web.Application:
 
 
 async def metrics(request: web.Request) -> web.StreamResponse:
-    """Serve the live page from memory."""
+    """Serve the live page from memory; 503 until all accounts are on it, for a part of them would look like series that end."""
+    if not request.app[READY]:
+        return web.Response(status=503, text="Not ready yet.\n", headers={"Retry-After": "1"})
     page, content_type = request.app[FACE].page, negotiate(request.headers.get("Accept"))
     zipped = _takes_gzip(request.headers.get("Accept-Encoding", ""))
     headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}

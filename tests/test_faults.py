@@ -293,6 +293,11 @@ ROWS = (
         "storage not writable at the start": "test_ledger.py::test_a_read_only_folder_is_a_clear_error",
         "ledger damaged": "test_process.py::test_a_damaged_ledger_at_start",
         "ledger damaged, found by a command beside `serve`": "test_ledger.py::test_a_damaged_file_stays_where_serve_has_it",
+        "disk full at the start": "test_full_disk.py::test_serve_starts_on_a_full_disk",
+        "several commands open a fresh ledger, or one of an older version, at once": (
+            "test_ledger_processes.py::test_four_processes_begin_at_once"
+        ),
+        "a remote read whose reader stands still": "history/test_remote_read.py::test_a_reader_that_stands_still",
         "a second `serve` on the same storage": "test_process.py::test_a_folder_that_is_in_use",
         "SIGTERM in a visit": "test_process.py::test_sigterm_in_a_visit",
         "killed in a visit": "test_process.py::test_killed_in_a_visit_and_started_again",

@@ -12,6 +12,8 @@ from exporter.history import History
 HISTORY: web.AppKey[History] = web.AppKey("history", History)
 LONGEST_READ = 300
 """Seconds in which a remote read is answered, or broken off: a listener that sleeps holds a view of the ledger open."""
+LONGEST_STANDSTILL = 30
+"""Seconds in which a listener takes a further piece: meanwhile nothing that the ledger learns can be folded into its file."""
 log = logging.getLogger(__name__)
 
 
@@ -31,11 +33,12 @@ async def remote_read(request: web.Request) -> web.StreamResponse:
             async for piece in pieces:
                 if not response.prepared:
                     await response.prepare(request)
-                await response.write(piece)
+                async with asyncio.timeout(LONGEST_STANDSTILL):
+                    await response.write(piece)
     except RequestError as error:
         raise web.HTTPBadRequest(text=f"{error}\n") from None
     except (LedgerError, TimeoutError) as error:
-        log.warning("a remote read was broken off: %s", error or "it took too long")
+        log.warning("a remote read was broken off: %s", str(error) or "it took too long")
         if not response.prepared:
             raise web.HTTPServiceUnavailable(text="The ledger cannot be read now.\n") from None
         response.force_close()

@@ -151,6 +151,26 @@ async def test_settled_days_are_left_alone(clock: Clock, visit: Visit) -> None:
         assert min(newest) == "2026-11-06"
 
 
+async def test_days_asked_by_a_clock_ahead_are_asked_again(clock: Clock, visit: Visit) -> None:
+    """
+    What was asked while our clock was four days ahead is asked again as soon as it is right, not four days later.
+    """
+    async with portal(clock) as (simulation, home):
+        clock.move(days=4)
+        for _ in range(8):
+            async with visit() as session:
+                await collect(home, session, Kept())
+        ahead = {query["historyFrom"][:10] for query in asked(simulation, SOLAR) if query["granularity"] == "1"}
+        clock.move(days=-4)
+        simulation.seen.clear()
+        for _ in range(8):
+            async with visit() as session:
+                await collect(home, session, Kept())
+        again = {query["historyFrom"][:10] for query in asked(simulation, SOLAR) if query["granularity"] == "1"}
+
+        assert {"2026-11-16", "2026-11-17", "2026-11-18"} <= ahead & again
+
+
 async def test_a_day_not_yet_published_is_not_asked_of_the_old_meter(clock: Clock, visit: Visit) -> None:
     """
     Once the present meter has measured a whole day, later days that are still empty cost one request, not one for each meter.

@@ -395,3 +395,22 @@ async def _import(home: House, done: set[str]) -> bool:
             done.add(piece.key)
             await home.keep(told)
     return False
+
+
+@pytest.mark.parametrize("ahead", [timedelta(days=30), timedelta(days=365)])
+def test_what_a_clock_ahead_said_is_forgotten(ahead) -> None:
+    """
+    A beginning, days asked and a pause that lie ahead of today are the word of a wrong clock; what lies before stays.
+    """
+    today = date(2026, 11, 20)
+    before = (date(2026, 1, 1), date(2026, 10, 1))
+    wrong = Progress("1", CURVE, 7, [before, (today - DAY, today + ahead), (today + ahead, today + 2 * ahead)])
+    wrong.newest, wrong.floor, wrong.empty = today + ahead - DAY, today + ahead, 9
+    wrong.off_until, wrong.off_why = today + ahead, "wait"
+    wrong.forget_ahead(today)
+    right = Progress("1", CURVE, 7, [before], newest=today - DAY, floor=before[0], off_until=today + 7 * DAY, off_why="wait")
+    kept = replace(right)
+    right.forget_ahead(today)
+
+    assert wrong == Progress("1", CURVE, 7, [before, (today - DAY, today)])
+    assert right == kept

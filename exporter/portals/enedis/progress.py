@@ -13,6 +13,7 @@ from exporter.portals.enedis.stamps import local_day, midnight
 from exporter.session import Session
 
 DAY = timedelta(days=1)
+LONGEST_PAUSE = timedelta(days=7)
 Days = tuple[date, date]
 """First and last local day, both included."""
 
@@ -46,7 +47,7 @@ class Progress:
 
     def pause_after(self, refusal: WaitDayError | WaitWeekError, today: date) -> None:
         """Do not ask for as long as the source's refusal is likely to last."""
-        self.off_why, self.off_until = str(refusal), today + DAY * (7 if isinstance(refusal, WaitWeekError) else 1)
+        self.off_why, self.off_until = str(refusal), today + (LONGEST_PAUSE if isinstance(refusal, WaitWeekError) else DAY)
 
     def took_week(self, readings: Sequence[Reading], first: date, today: date) -> None:
         """Take note of what the newest days brought; a series that stands still is left alone until tomorrow."""
@@ -104,6 +105,16 @@ class Progress:
         if first <= last:
             yield first, last
 
+    def forget_ahead(self, today: date) -> None:
+        """Forget what only a clock that ran ahead can have said: days to come, and a beginning or a pause among them."""
+        if self.newest and self.newest > today:
+            self.newest = None
+        if self.floor and self.floor > today:
+            self.floor, self.empty = None, 0
+        if self.off_until and self.off_until > today + LONGEST_PAUSE:
+            self.off_until, self.off_why = None, ""
+        self.asked = [(first, min(last, today)) for first, last in self.asked if first <= today]
+
     def remember(self) -> Remember:
         """Say what is to be kept with the readings."""
         days = {"newest": self.newest, "floor": self.floor, "idle": self.idle, "off_until": self.off_until}
@@ -122,6 +133,7 @@ async def recall(session: Session, prm: str, measure: Measure) -> Progress:
         setattr(progress, name, date.fromisoformat(kept[name]) if name in kept else None)
     progress.longest, progress.empty, progress.off_why = kept["longest"], kept["empty"], kept["off_why"]
     progress.asked = [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in kept["asked"]]
+    progress.forget_ahead(local_day(session.now))
     return progress
 
 

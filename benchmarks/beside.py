@@ -175,8 +175,9 @@ class Trial:
                 await self._live_long(end)
         except AssertionError as error:
             self.figures.failed.append(f"serve: {error}")
-        if not await asyncio.to_thread(_whole, self._ledger):
+        if wrong := await asyncio.to_thread(_wrong, self._ledger):
             self.figures.broken += 1
+            self.figures.failed.append(f"integrity: {wrong}")
 
     async def _live_long(self, end: signal.Signals) -> None:
         async with self._served() as program:
@@ -270,8 +271,9 @@ class Trial:
         command = shlex.split(backup_command())
         given = {"python3": sys.executable, "data/ledger.sqlite": str(self._ledger), "backup.sqlite": str(copy)}
         if await self._execute(*(given.get(word, word) for word in command), said=("backup",)):
-            good = await asyncio.to_thread(lambda: _whole(copy) and before <= {one[::2] for one in _readings(copy)})
-            self.figures.bad_backups += not good
+            kept = await asyncio.to_thread(_readings, copy)
+            wrong = await asyncio.to_thread(_wrong, copy)
+            self.figures.bad_backups += bool(wrong) or not before <= {one[::2] for one in kept}
 
     async def _read(self) -> None:
         if program := self._serving:
@@ -327,10 +329,16 @@ def _noon(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
 
 
-def _whole(file: Path) -> bool:
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=30)) as db:
-        return bool(db.execute("PRAGMA integrity_check").fetchone() == ("ok",))
-    return False
+def _wrong(file: Path) -> str:
+    """Say what is wrong with a ledger; nothing is with one that nobody has begun."""
+    if not file.exists():
+        return ""
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=30)) as db:
+            found = str(db.execute("PRAGMA integrity_check").fetchone()[0])
+    except sqlite3.Error as error:
+        return str(error)
+    return "" if found == "ok" else found
 
 
 def _readings(file: Path) -> set[tuple[str, int, float]]:

@@ -1,6 +1,6 @@
 """The tree of what can go wrong, and what follows from each."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 
 class ExporterError(Exception):
@@ -69,3 +69,28 @@ class EndOfPastError(NoDataError):
 
 class NotNowError(NoDataError):
     """A good answer: this is not given, or not any more, and may be later; an import leaves it for this time."""
+
+
+class FeedRefusedError(PortalError):
+    """The portal does not give this feed: not switched on, no consent, not subscribed; the other feeds go on.
+
+    `until` is when to ask again (aware); None leaves it to the policy.
+    """
+
+    reason = "refused"
+
+    def __init__(self, message: str, until: datetime | None = None) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class TooOldError(PortalError):
+    """The first day asked for lies before what the portal gives of this feed; later days may well be given."""
+
+    reason = "too_old"
+
+
+class TooLongError(PortalError):
+    """More days were asked for than the portal gives at once."""
+
+    reason = "too_long"

@@ -19,6 +19,7 @@ FLOORS = [
     {"config", "housekeeping", "past", "poller", "server", "status"},
     {"portals", "metrics", "history", "webconfig"},
     {"session", "answer", "ledger", "pkce", "tokens", "duration", "forms", "colour"},
+    {"sync"},
     {"errors", "model", "clock", "logs", "heap", "shard", "demo", "early", ""},
 ]
 """From the roof down; each imports from its own floor and those below. `demo` stands on its own ground."""

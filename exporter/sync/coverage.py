@@ -1,0 +1,293 @@
+"""Which days of a feed are known, and when each was asked.
+
+Problem: for thousands of feeds and years of days it must be known what is whole, what lacks something, what was never
+asked, and when each was asked last, cheaply at each visit and safe over restarts.
+Idea: days lie in runs that share one state, one time of asking and one count of tries; whole days that have settled forget
+when they were asked, so that years of them are one run. A coverage is an immutable value; each answer makes a new one, which
+is stored in the transaction that stores the answer's readings.
+Invariants: runs are sorted, apart, and neighbours differ. A day in no run was never asked. The state follows from readings:
+a day gains by what an answer brought, and what was once seen in the ledger is not lost by an answer with less. No state
+means "done for ever": when a day is asked again is the policy's matter alone.
+"""
+
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from itertools import pairwise
+from statistics import median
+from typing import NamedTuple
+
+from exporter.sync.feeds import DAY, Feed, Form, Period, length_of
+
+VERSION = 1
+MARGIN = 3
+"""Days on both sides of those judged by which the usual distance of an index is seen."""
+
+
+class State(IntEnum):
+    """What is known of a day."""
+
+    ABSENT = 0
+    PARTIAL = 1
+    WHOLE = 2
+
+
+class Run(NamedTuple):
+    """Consecutive days (ordinals, both included) of one state, asked at one time (Unix seconds).
+
+    `asked` is 0 when that is not known or no longer of interest; `tries` counts the asks in vain, for whole days those
+    without a change; for whole days with `asked` 0 it is 1 when they were asked at the feed's `recheck` age.
+    """
+
+    first: int
+    last: int
+    state: State
+    asked: int = 0
+    tries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TooOld:
+    """How far the portal refuses: a request that began at `first` was refused; days up to `last` are still to be tried.
+
+    The engine halves between them, one request a visit; there is nothing left to halve when both are the same.
+    """
+
+    first: int
+    last: int
+    at: int
+    tries: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """All that is known of a feed."""
+
+    runs: tuple[Run, ...] = ()
+    too_old: TooOld | None = None
+    longest: int | None = None
+    """The most days a request may ask for, where TooLongError taught that it is fewer than the feed's chunk."""
+    failures: int = 0
+    """Failed requests in a row."""
+    retry_at: int = 0
+    """Not before this, after a failure or a refusal."""
+    heard: int = 0
+    """When a feed of form VISIT was last visited."""
+
+    def encode(self) -> str:
+        """Return the coverage as the text to store."""
+        before, runs = 0, list[int]()
+        for run in self.runs:
+            runs += (run.first - before, run.last - run.first, run.state, run.asked, run.tries)
+            before = run.last
+        bound = self.too_old
+        head = [
+            bound and [bound.first, bound.last, bound.at, bound.tries],
+            self.longest,
+            self.failures,
+            self.retry_at,
+            self.heard,
+        ]
+        return json.dumps([VERSION, head, runs], separators=(",", ":"))
+
+    @classmethod
+    def decode(cls, text: str) -> "Coverage":
+        """Return the coverage that was stored. Raise ValueError for another version's."""
+        version, head, numbers = json.loads(text)
+        if version != VERSION:
+            raise ValueError(f"coverage of version {version}")
+        before, runs, steps = 0, list[Run](), iter(numbers)
+        for skipped, more, state, asked, tries in zip(steps, steps, steps, steps, steps, strict=True):
+            first = before + skipped
+            before = first + more
+            runs.append(Run(first, before, State(state), asked, tries))
+        bound, longest, failures, retry_at, heard = head
+        return cls(tuple(runs), TooOld(*bound) if bound else None, longest, failures, retry_at, heard)
+
+    def within(self, first: int, last: int) -> Iterator[Run]:
+        """Return the runs of [first, last], cut to it, oldest first."""
+        for run in self.runs[bisect_left(self.runs, first, key=lambda run: run.last) :]:
+            if run.first > last:
+                break
+            yield (
+                run
+                if first <= run.first and run.last <= last
+                else run._replace(first=max(first, run.first), last=min(last, run.last))
+            )
+
+    def never_asked(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Return the spans of days in [first, last] that are in no run, oldest first."""
+        for run in self.within(first, last):
+            if first < run.first:
+                yield first, run.first - 1
+            first = run.last + 1
+        if first <= last:
+            yield first, last
+
+    def known(self) -> tuple[int, int] | None:
+        """Return the first and last day of which anything is known."""
+        first = next((run.first for run in self.runs if run.state), None)
+        last = next((run.last for run in reversed(self.runs) if run.state), None)
+        return None if first is None or last is None else (first, last)
+
+    def replaced(self, days: Sequence[Run]) -> "Coverage":
+        """Return the coverage with these runs (sorted, without a gap) in place of what was there."""
+        if not days:
+            return self
+        first, last = days[0].first, days[-1].last
+        begin = bisect_left(self.runs, first, key=lambda run: run.last)
+        end = bisect_right(self.runs, last, key=lambda run: run.first)
+        edge = [run._replace(last=first - 1) for run in self.runs[begin : begin + 1] if run.first < first and begin < end]
+        rest = [run._replace(first=last + 1) for run in self.runs[end - 1 : end] if run.last > last and begin < end]
+        # One more neighbour on each side, to be joined with.
+        left, right = max(begin - 1, 0), min(end + 1, len(self.runs))
+        middle = _joined([*self.runs[left:begin], *edge, *days, *rest, *self.runs[max(end, begin) : right]])
+        return replace(self, runs=(*self.runs[:left], *middle, *self.runs[right:]))
+
+    def forgotten(self, first: int, last: int) -> "Coverage":
+        """Return the coverage in which the empty days of [first, last] were never asked."""
+        kept = [run for run in self.within(first, last) if run.state]
+        before, after = self.within(0, first - 1), self.within(last + 1, _FOREVER)
+        return replace(self, runs=(*before, *kept, *after))
+
+    def answered(self, feed: Feed, first: int, last: int, states: Sequence[State], now: int) -> "Coverage":
+        """Return the coverage after the portal has answered a request for [first, last] and days are in these states."""
+        old = iter([*self.within(first, last), Run(_FOREVER, _FOREVER, State.ABSENT)])
+        run, days = next(old), list[Run]()
+        for day, seen in enumerate(states, first):
+            while run.last < day:
+                run = next(old)
+            was = run if run.first <= day else None
+            days.append(_asked_again(day, was, seen, now))
+        changed = self.replaced(_joined(days))
+        return replace(changed, failures=0, retry_at=0).settled(feed)
+
+    def visited(self, feed: Feed, at: int, every: int) -> "Coverage":
+        """Return the coverage of a feed of form VISIT after a visit; days of silence are to be asked for."""
+        today = feed.day_at(at)
+        if self.heard and at - self.heard <= 2 * every:
+            new = [] if any(self.within(today, today)) else [Run(today, today, State.WHOLE)]
+        else:
+            new = [Run(feed.day_at(self.heard) if self.heard else today, today, State.PARTIAL)]
+        return replace(self.replaced(new), heard=max(at, self.heard))
+
+    def seen(self, first: int, states: Sequence[State]) -> "Coverage":
+        """Return the coverage after days from `first` on were looked at in the ledger: nothing was asked."""
+        days = []
+        for day, state in enumerate(states, first):
+            was = next(self.within(day, day), None)
+            if was is None and not state:
+                continue
+            is_same = was is not None and was.state == state
+            asked, tries = (was.asked, was.tries) if was and (is_same or not (was.state or state is State.WHOLE)) else (0, 0)
+            days.append(Run(day, day, state, asked, tries))
+        changed = self
+        for run in _joined(days):
+            changed = changed.replaced([run])
+        return changed
+
+    def settled(self, feed: Feed) -> "Coverage":
+        """Return the coverage in which settled whole days have forgotten when they were asked."""
+        return replace(self, runs=tuple(_joined(part for run in self.runs for part in _settle(feed, run))))
+
+
+def judge(feed: Feed, first: int, last: int, periods: Sequence[Period], now: int) -> list[State]:
+    """Return the state of each day of [first, last] by the periods (sorted) that the ledger and an answer hold.
+
+    Of an index without a fixed number a day the periods should reach `MARGIN` days beyond on both sides.
+    """
+    if feed.form is Form.VISIT:
+        present = {feed.day_at(start) for start, _ in periods}
+        return [State.WHOLE if day in present else State.ABSENT for day in range(first, last + 1)]
+    if feed.form is Form.INDEX and feed.resolution is None:
+        return _judge_distances(feed, first, last, [start for start, _ in periods if start <= now])
+    if feed.form is Form.INDEX:
+        length = length_of(feed.resolution or "P1D")
+        periods = [(start, start + length) for start, _ in periods]
+    cover = _Cover(periods, now, by_start=feed.resolution == "P1D")
+    return [cover.state(feed.start(day), feed.start(day + 1)) for day in range(first, last + 1)]
+
+
+def runs_of(first: int, states: Iterable[State]) -> list[Run]:
+    """Return runs of days from `first` on that were seen in the ledger; days with nothing were never asked."""
+    return [run for run in _joined(Run(day, day, state) for day, state in enumerate(states, first)) if run.state]
+
+
+class _Cover:
+    """How much of each day is covered, for days asked in order."""
+
+    def __init__(self, periods: Sequence[Period], now: int, *, by_start: bool) -> None:
+        self._periods, self._now, self._by_start, self._next = periods, now, by_start, 0
+
+    def state(self, start: int, end: int) -> State:
+        periods, covered, until = self._periods, 0, start
+        while self._next < len(periods) and periods[self._next][1] <= start:
+            self._next += 1
+        for place in range(self._next, len(periods)):
+            since, ends = periods[place]
+            if since >= end:
+                break
+            if ends > self._now and not self._by_start:
+                return State.PARTIAL
+            if self._by_start and start <= since:
+                return State.WHOLE  # a day is a day, whatever its hours
+            covered += max(min(ends, end) - max(since, until), 0)
+            until = max(until, ends)
+        if self._by_start or not covered:
+            return State.ABSENT
+        return State.WHOLE if covered >= end - start else State.PARTIAL
+
+
+def _judge_distances(feed: Feed, first: int, last: int, instants: Sequence[int]) -> list[State]:
+    """Judge an index by the distances between neighbours: more than three times the usual one is silence."""
+    distances = [later - at for at, later in pairwise(instants) if later > at]
+    usual = median(distances) if distances else DAY
+    silences = [(at, later) for at, later in pairwise(instants) if later - at > 3 * usual]
+    states = []
+    for day in range(first, last + 1):
+        start, end = feed.start(day), feed.start(day + 1)
+        has_any = bisect_left(instants, start) < bisect_left(instants, end)
+        is_silent = any(at < end and later > start for at, later in silences)
+        states.append(State.ABSENT if not has_any else State.PARTIAL if is_silent else State.WHOLE)
+    return states
+
+
+def _asked_again(day: int, was: Run | None, seen: State, now: int) -> Run:
+    state = max(seen, was.state) if was else seen
+    if was is None or was.state is not state:
+        return Run(day, day, state, now, 0 if state is State.WHOLE else 1)
+    return Run(day, day, state, now, was.tries + 1)
+
+
+def _settle(feed: Feed, run: Run) -> Iterator[Run]:
+    """Cut a run of whole days where it has settled; those days forget when they were asked."""
+    if run.state is not State.WHOLE or not run.asked:
+        yield run
+        return
+    if feed.form is Form.VISIT or (feed.form is Form.INDEX and feed.resolution is None):
+        yield run._replace(asked=0, tries=0)
+        return
+    settled = feed.day_at(run.asked - round(feed.settles.total_seconds())) - 1
+    rechecked = feed.day_at(run.asked - round(feed.recheck.total_seconds())) - 1 if feed.recheck else run.first - 1
+    first = run.first
+    for last, tries in ((min(rechecked, run.last), 1), (min(settled, run.last), 0)):
+        if first <= last:
+            yield Run(first, last, State.WHOLE, 0, tries)
+            first = last + 1
+    if first <= run.last:
+        yield run._replace(first=first)
+
+
+def _joined(runs: Iterable[Run]) -> list[Run]:
+    joined: list[Run] = []
+    for run in runs:
+        if joined and (before := joined[-1]).last + 1 == run.first and before[2:] == run[2:]:
+            joined[-1] = before._replace(last=run.last)
+        else:
+            joined.append(run)
+    return joined
+
+
+_FOREVER = 3_000_000

@@ -1,0 +1,371 @@
+"""The order of a visit: what is due first, then the backlog, breadth first over all feeds, and each failure by itself."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from heapq import heapify, heappop, heappush
+from typing import Any, Generic, Protocol, TypeVar
+
+from exporter.errors import (
+    FeedRefusedError,
+    LoginError,
+    NoDataError,
+    PortalError,
+    RateLimitError,
+    ResponseError,
+    TooLongError,
+    TooOldError,
+    UnreachableError,
+)
+from exporter.sync import policy
+from exporter.sync.coverage import MARGIN, Coverage, Run, State, TooOld, judge, runs_of
+from exporter.sync.feeds import Feed, FeedResult, FeedSource, Form, Pace, Period
+from exporter.sync.planner import NO_REACH, Kind, Plan, Request, plan, rank
+
+SessionT = TypeVar("SessionT")
+UNREACHABLE = 2
+"""So many feeds in a row that are not reached are no fault of theirs: it is the portal."""
+LOOK_BACK = 40
+"""How many days back a visit looks for silence of an index."""
+log = logging.getLogger(__name__)
+
+
+class SaveResult(Protocol):
+    """What a transaction changed."""
+
+    @property
+    def new(self) -> int:
+        """How many readings were not known."""
+
+    @property
+    def corrected(self) -> int:
+        """How many readings were known otherwise."""
+
+
+class FeedStore(Protocol):
+    """What the engine needs of the ledger, for one account."""
+
+    async def load_coverage(self) -> Mapping[str, str]:
+        """Return the stored coverage of all feeds, by key."""
+
+    async def read_periods(self, feeds: Sequence[Feed], start: datetime, end: datetime) -> Mapping[str, Sequence[Period]]:
+        """Return by key what the ledger holds of each feed's readings that begin in [start, end): sorted, each period once.
+
+        Registers are not told apart. A feed of form VISIT is never asked for.
+        """
+
+    async def save(self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime) -> SaveResult:
+        """Store coverages and the readings and notes of a result, in one transaction."""
+
+
+@dataclass(slots=True)
+class StepResult:
+    """What came of a visit's feeds, or of a step of the backlog."""
+
+    requests: int = 0
+    new: int = 0
+    corrected: int = 0
+    skipped: int = 0
+    notes: list[str] = field(default_factory=list)
+    failures: dict[str, PortalError] = field(default_factory=dict)
+    """By feed: what failed while the others went on."""
+    refused: dict[str, FeedRefusedError] = field(default_factory=dict)
+    """By feed: what the portal does not give; no failure of the visit."""
+    stopped: PortalError | None = None
+    """What ended it early: a rate limit, a refused login, or a portal that is not reached."""
+    pending: int = 0
+    """About how many requests remain before everything that the portal gives has been asked once."""
+    next_step: datetime | None = None
+    """When a step has something to do; None: nothing before the next visit."""
+
+
+class Engine(Generic[SessionT]):
+    """What one account asks. One visit, step or import at a time; the caller keeps them apart."""
+
+    def __init__(
+        self,
+        source: FeedSource[SessionT, Any],
+        store: FeedStore,
+        *,
+        every: timedelta,
+        pace: Pace | None = None,
+        backfill: bool = True,
+        oldest: date | None = None,
+    ) -> None:
+        self._source, self._store, self._every = source, store, round(every.total_seconds())
+        self.pace = pace or Pace()
+        self._backfill, self._oldest = backfill, oldest.toordinal() if oldest else 0
+        self._feeds: dict[str, Feed] = {}
+        self._order: dict[str, int] = {}
+        self._stored: dict[str, str] = {}
+        self._coverage: dict[str, Coverage] = {}
+        self._plans: dict[str, tuple[int, Plan]] = {}
+        self._visited = 0
+
+    @property
+    def feeds(self) -> Mapping[str, Feed]:
+        """The feeds as of the last visit or step, by key."""
+        return self._feeds
+
+    def coverage(self, key: str) -> Coverage:
+        """Return what is known of a feed."""
+        return self._coverage.get(key, Coverage())
+
+    def pending(self, now: datetime) -> int:
+        """Return about how many requests of backlog remain; 0 when all was asked once."""
+        return sum(self._plan(key, seconds(now)).pending for key in self._feeds) if self._backfill else 0
+
+    def remaining(self, now: datetime) -> timedelta:
+        """Return about how long the backlog takes at the portal's pace."""
+        return -(-self.pending(now) // self.pace.requests) * self.pace.pause
+
+    async def refresh(self, now: datetime, *, heard: bool = False) -> None:
+        """Read the list of feeds and what is stored of them; `heard`: `latest` has just been stored.
+
+        Another process may have written since, such as an import. Raise LedgerError.
+        """
+        self._feeds = {feed.key: feed for feed in self._source.feeds()}
+        self._order = {key: place for place, key in enumerate(self._feeds)}
+        for key, text in (await self._store.load_coverage()).items():
+            if key in self._feeds and self._stored.get(key) != text:
+                self._put(key, decoded(text))
+                self._stored[key] = text
+        if new := [feed for key, feed in self._feeds.items() if key not in self._coverage]:
+            await self._look_back(new, now)
+        if heard:
+            await self._look_at_indexes(now)
+
+    async def visit(self, session: SessionT, now: datetime) -> StepResult:
+        """Ask what is due, then some of the backlog; to be called after `latest` was stored and is shown."""
+        await self.refresh(now, heard=True)
+        self._visited = seconds(now)
+        kinds = list(Kind) if self._backfill else [Kind.DUE, Kind.AGAIN, Kind.SEARCH]
+        return await self._run(session, now, kinds, self.pace.visit)
+
+    async def step(self, session: SessionT, now: datetime) -> StepResult:
+        """Go on with the backlog, and with what the last visit had no requests left for."""
+        await self.refresh(now)
+        return await self._run(session, now, list(Kind) if self._backfill else [Kind.DUE, Kind.AGAIN], self.pace.requests)
+
+    async def ask(self, session: SessionT, feed: Feed, request: Request, now: datetime, result: StepResult) -> None:
+        """Make one request and store what it brought, or how it failed.
+
+        What is no matter of this feed alone is raised: RateLimitError, LoginError; LedgerError.
+        """
+        first, last = request.days
+        at, before = seconds(now), self.coverage(feed.key)
+        found: FeedResult | None = None
+        try:
+            found = await self._source.read(session, feed, first, last)
+        except (RateLimitError, LoginError):
+            raise
+        except TooOldError as error:
+            after = self._refused_as_too_old(feed, request, at, error)
+        except NoDataError:
+            found = FeedResult()
+        except TooLongError as error:
+            after = self._shortened(request, before, at, error, feed, result)
+        except FeedRefusedError as error:
+            result.refused[feed.key] = error
+            until = seconds(error.until) if error.until else at + policy.REFUSED
+            after = replace(before, retry_at=max(until, at + policy.SOONEST))
+        except PortalError as error:
+            after = self._failed(before, at, error, feed, result)
+        if found is not None:
+            after = await self._answered(feed, request, found, at)
+            result.notes += (note for note in found.notes if note not in result.notes)
+            result.skipped += found.skipped
+        result.requests += found.requests if found else 1
+        await self._keep(feed.key, after, found, now, result)
+
+    async def _run(self, session: SessionT, now: datetime, kinds: Sequence[Kind], allowance: int) -> StepResult:
+        result, unreachable = StepResult(), 0
+        for kind in kinds:
+            if kind is Kind.BACKLOG:
+                allowance = min(allowance, result.requests + self.pace.requests)
+            queue = [entry for key in self._feeds if (entry := self._entry(key, kind, now))]
+            heapify(queue)
+            while queue and result.requests < allowance and not result.stopped:
+                feed = self._feeds[heappop(queue)[-2]]
+                request = self._plan(feed.key, seconds(now)).requests[kind]
+                try:
+                    await self.ask(session, feed, request, now, result)
+                except (RateLimitError, LoginError) as error:
+                    result.requests += 1
+                    result.stopped = error
+                    break
+                failure = result.failures.get(feed.key)
+                unreachable = unreachable + 1 if isinstance(failure, UnreachableError) else 0
+                if unreachable == UNREACHABLE:
+                    result.stopped = failure
+                if kind is Kind.SEARCH:
+                    break  # one request a visit: what is not given now is in no hurry
+                if entry := self._entry(feed.key, kind, now):
+                    heappush(queue, entry)
+        self._summarise(result, now)
+        return result
+
+    def _entry(self, key: str, kind: Kind, now: datetime) -> tuple[Any, ...] | None:
+        """Return the place of a feed's next request in the queue of a kind."""
+        feed, request = self._feeds[key], self._plan(key, seconds(now)).requests.get(kind)
+        if request is None:
+            return None
+        if kind is Kind.BACKLOG:
+            return (feed.priority, rank(request.last, feed.day_at(seconds(now))), -request.last, self._order[key], key, kind)
+        return (-request.last, feed.priority, self._order[key], key, kind)
+
+    def _plan(self, key: str, now: int) -> Plan:
+        due_at = min(self._visited or now, now)
+        made, cached = self._plans.get(key, (0, None))
+        if cached and made <= now < cached.expires and due_at < cached.wakes:
+            return cached
+        fresh = plan(self._feeds[key], self.coverage(key), now, oldest=self._oldest, due_at=due_at)
+        self._plans[key] = (now, fresh)
+        return fresh
+
+    def _summarise(self, result: StepResult, now: datetime) -> None:
+        at = seconds(now)
+        plans = [self._plan(key, at) for key in self._feeds]
+        result.pending = sum(one.pending for one in plans) if self._backfill else 0
+        wanted = set(Kind) if self._backfill else {Kind.DUE, Kind.AGAIN}
+        if any(wanted & one.requests.keys() for one in plans) and not isinstance(result.stopped, LoginError):
+            wait = self.pace.pause
+            if isinstance(result.stopped, RateLimitError):
+                wait = max(result.stopped.wait or timedelta(hours=1), wait)
+            elif result.stopped:
+                wait = timedelta(seconds=policy.SOONEST)
+            result.next_step = now + wait
+
+    def _put(self, key: str, coverage: Coverage) -> None:
+        self._coverage[key] = coverage
+        self._plans.pop(key, None)
+
+    async def _keep(self, key: str, coverage: Coverage, found: FeedResult | None, now: datetime, result: StepResult) -> None:
+        text = coverage.encode()
+        saved = await self._store.save({key: text}, found, now)
+        self._put(key, coverage)
+        self._stored[key] = text
+        result.new += saved.new
+        result.corrected += saved.corrected
+
+    async def _answered(self, feed: Feed, request: Request, found: FeedResult, at: int) -> Coverage:
+        """Return the coverage after an answer; raise LedgerError."""
+        periods = sorted({period for reading in found.readings if (period := feed.period(reading))})
+        before = self.coverage(feed.key)
+        margin = MARGIN if feed.form is Form.INDEX and feed.resolution is None else 0
+        is_pieced = margin or any(run.state == State.PARTIAL for run in before.within(request.first, request.last))
+        if is_pieced and feed.form is not Form.VISIT:
+            start, end = moment(feed.start(request.first - margin)), moment(feed.start(request.last + 1 + margin))
+            kept = (await self._store.read_periods([feed], start, end)).get(feed.key, ())
+            periods = sorted({*periods, *kept})
+        states = judge(feed, request.first, request.last, periods, at)
+        after = before.answered(feed, request.first, request.last, states, at)
+        if request.stretch:
+            after = _stretched(request, before, after, found=any(states), at=at)
+        if (bound := after.too_old) and request.first <= bound.last:
+            after = replace(after, too_old=replace(bound, last=request.first - 1) if bound.first < request.first else None)
+        return after
+
+    def _refused_as_too_old(self, feed: Feed, request: Request, at: int, error: TooOldError) -> Coverage:
+        """Return the coverage after a request that began too early."""
+        before = self.coverage(feed.key)
+        known, bound = before.known(), before.too_old
+        if known and known[0] <= request.first:
+            # The portal has given older days: this is one of its bad days, and the days are just not there.
+            log.debug("feed refused days that it has given before: %s", error)
+            states = [State.ABSENT] * (request.last - request.first + 1)
+            return before.answered(feed, request.first, request.last, states, at)
+        if bound and request.kind is Kind.SEARCH:
+            if bound.first == bound.last:
+                return replace(before, too_old=replace(bound, at=at, tries=bound.tries + 1), failures=0)
+            return replace(before, too_old=replace(bound, first=request.first, at=at, tries=1), failures=0)
+        last = min(request.last, known[0] - 1) if known else request.last
+        return replace(before, too_old=TooOld(request.first, last, at), failures=0, retry_at=0)
+
+    def _shortened(
+        self, request: Request, before: Coverage, at: int, error: TooLongError, feed: Feed, result: StepResult
+    ) -> Coverage:
+        days = request.last - request.first + 1
+        if days == 1:
+            return self._failed(before, at, ResponseError(f"{error}, even for one day"), feed, result)
+        return replace(before, longest=days - 1 if days <= 7 else days // 2)
+
+    def _failed(self, before: Coverage, at: int, error: PortalError, feed: Feed, result: StepResult) -> Coverage:
+        result.failures[feed.key] = error
+        failures = before.failures + 1
+        row = policy.FAILED[:2] if isinstance(error, UnreachableError) else policy.FAILED
+        return replace(before, failures=failures, retry_at=at + policy.wait(row, failures))
+
+    async def _look_back(self, feeds: Sequence[Feed], now: datetime) -> None:
+        """Judge feeds of which nothing is stored by the readings that are there: those of an older ledger."""
+        at = seconds(now)
+        reach = max((feed.reach.days if feed.reach else NO_REACH) for feed in feeds)
+        looked = [feed for feed in feeds if feed.form is not Form.VISIT]
+        found = await self._store.read_periods(looked, now - timedelta(days=reach), now) if looked else {}
+        for feed in feeds:
+            coverage = Coverage()
+            if periods := found.get(feed.key, ()):
+                first, last = feed.day_at(periods[0][0]), feed.last_day(at)
+                coverage = replace(coverage, runs=tuple(runs_of(first, judge(feed, first, last, periods, at))))
+            self._put(feed.key, coverage)
+
+    async def _look_at_indexes(self, now: datetime) -> None:
+        """Look for silence in what visits brought of indexes since the last one, and store what is seen."""
+        at, changed = seconds(now), dict[str, Coverage]()
+        indexes = [feed for feed in self._feeds.values() if feed.form is Form.INDEX and feed.resolution is None]
+        if indexes:
+            today = indexes[0].day_at(at)
+            newest = [one[1] for feed in indexes if (one := self.coverage(feed.key).known())]
+            oldest = max(min(newest, default=today) - 1, today - LOOK_BACK)
+            start = moment(indexes[0].start(oldest - MARGIN))
+            found = await self._store.read_periods(indexes, start, now + timedelta(minutes=5))
+        for feed in indexes:
+            changed[feed.key] = _seen(feed, self.coverage(feed.key), found.get(feed.key, ()), oldest, at)
+        for feed in self._feeds.values():
+            if feed.form is Form.VISIT:
+                changed[feed.key] = self.coverage(feed.key).visited(feed, at, self._every)
+        changed = {key: coverage for key, coverage in changed.items() if coverage != self.coverage(key)}
+        if changed:
+            texts = {key: coverage.encode() for key, coverage in changed.items()}
+            await self._store.save(texts, None, now)
+            self._stored |= texts
+            for key, coverage in changed.items():
+                self._put(key, coverage)
+
+
+def _seen(feed: Feed, coverage: Coverage, periods: Sequence[Period], oldest: int, at: int) -> Coverage:
+    if not periods:
+        return coverage
+    known = coverage.known()
+    first = max(known[1] - 1 if known else feed.day_at(periods[0][0]), oldest)
+    return coverage.seen(first, judge(feed, first, feed.last_day(at), periods, at))
+
+
+def _stretched(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:
+    """Return the coverage after the probe of an empty stretch: all of it was in vain, or is backlog again."""
+    assert request.stretch
+    first, last = request.stretch
+    if found:
+        return after.forgotten(first, request.first - 1).forgotten(request.last + 1, last)
+    tries = max((run.tries for run in before.within(request.first, request.last)), default=0) + 1
+    return after.replaced([Run(first, last, State.ABSENT, at, tries)])
+
+
+def decoded(text: str) -> Coverage:
+    """Return a stored coverage, or an empty one where it cannot be read: its days are asked again."""
+    try:
+        return Coverage.decode(text)
+    except (ValueError, TypeError):
+        log.warning("the stored coverage of a feed cannot be read; its days are asked again")
+        return Coverage()
+
+
+def seconds(at: datetime) -> int:
+    """Return an instant in Unix seconds."""
+    return int(at.timestamp())
+
+
+def moment(at: int) -> datetime:
+    """Return an instant (UTC) of Unix seconds."""
+    return datetime.fromtimestamp(at, UTC)

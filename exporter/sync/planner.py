@@ -1,0 +1,303 @@
+"""What a feed has to ask now: the policy laid over its coverage, and cut into requests."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from enum import IntEnum
+from itertools import chain, groupby
+
+from exporter.sync import policy
+from exporter.sync.coverage import Coverage, Run, State
+from exporter.sync.feeds import CalendarMonth, Days, Feed
+from exporter.sync.policy import Place
+
+NO_REACH = 3653
+"""How many days back a feed is asked for whose reach is not known; its empty days end it long before."""
+NEVER = 1 << 62
+
+
+class Kind(IntEnum):
+    """Why a request is made; the order of a visit."""
+
+    DUE = 0
+    """Days younger than `settles`."""
+    BACKLOG = 1
+    """Days that were never asked."""
+    AGAIN = 2
+    """Older days: holes, `recheck`, and the probes of empty stretches."""
+    SEARCH = 3
+    """For the first day that the portal gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Days [first, last] (ordinals) to ask for; `stretch` are all days for which a probe stands."""
+
+    kind: Kind
+    first: int
+    last: int
+    stretch: tuple[int, int] | None = None
+
+    @property
+    def days(self) -> tuple[date, date]:
+        """The days as dates."""
+        return date.fromordinal(self.first), date.fromordinal(self.last)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a feed has to ask now."""
+
+    requests: dict[Kind, Request] = field(default_factory=dict)
+    """The next request of each kind."""
+    pending: int = 0
+    """About how many requests of backlog there are."""
+    wakes: int = NEVER
+    """When a day will be due that is not yet (Unix seconds)."""
+    expires: int = NEVER
+    """When the plan is to be made anew whatever happens: with the next day."""
+
+
+def rank(day: int, today: int) -> int:
+    """Return the rank of a day of backlog: this month, this year, the month and year before, then year by year."""
+    one, now = date.fromordinal(day), date.fromordinal(today)
+    if one.year == now.year:
+        return 0 if one.month == now.month else 1
+    return now.year - one.year + 1
+
+
+def plan(feed: Feed, coverage: Coverage, now: int, *, oldest: int = 0, due_at: int | None = None) -> Plan:
+    """Return what a feed has to ask at `now`; nothing before the day `oldest`.
+
+    What becomes due after `due_at` (None: `now`) waits: steps between visits ask nothing again.
+    """
+    if coverage.retry_at > now:
+        return Plan(expires=coverage.retry_at)
+    return _Planner(feed, coverage, now, oldest, now if due_at is None else due_at).plan()
+
+
+class _Planner:
+    def __init__(self, feed: Feed, coverage: Coverage, now: int, oldest: int, due_at: int) -> None:
+        self._feed, self._coverage, self._now, self._due_at = feed, coverage, now, due_at
+        self._today = feed.last_day(now)
+        reach = feed.reach.days if feed.reach else NO_REACH
+        self._oldest = max(self._today - reach, oldest)
+        self._floor = max(self._oldest, coverage.too_old.last + 1 if coverage.too_old else 0)
+        # Days from here on are younger than `settles`.
+        self._young = max(feed.day_at(now - round(feed.settles.total_seconds())), self._floor)
+        self._runs = list(coverage.within(self._floor, self._today))
+        self._known = _known(self._runs)
+        self._plan = Plan(expires=feed.start(feed.day_at(now) + 1))
+
+    def plan(self) -> Plan:
+        if self._today < self._floor:
+            return self._plan
+        waiting = list(self._coverage.never_asked(self._floor, self._today))
+        stretches = [*self._ends(), *self._long_holes()]
+        for first, last in stretches:
+            waiting = list(_without(waiting, first, last))
+            self._probe(first, last)
+        due = self._due(stretches)
+        left = self._recent(due, waiting)
+        self._backlog(waiting)
+        if old := [day for day in left if day[1] < self._young]:
+            self._put(Kind.AGAIN, self._newest_window(old))
+        self._search()
+        return self._plan
+
+    def _put(self, kind: Kind, request: Request) -> None:
+        if kind not in self._plan.requests or request.last > self._plan.requests[kind].last:
+            self._plan.requests[kind] = request
+
+    def _ends(self) -> Iterator[tuple[int, int]]:
+        """Return the stretches at both ends that one request stands for."""
+        known = self._known
+        if known is None:
+            if sum(run.last - run.first + 1 for run in self._runs) >= max(2 * self._width(), policy.SILENCE):
+                yield self._floor, self._today
+            return
+        below = _contiguous_below(self._runs, known[0])
+        is_long = known[0] - below >= self._feed.gap.days or below <= self._floor
+        if below < known[0] and is_long and self._floor < self._young:
+            yield self._floor, min(known[0], self._young) - 1
+        after = sum(run.last - run.first + 1 for run in self._runs if run.first > known[1])
+        if after >= max(policy.SILENCE, self._feed.settles.days):
+            yield known[1] + 1, self._today
+
+    def _long_holes(self) -> Iterator[tuple[int, int]]:
+        """Return the long empty stretches between known days: switched off for half a year, say."""
+        if self._known is None:
+            return
+        inside = [
+            run for run in self._runs if self._known[0] < run.first < self._known[1] and not run.state and run.last < self._young
+        ]
+        for first, last in _spans(inside):
+            if last - first >= max(policy.STRETCH, self._width()):
+                yield first, last
+
+    def _probe(self, first: int, last: int) -> None:
+        """Ask for the newest days of an empty stretch when it is time, and for its oldest where a silent feed might go on."""
+        runs = [run for run in self._runs if run.last >= first and run.first <= last and run.asked]
+        if first > last or not runs:
+            return
+        is_silent = last == self._today
+        is_inside = not is_silent and self._known is not None and last > self._known[0]
+        row = policy.SILENT if is_silent else policy.HOLE if is_inside else policy.EMPTY
+        top = max(runs, key=lambda run: run.asked) if is_silent else runs[-1]
+        if not self._is_due(top.asked + policy.wait(row, top.tries)):
+            return
+        ends = [last]
+        if is_silent and self._known and runs[0].asked < top.asked and runs[0].first == first:
+            ends = [min(first + self._width() - 1, last)]  # in turn: where it stopped, and its newest days
+        for end in ends:
+            start = max(first, self._window(end)[0])
+            kind = Kind.DUE if end >= self._young else Kind.AGAIN
+            self._put(kind, Request(kind, start, end, None if is_silent else (first, last)))
+
+    def _is_due(self, at: int) -> bool:
+        if at <= self._due_at:
+            return True
+        self._plan.wakes = min(self._plan.wakes, at)
+        return False
+
+    def _due(self, stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Return the spans of days that are to be asked again, oldest first."""
+        spans = []
+        for run in chain.from_iterable(self._cut(run) for run in self._runs):
+            if any(first <= run.first and run.last <= last for first, last in stretches):
+                continue
+            at = policy.next_ask(
+                self._feed, run.last, State(run.state), self._place(run), asked=run.asked, tries=run.tries, now=self._now
+            )
+            if at is not None and self._is_due(at):
+                spans.append((run.first, run.last))
+        return spans
+
+    def _cut(self, run: Run) -> Iterator[Run]:
+        """Cut a run where the policy changes within it."""
+        feed = self._feed
+        cuts = [self._young, self._now_minus(feed.delay.total_seconds())]
+        if run.state == State.WHOLE and feed.recheck:
+            cuts.append(self._now_minus(feed.recheck.total_seconds()))
+        if run.state == State.WHOLE and run.asked:
+            cuts.append(feed.day_at(run.asked - round(feed.settles.total_seconds())))
+        first = run.first
+        for cut in sorted(cuts):
+            if first < cut <= run.last:
+                yield run._replace(first=first, last=cut - 1)
+                first = cut
+        yield run._replace(first=first)
+
+    def _now_minus(self, seconds: float) -> int:
+        return self._feed.day_at(self._now - round(seconds))
+
+    def _place(self, run: Run) -> Place:
+        if self._known is None or run.first > self._known[1]:
+            return Place.AFTER
+        return Place.BEFORE if run.last < self._known[0] else Place.INSIDE
+
+    def _recent(self, due: list[tuple[int, int]], waiting: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Plan the newest request of young days; return the due days that it leaves.
+
+        Of a load curve only its newest days are asked here, never asked older ones are backlog: so that years of days come
+        before weeks of quarter-hours.
+        """
+        young = [(max(first, self._young), last) for first, last in waiting if last >= self._young]
+        if self._feed.priority:
+            young = [(max(first, self._window(self._today)[0]), last) for first, last in young if last == self._today]
+        spans = sorted([*due, *young])
+        if not spans or spans[-1][1] < self._young:
+            return due
+        found = self._newest_window(spans)
+        # What has not settled costs nothing more in the same request.
+        first = max(self._window(found.last)[0], min(found.first, self._young))
+        self._put(Kind.DUE, Request(Kind.DUE, first, found.last))
+        return [day for day in due if day[0] < first]
+
+    def _backlog(self, waiting: list[tuple[int, int]]) -> None:
+        if waiting:
+            found = self._newest_window(waiting)
+            self._put(Kind.BACKLOG, Request(Kind.BACKLOG, found.first, found.last))
+            self._plan.pending = sum(self._count(first, last) for first, last in waiting)
+
+    def _newest_window(self, spans: Sequence[tuple[int, int]]) -> Request:
+        """Return one request for the newest of these days and as many older ones as it can hold."""
+        last = spans[-1][1]
+        start, end = self._window(last)
+        if isinstance(self._feed.chunk, Days) or self._coverage.longest:
+            start = min(max(first, start) for first, until in spans if until >= start)
+        return Request(Kind.AGAIN, start, end)
+
+    def _window(self, day: int) -> tuple[int, int]:
+        """Return the widest request that has a day at its end, or, of calendar months and years, in it."""
+        if self._coverage.longest:
+            return max(day - self._coverage.longest + 1, self._floor), day
+        first, last = self._feed.chunk.window(day)
+        return max(first, self._floor), min(last, self._today)
+
+    def _width(self) -> int:
+        chunk = self._feed.chunk
+        usual = chunk.count if isinstance(chunk, Days) else 31 if isinstance(chunk, CalendarMonth) else 366
+        return min(usual, self._coverage.longest or usual)
+
+    def _count(self, first: int, last: int) -> int:
+        if isinstance(self._feed.chunk, Days) or self._coverage.longest:
+            return -(-(last - first + 1) // self._width())
+        begin, end = date.fromordinal(first), date.fromordinal(last)
+        years = end.year - begin.year
+        return (years * 12 + end.month - begin.month if isinstance(self._feed.chunk, CalendarMonth) else years) + 1
+
+    def _search(self) -> None:
+        """Halve towards the first day that is given, or look again whether the day before it is given by now."""
+        bound = self._coverage.too_old
+        if bound is None:
+            return
+        if bound.first < bound.last:
+            middle = bound.first + (bound.last - bound.first + 1) // 2
+            if (hint := self._feed.begins) and bound.first < hint.toordinal() <= bound.last and bound.tries == 1:
+                middle = hint.toordinal()
+            self._put(Kind.SEARCH, Request(Kind.SEARCH, middle, min(bound.last, middle + self._width() - 1)))
+        elif bound.last >= self._oldest and self._is_due(bound.at + policy.wait(policy.TOO_OLD, bound.tries)):
+            self._put(Kind.SEARCH, Request(Kind.SEARCH, bound.last, bound.last))
+
+
+def _known(runs: Sequence[Run]) -> tuple[int, int] | None:
+    known = [run for run in runs if run.state]
+    return (known[0].first, known[-1].last) if known else None
+
+
+def _contiguous_below(runs: Sequence[Run], day: int) -> int:
+    """Return the first of the empty days that lie directly below a day, or the day itself."""
+    for run in reversed(runs):
+        if run.last >= day:
+            continue
+        if run.last != day - 1 or run.state:
+            break
+        day = run.first
+    return day
+
+
+def _spans(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
+    """Join neighbouring runs."""
+    counted = 0
+
+    def group(run: Run) -> int:
+        nonlocal counted
+        place = run.first - counted
+        counted += run.last - run.first + 1
+        return place
+
+    for _, some in groupby(runs, key=group):
+        neighbours = list(some)
+        yield neighbours[0].first, neighbours[-1].last
+
+
+def _without(spans: Sequence[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
+    for since, until in spans:
+        if until < first or since > last:
+            yield since, until
+            continue
+        if since < first:
+            yield since, first - 1
+        if until > last:
+            yield last + 1, until

@@ -1,0 +1,98 @@
+"""When a day is asked again: one pure function, and every figure of it in one table.
+
+Instants are Unix seconds and days are ordinals: a plan asks this some thousand times.
+"""
+
+from enum import Enum
+
+from exporter.sync.coverage import State
+from exporter.sync.feeds import DAY, Feed, Form
+
+HOUR = 3600
+SOONEST = HOUR
+"""No request is repeated in vain before that."""
+
+# After so many asks in vain (or, of whole days, without a change) the next wait of the row; the last one is repeated.
+YOUNG = (3 * HOUR, 6 * HOUR, 12 * HOUR, DAY)
+"""Not whole, younger than `settles`."""
+HOLE = (DAY, 3 * DAY, 7 * DAY, 14 * DAY, 28 * DAY)
+"""Not whole and older, with known days on both sides."""
+EMPTY = (DAY, 28 * DAY, 84 * DAY)
+"""Before everything known: one request for the whole empty stretch."""
+SILENT = (12 * HOUR,)
+"""A feed that has stopped, or never gave anything: its newest days."""
+CORRECTIONS = (DAY, 2 * DAY, 4 * DAY, 8 * DAY)
+"""Whole, younger than `settles`."""
+TOO_OLD = (DAY, 7 * DAY, 28 * DAY, 84 * DAY)
+"""The day before the first one that the portal gives."""
+FAILED = (HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY)
+"""A feed that fails."""
+REFUSED = DAY
+"""A feed that is refused, where the portal does not say until when."""
+STRETCH = 14
+"""So many empty days in a row, older than `settles`, are asked for by one request for all of them."""
+SILENCE = 14
+"""After so many empty days in a row at its newest end a feed is taken to be silent."""
+
+
+class Place(Enum):
+    """Where a day lies among all days of its feed of which anything is known."""
+
+    BEFORE = "before"
+    INSIDE = "inside"
+    AFTER = "after"
+
+
+def wait(row: tuple[int, ...], tries: int) -> int:
+    """Return the wait after `tries` asks (at least one)."""
+    return row[min(max(tries, 1), len(row)) - 1]
+
+
+def next_ask(feed: Feed, day: int, state: State, place: Place, *, asked: int, tries: int, now: int) -> int | None:
+    """Return when a day is to be asked again, None for never by itself.
+
+    `asked` is when it was asked last (0: not known), `tries` how often in vain since; for a whole day, how often since it
+    became whole. A day that was never asked is not in question here: it is backlog, and due at once.
+    """
+    settled = feed.start(day + 1) + round(feed.settles.total_seconds())
+    if state is State.WHOLE:
+        at = _correction(feed, day, settled, asked, tries, now)
+    elif not asked:
+        return now
+    elif now < settled:
+        is_expected = state is State.ABSENT and now < feed.start(day + 1) + feed.delay.total_seconds()
+        at = asked + (SOONEST if is_expected else wait(YOUNG, tries))
+    elif place is Place.AFTER:
+        return None
+    elif place is Place.BEFORE:
+        at = asked + wait(EMPTY, tries)
+    else:
+        at = asked + wait(HOLE, min(tries, _holes_since(settled, asked)))
+    return None if at is None else max(at, asked + SOONEST)
+
+
+def _correction(feed: Feed, day: int, settled: int, asked: int, tries: int, now: int) -> int | None:
+    """Return when a whole day is read again for corrections: ever more rarely, once when settled, once at `recheck`."""
+    if feed.form is Form.VISIT or (feed.form is Form.INDEX and feed.resolution is None):
+        return None  # what a register showed is not corrected
+    if now < settled:
+        return min(asked + wait(CORRECTIONS, tries + 1), settled)
+    if feed.settles and 0 < asked < settled:
+        return settled
+    if feed.recheck is None:
+        return None
+    # The days of a week together, in one request.
+    recheck = feed.start(day - day % 7 + 7) + round(feed.recheck.total_seconds())
+    is_done = asked >= recheck if asked else tries > 0
+    return None if is_done else recheck
+
+
+def _holes_since(settled: int, asked: int) -> int:
+    """Return which wait of `HOLE` follows by age alone: asks made while the day was young count no longer."""
+    step, reached = 1, settled
+    for length in HOLE:
+        reached += length
+        if asked < reached:
+            break
+        step += 1
+    return step

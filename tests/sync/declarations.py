@@ -1,0 +1,40 @@
+"""Feeds as the portals declare them."""
+
+from datetime import time, timedelta
+from zoneinfo import ZoneInfo
+
+from exporter.sync.feeds import CalendarMonth, Days, Feed, Form
+
+BRUSSELS, PARIS, PRAGUE = ZoneInfo("Europe/Brussels"), ZoneInfo("Europe/Paris"), ZoneInfo("Europe/Prague")
+YEARS = timedelta(days=1096)
+
+WATER = [
+    Feed(key=f"days:{one}", zone=BRUSSELS, chunk=CalendarMonth(), usage_points=(one,), resolution="P1D", reach=YEARS)
+    for one in ("w1", "w2")
+]
+FLUVIUS = [
+    Feed(key="days:e1", zone=BRUSSELS, chunk=Days(31), usage_points=("e1",), resolution="P1D", reach=YEARS),
+    Feed(
+        key="days:g1", zone=BRUSSELS, chunk=Days(31), usage_points=("g1",), resolution="P1D", reach=YEARS, day_start=time(6),
+        delay=timedelta(days=3), recheck=timedelta(days=100),
+    ),
+    Feed(key="hours:e1", zone=BRUSSELS, chunk=Days(1), usage_points=("e1",), resolution="PT1H", reach=YEARS, priority=1),
+]  # fmt: skip
+ENEDIS = [
+    feed
+    for one in ("p1", "p2")
+    for feed in (
+        Feed(key=f"days:{one}", zone=PARIS, chunk=Days(364), usage_points=(one,), resolution="P1D", reach=YEARS),
+        Feed(
+            key=f"curve:{one}", zone=PARIS, chunk=Days(7), usage_points=(one,), resolution="PT1H",
+            reach=timedelta(days=731), priority=1,
+        ),
+    )
+]  # fmt: skip
+CEM = [
+    Feed(
+        key=f"index:{one}", zone=PRAGUE, chunk=Days(7), usage_points=(one,), form=Form.INDEX, resolution=None,
+        reach=timedelta(days=365),
+    )
+    for one in ("c1", "c2")
+]  # fmt: skip

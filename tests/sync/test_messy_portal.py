@@ -1,0 +1,68 @@
+"""400 days with a messy portal: the ledger ends equal to it, and the portal was not pestered."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter.sync.feeds import DAY
+from tests.sync.declarations import CEM, ENEDIS, FLUVIUS, WATER
+from tests.sync.memory_store import value_of
+from tests.sync.messy_portal import Mess
+from tests.sync.world import World
+
+PORTALS = {"water-link": WATER, "fluvius": FLUVIUS, "enedis": ENEDIS, "cem": CEM}
+QUIET = 70
+"""At the end nothing unusual happens for so many days; what came before must have arrived."""
+messes = st.builds(
+    Mess,
+    seed=st.integers(0, 1 << 30),
+    no_data=st.integers(0, 400 - QUIET),
+    off=st.integers(1, 300),
+    refused=st.tuples(st.integers(0, 400 - QUIET - 7), st.integers(0, 3)),
+    failing=st.tuples(st.integers(0, 300), st.integers(1, 9), st.integers(0, 3)),
+    history=st.integers(20, 700),
+    activation=st.sampled_from([None, None, 200, 150]),
+)
+
+
+def missing(world: World, settled: int) -> list[str]:
+    """Return what the ledger lacks, or holds otherwise, of what the portal has had since `settled`."""
+    found, now = [], round(world.now.timestamp())
+    for feed in world.feeds:
+        held = world.store.held[feed.key]
+        first = world.portal.beginning()
+        if feed.reach:
+            first = max(first, world.start.toordinal() - feed.reach.days + 2)
+        for day in range(first, feed.day_at(settled)):
+            if max(world.portal.day(feed, day)[:2]) > settled:
+                continue
+            for reading in world.portal.of_day(feed, day, now):
+                period, value = feed.period(reading), value_of(reading)
+                assert period
+                if held.get(period) != value:
+                    found.append(f"{feed.key} {day - world.start.toordinal()}: {held.get(period)} for {value}")
+    return found
+
+
+def repeated(world: World) -> list[str]:
+    """Return requests made again within an hour after they were in vain."""
+    last: dict[tuple[object, ...], int] = {}
+    found = []
+    for one in world.portal.asked:
+        name = (one.feed, one.first, one.last)
+        if name in last and one.at - last[name] < 3600:
+            found.append(f"{one}")
+        last.pop(name, None)
+        if one.in_vain:
+            last[name] = one.at
+    return found
+
+
+@pytest.mark.parametrize("portal", PORTALS)
+@settings(max_examples=2)
+@given(mess=messes)
+async def test_the_ledger_equals_the_portal(portal: str, mess: Mess) -> None:
+    world = World(PORTALS[portal], mess)
+    await world.run(400)
+    assert not missing(world, round(world.now.timestamp()) - 36 * DAY)[:10]
+    assert not repeated(world)[:10]

@@ -156,11 +156,14 @@ class Coverage:
         """Return the coverage after the portal has answered a request for [first, last] and days are in these states."""
         old = iter([*self.within(first, last), Run(_FOREVER, _FOREVER, State.ABSENT)])
         run, days = next(old), list[Run]()
+        # Silence shows only when a later neighbour comes, so a whole day may turn out to be partial.
+        is_by_distance = feed.form is Form.INDEX and feed.resolution is None
         for day, seen in enumerate(states, first):
             while run.last < day:
                 run = next(old)
             was = run if run.first <= day else None
-            days.append(_asked_again(day, was, seen, now))
+            state = seen if was is None or is_by_distance else max(seen, was.state)
+            days.append(_asked_again(day, was, state, now))
         changed = self.replaced(_joined(days))
         return replace(changed, failures=0, retry_at=0).settled(feed)
 
@@ -254,9 +257,8 @@ def _judge_distances(feed: Feed, first: int, last: int, instants: Sequence[int])
     return states
 
 
-def _asked_again(day: int, was: Run | None, seen: State, now: int) -> Run:
-    state = max(seen, was.state) if was else seen
-    if was is None or was.state is not state:
+def _asked_again(day: int, was: Run | None, state: State, now: int) -> Run:
+    if was is None or was.state != state:
         return Run(day, day, state, now, 0 if state is State.WHOLE else 1)
     return Run(day, day, state, now, was.tries + 1)
 

@@ -261,6 +261,9 @@ class Engine(Generic[SessionT]):
             periods = sorted({*periods, *kept})
         states = judge(feed, request.first, request.last, periods, at)
         after = before.answered(feed, request.first, request.last, states, at)
+        if margin:  # a new neighbour shows, or ends, a silence that reaches into the days beside
+            for day in (request.first - 1, min(request.last + 1, feed.last_day(at))):
+                after = after.seen(day, judge(feed, day, day, periods, at))
         if request.stretch:
             after = _stretched(request, before, after, found=any(states), at=at)
         if (bound := after.too_old) and request.first <= bound.last:

@@ -26,6 +26,11 @@ MARGIN = 3
 """Days on both sides of those judged by which the usual distance of an index is seen."""
 
 
+def is_corrected(feed: Feed) -> bool:
+    """Return whether a portal corrects days of a feed: what a register showed at an instant stays as it is."""
+    return not (feed.form is Form.VISIT or (feed.form is Form.INDEX and feed.resolution is None))
+
+
 class State(IntEnum):
     """What is known of a day."""
 
@@ -191,6 +196,16 @@ class Coverage:
             changed = changed.replaced([run])
         return changed
 
+    def as_of(self, now: int) -> "Coverage":
+        """Return the coverage without what a clock that ran ahead has left: such days count as not asked lately."""
+        if max(self.heard, *(run.asked for run in self.runs), self.too_old.at if self.too_old else 0, 0) <= now:
+            return self
+        runs = (run if run.asked <= now else run._replace(asked=0, tries=0) for run in self.runs)
+        kept = [run for run in runs if run.asked or run.state]
+        bound = replace(self.too_old, at=min(self.too_old.at, now)) if self.too_old else None
+        retry_at = self.retry_at if self.failures == 0 else 0
+        return replace(self, runs=tuple(_joined(kept)), too_old=bound, heard=min(self.heard, now), retry_at=retry_at)
+
     def settled(self, feed: Feed) -> "Coverage":
         """Return the coverage in which settled whole days have forgotten when they were asked."""
         return replace(self, runs=tuple(_joined(part for run in self.runs for part in _settle(feed, run))))
@@ -268,7 +283,7 @@ def _settle(feed: Feed, run: Run) -> Iterator[Run]:
     if run.state is not State.WHOLE or not run.asked:
         yield run
         return
-    if feed.form is Form.VISIT or (feed.form is Form.INDEX and feed.resolution is None):
+    if not is_corrected(feed):
         yield run._replace(asked=0, tries=0)
         return
     settled = feed.day_at(run.asked - round(feed.settles.total_seconds())) - 1

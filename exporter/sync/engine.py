@@ -95,7 +95,8 @@ class Engine(Generic[SessionT]):
     ) -> None:
         self._source, self._store, self._every = source, store, round(every.total_seconds())
         self.pace = pace or Pace()
-        self._backfill, self._oldest = backfill, oldest.toordinal() if oldest else 0
+        self._backfill = backfill
+        self.oldest = oldest.toordinal() if oldest else 0
         self._feeds: dict[str, Feed] = {}
         self._order: dict[str, int] = {}
         self._stored: dict[str, str] = {}
@@ -129,7 +130,7 @@ class Engine(Generic[SessionT]):
         self._order = {key: place for place, key in enumerate(self._feeds)}
         for key, text in (await self._store.load_coverage()).items():
             if key in self._feeds and self._stored.get(key) != text:
-                self._put(key, decoded(text))
+                self._put(key, decoded(text).as_of(seconds(now)))
                 self._stored[key] = text
         if new := [feed for key, feed in self._feeds.items() if key not in self._coverage]:
             await self._look_back(new, now)
@@ -220,7 +221,7 @@ class Engine(Generic[SessionT]):
         made, cached = self._plans.get(key, (0, None))
         if cached and made <= now < cached.expires and due_at < cached.wakes:
             return cached
-        fresh = plan(self._feeds[key], self.coverage(key), now, oldest=self._oldest, due_at=due_at)
+        fresh = plan(self._feeds[key], self.coverage(key), now, oldest=self.oldest, due_at=due_at)
         self._plans[key] = (now, fresh)
         return fresh
 
@@ -297,7 +298,7 @@ class Engine(Generic[SessionT]):
     def _failed(self, before: Coverage, at: int, error: PortalError, feed: Feed, result: StepResult) -> Coverage:
         result.failures[feed.key] = error
         failures = before.failures + 1
-        row = policy.FAILED[:2] if isinstance(error, UnreachableError) else policy.FAILED
+        row = policy.FAILED[:3] if isinstance(error, UnreachableError) else policy.FAILED
         return replace(before, failures=failures, retry_at=at + policy.wait(row, failures))
 
     async def _look_back(self, feeds: Sequence[Feed], now: datetime) -> None:

@@ -7,7 +7,7 @@ from enum import IntEnum
 from itertools import chain, groupby
 
 from exporter.sync import policy
-from exporter.sync.coverage import Coverage, Run, State
+from exporter.sync.coverage import Coverage, Run, State, is_corrected
 from exporter.sync.feeds import CalendarMonth, Days, Feed
 from exporter.sync.policy import Place
 
@@ -76,6 +76,25 @@ def plan(feed: Feed, coverage: Coverage, now: int, *, oldest: int = 0, due_at: i
     return _Planner(feed, coverage, now, oldest, now if due_at is None else due_at).plan()
 
 
+def plan_import(
+    feed: Feed,
+    coverage: Coverage,
+    now: int,
+    *,
+    first: int | None,
+    last: int | None,
+    again: bool,
+    done: Sequence[tuple[int, int]],
+    oldest: int = 0,
+) -> Plan:
+    """Return the next requests of an import, as BACKLOG, AGAIN or SEARCH, and how many there are.
+
+    All that is not whole in [first, last], and what may still be corrected, whatever was asked before; with `again` all
+    days. `done` are days that this import has asked. Without `first` one request stands for an empty stretch.
+    """
+    return _Planner(feed, coverage, now, oldest, now).plan_import(first, last, done, again=again)
+
+
 class _Planner:
     def __init__(self, feed: Feed, coverage: Coverage, now: int, oldest: int, due_at: int) -> None:
         self._feed, self._coverage, self._now, self._due_at = feed, coverage, now, due_at
@@ -104,6 +123,49 @@ class _Planner:
             self._put(Kind.AGAIN, self._newest_window(old))
         self._search()
         return self._plan
+
+    def plan_import(self, first: int | None, last: int | None, done: Sequence[tuple[int, int]], *, again: bool) -> Plan:
+        begin, end = max(first or self._floor, self._floor), min(last or self._today, self._today)
+        runs = list(self._coverage.within(begin, end))
+        missing = sorted(
+            [*self._coverage.never_asked(begin, end), *((run.first, run.last) for run in runs if run.state != State.WHOLE)]
+        )
+        known = [(run.first, run.last) for run in self._open_to_correction(runs, again=again)]
+        probes = list[tuple[int, int]]()
+        for stretch in [] if first else [*self._ends(), *self._long_holes()]:
+            missing = list(_without(missing, *stretch))
+            if last is None or stretch[1] <= last:
+                probes += _without([stretch], 0, begin - 1)
+        for asked in done:
+            missing, known = list(_without(missing, *asked)), list(_without(known, *asked))
+            probes = [one for one in probes if not asked[0] <= one[1] <= asked[1]]
+        self._plan.pending = sum(self._count(*days) for days in chain(missing, known)) + len(probes)
+        if missing:
+            found = self._newest_window(missing)
+            # Corrections come last, but cost nothing in a request that is made anyway.
+            start = self._window(found.last)[0]
+            free = [max(since, start) for since, until in known if until >= start and since <= found.last]
+            self._put(Kind.BACKLOG, Request(Kind.BACKLOG, min([found.first, *free]), found.last))
+        elif probes:
+            since, until = probes[-1]
+            self._put(Kind.BACKLOG, Request(Kind.BACKLOG, max(since, self._window(until)[0]), until, (since, until)))
+        elif known:
+            self._put(Kind.AGAIN, self._newest_window(known))
+        if first is None or (self._coverage.too_old and self._coverage.too_old.last >= first):
+            self._search()
+        return self._plan
+
+    def _open_to_correction(self, runs: Sequence[Run], *, again: bool) -> Iterator[Run]:
+        """Return the whole days that may have been corrected since they were asked: not settled then, or not now."""
+        feed = self._feed
+        young = min(self._young, self._now_minus(feed.recheck.total_seconds())) if feed.recheck else self._young
+        for run in runs:
+            if run.state != State.WHOLE:
+                continue
+            if again or (is_corrected(feed) and (run.asked or (feed.recheck and not run.tries))):
+                yield run
+            elif is_corrected(feed) and run.last >= young:
+                yield run._replace(first=max(run.first, young))
 
     def _put(self, kind: Kind, request: Request) -> None:
         if kind not in self._plan.requests or request.last > self._plan.requests[kind].last:

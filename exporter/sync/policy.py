@@ -5,8 +5,8 @@ Instants are Unix seconds and days are ordinals: a plan asks this some thousand 
 
 from enum import Enum
 
-from exporter.sync.coverage import State
-from exporter.sync.feeds import DAY, Feed, Form
+from exporter.sync.coverage import State, is_corrected
+from exporter.sync.feeds import DAY, Feed
 
 HOUR = 3600
 SOONEST = HOUR
@@ -73,8 +73,8 @@ def next_ask(feed: Feed, day: int, state: State, place: Place, *, asked: int, tr
 
 def _correction(feed: Feed, day: int, settled: int, asked: int, tries: int, now: int) -> int | None:
     """Return when a whole day is read again for corrections: ever more rarely, once when settled, once at `recheck`."""
-    if feed.form is Form.VISIT or (feed.form is Form.INDEX and feed.resolution is None):
-        return None  # what a register showed is not corrected
+    if not is_corrected(feed):
+        return None
     if now < settled:
         return min(asked + wait(CORRECTIONS, tries + 1), settled)
     if feed.settles and 0 < asked < settled:

@@ -157,7 +157,7 @@ def make_readings(feed: Feed, day: int, value: float, at: int) -> list[Reading]:
         after = (month.replace(day=28) + timedelta(days=4)).replace(day=1)
         since, until = moment(feed.start(month.toordinal())), moment(feed.start(after.toordinal()))
         return [Peak(point, Unit.KW, since, until, value, since)]
-    if feed.form is Form.INDEX:
+    if feed.form in {Form.INDEX, Form.VISIT}:
         return [Index(register, value + place, moment(one)) for place, one in enumerate(range(start, end, 3600)) if one <= at]
     step = end - start if feed.resolution == "P1D" else length_of(feed.resolution or "")
     return [Interval(register, moment(one), moment(one + step), value) for one in range(start, end, step)]

@@ -1,0 +1,132 @@
+"""Coverage: judged by readings, kept in runs, stored as a short text."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.sync.coverage import Coverage, Run, State, TooOld, judge
+from exporter.sync.feeds import DAY, Days, Feed, Form
+from tests.sync.declarations import CEM, FLUVIUS, WATER
+from tests.sync.messy_portal import make_readings
+
+FEED, GAS, HOURS = FLUVIUS
+QUARTERS = replace(HOURS, resolution="PT15M")
+LATER = FEED.start(date(2027, 1, 1).toordinal())
+
+
+def periods(feed: Feed, day: int) -> list[Any]:
+    return [feed.period(reading) for reading in make_readings(feed, day, 1.0, LATER)]
+
+
+@pytest.mark.parametrize(("day", "quarters"), [("2026-03-29", 92), ("2026-10-25", 100), ("2026-06-01", 96)])
+def test_a_day_is_whole_with_all_its_quarters(day: str, quarters: int) -> None:
+    ordinal = date.fromisoformat(day).toordinal()
+    all_of_it = periods(QUARTERS, ordinal)
+    assert len(all_of_it) == quarters
+    assert judge(QUARTERS, ordinal, ordinal, all_of_it, LATER) == [State.WHOLE]
+    assert judge(QUARTERS, ordinal, ordinal, all_of_it[:-1], LATER) == [State.PARTIAL]
+    assert judge(QUARTERS, ordinal - 1, ordinal + 1, all_of_it[1:], LATER) == [State.ABSENT, State.PARTIAL, State.ABSENT]
+
+
+def test_a_gas_day_begins_at_six() -> None:
+    hours, day = replace(HOURS, day_start=GAS.day_start), date(2026, 10, 24).toordinal()
+    assert len(periods(hours, day)) == 25
+    assert judge(hours, day - 1, day + 1, periods(hours, day), LATER) == [State.ABSENT, State.WHOLE, State.ABSENT]
+    assert judge(GAS, day - 1, day + 1, periods(GAS, day), LATER) == [State.ABSENT, State.WHOLE, State.ABSENT]
+    assert GAS.day_at(GAS.start(day) - 1) == day - 1
+    assert GAS.day_at(GAS.start(day)) == day
+
+
+def test_an_index_shows_silence_by_the_distance_between_readings() -> None:
+    feed, day = CEM[0], date(2026, 6, 10).toordinal()
+    hours = [period for one in range(day - 2, day + 4) for period in periods(feed, one)]
+    assert set(judge(feed, day, day + 1, hours, LATER)) == {State.WHOLE}
+    silent = [one for one in hours if not feed.start(day) + 5 * 3600 <= one[0] < feed.start(day) + 10 * 3600]
+    assert judge(feed, day, day + 1, silent, LATER) == [State.PARTIAL, State.WHOLE]
+    one_lost = [one for one in hours if one[0] != feed.start(day) + 5 * 3600]
+    assert judge(feed, day, day, one_lost, LATER) == [State.WHOLE]
+    off = [one for one in hours if not feed.start(day) + 20 * 3600 <= one[0] < feed.start(day + 2) - 3600]
+    assert judge(feed, day, day + 1, off, LATER) == [State.PARTIAL, State.PARTIAL]
+
+
+def test_a_month_that_is_not_over_is_not_whole() -> None:
+    feed = replace(CEM[0], form=Form.PEAK, resolution="P1M", zone=FEED.zone)
+    month = date(2026, 6, 1).toordinal()
+    reading = [(feed.start(month), feed.start(month + 30))]
+    assert judge(feed, month, month + 9, reading, feed.start(month + 10)) == [State.PARTIAL] * 10
+    assert set(judge(feed, month, month + 29, reading, LATER)) == {State.WHOLE}
+
+
+runs = st.lists(
+    st.tuples(st.integers(1, 30), st.integers(1, 8), st.sampled_from(State), st.integers(0, 3), st.integers(0, 2)), max_size=12
+)
+
+
+def as_days(coverage: Coverage) -> dict[int, tuple[int, int, int]]:
+    return {day: run[2:] for run in coverage.runs for day in range(run.first, run.last + 1)}
+
+
+@given(runs, st.integers(1, 40), st.integers(0, 40))
+def test_runs_are_what_a_table_of_days_would_be(
+    pieces: Sequence[tuple[int, int, State, int, int]], first: int, more: int
+) -> None:
+    coverage, table = Coverage(), dict[int, tuple[int, int, int]]()
+    for start, length, *rest in pieces:
+        run = Run(start, start + length - 1, *rest)
+        coverage = coverage.replaced([run])
+        table |= dict.fromkeys(range(run.first, run.last + 1), run[2:])
+    assert as_days(coverage) == table
+    assert all(one.last < two.first for one, two in zip(coverage.runs, coverage.runs[1:], strict=False))
+    assert all(one.last + 1 < two.first or one[2:] != two[2:] for one, two in zip(coverage.runs, coverage.runs[1:], strict=False))
+    days = range(first, first + more + 1)
+    never = {day for since, until in coverage.never_asked(days[0], days[-1]) for day in range(since, until + 1)}
+    assert never == set(days) - table.keys()
+    assert as_days(Coverage(tuple(coverage.within(days[0], days[-1])))) == {d: v for d, v in table.items() if d in days}
+    forgotten = coverage.forgotten(days[0], days[-1])
+    assert as_days(forgotten) == {day: value for day, value in table.items() if day not in days or value[0]}
+    assert Coverage.decode(coverage.encode()) == coverage
+
+
+def test_everything_is_stored() -> None:
+    coverage = Coverage((Run(5, 7, State.PARTIAL, 9, 2),), TooOld(1, 3, 99, 2), 6, 2, 1_800_000_000, 17)
+    assert Coverage.decode(coverage.encode()) == coverage
+
+
+def test_years_of_settled_days_are_one_run_in_few_bytes() -> None:
+    first, now = date(2023, 12, 1).toordinal(), LATER
+    coverage = Coverage().answered(FEED, first, FEED.day_at(now) - 1, [State.WHOLE] * (FEED.day_at(now) - first), now)
+    assert len(coverage.runs) == 2
+    assert len(coverage.encode()) < 100
+
+
+def test_an_answer_with_less_takes_nothing_away() -> None:
+    day = date(2026, 6, 1).toordinal()
+    coverage = Coverage().answered(FEED, day, day, [State.WHOLE], FEED.start(day + 2))
+    again = coverage.answered(FEED, day, day, [State.ABSENT], FEED.start(day + 3))
+    assert again.runs == (Run(day, day, State.WHOLE, FEED.start(day + 3), 1),)
+
+
+def test_what_a_clock_that_ran_ahead_left_counts_as_not_asked() -> None:
+    now = FEED.start(date(2026, 6, 1).toordinal())
+    ahead = now + 400 * DAY
+    coverage = Coverage((Run(10, 12, State.ABSENT, ahead, 3), Run(13, 14, State.WHOLE, ahead, 1)), failures=2, retry_at=ahead)
+    assert coverage.as_of(now) == Coverage((Run(13, 14, State.WHOLE),), failures=2)
+    assert coverage.as_of(ahead) is coverage
+
+
+def test_a_visit_after_silence_leaves_the_days_between_to_be_asked() -> None:
+    feed = replace(CEM[0], form=Form.VISIT, chunk=Days(7))
+    noon = feed.start(date(2026, 6, 10).toordinal()) + 12 * 3600
+    day = feed.day_at(noon)
+    known = Coverage((Run(day - 9, day, State.WHOLE),), heard=noon)
+    assert known.visited(feed, noon + 7200, 3600).runs == known.runs
+    assert known.visited(feed, noon + 20 * 3600, 3600).runs == (
+        Run(day - 9, day - 1, State.WHOLE),
+        Run(day, day + 1, State.PARTIAL),
+    )
+    assert WATER[0].last_day(noon) == day - 1

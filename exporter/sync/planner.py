@@ -104,6 +104,9 @@ class _Planner:
         self._floor = max(self._oldest, coverage.too_old.last + 1 if coverage.too_old else 0)
         # Days from here on are younger than `settles`.
         self._young = max(feed.day_at(now - round(feed.settles.total_seconds())), self._floor)
+        self._cuts = [self._young, self._now_minus(feed.delay.total_seconds())]
+        if feed.recheck:
+            self._cuts.append(self._now_minus(feed.recheck.total_seconds()))
         self._runs = list(coverage.within(self._floor, self._today))
         self._known = _known(self._runs)
         self._plan = Plan(expires=feed.start(feed.day_at(now) + 1))
@@ -226,10 +229,10 @@ class _Planner:
         """Return the spans of days that are to be asked again, oldest first."""
         spans = []
         for run in chain.from_iterable(self._cut(run) for run in self._runs):
-            if any(first <= run.first and run.last <= last for first, last in stretches):
+            if stretches and any(first <= run.first and run.last <= last for first, last in stretches):
                 continue
             at = policy.next_ask(
-                self._feed, run.last, State(run.state), self._place(run), asked=run.asked, tries=run.tries, now=self._now
+                self._feed, run.last, run.state, self._place(run), asked=run.asked, tries=run.tries, now=self._now
             )
             if at is not None and self._is_due(at):
                 spans.append((run.first, run.last))
@@ -237,12 +240,12 @@ class _Planner:
 
     def _cut(self, run: Run) -> Iterator[Run]:
         """Cut a run where the policy changes within it."""
-        feed = self._feed
-        cuts = [self._young, self._now_minus(feed.delay.total_seconds())]
-        if run.state == State.WHOLE and feed.recheck:
-            cuts.append(self._now_minus(feed.recheck.total_seconds()))
+        if run.first == run.last:
+            yield run
+            return
+        cuts = self._cuts
         if run.state == State.WHOLE and run.asked:
-            cuts.append(feed.day_at(run.asked - round(feed.settles.total_seconds())))
+            cuts = [*cuts, self._feed.day_at(run.asked - round(self._feed.settles.total_seconds()))]
         first = run.first
         for cut in sorted(cuts):
             if first < cut <= run.last:

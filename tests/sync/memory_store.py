@@ -28,6 +28,7 @@ class MemoryStore:
     coverage: dict[str, str] = field(default_factory=dict)
     held: dict[str, dict[Period, float]] = field(default_factory=lambda: defaultdict(dict))
     """By feed and period: the value."""
+    by_point: dict[str, list[Feed]] = field(default_factory=dict)
     order: dict[str, list[Period]] = field(default_factory=lambda: defaultdict(list))
 
     async def load_coverage(self) -> Mapping[str, str]:
@@ -41,6 +42,12 @@ class MemoryStore:
         self.coverage |= coverage
         return self.record(result.readings) if result else Saved()
 
+    def _feeds_of(self, reading: Reading) -> Sequence[Feed]:
+        point = reading.point.id if isinstance(reading, Peak) else reading.register.point.id
+        if point not in self.by_point:
+            self.by_point[point] = [feed for feed in self.feeds if point in feed.usage_points]
+        return self.by_point[point]
+
     def _between(self, key: str, since: float, until: float) -> Sequence[Period]:
         periods, held = self.order[key], self.held[key]
         if len(periods) != len(held):
@@ -50,7 +57,7 @@ class MemoryStore:
     def record(self, readings: Sequence[Reading]) -> Saved:
         new = corrected = 0
         for reading in readings:
-            for feed in self.feeds:
+            for feed in self._feeds_of(reading):
                 if period := feed.period(reading):
                     before = self.held[feed.key].get(period)
                     new += before is None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from random import Random
 from typing import NamedTuple
 
@@ -159,6 +159,12 @@ def make_readings(feed: Feed, day: int, value: float, at: int) -> list[Reading]:
         return [Peak(point, Unit.KW, since, until, value, since)]
     if feed.form in {Form.INDEX, Form.VISIT}:
         return [Index(register, value + place, moment(one)) for place, one in enumerate(range(start, end, 3600)) if one <= at]
+    return list(intervals(feed, day, value, register))
+
+
+@lru_cache(maxsize=2048)
+def intervals(feed: Feed, day: int, value: float, register: Register) -> Sequence[Interval]:
+    start, end = feed.start(day), feed.start(day + 1)
     step = end - start if feed.resolution == "P1D" else length_of(feed.resolution or "")
     return [Interval(register, moment(one), moment(one + step), value) for one in range(start, end, step)]
 

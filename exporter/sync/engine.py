@@ -117,6 +117,14 @@ class Engine(Generic[SessionT]):
         """Return about how many requests of backlog remain; 0 when all was asked once."""
         return sum(self._plan(key, seconds(now)).pending for key in self._feeds) if self._backfill else 0
 
+    def begins(self, key: str, now: datetime) -> date | None:
+        """Return the first day of a feed's history; None while older days are still to be asked, or it has failed.
+
+        Sums of periods that begin before it are whole without the days before it.
+        """
+        first = self._plan(key, seconds(now)).begins
+        return date.fromordinal(first) if first else None
+
     def remaining(self, now: datetime) -> timedelta:
         """Return about how long the backlog takes at the portal's pace."""
         return -(-self.pending(now) // self.pace.requests) * self.pace.pause

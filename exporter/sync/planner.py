@@ -52,6 +52,8 @@ class Plan:
     """The next request of each kind."""
     pending: int = 0
     """About how many requests of backlog there are."""
+    begins: int | None = None
+    """The first day of the history (an ordinal), once all before it was asked and is empty or too old; None: not known yet."""
     wakes: int = NEVER
     """When a day will be due that is not yet (Unix seconds)."""
     expires: int = NEVER
@@ -120,6 +122,9 @@ class _Planner:
             waiting = list(_without(waiting, first, last))
             self._probe(first, last)
         due = self._due(stretches)
+        bound = self._coverage.too_old
+        if self._known and not any(first < self._known[0] for first, _ in waiting) and not (bound and bound.first < bound.last):
+            self._plan.begins = self._known[0]
         left = self._recent(due, waiting)
         self._backlog(waiting)
         if old := [day for day in left if day[1] < self._young]:

@@ -214,6 +214,18 @@ async def test_the_first_day_is_found_by_halving_whatever_the_contract_says(hint
     assert len(world.portal.asked) < 16
 
 
+@pytest.mark.parametrize("mess", [replace(TIDY, activation=200), replace(TIDY, history=200)])
+async def test_the_beginning_of_the_history_is_known_only_when_all_before_it_was_asked(mess: Mess) -> None:
+    feeds = [replace(ENEDIS[0], chunk=Days(31)), *ENEDIS[2:3]]
+    world = World(feeds, mess)
+    world.engine = Engine(world.portal, world.store, every=world.every, pace=Pace(requests=1, visit=4))
+    await world.visit()
+    assert world.engine.begins(feeds[0].key, world.now) is None
+    await settle(world)
+    for feed in feeds:
+        assert world.engine.begins(feed.key, world.now) == world.start.date() - timedelta(days=200)
+
+
 async def test_a_first_day_of_no_data_hides_nothing_for_long() -> None:
     world = World(ENEDIS, replace(TIDY, activation=200, no_data=0))
     await world.run(4)

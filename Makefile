@@ -38,7 +38,7 @@ boards: .venv/test.stamp
 	$(BIN)/python -m grafana.build
 
 schema: .venv/test.stamp
-	$(BIN)/python -c 'import json; from exporter.config import schema; print(json.dumps(schema(), indent=2, ensure_ascii=False))' > config.schema.json.new
+	$(BIN)/python -c 'import json; from exporter.config.loader import build_schema; print(json.dumps(build_schema(), indent=2, ensure_ascii=False))' > config.schema.json.new
 	mv config.schema.json.new config.schema.json
 
 # The tables and excerpts in docs/ anew, after what they are made of changed.

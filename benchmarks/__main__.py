@@ -1,4 +1,4 @@
-"""All measurements in one run: `python -m benchmarks` writes docs/performance.md anew.
+"""All measurements in one run: `python -m benchmarks` rewrites docs/performance.md.
 
     python -m benchmarks [--largest] [--only PART ...] [--sizes 100 1000]
 
@@ -10,38 +10,40 @@ import importlib
 import sys
 import time
 
-from benchmarks import page
-from benchmarks.figures import Report
+from benchmarks import report
+from benchmarks.results import Report
 
-PARTS = ("scrape", "rerender", "visit", "start", "readings", "thinning", "write", "read")
+PARTS = ("scrape", "rerender", "visit", "start", "ledger_table", "thinning", "remote_write", "remote_read")
 SIZES = (100, 1_000, 10_000, 100_000)
-ITS_OWN = {"thinning": SIZES[:2]}
+PART_SIZES = {"thinning": SIZES[:2]}
 """Parts that have other sizes."""
 
 
 def main() -> None:
-    """Measure."""
-    asked = flags().parse_args()
+    """Run the measurements."""
+    options = build_parser().parse_args()
     started, reports = time.monotonic(), []
-    for part in asked.only or PARTS:
-        sizes = tuple(asked.sizes or ITS_OWN.get(part, SIZES)) + ((1_000_000,) if asked.largest and part == "scrape" else ())
+    for part in options.only or PARTS:
+        sizes = tuple(options.sizes or PART_SIZES.get(part, SIZES)) + (
+            (1_000_000,) if options.largest and part == "scrape" else ()
+        )
         sys.stderr.write(f"{part}: {', '.join(f'{size:,}' for size in sizes)}\n")
-        made: Report = importlib.import_module(f"benchmarks.{part}").measure(sizes)
-        sys.stderr.write(page.table(made.figures) + "\n\n" + page.goals([made]) + "\n\n")
-        reports.append(made)
-    took = time.monotonic() - started
-    if not (asked.only or asked.sizes):
-        page.renew(reports, took)
-    sys.stdout.write(page.goals(reports) + "\n")
+        part_report: Report = importlib.import_module(f"benchmarks.{part}").measure(sizes)
+        sys.stderr.write(report.format_figures(part_report.figures) + "\n\n" + report.format_goals([part_report]) + "\n\n")
+        reports.append(part_report)
+    duration = time.monotonic() - started
+    if not (options.only or options.sizes):
+        report.update_document(reports, duration)
+    sys.stdout.write(report.format_goals(reports) + "\n")
 
 
-def flags() -> argparse.ArgumentParser:
-    """Make the command line."""
-    made = argparse.ArgumentParser(prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--largest", action="store_true", help="a scrape of 1,000,000 series too")
-    made.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
-    made.add_argument("--sizes", nargs="+", type=int, metavar="SIZE", help="these sizes only")
-    return made
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--largest", action="store_true", help="a scrape of 1,000,000 series too")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--sizes", nargs="+", type=int, metavar="SIZE", help="these sizes only")
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The page anew after a visit that changed 1 % of the counters: what it costs, and how long a scrape may wait meanwhile."""
+"""Rendering the page again after a visit that changed 1 % of the counters: its cost, and the longest delay of a scrape."""
 
 import asyncio
 import tempfile
@@ -7,48 +7,49 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.apart import apart
-from benchmarks.figures import Figure, Report
-from benchmarks.fleet import ACCOUNT, Fleet
-from benchmarks.late import lateness
-from exporter import heap
+from benchmarks.counter_fleet import ACCOUNT, Fleet
+from benchmarks.measuring import run_in_new_process, watch_loop_delay
+from benchmarks.results import Figure, Report
+from exporter import runtime
 
-SHARE, VISITS = 0.01, 15
+CHANGED_SHARE, VISITS = 0.01, 15
 
 
 def measure(sizes: Sequence[int]) -> Report:
     """Render fleets of these sizes again."""
     report = Report("Render again", "after a visit that changed 1 % of the counters; both forms of the page kept")
     for series in sizes:
-        report.figures += apart(again, series)
-    cost, late = report.at("CPU, µs a series"), report.at("longest that the event loop was late, ms")
+        report.figures += run_in_new_process(measure_rerender, series)
+    cost, late = report.find_value("CPU, µs a series"), report.find_value("longest that the event loop was late, ms")
     report.goals += [
-        report.goal("rendering 100,000 series again, 1 % changed", cost, most=0.5, say="{:.2f} µs a series".format),
-        report.goal("longest a scrape waits for it", late, most=20, say="{:.1f} ms".format),
+        report.check_goal(
+            "rendering 100,000 series again, 1 % changed", cost, maximum=0.5, format_value="{:.2f} µs a series".format
+        ),
+        report.check_goal("longest a scrape waits for it", late, maximum=20, format_value="{:.1f} ms".format),
     ]
     return report
 
 
-def again(series: int) -> list[Figure]:
+def measure_rerender(series: int) -> list[Figure]:
     """Do it, in this process."""
-    heap.take_turns()
+    runtime.tune_interpreter()
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_again(Fleet(Path(folder), series), series))
+        return asyncio.run(_measure_rerender(Fleet(Path(folder), series), series))
 
 
-async def _again(fleet: Fleet, series: int) -> list[Figure]:
-    fleet.fill()
+async def _measure_rerender(fleet: Fleet, series: int) -> list[Figure]:
+    fleet.record_first_visit()
     spent = []
 
     def refresh() -> None:
-        done = fleet.changed(SHARE)
+        done = fleet.record_changes(CHANGED_SHARE)
         started = time.thread_time()
         fleet.page.refresh(ACCOUNT, done)
         spent.append(time.thread_time() - started)
 
     for gzip in (False, True):
-        fleet.page.body(gzip=gzip)
-    async with lateness(0.001) as late:
+        fleet.page.render_parts(compress=gzip)
+    async with watch_loop_delay(0.001) as late:
         await asyncio.sleep(0.5)
         before = max(late)
         late.clear()

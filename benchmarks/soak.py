@@ -1,4 +1,4 @@
-"""Two days of all simulated portals without rest, as fast as the work is done: `python -m benchmarks.soak [HOURS [forget]]`."""
+"""Two days of all simulated portals without rest, as fast as the work is done: `python -m benchmarks.soak [HOURS [clear]]`."""
 
 import asyncio
 import functools
@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from exporter.config import portals
-from exporter.demo.base import Simulation, running
-from exporter.demo.runner import SIMULATIONS, simulations
-from exporter.ledger import Ledger
-from exporter.metrics import Page
-from exporter.poller import Pollers
+from exporter.config.loader import load_portals
+from exporter.demo import SIMULATIONS, build_simulations
+from exporter.ledger.ledger import Ledger
+from exporter.metrics.page import MetricsPage
+from exporter.poller import PollerGroup
+from exporter.simulators.base import Simulation, run_simulation
 
 START = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 FAULTS = ("status:503", "reset", "empty", "garbage", "cut", "html", "retry:60")
 """What goes wrong twice every third hour."""
-MEASURED_EVERY = 12
+MEASURE_EVERY_HOURS = 12
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What the process holds after so many hours; `resident` in bytes."""
+class ResourceUsage:
+    """What the process uses after so many hours; `resident` in bytes."""
 
     hours: int
     tasks: int
@@ -39,11 +39,11 @@ class Figures:
     resident: int
 
     @classmethod
-    def now(cls, hours: int) -> "Figures":
-        """Count, garbage left out."""
+    def measure(cls, hours: int) -> "ResourceUsage":
+        """Measure, after collecting garbage."""
         gc.collect()
         resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        handles = open_handles()
+        handles = list_open_handles()
         sockets = sum(name.startswith("socket:") for name in handles)
         return cls(
             hours,
@@ -56,8 +56,8 @@ class Figures:
         )
 
 
-def open_handles() -> list[str]:
-    """Say what each open handle leads to; that of the list itself has gone by then."""
+def list_open_handles() -> list[str]:
+    """Return what each open handle refers to; that of the listing itself is closed by then."""
     found = []
     for number in os.listdir("/proc/self/fd"):
         with suppress(OSError):
@@ -66,66 +66,66 @@ def open_handles() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Soaked:
-    """How it went."""
+class SoakResult:
+    """The result of a run."""
 
-    figures: list[Figures]
+    usage: list[ResourceUsage]
     visits: dict[str, int]
     failures: int
     bugs: int
     readings: int
 
 
-class Rush:
+class SkippingClock:
     """A clock that moves when all `sleepers` sleep, to the first that is to wake: a visit takes no time."""
 
     def __init__(self, sleepers: int) -> None:
-        self.at = START
-        self._sleepers, self._asleep = sleepers, dict[asyncio.Event, datetime]()
+        self.current = START
+        self._sleepers, self._wake_times = sleepers, dict[asyncio.Event, datetime]()
 
     def now(self) -> datetime:
-        """Give the present instant."""
-        return self.at
+        """Return the current instant."""
+        return self.current
 
     async def sleep(self, length: timedelta) -> None:
         """Wait until it is that much later."""
-        bell = asyncio.Event()
-        self._asleep[bell] = self.at + length
-        if len(self._asleep) == self._sleepers:
-            self.at = min(self._asleep.values())
-            for due in [one for one, at in self._asleep.items() if at <= self.at]:
-                del self._asleep[due]
+        event = asyncio.Event()
+        self._wake_times[event] = self.current + length
+        if len(self._wake_times) == self._sleepers:
+            self.current = min(self._wake_times.values())
+            for due in [event for event, at in self._wake_times.items() if at <= self.current]:
+                del self._wake_times[due]
                 due.set()
         try:
-            await bell.wait()
+            await event.wait()
         finally:
-            self._asleep.pop(bell, None)
+            self._wake_times.pop(event, None)
 
 
-async def soak(folder: Path, hours: int = 48, *, forget: bool = False) -> Soaked:
-    """Run for `hours` with faults and a scrape every hour; `forget` what the simulations have worked out before measuring."""
-    clock, figures = Rush(len(SIMULATIONS)), []
+async def run_soak(folder: Path, hours: int = 48, *, clear_caches: bool = False) -> SoakResult:
+    """Run for `hours` with faults and a scrape every hour; `clear_caches` empties the simulations' caches before measuring."""
+    clock, figures = SkippingClock(len(SIMULATIONS)), []
     async with AsyncExitStack() as stack:
-        there = simulations(clock.now)
-        urls = [await stack.enter_async_context(running(simulation)) for simulation in there]
+        simulations = build_simulations(clock.now)
+        urls = [await stack.enter_async_context(run_simulation(simulation)) for simulation in simulations]
         ledger = stack.enter_context(Ledger(folder))
-        page = Page(ledger, clock.now, "0")
-        pollers = Pollers(ledger, page, clock)
+        page = MetricsPage(ledger, clock.now, "0")
+        pollers = PollerGroup(ledger, page, clock)
         stack.push_async_callback(pollers.stop)
-        accounts = [simulation.accounts(url)[0] for simulation, url in zip(there, urls, strict=True)]
-        await pollers.follow(tuple(portals()[account["portal"]](**account) for account in accounts))
+        accounts = [simulation.build_accounts(url)[0] for simulation, url in zip(simulations, urls, strict=True)]
+        await pollers.reconcile(tuple(load_portals()[account["portal"]](**account) for account in accounts))
         assert len(accounts) == len(SIMULATIONS)
         for hour in range(1, hours + 1):
-            while clock.at < START + timedelta(hours=hour):  # noqa: ASYNC110  # the clock runs with the work
+            while clock.current < START + timedelta(hours=hour):  # noqa: ASYNC110  # the clock runs with the work
                 await asyncio.sleep(0.002)
             page.render()
-            change(there, hour)
-            if hour % MEASURED_EVERY == 0:
-                if forget:
-                    forget_days()
-                figures.append(Figures.now(hour))
+            set_next_fault(simulations, hour)
+            if hour % MEASURE_EVERY_HOURS == 0:
+                if clear_caches:
+                    clear_simulation_caches()
+                figures.append(ResourceUsage.measure(hour))
         health = [part.health for part in page.accounts.values()]
-        return Soaked(
+        return SoakResult(
             figures,
             {name: part.health.visits for name, part in page.accounts.items()},
             sum(sum(one.failures.values()) for one in health),
@@ -134,29 +134,31 @@ async def soak(folder: Path, hours: int = 48, *, forget: bool = False) -> Soaked
         )
 
 
-def forget_days() -> None:
+def clear_simulation_caches() -> None:
     """Empty the simulations' caches, which grow with every day that there is."""
     for one in gc.get_objects():
-        if isinstance(one, functools._lru_cache_wrapper) and one.__module__.startswith("exporter.demo"):
+        if isinstance(one, functools._lru_cache_wrapper) and one.__module__.startswith("exporter.simulators"):
             one.cache_clear()
 
 
-def change(there: list[Simulation], hour: int) -> None:
-    """Forget what was asked, which only tests want, and set the next fault."""
-    for simulation in there:
-        simulation.seen.clear()
+def set_next_fault(running_simulations: list[Simulation], hour: int) -> None:
+    """Clear the recorded requests, which only tests need, and set the next fault."""
+    for simulation in running_simulations:
+        simulation.requests.clear()
         simulation.faults.clear()
         if hour % 3 == 0:
-            simulation.faults.set("", FAULTS[hour // 3 % len(FAULTS)], 2)
+            simulation.faults.add("", FAULTS[hour // 3 % len(FAULTS)], 2)
 
 
 def main() -> None:
     """Print the figures."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        done = asyncio.run(soak(Path(folder), int(sys.argv[1]) if len(sys.argv) > 1 else 48, forget="forget" in sys.argv))
+        done = asyncio.run(
+            run_soak(Path(folder), int(sys.argv[1]) if len(sys.argv) > 1 else 48, clear_caches="clear" in sys.argv)
+        )
     sys.stdout.write("hours | tasks | threads | files | sockets | objects | resident MiB\n" + "--- | " * 6 + "---\n")
-    for one in done.figures:
+    for one in done.usage:
         sys.stdout.write(
             f"{one.hours} | {one.tasks} | {one.threads} | {one.files} | {one.sockets} | {one.objects} | {one.resident >> 20}\n"
         )

@@ -8,55 +8,59 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import Figure, Report
-from benchmarks.history_write import series_of
+from benchmarks.remote_write import insert_series
+from benchmarks.results import Figure, Report
 from exporter.clock import WallClock
-from exporter.housekeeping import tidy
-from exporter.ledger import FILE, AccountState, Ledger, to_ms
-from exporter.model import Note
+from exporter.ledger.account_state import AccountState
+from exporter.ledger.database import LEDGER_FILE, to_ms
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.maintenance import run_maintenance
+from exporter.models import Note
 
-KEPT, OLD, HOUR = 90, 60, 3_600_000
+KEPT_DAYS, OLD_DAYS, HOUR_MS = 90, 60, 3_600_000
 """Days kept as read; days older than that; milliseconds."""
-DRAWN = ("all of it, s", "longest that a visit waited, ms", "a visit waited, median, ms", "file before, MB", "file after, MB")
+PLOTTED = ("all of it, s", "longest that a visit waited, ms", "a visit waited, median, ms", "file before, MB", "file after, MB")
 
 
 def measure(sizes: Sequence[int]) -> Report:
     """Thin fleets of these sizes."""
     report = Report(
-        "Thinning", f"{OLD} days of hourly readings older than {KEPT} days, while visits are kept ten times a second", DRAWN
+        "Thinning",
+        f"{OLD_DAYS} days of hourly readings older than {KEPT_DAYS} days, while visits are kept ten times a second",
+        PLOTTED,
     )
     for counters in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            report.figures += asyncio.run(_thinned(Path(folder), counters))
+            report.figures += asyncio.run(_measure_thinning(Path(folder), counters))
     report.goals.append(
-        report.goal(
+        report.check_goal(
             "longest a visit waits for the thinning of 1,000 counters",
-            report.at("longest that a visit waited, ms", 1000),
-            most=250,
-            say="{:.0f} ms".format,
+            report.find_value("longest that a visit waited, ms", 1000),
+            maximum=250,
+            format_value="{:.0f} ms".format,
         )
     )
     return report
 
 
-async def _thinned(folder: Path, counters: int) -> list[Figure]:
+async def _measure_thinning(folder: Path, counters: int) -> list[Figure]:
     with Ledger(folder) as ledger:
-        _fill(ledger, counters)
+        _fill_ledger(ledger, counters)
     with Ledger(folder) as ledger:
-        file = folder / FILE
+        file = folder / LEDGER_FILE
         before = file.stat().st_size
         waited: list[float] = []
-        visits = asyncio.create_task(_visits(ledger, waited))
+        visits = asyncio.create_task(_record_visits(ledger, waited))
         started = time.perf_counter()
-        await tidy(ledger, WallClock(), KEPT)
-        taken = time.perf_counter() - started
+        await run_maintenance(ledger, WallClock(), KEPT_DAYS)
+        duration = time.perf_counter() - started
         visits.cancel()
         await asyncio.wait([visits])
-        after = ledger.state("home")
+        after = ledger.get_state("home")
     return [
-        Figure("readings before", counters, counters * (OLD + KEPT) * 24),
+        Figure("readings before", counters, counters * (OLD_DAYS + KEPT_DAYS) * 24),
         Figure("readings thinned", counters, after.thinned),
-        Figure("all of it, s", counters, taken),
+        Figure("all of it, s", counters, duration),
         Figure("longest that a visit waited, ms", counters, max(waited) * 1000),
         Figure("a visit waited, median, ms", counters, median(waited) * 1000),
         Figure("file before, MB", counters, before / 1e6),
@@ -64,19 +68,19 @@ async def _thinned(folder: Path, counters: int) -> list[Figure]:
     ]
 
 
-def _fill(ledger: Ledger, counters: int) -> None:
-    series_of(ledger, counters, "index", "")
-    end = to_ms(datetime.now(UTC)) // HOUR * HOUR
-    with ledger.store.write() as db:
+def _fill_ledger(ledger: Ledger, counters: int) -> None:
+    insert_series(ledger, counters, "index", "")
+    end = to_ms(datetime.now(UTC)) // HOUR_MS * HOUR_MS
+    with ledger.database.write() as db:
         for line in range(1, counters + 1):
-            rows = ((line, end - hour * HOUR, 1e5 - hour, None) for hour in range((OLD + KEPT) * 24, 0, -1))
+            rows = ((line, end - hour * HOUR_MS, 1e5 - hour, None) for hour in range((OLD_DAYS + KEPT_DAYS) * 24, 0, -1))
             db.executemany("INSERT INTO reading VALUES (?, ?, ?, ?, 1)", rows)
         db.execute("UPDATE account SET readings = (SELECT count(*) FROM reading)")
-        visits = ((end - day * 24 * HOUR,) for day in range(7))  # nothing grows old before there were visits on seven days
+        visits = ((end - day * 24 * HOUR_MS,) for day in range(7))  # nothing grows old before there were visits on seven days
         db.executemany("INSERT INTO visit (account, at) VALUES (1, ?)", visits)
 
 
-async def _visits(ledger: Ledger, waited: list[float]) -> None:
+async def _record_visits(ledger: Ledger, waits: list[float]) -> None:
     """Keep a note again and again, as a visit is kept."""
     number = 0
     while True:
@@ -84,5 +88,5 @@ async def _visits(ledger: Ledger, waited: list[float]) -> None:
         now = datetime.now(UTC)
         started = time.perf_counter()
         await asyncio.to_thread(ledger.record_visit, "home", [Note(str(number))], AccountState(last_visit=now), at=now)
-        waited.append(time.perf_counter() - started)
+        waits.append(time.perf_counter() - started)
         await asyncio.sleep(0.1)

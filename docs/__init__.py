@@ -1,1 +1,1 @@
-"""The pages of this folder, and what writes the parts of them that are made from the code."""
+"""The pages of this folder, and what generates their parts from the code."""

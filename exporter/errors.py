@@ -38,9 +38,9 @@ class RateLimitError(PortalError):
 
     reason = "rate_limit"
 
-    def __init__(self, message: str, wait: timedelta | None = None) -> None:
+    def __init__(self, message: str, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
-        self.wait = wait
+        self.retry_after = retry_after
 
 
 class LoginError(PortalError):
@@ -63,11 +63,11 @@ class NoDataError(PortalError):
     """A good answer that holds nothing yet: normal in the past, or of a part of a visit; a whole visit of it has failed."""
 
 
-class EndOfPastError(NoDataError):
+class HistoryExhaustedError(NoDataError):
     """The portal has nothing older of this; an import stops asking further back."""
 
 
-class NotNowError(NoDataError):
+class UnavailableError(NoDataError):
     """A good answer: this is not given, or not any more, and may be later; an import leaves it for this time."""
 
 

@@ -9,37 +9,40 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from exporter import heap
+from exporter import runtime
+from exporter.client.session import Session
 from exporter.clock import Clock
 from exporter.errors import LedgerError, LoginError, PortalError, RateLimitError, UnreachableError
-from exporter.ledger import AccountState, Ledger, Recorded
-from exporter.metrics import AccountPage, Page, Shown
-from exporter.model import NextVisit, Shortfall, Told
-from exporter.portals.base import Portal, Wanted
-from exporter.session import Session
+from exporter.ledger.account_state import AccountState
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.writer import LedgerChanges
+from exporter.metrics.families import AccountView
+from exporter.metrics.page import AccountMetrics, MetricsPage
+from exporter.models import NextVisit, PartialFailure, VisitPart
+from exporter.portals.base import Portal, VisitInput
 
-SUSPENSION = timedelta(days=1)
+LOGIN_SUSPENSION = timedelta(days=1)
 """How long a refused login is not tried again, unless the configuration changes."""
-SOONEST = timedelta(minutes=1)
+MIN_VISIT_GAP = timedelta(minutes=1)
 """First step of the backoff; also the least distance between a visit and one asked for by a person."""
-BEGUN = timedelta(minutes=5)
+CRASH_RETRY_DELAY = timedelta(minutes=5)
 """When to come back if the process dies during a visit: a crash loop must not be a login loop."""
-LONGEST_VISIT = timedelta(minutes=30)
+MAX_VISIT_DURATION = timedelta(minutes=30)
 JITTER = 0.05
-SLICE = timedelta(seconds=30)
+MAX_SLEEP = timedelta(seconds=30)
 """The wall clock is looked at this often: it may be set while we wait."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class VisitOutcome:
     """How a visit ended: what was told, and the first thing that went wrong."""
 
-    told: list[Told] = field(default_factory=list)
+    parts: list[VisitPart] = field(default_factory=list)
     """Emptied once it is kept: a town's is 20 MB, and the page is made anew next."""
     error: PortalError | LedgerError | None = None
     reason: str = ""
-    complete: bool = True
+    is_complete: bool = True
     """False when nothing of the visit may be kept."""
 
 
@@ -50,17 +53,22 @@ class AccountPoller:
     """
 
     def __init__(
-        self, portal: Portal, ledger: Ledger, page: Page, clock: Clock, chance: Callable[[], float] = random.random
+        self,
+        portal: Portal,
+        ledger: Ledger,
+        page: MetricsPage,
+        clock: Clock,
+        random_fraction: Callable[[], float] = random.random,
     ) -> None:
         self.portal = portal
-        self._ledger, self._page, self._clock, self._chance = ledger, page, clock, chance
-        self._asked = asyncio.Event()
-        self._part: AccountPage | None = None
+        self._ledger, self._page, self._clock, self._random_fraction = ledger, page, clock, random_fraction
+        self._visit_requested = asyncio.Event()
+        self._account_metrics: AccountMetrics | None = None
 
     @property
     def state(self) -> AccountState:
         """The account's health as of now."""
-        return self._part.health.state if self._part else AccountState()
+        return self._account_metrics.health.state if self._account_metrics else AccountState()
 
     async def open(self) -> None:
         """Take up the account where the ledger left it: the page is full before the first visit.
@@ -75,8 +83,8 @@ class AccountPoller:
             zone=portal.zone.key,
             login=portal.login_digest(),
         )
-        self._part = self._page.add(shown_as(portal), portal.every)
-        self._part.health.state = bounded(state, self._clock.now())
+        self._account_metrics = self._page.add_account(build_account_view(portal), portal.every)
+        self._account_metrics.health.state = cap_suspension(state, self._clock.now())
         try:
             await asyncio.to_thread(self._page.refresh, portal.name)
         except LedgerError:
@@ -84,20 +92,20 @@ class AccountPoller:
         except Exception:  # readings that the page cannot take must not keep the other accounts from starting
             log.exception("account %s: what is kept could not be shown", portal.name)
 
-    def show_again(self) -> None:
+    def restore_metrics(self) -> None:
         """Take its place on the page again, where a successor that could not be opened may stand."""
-        if self._part:
-            self._page.accounts[self.portal.name] = self._part
+        if self._account_metrics:
+            self._page.accounts[self.portal.name] = self._account_metrics
 
     async def run(self) -> None:
         """Visit for ever."""
         while True:
-            await self._until_due()
-            if not await self._suspended_elsewhere():
+            await self._wait_until_due()
+            if not await self._adopt_suspension():
                 await self.visit()
-            self._asked.clear()  # who asked during the visit has been served: what it met may forbid another one
+            self._visit_requested.clear()  # who asked during the visit has been served: what it met may forbid another one
 
-    def ask(self) -> timedelta | None:
+    def request_visit(self) -> timedelta | None:
         """Ask for a visit soon, by a person's word.
 
         Gives how long to wait where the last visit is less than a minute ago; raises LoginError while suspended.
@@ -105,20 +113,20 @@ class AccountPoller:
         now, state = self._clock.now(), self.state
         if state.suspended_until and now < state.suspended_until:
             raise LoginError(f"the portal has refused the login of {self.portal.name}; it is not asked again yet")
-        if state.last_visit and timedelta(0) <= now - state.last_visit < SOONEST:
-            return state.last_visit + SOONEST - now
-        self._asked.set()
+        if state.last_visit and timedelta(0) <= now - state.last_visit < MIN_VISIT_GAP:
+            return state.last_visit + MIN_VISIT_GAP - now
+        self._visit_requested.set()
         return None
 
     async def visit(self) -> None:
         """Go there once, and keep what comes of it."""
-        assert self._part is not None, "an account is opened before it is visited"
-        health, before, now = self._part.health, self._part.health.state, self._clock.now()
+        assert self._account_metrics is not None, "an account is opened before it is visited"
+        health, before, now = self._account_metrics.health, self._account_metrics.health.state, self._clock.now()
         # With the instant it counts from, so that a start after a kill knows how long it was to be: the clock may be wrong.
-        begun = replace(before, last_visit=now, next_visit=self._later(now + BEGUN))
+        begun = replace(before, last_visit=now, next_visit=self._defer_to_visiting_time(now + CRASH_RETRY_DELAY))
         health.visits += 1
         started = time.monotonic()
-        outcome = await self._kept_begin(begun) or await self._go()
+        outcome = await self._record_start(begun) or await self._fetch()
         after = replace(
             before,
             last_visit=now,
@@ -128,55 +136,55 @@ class AccountPoller:
             failures=before.failures + 1 if outcome.error else 0,
             reason=outcome.reason,
             message=str(outcome.error or ""),
-            suspended_until=now + SUSPENSION if isinstance(outcome.error, LoginError) else None,
+            suspended_until=now + LOGIN_SUSPENSION if isinstance(outcome.error, LoginError) else None,
         )
         # Waits count from the visit's end; a clock that was set back meanwhile is no end.
-        after = replace(after, next_visit=self._due(after, outcome, now, max(now, self._clock.now())))
-        await self._keep(outcome, after, now)
+        after = replace(after, next_visit=self._next_visit(after, outcome, now, max(now, self._clock.now())))
+        await self._store_outcome(outcome, after, now)
 
-    async def _kept_begin(self, begun: AccountState) -> Outcome | None:
+    async def _record_start(self, state: AccountState) -> VisitOutcome | None:
         """Keep that a visit has begun; where that cannot be kept the portal is not asked."""
         try:
-            await asyncio.to_thread(self._ledger.begin_visit, self.portal.name, begun, login=self.portal.login_digest())
+            await asyncio.to_thread(self._ledger.record_visit_start, self.portal.name, state, login=self.portal.login_digest())
         except LedgerError as error:
-            return Outcome(error=error, reason=error.reason, complete=False)
+            return VisitOutcome(error=error, reason=error.reason, is_complete=False)
         return None
 
-    async def _go(self) -> Outcome:
+    async def _fetch(self) -> VisitOutcome:
         try:
-            async with asyncio.timeout(LONGEST_VISIT.total_seconds()), self._session() as session:
-                wanted = Wanted(self._ledger.known(self.portal.name))
+            async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
+                wanted = VisitInput(self._ledger.get_stored_readings(self.portal.name))
                 told = [item async for item in self.portal.fetch(session, wanted)]
         except (PortalError, LedgerError) as error:
-            return Outcome(error=error, reason=error.reason, complete=False)
+            return VisitOutcome(error=error, reason=error.reason, is_complete=False)
         except TimeoutError:
-            late = UnreachableError(f"the visit took longer than {LONGEST_VISIT}")
-            return Outcome(error=late, reason=late.reason, complete=False)
+            late = UnreachableError(f"the visit took longer than {MAX_VISIT_DURATION}")
+            return VisitOutcome(error=late, reason=late.reason, is_complete=False)
         except Exception:  # a portal's bug must not silence the other accounts, nor end this one's visits
             log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.portal)
-            return Outcome(error=PortalError("a bug in the portal; the log has more"), reason="bug", complete=False)
-        short = next((item.error for item in told if isinstance(item, Shortfall)), None)
-        return Outcome(told, short, short.reason if short else "")
+            return VisitOutcome(error=PortalError("a bug in the portal; the log has more"), reason="bug", is_complete=False)
+        short = next((item.error for item in told if isinstance(item, PartialFailure)), None)
+        return VisitOutcome(told, short, short.reason if short else "")
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator[Session]:
-        assert self._part is not None
-        answers = self._part.health.answers
-        async with session_for(self.portal, self._ledger, self._clock.now, lambda status: answers.update((status,))) as session:
+    async def _open_session(self) -> AsyncIterator[Session]:
+        assert self._account_metrics is not None
+        answers = self._account_metrics.health.responses
+        async with open_session(self.portal, self._ledger, self._clock.now, lambda status: answers.update((status,))) as session:
             yield session
 
-    async def _keep(self, outcome: Outcome, after: AccountState, now: datetime) -> None:
-        assert self._part is not None
-        health, before = self._part.health, self._part.health.state
-        done = Recorded()
+    async def _store_outcome(self, outcome: VisitOutcome, after: AccountState, now: datetime) -> None:
+        assert self._account_metrics is not None
+        health, before = self._account_metrics.health, self._account_metrics.health.state
+        done = LedgerChanges()
         try:
-            done, after = await asyncio.to_thread(self._record, outcome, after, now)
+            done, after = await asyncio.to_thread(self._write_outcome, outcome, after, now)
             await asyncio.to_thread(self._page.refresh, self.portal.name, done)
-            await asyncio.to_thread(heap.give_back)
+            await asyncio.to_thread(runtime.trim_memory)
         except LedgerError as error:
             after = replace(
                 after, up=False, reason=error.reason, message=str(error), failures=before.failures + 1,
-                last_success=before.last_success, next_visit=self._later(now + self._backoff(before.failures + 1)),
+                last_success=before.last_success, next_visit=self._defer_to_visiting_time(now + self._backoff(before.failures + 1)),
             )  # fmt: skip
         except Exception:  # a reading the ledger or the page cannot take is a bug of ours, and no reason to stop visiting
             log.exception("account %s: what the visit told could not be kept", self.portal.name)
@@ -184,101 +192,105 @@ class AccountPoller:
         health.state = after
         if after.reason:
             health.failures[after.reason] += 1
-        self._tell(before, after, done)
+        self._log_result(before, after, done)
 
-    def _record(self, outcome: Outcome, after: AccountState, now: datetime) -> tuple[Recorded, AccountState]:
-        if outcome.complete:
-            done = self._ledger.record_visit(self.portal.name, outcome.told, after, at=now, personal=self.portal.personal_data)
-            outcome.told.clear()
+    def _write_outcome(self, outcome: VisitOutcome, after: AccountState, now: datetime) -> tuple[LedgerChanges, AccountState]:
+        if outcome.is_complete:
+            done = self._ledger.record_visit(
+                self.portal.name, outcome.parts, after, at=now, keep_personal=self.portal.personal_data
+            )
+            outcome.parts.clear()
             return done
         self._ledger.save_health(self.portal.name, after)
-        return Recorded(), self._ledger.state(self.portal.name)
+        return LedgerChanges(), self._ledger.get_state(self.portal.name)
 
-    def _tell(self, before: AccountState, after: AccountState, done: Recorded) -> None:
+    def _log_result(self, before: AccountState, after: AccountState, changes: LedgerChanges) -> None:
         name = self.portal.name
         if after.reason and (after.reason, after.message) != (before.reason, before.message):
             log.warning("account %s: visit failed (%s): %s", name, after.reason, after.message)
         elif before.reason and not after.reason:
             log.info("account %s: visits succeed again", name)
-        if done.new or done.corrected:
-            log.debug("account %s: %d new readings, %d corrected", name, done.new, done.corrected)
+        if changes.new or changes.corrected:
+            log.debug("account %s: %d new readings, %d corrected", name, changes.new, changes.corrected)
         for count, what in (
-            (done.backwards, "register(s) ran backwards"),
-            (done.future, "reading(s) left out: they lie in the future"),
+            (changes.backwards, "register(s) ran backwards"),
+            (changes.future, "reading(s) left out: they lie in the future"),
         ):
             if count:
                 log.warning("account %s: %d %s", name, count, what)
-        for note in done.notes:
+        for note in changes.notes:
             log.info("account %s: %s", name, note)
 
-    def _due(self, after: AccountState, outcome: Outcome, now: datetime, ended: datetime) -> datetime:
+    def _next_visit(self, after: AccountState, outcome: VisitOutcome, now: datetime, ended_at: datetime) -> datetime:
         error = outcome.error
         if isinstance(error, LoginError):
-            return now + SUSPENSION
+            return now + LOGIN_SUSPENSION
         if isinstance(error, RateLimitError):
-            return self._later(ended + max(self.portal.every if error.wait is None else error.wait, SOONEST))
+            return self._defer_to_visiting_time(
+                ended_at + max(self.portal.every if error.retry_after is None else error.retry_after, MIN_VISIT_GAP)
+            )
         if isinstance(error, UnreachableError | LedgerError):
-            return self._later(ended + self._backoff(after.failures))
-        if error is None and (wish := next((item for item in outcome.told if isinstance(item, NextVisit)), None)):
-            return max(wish.at, now + SOONEST)
-        return self._later(now + self.portal.every * (1 + JITTER * (2 * self._chance() - 1)))
+            return self._defer_to_visiting_time(ended_at + self._backoff(after.failures))
+        if error is None and (wish := next((item for item in outcome.parts if isinstance(item, NextVisit)), None)):
+            return max(wish.at, now + MIN_VISIT_GAP)
+        return self._defer_to_visiting_time(now + self.portal.every * (1 + JITTER * (2 * self._random_fraction() - 1)))
 
     def _backoff(self, failures: int) -> timedelta:
-        wait: timedelta = min(SOONEST * 2.0 ** min(failures - 1, 20), self.portal.every)
-        return wait * (1 + self._chance() / 4)
+        wait: timedelta = min(MIN_VISIT_GAP * 2.0 ** min(failures - 1, 20), self.portal.every)
+        return wait * (1 + self._random_fraction() / 4)
 
-    def _later(self, at: datetime) -> datetime:
-        return self.portal.visiting_time(at)
+    def _defer_to_visiting_time(self, at: datetime) -> datetime:
+        return self.portal.adjust_visit_time(at)
 
-    async def _until_due(self) -> None:
-        assert self._part is not None
-        while not self._asked.is_set():
+    async def _wait_until_due(self) -> None:
+        assert self._account_metrics is not None
+        while not self._visit_requested.is_set():
             now = self._clock.now()
-            self._part.health.state = moved_back(self.state, now)
-            due = due_of(self.state)
+            self._account_metrics.health.state = shift_to_clock(self.state, now)
+            due = next_visit_time(self.state)
             if due is None or now >= due:
                 break
-            asked = asyncio.ensure_future(self._asked.wait())
-            slept = asyncio.ensure_future(self._clock.sleep(min(due - now, SLICE)))
+            asked = asyncio.ensure_future(self._visit_requested.wait())
+            slept = asyncio.ensure_future(self._clock.sleep(min(due - now, MAX_SLEEP)))
             try:
                 await asyncio.wait((asked, slept), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 asked.cancel()
                 slept.cancel()
 
-    async def _suspended_elsewhere(self) -> bool:
+    async def _adopt_suspension(self) -> bool:
         """Take over that an import beside us was refused the login since our last visit; tells whether it was."""
-        assert self._part is not None
+        assert self._account_metrics is not None
         now, state, login = self._clock.now(), self.state, self.portal.login_digest()
         try:
-            kept = await asyncio.to_thread(self._ledger.suspension, self.portal.name, login=login)
+            kept = await asyncio.to_thread(self._ledger.get_suspension, self.portal.name, login=login)
         except LedgerError:
             return False  # a visit says so, and asks nobody
         if state.suspended_until or not kept or kept[0] <= now:
             return False
-        until = min(kept[0], now + SUSPENSION)
-        self._part.health.state = replace(
+        until = min(kept[0], now + LOGIN_SUSPENSION)
+        self._account_metrics.health.state = replace(
             state, suspended_until=until, next_visit=until, up=False, reason=LoginError.reason, message=kept[1]
         )
-        self._tell(state, self.state, Recorded())
+        self._log_result(state, self.state, LedgerChanges())
         return True
 
 
-def due_of(state: AccountState) -> datetime | None:
+def next_visit_time(state: AccountState) -> datetime | None:
     """Tell when the next visit may be: never while the login is suspended."""
     return max((at for at in (state.next_visit, state.suspended_until) if at), default=None)
 
 
-def bounded(state: AccountState, now: datetime) -> AccountState:
+def cap_suspension(state: AccountState, now: datetime) -> AccountState:
     """Give the state with a suspension of no more than its length: a longer one is the word of a wrong clock."""
-    if state.suspended_until is None or state.suspended_until <= now + SUSPENSION:
+    if state.suspended_until is None or state.suspended_until <= now + LOGIN_SUSPENSION:
         return state
-    return replace(state, suspended_until=now + SUSPENSION)
+    return replace(state, suspended_until=now + LOGIN_SUSPENSION)
 
 
-def moved_back(state: AccountState, now: datetime) -> AccountState:
+def shift_to_clock(state: AccountState, now: datetime) -> AccountState:
     """Give the state as it is after the clock was set back: planned waits keep their length, counted from now."""
-    if state.last_visit is None or state.last_visit - now < SOONEST:
+    if state.last_visit is None or state.last_visit - now < MIN_VISIT_GAP:
         return state
     shift = state.last_visit - now
     return replace(
@@ -289,76 +301,76 @@ def moved_back(state: AccountState, now: datetime) -> AccountState:
     )
 
 
-def shown_as(portal: Portal) -> Shown:
+def build_account_view(portal: Portal) -> AccountView:
     """Say how an account is shown on the page."""
-    return Shown(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.patience)
+    return AccountView(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.stale_after)
 
 
-def session_for(
-    portal: Portal, ledger: Ledger, now: Callable[[], datetime], counted: Callable[[str], None] = lambda _: None
+def open_session(
+    portal: Portal, ledger: Ledger, now: Callable[[], datetime], on_response: Callable[[str], None] = lambda _: None
 ) -> Session:
     """Make the session of a visit to an account."""
-    ca_file, verify_tls = portal.tls()
+    ca_file, verify_tls = portal.tls_settings()
     return Session(
-        memory=ledger.memory(portal.name),
+        store=ledger.get_account_store(portal.name),
         clock=now,
         timeout=portal.timeout,
-        pace=portal.pace,
+        min_request_gap=portal.min_request_gap,
         ca_file=ca_file,
         verify_tls=verify_tls,
-        counted=counted,
-        user_agent=portal.agent(),
-        largest=portal.largest,
+        on_response=on_response,
+        user_agent=portal.build_user_agent(),
+        max_response_bytes=portal.max_response_bytes,
     )
 
 
-class Pollers:
+class PollerGroup:
     """All accounts' pollers, each a task of its own."""
 
-    def __init__(self, ledger: Ledger, page: Page, clock: Clock) -> None:
+    def __init__(self, ledger: Ledger, page: MetricsPage, clock: Clock) -> None:
         self._ledger, self._page, self._clock = ledger, page, clock
         self._running: dict[str, tuple[AccountPoller, asyncio.Task[None]]] = {}
-        self._following = asyncio.Lock()
+        self._reconcile_lock = asyncio.Lock()
         """A reload may come while the accounts of the start are still being opened."""
 
-    def of(self, account: str) -> AccountPoller | None:
+    def get(self, account: str) -> AccountPoller | None:
         """Give an account's poller."""
         found = self._running.get(account)
         return found[0] if found else None
 
-    async def follow(self, portals: tuple[Portal, ...]) -> None:
+    async def reconcile(self, portals: tuple[Portal, ...]) -> None:
         """Run these accounts: unchanged ones go on untouched, new ones start, removed ones end, changed ones start anew.
 
         Raises LedgerError; an account that could not start anew then goes on as it was.
         """
-        async with self._following:
+        async with self._reconcile_lock:
             wanted = {portal.name: portal for portal in portals}
             changed = [name for name, (poller, _) in self._running.items() if wanted.get(name) != poller.portal]
-            ended = [await self._end(name) for name in changed]
+            ended = [await self._stop_poller(name) for name in changed]
             try:
                 for portal in portals:
                     if portal.name not in self._running:
                         poller = AccountPoller(portal, self._ledger, self._page, self._clock)
                         await poller.open()
-                        self._start(poller)
+                        self._start_poller(poller)
             except LedgerError:
                 for poller in ended:
                     if poller.portal.name not in self._running:
-                        poller.show_again()
-                        self._start(poller)
+                        poller.restore_metrics()
+                        self._start_poller(poller)
                 raise
             for name in self._page.accounts.keys() - wanted.keys():
-                self._page.remove(name)
+                self._page.remove_account(name)
 
     async def stop(self) -> None:
         """End all visits under way."""
-        await asyncio.gather(*(self._end(name) for name in list(self._running)))
+        await asyncio.gather(*(self._stop_poller(name) for name in list(self._running)))
 
-    def _start(self, poller: AccountPoller) -> None:
+    def _start_poller(self, poller: AccountPoller) -> None:
         name = poller.portal.name
         self._running[name] = poller, asyncio.create_task(poller.run(), name=f"account {name}")
 
-    async def _end(self, name: str) -> AccountPoller:
+    async def _stop_poller(self, name: str) -> AccountPoller:
         poller, task = self._running.pop(name)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Writes deploy/kubernetes/rules.yaml, the PrometheusRule, from the rules in prometheus/: `make manifests`."""
+"""Write deploy/kubernetes/rules.yaml, the PrometheusRule, from the rules in prometheus/: `make manifests`."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ HEADER = """\
 """
 
 
-def prometheus_rule() -> dict[str, Any]:
-    """Put the groups of all rules into the Prometheus operator's object."""
+def build_prometheus_rule() -> dict[str, Any]:
+    """Return the PrometheusRule object with the groups of all rules."""
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",
@@ -23,10 +23,10 @@ def prometheus_rule() -> dict[str, Any]:
     }
 
 
-def text() -> str:
-    """Write the object as YAML."""
-    return HEADER + yaml.safe_dump(prometheus_rule(), sort_keys=False, allow_unicode=True, width=120)
+def format_manifest() -> str:
+    """Return the object as YAML."""
+    return HEADER + yaml.safe_dump(build_prometheus_rule(), sort_keys=False, allow_unicode=True, width=120)
 
 
 if __name__ == "__main__":
-    TARGET.write_text(text())
+    TARGET.write_text(format_manifest())

@@ -1,4 +1,4 @@
-"""Takes the pictures of the status page for the documents, from the demo: `python scripts/screenshot.py`.
+"""Capture the screenshots of the status page for the documentation, from the demo: `python scripts/screenshot.py`.
 
 It needs the test environment and a Chromium on the PATH; the demo needs no account and no network.
 """
@@ -14,37 +14,37 @@ import aiohttp
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.browser import chromium  # noqa: E402  # the repository is found only now
+from tests.browser import run_chromium  # noqa: E402  # only now on the path
 
 IMAGES = ROOT / "docs" / "images"
-PICTURES = {
+SCREENSHOTS = {
     "status.png": ("#", {"width": 1280, "height": 1000}),
     "status-dark.png": ("#a3", {"width": 1280, "height": 1000, "dark": True}),
     "status-phone.png": ("#a2", {"width": 390, "height": 844}),
 }
-"""File -> which account stands at its top, and how it is looked at."""
+"""File -> anchor of the account at its top, and the browser's window."""
 COMMAND = ("-m", "exporter", "demo", "--web.listen-address=127.0.0.1:0", "--log.level=error")
 
 
 async def main() -> None:
-    """Start the demo, wait until every account was visited, and take the pictures."""
+    """Start the demo, wait until every account was visited, and capture the screenshots."""
     process = await asyncio.create_subprocess_exec(sys.executable, *COMMAND, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(120):
-            url = await address(process)
-            await visited(url)
-        async with chromium() as browser:
-            for name, (place, looks) in PICTURES.items():
-                await browser.look(f"{url}/?still&for={name}{place}", scale=1.5, **looks)
-                await browser.picture(IMAGES / name, whole=False)
+            url = await read_listen_address(process)
+            await wait_until_visited(url)
+        async with run_chromium() as browser:
+            for name, (anchor, window) in SCREENSHOTS.items():
+                await browser.open_page(f"{url}/?still&for={name}{anchor}", scale=1.5, **window)
+                await browser.capture_screenshot(IMAGES / name, full_page=False)
     finally:
         with suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
 
 
-async def address(process: asyncio.subprocess.Process) -> str:
-    """Read where the demo listens."""
+async def read_listen_address(process: asyncio.subprocess.Process) -> str:
+    """Return the URL at which the demo listens."""
     assert process.stdout is not None
     async for line in process.stdout:
         if match := re.search(rb"(http://[0-9.:]+)/metrics", line):
@@ -52,7 +52,7 @@ async def address(process: asyncio.subprocess.Process) -> str:
     raise RuntimeError("the demo has ended")
 
 
-async def visited(url: str) -> None:
+async def wait_until_visited(url: str) -> None:
     """Wait until each account was visited."""
     async with aiohttp.ClientSession() as client:
         while True:

@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to over its DevTools protocol: how a page looks, at any width and in either light."""
+"""A headless Chromium, spoken to over its DevTools protocol: how a page is rendered, at any width, light or dark."""
 
 import asyncio
 import base64
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import aiohttp
 
-FLAGS = (
+CHROMIUM_FLAGS = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -24,7 +24,7 @@ FLAGS = (
     "--hide-scrollbars",
     "--remote-debugging-port=0",
 )
-WITHIN = 60.0
+TIMEOUT = 60.0
 
 
 class Browser:
@@ -49,7 +49,7 @@ class Browser:
         assert "error" not in answer, answer
         return answer["result"]
 
-    async def look(
+    async def open_page(
         self, url: str, *, width: int = 1200, height: int = 900, scale: float = 1, dark: bool = False, scripts: bool = True
     ) -> None:
         """Go to a page, as wide as a window or a phone."""
@@ -62,35 +62,35 @@ class Browser:
         await self.call("Page.navigate", url=url)
         await self._wait(lambda message: message.get("method") == "Page.loadEventFired")
 
-    async def say(self, expression: str) -> Any:
-        """Work out a JavaScript expression in the page, by the debugger: the page itself may not."""
+    async def evaluate(self, expression: str) -> Any:
+        """Evaluate a JavaScript expression in the page through the debugger: the page's own policy forbids scripts."""
         answer = await self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    async def picture(self, file: Path, *, whole: bool = True) -> None:
-        """Take a picture of the page, or of the window."""
-        answer = await self.call("Page.captureScreenshot", captureBeyondViewport=whole)
+    async def capture_screenshot(self, file: Path, *, full_page: bool = True) -> None:
+        """Capture a screenshot of the page, or of the window."""
+        answer = await self.call("Page.captureScreenshot", captureBeyondViewport=full_page)
         await asyncio.to_thread(file.write_bytes, base64.b64decode(answer["data"]))
 
-    async def _wait(self, wanted: Any) -> Any:
-        async with asyncio.timeout(WITHIN):
-            while not wanted(message := await self._socket.receive_json()):
+    async def _wait(self, predicate: Any) -> Any:
+        async with asyncio.timeout(TIMEOUT):
+            while not predicate(message := await self._socket.receive_json()):
                 pass
         return message
 
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def run_chromium() -> AsyncIterator[Browser]:
     """Start a Chromium with a new and empty profile; it ends with the block."""
     program = shutil.which("chromium") or "chromium"
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         quiet = asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(
-            program, *FLAGS, f"--user-data-dir={profile}", "about:blank", stdin=quiet, stdout=quiet, stderr=quiet
+            program, *CHROMIUM_FLAGS, f"--user-data-dir={profile}", "about:blank", stdin=quiet, stdout=quiet, stderr=quiet
         )
         try:
-            port, path = await _address(Path(profile) / "DevToolsActivePort")
+            port, path = await _wait_for_address(Path(profile) / "DevToolsActivePort")
             async with (
                 aiohttp.ClientSession() as client,
                 client.ws_connect(f"ws://127.0.0.1:{port}{path}", max_msg_size=1 << 28) as socket,
@@ -102,8 +102,8 @@ async def chromium() -> AsyncIterator[Browser]:
             await process.wait()
 
 
-async def _address(file: Path) -> tuple[str, str]:
-    async with asyncio.timeout(WITHIN):
+async def _wait_for_address(file: Path) -> tuple[str, str]:
+    async with asyncio.timeout(TIMEOUT):
         while not (file.exists() and len(lines := file.read_text().splitlines()) == 2):  # noqa: ASYNC110, ASYNC240  # Chromium says it so
             await asyncio.sleep(0.05)
     return lines[0], lines[1]

@@ -14,12 +14,12 @@ import pytest
 from aioresponses import aioresponses
 from hypothesis import settings
 
-from exporter.logs import Json, Logfmt
-from exporter.model import KnownInterval
-from exporter.portals.base import Wanted
-from exporter.session import Session
+from exporter.client.session import Session
+from exporter.log import JsonFormatter, LogfmtFormatter
+from exporter.models import StoredInterval
+from exporter.portals.base import VisitInput
 
-pytest_plugins = ["tests.pem"]
+pytest_plugins = ["tests.certificates"]
 
 settings.register_profile("house", deadline=None)  # how fast it is, is measured in benchmarks, not in tests
 settings.load_profile("house")
@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
-def _closed_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def _block_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reaches beyond the loopback."""
     connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
 
@@ -48,17 +48,17 @@ def _closed_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _log_left_as_it_was() -> Iterator[None]:
+def _restore_log() -> Iterator[None]:
     """A test that sets up the program's log takes it down again."""
     yield
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler.formatter, Logfmt | Json)]:
+    for handler in [handler for handler in root.handlers if isinstance(handler.formatter, LogfmtFormatter | JsonFormatter)]:
         root.removeHandler(handler)
     logging.getLogger("exporter").setLevel(logging.NOTSET)
 
 
 @dataclass
-class Clock:
+class FakeClock:
     """A clock that moves only when told to."""
 
     at: datetime = NOW
@@ -66,72 +66,72 @@ class Clock:
     def __call__(self) -> datetime:
         return self.at
 
-    def move(self, **distance: float) -> None:
+    def advance(self, **distance: float) -> None:
         self.at += timedelta(**distance)
 
 
 @dataclass
-class DictMemory:
+class InMemoryAccountStore:
     """A memory for portal tests that need no ledger."""
 
     values: dict[str, tuple[Any, datetime | None]] = field(default_factory=dict)
     calls: list[tuple[str, datetime]] = field(default_factory=list)
-    held: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
 
     async def get(self, key: str, now: datetime) -> Any | None:
         value, ends = self.values.get(key, (None, None))
         return None if ends and ends <= now else value
 
-    async def put(self, key: str, value: Any, ends: datetime | None = None) -> None:
-        self.values[key] = value, ends
+    async def put(self, key: str, value: Any, expires_at: datetime | None = None) -> None:
+        self.values[key] = value, expires_at
 
-    async def drop(self, key: str) -> None:
+    async def delete(self, key: str) -> None:
         self.values.pop(key, None)
 
-    async def spend(self, budget: str, at: datetime, calls: int = 1) -> None:
-        self.calls += [(budget, at)] * calls
+    async def record_calls(self, quota: str, at: datetime, calls: int = 1) -> None:
+        self.calls += [(quota, at)] * calls
 
-    async def spent(self, budget: str, since: datetime) -> int:
-        return sum(name == budget and at >= since for name, at in self.calls)
+    async def count_calls(self, quota: str, since: datetime) -> int:
+        return sum(name == quota and at >= since for name, at in self.calls)
 
 
 @dataclass
-class NothingKnown:
+class NoStoredReadings:
     """A ledger that holds nothing yet."""
 
-    kept: list[KnownInterval] = field(default_factory=list)
+    stored_intervals: list[StoredInterval] = field(default_factory=list)
 
     async def intervals(
         self, usage_point: str, start: datetime, end: datetime, resolution: str | None = None
-    ) -> list[KnownInterval]:
-        return self.kept
+    ) -> list[StoredInterval]:
+        return self.stored_intervals
 
     async def span(self, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
         return None
 
 
-EVERYTHING = Wanted(NothingKnown())
+EMPTY_VISIT_INPUT = VisitInput(NoStoredReadings())
 
-Visit = Callable[..., AbstractAsyncContextManager[Session]]
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+OpenSession = Callable[..., AbstractAsyncContextManager[Session]]
 
 
 @pytest.fixture
-def memory() -> DictMemory:
-    return DictMemory()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def visit(clock: Clock, memory: DictMemory) -> Visit:
+def memory() -> InMemoryAccountStore:
+    return InMemoryAccountStore()
+
+
+@pytest.fixture
+def visit(clock: FakeClock, memory: InMemoryAccountStore) -> OpenSession:
     """Make sessions that share one memory and one clock: `async with visit() as session`."""
 
     @asynccontextmanager
     async def make(**more: Any) -> AsyncIterator[Session]:
-        async with Session(**{"memory": memory, "clock": clock, "timeout": timedelta(seconds=5)} | more) as session:
+        async with Session(**{"store": memory, "clock": clock, "timeout": timedelta(seconds=5)} | more) as session:
             yield session
 
     return make

@@ -3,7 +3,7 @@
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from exporter.answer import Answer
+from exporter.client.response import Response
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,6 @@ def test_a_redirect_points_to_an_address_or_nowhere(location, target):
     """
     A Location that no address can be made of is none, and no error of somebody else's.
     """
-    answer = Answer(302, "https://portal.example/a/b", CIMultiDictProxy(CIMultiDict(Location=location)), b"", "GET /a/b")
+    answer = Response(302, "https://portal.example/a/b", CIMultiDictProxy(CIMultiDict(Location=location)), b"", "GET /a/b")
 
     assert answer.location == target

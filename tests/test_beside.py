@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.beside import PROGRAM, trial
+from benchmarks.beside import PROGRAM, run_trial
 from exporter.errors import LedgerError
-from exporter.ledger import Ledger
+from exporter.ledger.ledger import Ledger
 from tests.test_process import Home, environment, home, launched  # noqa: F401  # a fixture
 
 UP = 'utility_up{account="block-of-flats",portal="cem"} '
 BY_LEDGER = 'utility_visit_failures_total{account="block-of-flats",portal="cem",reason="ledger"} '
-MOST = 120.0
+MAX_SECONDS = 120.0
 
 
 def replaced(file: Path) -> None:
@@ -31,18 +31,18 @@ async def test_nothing_is_lost_beside_commands(tmp_path):
     moments: no file of the ledger is taken from under `serve`, it holds its lock throughout, the ledger is whole after every
     kill, and nothing is missing that was ever on the page, acknowledged by the receiver, or imported.
     """
-    async with asyncio.timeout(MOST):
-        done = await trial(tmp_path, kills=3, seed=14)
+    async with asyncio.timeout(MAX_SECONDS):
+        done = await run_trial(tmp_path, kills=3, seed=14)
 
     assert done.failed == []
     assert (done.deleted, done.unlocked) == (0, 0)
-    assert (done.broken, done.set_aside, done.bad_backups) == (0, 0, 0)
+    assert (done.integrity_failures, done.set_aside, done.bad_backups) == (0, 0, 0)
     assert (done.shown_missing, done.acknowledged_missing, done.imported_missing) == (0, 0, 0)
     assert done.kills >= 3
-    assert min(done.looks, done.shown, done.acknowledged, done.imported) > 10
+    assert min(done.checks, done.shown, done.acknowledged, done.imported) > 10
 
 
-async def test_a_ledger_taken_away_under_serve(home: Home):  # noqa: F811  # the fixture
+async def test_a_ledger_removed_under_serve(home: Home):  # noqa: F811  # the fixture
     """
     The next visit fails by that name, says once what to do, and asks no portal; with the same files back all goes on.
     """
@@ -54,9 +54,9 @@ async def test_a_ledger_taken_away_under_serve(home: Home):  # noqa: F811  # the
         page = await program.until(f"{UP}0.0")
         assert f"{BY_LEDGER}1.0" in page
         assert "utility_consumption_index_m3{" in page
-        asked = len(home.portal.seen)
+        asked = len(home.portal.requests)
         await program.until(f"{BY_LEDGER}3.0")
-        assert len(home.portal.seen) == asked
+        assert len(home.portal.requests) == asked
         away.rename(data)
         await program.until(f"{UP}1.0")
         shutil.rmtree(data)
@@ -64,9 +64,9 @@ async def test_a_ledger_taken_away_under_serve(home: Home):  # noqa: F811  # the
         assert await program.stop() < 5
         assert program.process.returncode == 0
 
-    said = [line for line in program.lines if "visit failed (ledger)" in line]
-    assert len(said) == 2
-    assert all("ledger.sqlite was removed or replaced" in line and "restart the exporter" in line for line in said)
+    lines = [line for line in program.lines if "visit failed (ledger)" in line]
+    assert len(lines) == 2
+    assert all("ledger.sqlite was removed or replaced" in line and "restart the exporter" in line for line in lines)
 
 
 @pytest.mark.parametrize("change", [Path.unlink, replaced], ids=["removed", "replaced"])
@@ -77,9 +77,9 @@ def test_each_file_is_missed(tmp_path: Path, end: str, change: Callable[[Path], 
     """
     with Ledger(tmp_path) as ledger:
         state = ledger.open_account("home", portal="brook", zone="Europe/Brussels", login="a")
-        with ledger.store.read():  # the one reader there is
+        with ledger.database.read():  # the one reader there is
             change(tmp_path / f"ledger.sqlite{end}")
             with pytest.raises(LedgerError, match=f"ledger.sqlite{end} was removed or replaced .* restart"):
-                ledger.state("home")
+                ledger.get_state("home")
         with pytest.raises(LedgerError, match=f"ledger.sqlite{end} was removed or replaced .* restart"):
             ledger.save_health("home", state)

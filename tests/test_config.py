@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, ConfigDict
 
-from exporter import config
+from exporter.config import loader
 from exporter.errors import ConfigError
 from exporter.portals.base import Portal
-from tests.lake import Brook, Point
+from tests.configurable_portal import ConfigurablePoint, ConfigurablePortal
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -31,8 +31,10 @@ HOME = "accounts:\n- name: home\n  portal: brook\n  username: me\n  password: ${
 
 @pytest.fixture(autouse=True)
 def _brook(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "portals", lambda *_: {"brook": Brook})
-    monkeypatch.setattr(config, "_installed", lambda: {"broken": EntryPoint("broken", "no_such_module:Broken", config.GROUP)})
+    monkeypatch.setattr(loader, "load_portals", lambda *_: {"brook": ConfigurablePortal})
+    monkeypatch.setattr(
+        loader, "_installed_portals", lambda: {"broken": EntryPoint("broken", "no_such_module:Broken", loader.ENTRY_POINT_GROUP)}
+    )
 
 
 @pytest.fixture
@@ -44,11 +46,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(folder: Path, text: str | bytes) -> config.Config:
+def load(folder: Path, text: str | bytes) -> loader.Config:
     file = folder / "config.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     file.chmod(0o600)
-    return config.load(file, ENVIRONMENT)
+    return loader.load_config(file, ENVIRONMENT)
 
 
 def home(folder: Path, more: str = "") -> Any:
@@ -122,7 +124,7 @@ def test_a_file_that_is_not_there(tmp_path: Path):
     """
     for file, reason in ((tmp_path / "none.yaml", "cannot be read: no such file or directory"), (tmp_path, "is a folder")):
         with pytest.raises(ConfigError) as caught:
-            config.load(file, {})
+            loader.load_config(file, {})
 
         assert str(caught.value) == f"{file}: {reason}"
 
@@ -134,7 +136,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")
 
     with pytest.raises(ConfigError, match="is not a regular file"):
-        config.load(tmp_path / "pipe", {})
+        loader.load_config(tmp_path / "pipe", {})
 
 
 def test_numbers_that_are_names_stay_as_written(folder: Path):
@@ -146,7 +148,7 @@ def test_numbers_that_are_names_stay_as_written(folder: Path):
     )
 
     assert account.meters == ("0123456", "1_000", "12:30:00")
-    assert account.points == (Point(ean="01234567890123", serial="1e3"),)
+    assert account.points == (ConfigurablePoint(ean="01234567890123", serial="1e3"),)
     assert account.aliases == {"0o17": "0x1F"}
 
 
@@ -207,7 +209,9 @@ def test_everything_together(folder: Path):
         "history:\n",
     ).accounts
 
-    assert first == Brook(name="home", portal="brook", username="me", password="from-the-environment", meters=("1", "2"))
+    assert first == ConfigurablePortal(
+        name="home", portal="brook", username="me", password="from-the-environment", meters=("1", "2")
+    )
     assert (first.every, first.timeout) == (timedelta(hours=2), timedelta(seconds=30))
     assert (second.every, second.timeout) == (timedelta(minutes=90), timedelta(seconds=10))
     assert second.password.get_secret_value() == "hunter2"
@@ -295,7 +299,7 @@ def test_an_open_file_with_a_password_is_warned_of(mode: int, password: str, war
     file = folder / "config.yaml"
     file.write_text(HOME.replace("${PASSWORD}", password))
     file.chmod(mode)
-    warnings = config.load(file, ENVIRONMENT).warnings
+    warnings = loader.load_config(file, ENVIRONMENT).warnings
 
     assert bool(warnings) is warned
     assert all("abc" not in warning for warning in warnings)
@@ -309,8 +313,8 @@ def test_what_systemd_hands_over_is_not_warned_of(folder: Path):
     file.write_text(HOME.replace("${PASSWORD}", "abc"))
     file.chmod(0o440)
 
-    assert config.load(file, ENVIRONMENT | {"CREDENTIALS_DIRECTORY": str(folder)}).warnings == ()
-    assert config.load(file, ENVIRONMENT | {"CREDENTIALS_DIRECTORY": str(folder / "other")}).warnings != ()
+    assert loader.load_config(file, ENVIRONMENT | {"CREDENTIALS_DIRECTORY": str(folder)}).warnings == ()
+    assert loader.load_config(file, ENVIRONMENT | {"CREDENTIALS_DIRECTORY": str(folder / "other")}).warnings != ()
 
 
 def test_no_secret_is_said(folder: Path):
@@ -329,14 +333,14 @@ def test_the_ways_a_portal_fails_to_load(monkeypatch: pytest.MonkeyPatch):
     """
     monkeypatch.undo()
     entries = [
-        EntryPoint("brook", "tests.lake:Brook", config.GROUP),
-        EntryPoint("gone", "no_such_module:Gone", config.GROUP),
-        EntryPoint("other", "tests.lake:Point", config.GROUP),
-        EntryPoint("thing", "tests.lake:no_such_thing", config.GROUP),
+        EntryPoint("brook", "tests.configurable_portal:ConfigurablePortal", loader.ENTRY_POINT_GROUP),
+        EntryPoint("gone", "no_such_module:Gone", loader.ENTRY_POINT_GROUP),
+        EntryPoint("other", "tests.configurable_portal:ConfiguredPoint", loader.ENTRY_POINT_GROUP),
+        EntryPoint("thing", "tests.configurable_portal:no_such_thing", loader.ENTRY_POINT_GROUP),
     ]
-    monkeypatch.setattr(config, "entry_points", lambda group: entries)
+    monkeypatch.setattr(loader, "entry_points", lambda group: entries)
 
-    assert config.portals() == {"brook": Brook}
+    assert loader.load_portals() == {"brook": ConfigurablePortal}
 
 
 class Plain(BaseModel):
@@ -355,11 +359,11 @@ def test_another_file(tmp_path: Path):
     file = tmp_path / "web.yaml"
     file.write_text("users: {me: $2y$10$abc, you: '${X}'}\ncert_file: a.crt")
 
-    assert config.load_plain(file, Plain) == Plain(users={"me": "$2y$10$abc", "you": "${X}"}, cert_file=tmp_path / "a.crt")
+    assert loader.load_yaml_model(file, Plain) == Plain(users={"me": "$2y$10$abc", "you": "${X}"}, cert_file=tmp_path / "a.crt")
 
     file.write_text("users: {me@example.com: [hunter2]}\nuser: {}")
     with pytest.raises(ConfigError) as caught:
-        config.load_plain(file, Plain)
+        loader.load_yaml_model(file, Plain)
 
     assert str(caught.value) == f"{file}:1: users: must be text\n{file}:2: user: unknown key; did you mean users?"
 
@@ -419,15 +423,19 @@ def test_any_account_is_good_or_a_config_error(folder: Path, data: Any):
 def declared() -> dict[str, type[Portal]]:
     """The project's own portals whose modules exist."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    entries = project["project"]["entry-points"][config.GROUP].items()
-    return {name: EntryPoint(name, value, config.GROUP).load() for name, value in entries if find_spec(value.partition(":")[0])}
+    entries = project["project"]["entry-points"][loader.ENTRY_POINT_GROUP].items()
+    return {
+        name: EntryPoint(name, value, loader.ENTRY_POINT_GROUP).load()
+        for name, value in entries
+        if find_spec(value.partition(":")[0])
+    }
 
 
 def test_the_schema_of_a_portal(folder: Path):
     """
     The schema takes what the file takes, and refuses what it refuses.
     """
-    schema = config.schema()
+    schema = loader.build_schema()
     Draft202012Validator.check_schema(schema)
     account = {"name": "home", "portal": "brook", "username": "me", "password": "x"}
     valid = Draft202012Validator(schema).is_valid
@@ -452,9 +460,9 @@ def test_the_schema_that_ships_is_the_schema(monkeypatch: pytest.MonkeyPatch):
     """
     `config.schema.json` is what the portals' models say; `make schema` writes it anew.
     """
-    monkeypatch.setattr(config, "portals", declared)
+    monkeypatch.setattr(loader, "load_portals", declared)
 
-    assert json.loads((ROOT / "config.schema.json").read_text()) == config.schema()
+    assert json.loads((ROOT / "config.schema.json").read_text()) == loader.build_schema()
 
 
 def test_the_example_is_good(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -462,7 +470,7 @@ def test_the_example_is_good(folder: Path, monkeypatch: pytest.MonkeyPatch):
     The example that ships can be loaded, and its editor's schema takes it.
     """
     portals = declared()
-    monkeypatch.setattr(config, "portals", lambda *_: portals)
+    monkeypatch.setattr(loader, "load_portals", lambda *_: portals)
     text = (ROOT / "config.example.yaml").read_text()
     example = yaml.safe_load(text.replace("/run/secrets/", f"{folder}/secrets/"))
     for account in example["accounts"]:
@@ -473,7 +481,7 @@ def test_the_example_is_good(folder: Path, monkeypatch: pytest.MonkeyPatch):
     assert text.startswith("# yaml-language-server: $schema=config.schema.json\n")
     if ours:
         (folder / "config.yaml").write_text(yaml.safe_dump(example | {"accounts": ours}))
-        loaded = config.load(folder / "config.yaml", {"FLUVIUS_PASSWORD": "secret"})
+        loaded = loader.load_config(folder / "config.yaml", {"FLUVIUS_PASSWORD": "secret"})
 
         assert [account.name for account in loaded.accounts] == [account["name"] for account in ours]
-        assert Draft202012Validator(config.schema()).is_valid(example | {"accounts": ours})
+        assert Draft202012Validator(loader.build_schema()).is_valid(example | {"accounts": ours})

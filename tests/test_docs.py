@@ -6,11 +6,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from docs import build, commands, families, keys
-from exporter.__main__ import parser
-from exporter.config import File
-from exporter.metrics.families import FAMILIES, GROUPS
-from exporter.webconfig import WebConfig
+from docs import build, config_keys, reference
+from exporter.__main__ import build_parser
+from exporter.config.loader import ConfigFile
+from exporter.metrics.families import FAMILIES, FAMILY_GROUPS
+from exporter.web.web_config import WebConfig
 from tests.test_house import ROOT, entry_points, tracked
 
 MADE = "python -m docs.build writes it anew"
@@ -34,14 +34,14 @@ def code(page: Path) -> str:
     return "\n".join([*blocks, *re.findall(r"`([^`\n]+)`", text)])
 
 
-@pytest.mark.parametrize("name", build.PAGES)
+@pytest.mark.parametrize("name", build.GENERATED_PAGES)
 def test_made_parts_are_as_the_code_says(name: str):
     """
     Tables and excerpts are what the code gives; `make reference` writes them anew.
     """
     page = (build.FOLDER / name).read_text()
 
-    assert page == build.renewed(page, build.PAGES[name]()), MADE
+    assert page == build.replace_parts(page, build.GENERATED_PAGES[name]()), MADE
 
 
 def test_a_page_and_its_parts_must_match():
@@ -50,21 +50,26 @@ def test_a_page_and_its_parts_must_match():
     """
     page = "<!-- made: a -->\nold\n<!-- end -->\n"
 
-    assert build.renewed(page, {"a": "new"}) == "<!-- made: a -->\n\nnew\n\n<!-- end -->\n"
+    assert build.replace_parts(page, {"a": "new"}) == "<!-- made: a -->\n\nnew\n\n<!-- end -->\n"
     with pytest.raises(ValueError, match="parts"):
-        build.renewed(page, {"a": "new", "b": "lost"})
+        build.replace_parts(page, {"a": "new", "b": "lost"})
     with pytest.raises(ValueError, match="parts"):
-        build.renewed(page, {})
+        build.replace_parts(page, {})
 
 
 def test_every_key_says_what_it_is_for():
     """
     Each key of the files and of each portal has a description, and every portal has its table.
     """
-    models = [File, WebConfig, *keys.ours().values()]
-    silent = [(model.__name__, key) for model in models for key, row in keys.rows(model) if not row[-1] and key != "portal"]
+    models = [ConfigFile, WebConfig, *config_keys.list_own_portals().values()]
+    silent = [
+        (model.__name__, key)
+        for model in models
+        for key, row in config_keys.list_key_rows(model)
+        if not row[-1] and key != "portal"
+    ]
 
-    assert keys.ours().keys() == entry_points().keys()
+    assert config_keys.list_own_portals().keys() == entry_points().keys()
     assert silent == []
 
 
@@ -72,10 +77,10 @@ def test_every_family_stands_in_the_page():
     """
     Each family is in one group, and each group is a table.
     """
-    names = [family.name for group in GROUPS.values() for family in group]
+    names = [family.name for group in FAMILY_GROUPS.values() for family in group]
 
     assert sorted(names) == sorted({family.name for family in FAMILIES})
-    assert families.parts().keys() == {*GROUPS, "true-time"}
+    assert reference.build_metric_tables().keys() == {*FAMILY_GROUPS, "true-time"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -110,18 +115,18 @@ def test_every_command_in_the_pages_exists():
     are said.
     """
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    known = dict(commands.walk(parser()))
+    known = dict(reference.list_commands(build_parser()))
     firsts = {name.split()[0] for name in known}
     parts = {name.split()[1] for name in known if name.startswith("history ")}
     flags = {flag for made in known.values() for action in made._actions for flag in action.option_strings}
     typed = "\n".join(map(code, PAGES))
-    said = [(match[1].split(), FLAG.findall(match[2])) for match in COMMAND.finditer(typed)]
+    commands_typed = [(match[1].split(), FLAG.findall(match[2])) for match in COMMAND.finditer(typed)]
 
-    assert len(said) > 10
+    assert len(commands_typed) > 10
     assert set(TARGET.findall(typed)) == targets
-    assert [words for words, _ in said if words and words[0] not in firsts] == []
-    assert [words for words, _ in said if words[:1] == ["history"] and words[1] not in parts] == []
-    assert {flag for _, found in said for flag in found} <= {*flags, "--version"}
+    assert [words for words, _ in commands_typed if words and words[0] not in firsts] == []
+    assert [words for words, _ in commands_typed if words[:1] == ["history"] and words[1] not in parts] == []
+    assert {flag for _, found in commands_typed for flag in found} <= {*flags, "--version"}
 
 
 @pytest.mark.parametrize("name", ["configuration.md", "portals.md"])
@@ -137,7 +142,7 @@ def test_every_path_stands_in_the_page():
     """
     Each address that the exporter answers, but for the parts of its own page, is in the table of paths.
     """
-    sources = "".join(file.read_text() for file in (ROOT / "exporter" / "server").glob("*.py"))
+    sources = "".join(file.read_text() for file in (ROOT / "exporter" / "web").glob("*.py"))
     routes = set(re.findall(r'add_(?:get|post|route)\((?:"\*", )?"(/[^"]*)"', sources))
     page = (ROOT / "docs" / "command-line.md").read_text()
 

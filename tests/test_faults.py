@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks.soak import soak
-from exporter.ledger.record import AHEAD
+from benchmarks.soak import run_soak
+from exporter.ledger.writer import MAX_CLOCK_AHEAD
 from exporter.poller import AccountPoller
-from tests import hostile
-from tests.between import LOGINS, Attack, Between, hurried, kinds, living, standing
-from tests.conftest import Clock
+from tests import malicious_responses
+from tests.conftest import FakeClock
+from tests.fault_proxy import LOGINS, Attack, FaultProxy, list_simulation_types, open_account, remove_waits, run_fault_proxy
 
-PORTALS = sorted(kinds())
+PORTALS = sorted(list_simulation_types())
 HOUR, YEAR = timedelta(hours=1), timedelta(days=366)
 HOLD = """
 import sqlite3, sys
@@ -34,13 +34,13 @@ sys.stdin.read()
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurried(monkeypatch)
+    remove_waits(monkeypatch)
 
 
 @contextmanager
 def full(poller: AccountPoller) -> Iterator[None]:
     """Fill the disk: the ledger can take no further page."""
-    db = poller._ledger.store._connection
+    db = poller._ledger.database._connection
     before = db.execute("PRAGMA max_page_count").fetchone()[0]
     db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
     yield
@@ -51,7 +51,7 @@ def full(poller: AccountPoller) -> Iterator[None]:
 def at_its_limit(poller: AccountPoller) -> Iterator[None]:
     """Let no file of this process grow beyond what the ledger's log has, as a quota does; Python ignores the signal."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    log = Path(f"{poller._ledger.store.path}-wal")
+    log = Path(f"{poller._ledger.database.path}-wal")
     resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, hard))
     try:
         yield
@@ -62,7 +62,7 @@ def at_its_limit(poller: AccountPoller) -> Iterator[None]:
 @contextmanager
 def read_only(poller: AccountPoller) -> Iterator[None]:
     """Remount the disk read-only, as a machine does that finds it failing."""
-    db = poller._ledger.store._connection
+    db = poller._ledger.database._connection
     db.execute("PRAGMA query_only = ON")
     yield
     db.execute("PRAGMA query_only = OFF")
@@ -71,8 +71,8 @@ def read_only(poller: AccountPoller) -> Iterator[None]:
 @contextmanager
 def locked(poller: AccountPoller) -> Iterator[None]:
     """Let another process hold the ledger's lock for longer than our patience, which is less than usual."""
-    poller._ledger.store._connection.execute("PRAGMA busy_timeout = 50")
-    command = [sys.executable, "-c", HOLD, str(poller._ledger.store.path)]
+    poller._ledger.database._connection.execute("PRAGMA busy_timeout = 50")
+    command = [sys.executable, "-c", HOLD, str(poller._ledger.database.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout
         assert other.stdout.readline() == b"held\n"
@@ -104,19 +104,22 @@ async def test_a_disk_that_takes_nothing(tmp_path, caplog, kind, name):
     Whatever keeps the ledger from being written: the visit fails by that name, the page goes on with what is kept, nobody logs
     in more than once, and all comes in later.
     """
-    clock, (fault, said) = Clock(), DISKS[name]
-    async with standing(kind, clock) as (between, url), living(tmp_path, between.small(url), clock) as (poller, look):
+    clock, (fault, said) = FakeClock(), DISKS[name]
+    async with (
+        run_fault_proxy(kind, clock) as (between, url),
+        open_account(tmp_path, between.build_small_account(url), clock) as (poller, look),
+    ):
         await poller.visit()
         with fault(poller):
             for _ in range(20):  # what little fits into pages begun already may still be kept
                 before, logins = look(), logged_in(between)
-                clock.move(days=3)
+                clock.advance(days=3)
                 await poller.visit()
                 if (broken := look()).state.reason == "ledger":
                     break
             again = logged_in(between)
-        asked = len(between.asked)
-        clock.move(minutes=10)
+        asked = len(between.requests)
+        clock.advance(minutes=10)
         await poller.visit()
         after = look()
 
@@ -130,7 +133,7 @@ async def test_a_disk_that_takes_nothing(tmp_path, caplog, kind, name):
     assert (sample(broken.text, "utility_up"), sample(broken.text, "utility_visit_failures_total", "ledger")) == (0, 1)
     assert again - logins <= 1
     assert (after.state.up, len(after.readings) > len(before.readings)) == (True, True)
-    assert len(between.asked) > asked
+    assert len(between.requests) > asked
 
 
 @pytest.mark.parametrize("kind", PORTALS)
@@ -138,13 +141,16 @@ async def test_a_ledger_that_cannot_be_written_asks_no_portal(tmp_path, kind):
     """
     Where the beginning of a visit cannot be kept, the portal hears nothing: no login that nobody would remember.
     """
-    clock = Clock()
-    async with standing(kind, clock) as (between, url), living(tmp_path, between.small(url), clock) as (poller, _):
+    clock = FakeClock()
+    async with (
+        run_fault_proxy(kind, clock) as (between, url),
+        open_account(tmp_path, between.build_small_account(url), clock) as (poller, _),
+    ):
         with read_only(poller):
             await poller.visit()
 
     assert poller.state.reason == "ledger"
-    assert between.asked == []
+    assert between.requests == []
 
 
 @pytest.mark.parametrize("kind", PORTALS)
@@ -154,9 +160,9 @@ async def test_a_clock_jumps(tmp_path, kind, name):
     Our clock jumps by an hour or a year, either way, or the portal's does: nothing kept is lost, no visit is a bug, nothing
     lies in the future, and when the clock is right again so is everything.
     """
-    theirs, ours, (we, they) = Clock(), Clock(), JUMPS[name]
-    async with standing(kind, theirs) as (between, url):
-        async with living(tmp_path, between.small(url), ours) as (poller, look):
+    theirs, ours, (we, they) = FakeClock(), FakeClock(), JUMPS[name]
+    async with run_fault_proxy(kind, theirs) as (between, url):
+        async with open_account(tmp_path, between.build_small_account(url), ours) as (poller, look):
             await poller.visit()
             before = look()
             ours.at += HOUR + we
@@ -166,10 +172,10 @@ async def test_a_clock_jumps(tmp_path, kind, name):
                 away = look()
                 assert away.state.reason in {"", "response", "rate_limit"}, away.state.message
                 assert before.readings.keys() <= away.readings.keys()
-                assert all(key[-1] <= ours() + AHEAD for key in away.readings.keys() - before.readings.keys())
+                assert all(key[-1] <= ours() + MAX_CLOCK_AHEAD for key in away.readings.keys() - before.readings.keys())
             ours.at += timedelta(days=2) - we
             theirs.at += timedelta(days=2) - they
-        async with living(tmp_path, between.small(url), ours) as (poller, look):
+        async with open_account(tmp_path, between.build_small_account(url), ours) as (poller, look):
             await poller.visit()
             after = look()
 
@@ -202,19 +208,19 @@ def nobody() -> Any:
 
 
 @contextmanager
-def struck(between: Between, attack: Attack) -> Iterator[None]:
+def struck(between: FaultProxy, attack: Attack) -> Iterator[None]:
     """Strike at every request."""
     between.attack = attack
     yield
     between.attack = None
 
 
-NETWORKS: dict[str, tuple[Callable[[Between, pytest.MonkeyPatch], AbstractContextManager[None]], str]] = {
+NETWORKS: dict[str, tuple[Callable[[FaultProxy, pytest.MonkeyPatch], AbstractContextManager[None]], str]] = {
     "names not resolved": (lambda _, patch: names(unknown, patch), "the host name is not known"),
     "no connection": (lambda _, patch: names(nobody, patch), "no connection"),
-    "no answer": (lambda between, _: struck(between, hostile.hang), "did not answer within"),
+    "no answer": (lambda between, _: struck(between, malicious_responses.never_respond), "did not answer within"),
     "connection reset in the middle of an answer": (
-        lambda between, _: struck(between, hostile.reset),
+        lambda between, _: struck(between, malicious_responses.reset_connection),
         "broke off|was reset|was closed",
     ),
 }
@@ -227,22 +233,27 @@ async def test_a_network_that_fails(tmp_path, monkeypatch, caplog, kind, name):
     Visits fail as unreachable and say why, once in the log; nothing kept is lost, no call goes uncounted, no visit tries to
     log in twice, and the next one after the fault, minutes later, is good.
     """
-    clock, (fault, said) = Clock(), NETWORKS[name]
-    async with standing(kind, clock) as (between, url):
-        account = between.small(url.replace("127.0.0.1", "localhost"), **({"timeout": "100ms"} if name == "no answer" else {}))
-        async with living(tmp_path, account, clock) as (poller, look):
+    clock, (fault, said) = FakeClock(), NETWORKS[name]
+    async with run_fault_proxy(kind, clock) as (between, url):
+        account = between.build_small_account(
+            url.replace("127.0.0.1", "localhost"), **({"timeout": "100ms"} if name == "no answer" else {})
+        )
+        async with open_account(tmp_path, account, clock) as (poller, look):
             await poller.visit()
             before, logins = look(), logged_in(between)
-            clock.move(days=1)
+            clock.advance(days=1)
             caplog.clear()
             with fault(between, monkeypatch):
                 for wait in (2, 4):
                     await poller.visit()
                     assert poller.state.next_visit - clock() < timedelta(minutes=wait)
                 broken = look()
-            clock.move(minutes=5)
+            clock.advance(minutes=5)
             await poller.visit()
-            after, spent = look(), poller._ledger.memory(account.name).spent_now("calls", clock() - timedelta(days=2))
+            after, spent = (
+                look(),
+                poller._ledger.get_account_store(account.name).count_calls_blocking("calls", clock() - timedelta(days=2)),
+            )
 
     assert (broken.state.reason, bool(re.search(said, broken.state.message))) == ("unreachable", True)
     assert len([record for record in caplog.messages if "visit failed" in record]) == 1
@@ -251,10 +262,10 @@ async def test_a_network_that_fails(tmp_path, monkeypatch, caplog, kind, name):
     assert after.state.up, after.state.message
     assert before.readings.keys() <= after.readings.keys()
     assert logged_in(between) - logins <= 3
-    assert kind != "enedis" or spent >= len(between.asked)
+    assert kind != "enedis" or spent >= len(between.requests)
 
 
-def logged_in(between: Between) -> int:
+def logged_in(between: FaultProxy) -> int:
     """How often somebody logged in."""
     return LOGINS.get(between.simulation.portal, lambda _: 0)(between.simulation)
 
@@ -271,8 +282,8 @@ async def test_two_days_without_rest(tmp_path):
     48 hours of all portals, with faults and scrapes: no task, file, socket or thread is left, and memory stays where it was.
     """
     async with asyncio.timeout(240):
-        done = await soak(tmp_path)
-    early, late = done.figures[-2:]  # by then the simulations, too, have made up all that they keep in mind
+        done = await run_soak(tmp_path)
+    early, late = done.usage[-2:]  # by then the simulations, too, have made up all that they keep in mind
 
     assert min(done.visits.values()) >= 4
     assert (done.failures > 8, done.bugs) == (True, 0)
@@ -338,8 +349,16 @@ def test_each_hostile_answer_has_its_row():
     The rows of the table of nonsense are the answers that are tried, with the reason that is expected of each.
     """
     rows = {row[0]: row[1].strip("`") for row in table("When a portal answers nonsense")}
-    answers = {name: reason for name, (_, reason) in (hostile.WIRE | hostile.REDIRECTS | hostile.BODIES).items()}
-    values = dict.fromkeys([*hostile.VALUES, *(f"a single value {name}" for name in hostile.SINGLE)], "only what can be is kept")
+    answers = {
+        name: reason
+        for name, (_, reason) in (
+            malicious_responses.CONNECTION_ATTACKS | malicious_responses.REDIRECT_ATTACKS | malicious_responses.BODY_ATTACKS
+        ).items()
+    }
+    values = dict.fromkeys(
+        [*malicious_responses.VALUE_ATTACKS, *(f"a single value {name}" for name in malicious_responses.SINGLE_VALUES)],
+        "only what can be is kept",
+    )
 
     assert rows == answers | values | {"the way to another host": "nobody goes there"}
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.forms import Form, read_page
+from exporter.client.html_forms import HtmlForm, parse_page
 
 HERE = "https://idp.example/oauth2/authorize?client_id=c-1"
 LOGIN = (Path(__file__).parent / "fixtures" / "water_link" / "login.html").read_text()
@@ -16,7 +16,7 @@ def test_a_form_is_what_a_browser_would_send():
     """
     Either kind of quotes, escapes undone, ticked boxes; no buttons, nothing disabled or without a name, no script's form.
     """
-    language, login = read_page(LOGIN, HERE).forms
+    language, login = parse_page(LOGIN, HERE).forms
 
     assert (language.method, language.values) == ("get", {"lang": "fr"})
     assert (login.method, login.action) == ("post", "https://idp.example/oauth2/authorize?client_id=c-1&state=abc")
@@ -32,8 +32,8 @@ def test_a_form_is_what_a_browser_would_send():
         "j_password": "",
         "remember": "on",
     }
-    assert login.asks_for("password")
-    assert not language.asks_for("password")
+    assert login.has_input("password")
+    assert not language.has_input("password")
 
 
 @pytest.mark.parametrize(
@@ -57,17 +57,17 @@ def test_an_action_is_absolute_and_known_to_stay_or_to_leave(action, where, stay
     """
     A relative action is resolved, a missing one is the page itself, and one on another scheme, host or port is told apart.
     """
-    (form,) = read_page(f"<form {action} method=post></form>", HERE).forms
+    (form,) = parse_page(f"<form {action} method=post></form>", HERE).forms
 
     assert form.action == where
-    assert form.stays_at("https://idp.example") is stays
+    assert form.posts_to_origin("https://idp.example") is stays
 
 
 def test_the_text_is_what_a_reader_sees():
     """
     Title and words with blanks run together; scripts and styles are not read.
     """
-    page = read_page("<title>A\n b</title><style>c</style><script>'locked'</script><p>d&eacute;<b>e</b></p>", HERE)
+    page = parse_page("<title>A\n b</title><style>c</style><script>'locked'</script><p>d&eacute;<b>e</b></p>", HERE)
 
     assert page.text == "A b dé e"
 
@@ -77,7 +77,7 @@ def test_what_is_no_page_has_no_forms(html):
     """
     Anything can stand where a page is due.
     """
-    assert read_page(html, HERE).forms == ()
+    assert parse_page(html, HERE).forms == ()
 
 
 @given(st.text(), st.text(alphabet="<>/=\"' abforminput![]&;-?\n", max_size=200))
@@ -86,4 +86,4 @@ def test_no_page_breaks_the_reader(anything, almost):
     Whatever comes, it gives forms or none.
     """
     for html in (anything, almost, f"<form>{almost}"):
-        assert all(isinstance(form, Form) for form in read_page(html, HERE).forms)
+        assert all(isinstance(form, HtmlForm) for form in parse_page(html, HERE).forms)

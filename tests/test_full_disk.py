@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from exporter.demo.base import running
-from exporter.demo.cem import CemSimulation
 from exporter.errors import LedgerError
-from exporter.ledger import FILE, AccountState, Ledger
-from exporter.metrics import Page
+from exporter.ledger.account_state import AccountState
+from exporter.ledger.database import LEDGER_FILE
+from exporter.ledger.ledger import Ledger
+from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
-from tests.between import Stillness, hurried, kinds, standing
-from tests.conftest import Clock
+from exporter.simulators.base import run_simulation
+from exporter.simulators.cem.simulation import CemSimulation
+from tests.conftest import FakeClock
+from tests.fault_proxy import StillClock, list_simulation_types, remove_waits, run_fault_proxy
 from tests.test_ledger import AT, day, kept, record
 from tests.test_process import Home, cold_water, logins
 
@@ -61,13 +63,13 @@ async def test_serve_starts_on_a_full_disk(small_disk):
     The page has what is kept, the account says why it is down, the log says full, and no portal is asked; stopping is clean.
     """
     simulation = CemSimulation()
-    async with running(simulation) as url:
+    async with run_simulation(simulation) as url:
         home = Home(small_disk, simulation, url)
         home.write()
         async with home.serve() as program:
             await program.until('utility_up{account="block-of-flats",portal="cem"} 1.0')
             await program.stop()
-        filling, asked = fill(small_disk), len(simulation.seen)
+        filling, asked = fill(small_disk), len(simulation.requests)
         async with home.serve() as program:
             page = await program.until('utility_visit_failures_total{account="block-of-flats",portal="cem",reason="ledger"} 1')
             assert cold_water(home) in page
@@ -78,7 +80,7 @@ async def test_serve_starts_on_a_full_disk(small_disk):
             assert (code, "the disk is full" in said or "locked" in said) == (1, True)
             await program.stop()
             assert program.process.returncode == 0
-        assert len(simulation.seen) == asked
+        assert len(simulation.requests) == asked
         filling.unlink()
         async with home.serve() as program:
             await program.until('utility_up{account="block-of-flats",portal="cem"} 1.0')
@@ -90,35 +92,35 @@ async def test_all_is_well_when_there_is_room(tmp_path, monkeypatch):
     """
     What could not be kept at a start is tried again, and kept at the first try with room; then others share the file again.
     """
-    hurried(monkeypatch)
-    clock, kind = Clock(), next(iter(kinds()))
-    async with standing(kind, clock) as (between, url):
-        portal = between.small(url)
+    remove_waits(monkeypatch)
+    clock, kind = FakeClock(), next(iter(list_simulation_types()))
+    async with run_fault_proxy(kind, clock) as (between, url):
+        portal = between.build_small_account(url)
 
         def poller(ledger: Ledger) -> AccountPoller:
-            return AccountPoller(portal, ledger, Page(ledger, clock, "0"), Stillness(clock), lambda: 0.5)
+            return AccountPoller(portal, ledger, MetricsPage(ledger, clock, "0"), StillClock(clock), lambda: 0.5)
 
         with Ledger(tmp_path) as ledger:
             first = poller(ledger)
             await first.open()
             await first.visit()
-        asked = len(between.asked)
+        asked = len(between.requests)
         with no_room():
             ledger = Ledger(tmp_path, serving=True)
             second = poller(ledger)
             await second.open()
             assert (second.state.up, second.state.reason, second.state.next_visit) == (False, "ledger", None)
             assert second.state.readings == first.state.readings > 0
-            clock.move(days=1)
+            clock.advance(days=1)
             await second.visit()
-            assert (second.state.reason, len(between.asked)) == ("ledger", asked)
-            assert ledger.state(portal.name).readings == first.state.readings
-        clock.move(minutes=2)
+            assert (second.state.reason, len(between.requests)) == ("ledger", asked)
+            assert ledger.get_state(portal.name).readings == first.state.readings
+        clock.advance(minutes=2)
         await second.visit()
 
-        assert (second.state.up, second.state.reason, ledger.store.cramped) == (True, "", "")
+        assert (second.state.up, second.state.reason, ledger.database.cramped) == (True, "", "")
         with Ledger(tmp_path) as beside:
-            assert beside.state(portal.name).readings == second.state.readings
+            assert beside.get_state(portal.name).readings == second.state.readings
         ledger.close()
 
 
@@ -143,14 +145,14 @@ def test_killed_before_the_disk_was_full(tmp_path):
         os.kill(os.getpid(), 9)
     """
     subprocess.run([sys.executable, "-c", program], check=False)
-    assert (tmp_path / f"{FILE}-wal").stat().st_size
-    os.truncate(tmp_path / f"{FILE}-shm", 0)
+    assert (tmp_path / f"{LEDGER_FILE}-wal").stat().st_size
+    os.truncate(tmp_path / f"{LEDGER_FILE}-shm", 0)
     with no_room(), Ledger(tmp_path, serving=True) as ledger:
-        assert ledger.store.cramped
+        assert ledger.database.cramped
         assert len(kept(ledger)) == 1
         with pytest.raises(LedgerError):
             record(ledger, *(day(n, 1.0) for n in range(2, 29)), at=AT)
         assert len(kept(ledger)) == 1
     with Ledger(tmp_path) as ledger:
-        assert ledger.state("home") != AccountState()
+        assert ledger.get_state("home") != AccountState()
         assert len(kept(ledger)) == 1

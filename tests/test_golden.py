@@ -1,4 +1,4 @@
-"""The whole page of all simulated portals at a fixed instant, as one file to read in review; and against their own truth."""
+"""The metrics page of all simulated portals at a fixed instant, against a file and against the simulations' truth."""
 
 import asyncio
 import json
@@ -12,26 +12,28 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from exporter.config import load
-from exporter.demo.base import Simulation, running
-from exporter.demo.runner import simulations
-from exporter.ledger import Ledger
-from exporter.metrics import FAMILIES, OPENMETRICS, Page
+from exporter.config.loader import load_config
+from exporter.demo import build_simulations
+from exporter.ledger.ledger import Ledger
+from exporter.metrics.exposition import OPENMETRICS
+from exporter.metrics.families import FAMILIES
+from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
-from tests.conftest import NOW, Clock
+from exporter.simulators.base import Simulation, run_simulation
+from tests.conftest import NOW, FakeClock
 
 GOLDEN = Path(__file__).parent / "golden" / "metrics.txt"
-MOVING = (
+VARYING = (
     *("process_", "python_", "utility_exporter_build_info"),
-    *("utility_visit_duration_seconds{", "utility_next_visit_timestamp_seconds{"),  # how long it took; a minute left to chance
+    *("utility_visit_duration_seconds{", "utility_next_visit_timestamp_seconds{"),  # a duration; a random minute
 )
-"""What no two runs have in common."""
+"""What differs from run to run."""
 
 
-class Still:
-    """The fixed instant, as the poller wants it."""
+class FixedClock:
+    """The poller's clock, fixed at one instant."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         self.now = clock
 
     async def sleep(self, length: timedelta) -> None:
@@ -41,7 +43,7 @@ class Still:
 class Demo:
     """All simulations, visited once at a fixed instant."""
 
-    def __init__(self, page: Page, portals: dict[str, Simulation]) -> None:
+    def __init__(self, page: MetricsPage, portals: dict[str, Simulation]) -> None:
         self.page, self.portals = page, portals
         self.values = dict(line.rsplit(" ", 1) for line in page.render().decode().splitlines() if not line.startswith("#"))
 
@@ -50,29 +52,29 @@ pytestmark = pytest.mark.xdist_group("golden")  # the demo is visited once for a
 
 
 @pytest.fixture(scope="module")
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> Demo:
-    return asyncio.run(visited(tmp_path_factory.mktemp("demo"), clock))
+def demo(tmp_path_factory: pytest.TempPathFactory, clock: FakeClock) -> Demo:
+    return asyncio.run(visit_all(tmp_path_factory.mktemp("demo"), clock))
 
 
-async def visited(folder: Path, clock: Clock) -> Demo:
+async def visit_all(folder: Path, clock: FakeClock) -> Demo:
     """Visit every simulation once, with the real clients."""
     async with AsyncExitStack() as stack:
-        portals = {simulation.portal: simulation for simulation in simulations(clock)}
+        portals = {simulation.portal: simulation for simulation in build_simulations(clock)}
         accounts = []
         for simulation in portals.values():
-            accounts += simulation.accounts(await stack.enter_async_context(running(simulation)))
+            accounts += simulation.build_accounts(await stack.enter_async_context(run_simulation(simulation)))
         (folder / "config.yaml").write_text(json.dumps({"accounts": accounts}))
         ledger = Ledger(folder / "data")
         stack.callback(ledger.close)
-        page = Page(ledger, clock, "0")
-        page.reloaded = NOW
-        accounts = load(folder / "config.yaml").accounts
-        pollers = [AccountPoller(portal, ledger, page, Still(clock), random.Random(17).random) for portal in accounts]
+        page = MetricsPage(ledger, clock, "0")
+        page.last_reload = NOW
+        accounts = load_config(folder / "config.yaml").accounts
+        pollers = [AccountPoller(portal, ledger, page, FixedClock(clock), random.Random(17).random) for portal in accounts]
         for poller in pollers:
             await poller.open()
         await asyncio.gather(*(poller.visit() for poller in pollers))
@@ -82,12 +84,12 @@ async def visited(folder: Path, clock: Clock) -> Demo:
 
 def test_the_page_is_the_golden_one(demo):
     """
-    Every family, label and value as the file has it. `GOLDEN=write pytest tests/test_golden.py` writes it anew.
+    Every family, label and value as in the file. `GOLDEN=write pytest tests/test_golden.py` rewrites it.
     """
     lines = [
         line
         for line in demo.page.render().decode().splitlines()
-        if not line.removeprefix("# HELP ").removeprefix("# TYPE ").startswith(MOVING)
+        if not line.removeprefix("# HELP ").removeprefix("# TYPE ").startswith(VARYING)
     ]
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.write_text("\n".join(lines) + "\n")
@@ -97,7 +99,7 @@ def test_the_page_is_the_golden_one(demo):
 
 def test_promtool_is_silent(demo):
     """
-    `promtool check metrics` has nothing to say on the whole page.
+    `promtool check metrics` has no complaint about the whole page.
     """
     done = subprocess.run(["promtool", "check", "metrics"], input=demo.page.render(), capture_output=True, check=False)
 
@@ -116,7 +118,7 @@ def test_every_family_of_the_contract_is_on_the_page(demo):
 NOT_IN_THE_DEMO = {
     # The demo has no receiver.
     *(family.name for family in FAMILIES if family.name.startswith("utility_exporter_remote_write_")),
-    # A first visit reaches a month back at the most; only an import does more.
+    # A first visit reaches back a month at most; only an import does more.
     "utility_previous_month_consumption_kwh",
     "utility_previous_month_injection_kwh",
     "utility_previous_year_consumption_kwh",
@@ -136,7 +138,7 @@ def test_no_series_twice(demo):
 
 def test_cem_equals_the_simulations_truth(demo):
     """
-    Every counter of the block of flats shows what the simulation says it shows, in our units.
+    Every counter of the block of flats has the value of the simulation, in our units.
     """
     portal = demo.portals["cem"]
     shown = {
@@ -147,7 +149,7 @@ def test_cem_equals_the_simulations_truth(demo):
     registers = {key.partition('register="')[2].partition('"')[0]: value for key, value in shown.items()}
     seen = 0
     for counter, one in portal.building.counters.items():
-        last = portal.last(counter)
+        last = portal.latest_reading(counter)
         if last is None or str(counter) not in registers:
             continue
         factor = {14: 1000 / 3.6, 12: 0.01}.get(one.type, 1.0)
@@ -155,12 +157,12 @@ def test_cem_equals_the_simulations_truth(demo):
         seen += 1
 
     assert seen == len(shown) > 70
-    hidden = {portal.special[word] for word in ("removed", "radio", "door", "never read")}
+    hidden = {portal.named_counters[word] for word in ("removed", "radio", "door", "never read")}
     assert not {str(counter) for counter in hidden} & set(registers)
 
 
 def shown(demo: Demo, family: str, *labels: str) -> float | None:
-    """Give a value by family and the values of its labels, whatever their order; None when there is no such series."""
+    """Return a value by family and label values, in any order; None without such a series."""
     found = [
         value
         for key, value in demo.values.items()
@@ -172,47 +174,49 @@ def shown(demo: Demo, family: str, *labels: str) -> float | None:
 
 def test_water_link_equals_the_simulations_truth(demo):
     """
-    Index, days, month, year, gaps and flags of both water meters are what the simulation says.
+    Index, days, month, year, gaps and flags of both water meters equal the simulation.
     """
     portal, today = demo.portals["water-link"], NOW.astimezone(ZoneInfo("Europe/Brussels")).date()
-    for number, home in portal.households.items():
-        latest = home.latest(NOW)
-        days = {day: home.shown(day, NOW) for n in range(60) if (day := today - timedelta(days=n)) >= date(2026, 10, 1)}
+    for number, home in portal.meters.items():
+        latest = home.find_latest_shown_day(NOW)
+        days = {
+            day: home.get_shown_litres(day, NOW) for n in range(60) if (day := today - timedelta(days=n)) >= date(2026, 10, 1)
+        }
         month = [litres for day, litres in days.items() if day.month == latest.month and litres is not None and day <= latest]
 
-        assert shown(demo, "utility_consumption_index_m3", number) == home.index(latest + timedelta(days=1)) / 1000
-        assert shown(demo, "utility_daily_consumption_m3", number) == home.shown(latest, NOW) / 1000
+        assert shown(demo, "utility_consumption_index_m3", number) == home.compute_index(latest + timedelta(days=1)) / 1000
+        assert shown(demo, "utility_daily_consumption_m3", number) == home.get_shown_litres(latest, NOW) / 1000
         assert shown(demo, "utility_monthly_consumption_m3", number) == pytest.approx(sum(month) / 1000)
         assert shown(demo, "utility_monthly_day_gaps", number) == latest.day - len(month)
         october = [litres for day, litres in days.items() if day.month == 10]
         assert shown(demo, "utility_previous_month_consumption_m3", number) == pytest.approx(sum(october) / 1000)
-        state = home.state(NOW)
+        state = home.build_state(NOW)
         assert shown(demo, "utility_divergent_consumption", number) == state["divergentConsumption"]
         assert shown(demo, "utility_day_offset", number) == state["daysOffset"]
 
 
 def test_fluvius_equals_the_simulations_truth(demo):
     """
-    Days, months, loads and peaks of two electricity meters and one gas meter are what the simulation says.
+    Days, months, loads and peaks of two electricity meters and one gas meter equal the simulation.
     """
     portal, today = demo.portals["fluvius"], NOW.astimezone(ZoneInfo("Europe/Brussels")).date()
     seen = 0
-    for ean in portal.data.places:
-        told = portal.true_days(ean, today - timedelta(days=10), today)
-        latest = max(day.start for day in told)
-        for day in told:
+    for ean in portal.data_api.usage_points:
+        results = portal.list_true_days(ean, today - timedelta(days=10), today)
+        latest = max(day.start for day in results)
+        for day in results:
             key = (f"utility_daily_{day.direction}_{'m3' if day.unit == 'm³' else 'kwh'}", ean, day.register)
             monthly = [
-                one.value for one in told if (one.register, one.direction, one.unit) == (day.register, day.direction, day.unit)
+                one.value for one in results if (one.register, one.direction, one.unit) == (day.register, day.direction, day.unit)
             ]
             if day.start == latest:
                 assert shown(demo, *key) == pytest.approx(day.value)
                 assert shown(demo, key[0].replace("daily", "monthly"), ean, day.register) == pytest.approx(sum(monthly))
                 seen += 1
         assert shown(demo, "utility_latest_day_timestamp_seconds", ean) == pytest.approx(latest.timestamp(), abs=50)
-        if peak := portal.true_peak(ean, today) if portal.data.places[ean].commodity == "electricity" else None:
+        if peak := portal.find_true_peak(ean, today) if portal.data_api.usage_points[ean].commodity == "electricity" else None:
             assert shown(demo, "utility_monthly_peak_kw", ean) == pytest.approx(peak[0])
-            quarter = portal.true_intervals(ean, (NOW - timedelta(days=1)).date())
+            quarter = portal.list_true_intervals(ean, (NOW - timedelta(days=1)).date())
             assert not quarter or shown(demo, "utility_consumption_load_kw", ean) == pytest.approx(
                 4 * sum(one.value for one in quarter if one.direction == "consumption" and one.end == max(q.end for q in quarter))
             )
@@ -223,20 +227,20 @@ def test_fluvius_equals_the_simulations_truth(demo):
 @pytest.mark.parametrize("account", ["maison", "maison-dataconnect", "maison-myelectricaldata"])
 def test_enedis_equals_the_simulations_truth(demo, account):
     """
-    Through each of the three ways: consumption and production by day and month, load, highest power, registers.
+    By each access: consumption and production by day and month, load, highest power, registers.
     """
     portal, today = demo.portals["enedis"], NOW.astimezone(ZoneInfo("Europe/Paris")).date()
-    for home, name in ((portal.producing, "house"), (portal.young, "workshop")):
+    for home, name in ((portal.producer, "house"), (portal.recent_customer, "workshop")):
         latest = datetime.fromtimestamp(
             shown(demo, "utility_latest_day_timestamp_seconds", account, name), ZoneInfo("Europe/Paris")
         ).date()
         assert latest >= today - timedelta(days=2)
         for producing, direction in ((False, "consumption"), (True, "injection")):
-            if producing and not home.producing:
+            if producing and not home.is_producer:
                 assert shown(demo, f"utility_daily_{direction}_kwh", account, name) is None
                 continue
-            day = portal.true_day(home, latest, producing=producing)
-            month = [portal.true_day(home, latest.replace(day=n + 1), producing=producing) for n in range(latest.day)]
+            day = portal.get_true_day(home, latest, producing=producing)
+            month = [portal.get_true_day(home, latest.replace(day=n + 1), producing=producing) for n in range(latest.day)]
             gaps = shown(demo, "utility_monthly_day_gaps", account, name)
             assert shown(demo, f"utility_daily_{direction}_kwh", account, name) == pytest.approx(day)
             if gaps == 0:
@@ -245,11 +249,11 @@ def test_enedis_equals_the_simulations_truth(demo, account):
             (block,) = [
                 block
                 for day_of in (latest, latest + timedelta(days=1), latest - timedelta(days=1))
-                for block in portal.true_curve(home, day_of, producing=producing)
+                for block in portal.get_true_curve(home, day_of, producing=producing)
                 if block.end.timestamp() == end
             ]
             hours = (block.end - block.start) / timedelta(hours=1)
-            assert shown(demo, f"utility_{direction}_load_kw", account, name) == pytest.approx(block.kwh / hours)
+            assert shown(demo, f"utility_{direction}_load_kw", account, name) == pytest.approx(block.energy_kwh / hours)
         at = datetime.fromtimestamp(shown(demo, "utility_daily_peak_timestamp_seconds", account, name), UTC)
-        found_at, kva = portal.true_peak(home, at.astimezone(ZoneInfo("Europe/Paris")).date())
+        found_at, kva = portal.get_true_peak(home, at.astimezone(ZoneInfo("Europe/Paris")).date())
         assert (shown(demo, "utility_daily_peak_kva", account, name), at) == (pytest.approx(kva), found_at.astimezone(UTC))

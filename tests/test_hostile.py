@@ -17,19 +17,42 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.answer import Answer
+from exporter.client.response import Response
 from exporter.errors import ResponseError
-from exporter.model import Commodity, Index, Register, UsagePoint
-from tests.between import Attack, Readings, Seen, hurried, installed, kinds, living, of_each_kind, one_visit, serving
-from tests.brook import SCRIPTS, Brook, Script
-from tests.conftest import NOW, Clock
-from tests.hostile import ALIKE, BODIES, BY_TIME, REDIRECTS, SCREEN, SINGLE, VALUES, WIRE, bomb, elsewhere, keyed
+from exporter.models import Commodity, Index, Register, UsagePoint
+from tests.conftest import NOW, FakeClock
+from tests.fault_proxy import (
+    AccountSnapshot,
+    Attack,
+    ReadingValues,
+    list_simulation_types,
+    load_installed_portals,
+    open_account,
+    remove_waits,
+    run_visit,
+    select_first_per_kind,
+    serve_app,
+)
+from tests.malicious_responses import (
+    BODY_ATTACKS,
+    CONNECTION_ATTACKS,
+    EQUIVALENT_ATTACKS,
+    REDIRECT_ATTACKS,
+    SINGLE_VALUES,
+    TERMINAL_TEXT,
+    TIMEOUT_ATTACKS,
+    VALUE_ATTACKS,
+    redirect_elsewhere,
+    replace_key,
+    respond_with_bomb,
+)
+from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript
 
 LATER = timedelta(days=3)
 """All tokens have ended by then, and everything is asked again."""
 PATIENCE = 20.0
-PORTALS = sorted(kinds())
-ANSWERS = WIRE | REDIRECTS | BODIES
+PORTALS = sorted(list_simulation_types())
+ANSWERS = CONNECTION_ATTACKS | REDIRECT_ATTACKS | BODY_ATTACKS
 NUMBER = re.compile(r"^([^#].*) (\S+)$", re.MULTILINE)
 """The value at the end of a line of a page."""
 NAMED = {"unreachable", "response", "rate_limit", "login"}
@@ -43,8 +66,8 @@ class Life:
     """
 
     folder: Path
-    before: Readings
-    later: Readings
+    before: ReadingValues
+    later: ReadingValues
     steps: tuple[int, ...]
     told: tuple[int, ...]
 
@@ -53,7 +76,7 @@ class Life:
         """The first and the last of `steps`."""
         return self.steps[0], self.steps[-1]
 
-    def keeps(self, seen: Seen) -> None:
+    def keeps(self, seen: AccountSnapshot) -> None:
         """Nothing that was kept is lost; what differs is what the portal itself corrects in a good visit."""
         assert self.before.keys() <= seen.readings.keys()
         assert all(seen.readings[key] in (value, self.later[key]) for key, value in self.before.items())
@@ -62,8 +85,8 @@ class Life:
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound that a test can reach, and no waiting between requests."""
-    hurried(monkeypatch)
-    for portal in installed().values():
+    remove_waits(monkeypatch)
+    for portal in load_installed_portals().values():
         monkeypatch.setattr(portal, "largest", 1 << 20)
 
 
@@ -71,42 +94,50 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Life]:
     made = {}
     with pytest.MonkeyPatch.context() as patch:
-        hurried(patch)
+        remove_waits(patch)
         for kind in PORTALS:
-            folder, clock = tmp_path_factory.mktemp(kind), Clock()
-            _, first = asyncio.run(one_visit(folder, kind, clock))
-            clock.move(days=LATER.days)
+            folder, clock = tmp_path_factory.mktemp(kind), FakeClock()
+            _, first = asyncio.run(run_visit(folder, kind, clock))
+            clock.advance(days=LATER.days)
             copy = shutil.copytree(folder, tmp_path_factory.mktemp(kind) / "again")
-            between, second = asyncio.run(one_visit(copy, kind, clock))
+            between, second = asyncio.run(run_visit(copy, kind, clock))
             assert first.state.up, first.state.message
             assert second.state.up, second.state.message
-            steps = dict.fromkeys((*of_each_kind(between.asked), len(between.asked) - 1))  # the last one asks for the past
+            steps = dict.fromkeys(
+                (*select_first_per_kind(between.requests), len(between.requests) - 1)
+            )  # the last one asks for the past
             made[kind] = Life(
-                folder, first.readings, second.readings, tuple(steps), tuple(step for step in steps if step in between.json)
+                folder,
+                first.readings,
+                second.readings,
+                tuple(steps),
+                tuple(step for step in steps if step in between.json_requests),
             )
     return made
 
 
-async def struck(life: Life, kind: str, attack: Attack, folder: Path, steps: Iterable[int], **keys: str) -> AsyncIterator[Seen]:
+async def struck(
+    life: Life, kind: str, attack: Attack, folder: Path, steps: Iterable[int], **keys: str
+) -> AsyncIterator[AccountSnapshot]:
     """Strike at these requests of a visit in turn, each time in a life of its own."""
     for step in steps:
         yield await strike(life, kind, attack, folder / f"{kind}-{step}", step, **keys)
 
 
-async def strike(life: Life, kind: str, attack: Attack, folder: Path, step: int, **keys: str) -> Seen:
+async def strike(life: Life, kind: str, attack: Attack, folder: Path, step: int, **keys: str) -> AccountSnapshot:
     """Visit, three days after a good visit, a portal that strikes at one request."""
-    clock = Clock()
-    clock.move(days=LATER.days)
+    clock = FakeClock()
+    clock.advance(days=LATER.days)
     shutil.copytree(life.folder, folder)
     try:
         async with asyncio.timeout(PATIENCE):
-            _, seen = await one_visit(folder, kind, clock, attack, step, **keys)
+            _, seen = await run_visit(folder, kind, clock, attack, step, **keys)
     finally:
         shutil.rmtree(folder)
     return seen
 
 
-def sound(seen: Seen) -> None:
+def sound(seen: AccountSnapshot) -> None:
     """The page is one that Prometheus takes, in both forms, with no number that is none and no text that rules a screen."""
     assert all(math.isfinite(float(number)) for page in (seen.text, seen.openmetrics) for _, number in NUMBER.findall(page))
     well_formed(NUMBER.sub(r"\1 1", seen.text), NUMBER.sub(r"\1 1", seen.openmetrics))
@@ -129,26 +160,26 @@ async def test_hostile_answers(lives, tmp_path, kind, name):
     Whatever comes instead of an answer, at any step: the visit ends in time with a named failure, and nothing is lost.
     """
     attack, reason = ANSWERS[name]
-    keys = {"timeout": "100ms"} if name in BY_TIME else {}
-    steps = lives[kind].ends if name in ALIKE else lives[kind].steps
+    keys = {"timeout": "100ms"} if name in TIMEOUT_ATTACKS else {}
+    steps = lives[kind].ends if name in EQUIVALENT_ATTACKS else lives[kind].steps
     seen = [one async for one in struck(lives[kind], kind, attack, tmp_path, steps, **keys)]
     for one in seen:
         lives[kind].keeps(one)
         sound(one)
 
-    assert len(seen) > (1 if name in ALIKE else 4)
+    assert len(seen) > (1 if name in EQUIVALENT_ATTACKS else 4)
     assert {one.state.reason for one in seen} <= NAMED | {""}
     assert reason in {one.state.reason for one in seen}
-    assert name not in WIRE or {one.state.reason for one in seen} <= {reason, "unreachable"}
+    assert name not in CONNECTION_ATTACKS or {one.state.reason for one in seen} <= {reason, "unreachable"}
 
 
 @pytest.mark.parametrize("kind", PORTALS)
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", VALUE_ATTACKS)
 async def test_hostile_values(lives, tmp_path, kind, name):
     """
     Whatever the values of an otherwise good answer: none that is no reading is kept, and the account lives on.
     """
-    seen = [one async for one in struck(lives[kind], kind, VALUES[name], tmp_path, lives[kind].told)]
+    seen = [one async for one in struck(lives[kind], kind, VALUE_ATTACKS[name], tmp_path, lives[kind].told)]
     for one in seen:
         sound(one)
 
@@ -157,7 +188,7 @@ async def test_hostile_values(lives, tmp_path, kind, name):
 
 
 @pytest.mark.parametrize("kind", PORTALS)
-@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("name", SINGLE_VALUES)
 async def test_one_hostile_value(lives, tmp_path, kind, name):
     """
     Whichever field of an otherwise good answer holds something that no meter shows, none of it is kept, and the account lives on.
@@ -166,7 +197,7 @@ async def test_one_hostile_value(lives, tmp_path, kind, name):
     for step in lives[kind].told:
         keys, number = [""], 0
         while number < len(keys):
-            seen = await strike(lives[kind], kind, keyed(number, SINGLE[name], keys), tmp_path / "one", step)
+            seen = await strike(lives[kind], kind, replace_key(number, SINGLE_VALUES[name], keys), tmp_path / "one", step)
             assert not re.search("(Inf|NaN)$", seen.text, re.MULTILINE)
             assert seen.state.reason in NAMED | {""}, (keys[number], seen.state.message)
             assert lives[kind].before.keys() <= seen.readings.keys()
@@ -190,9 +221,9 @@ async def test_nobody_else_is_asked(lives, tmp_path, kind, status):
 
     app = web.Application()
     app.router.add_route("*", "/{any:.*}", other)
-    async with serving(app) as url:
+    async with serve_app(app) as url:
         steps = lives[kind].steps if status in (200, 302, 307) else lives[kind].ends
-        seen = [one async for one in struck(lives[kind], kind, elsewhere(url, status), tmp_path, steps)]
+        seen = [one async for one in struck(lives[kind], kind, redirect_elsewhere(url, status), tmp_path, steps)]
         for one in seen:
             lives[kind].keeps(one)
     reasons = {one.state.reason for one in seen}
@@ -207,9 +238,9 @@ async def test_an_endless_answer_takes_no_more_memory_than_its_bound(visit):
     A bomb of a gigabyte and a stream without end cost about twice the bound (the parts, and the whole), not what they send.
     """
     app = web.Application()
-    app.router.add_get("/bomb", partial(bomb(1 << 30), handler=None))
-    app.router.add_get("/endless", partial(WIRE["an endless answer"][0], handler=None))
-    async with serving(app) as url, visit(largest=4 << 20, timeout=timedelta(seconds=60)) as session:
+    app.router.add_get("/bomb", partial(respond_with_bomb(1 << 30), handler=None))
+    app.router.add_get("/endless", partial(CONNECTION_ATTACKS["an endless answer"][0], handler=None))
+    async with serve_app(app) as url, visit(largest=4 << 20, timeout=timedelta(seconds=60)) as session:
         for path in ("/bomb", "/endless"):
             tracemalloc.start()
             with pytest.raises(ResponseError, match="more than 4194304 bytes"):
@@ -224,7 +255,7 @@ def test_many_values_in_little_text(visit):
     An answer of empty lists, which take thirty times its length in memory, is refused before it is taken apart.
     """
     body = b"[" + b"[]," * 4_000_000 + b"[]]"
-    answer = Answer(200, "http://brook.example/", CIMultiDictProxy(CIMultiDict()), body, "GET /")
+    answer = Response(200, "http://brook.example/", CIMultiDictProxy(CIMultiDict()), body, "GET /")
     tracemalloc.start()
     with pytest.raises(ResponseError, match="more values than any meter has"):
         answer.json()
@@ -238,14 +269,14 @@ async def test_ten_thousand_counters_with_long_names(tmp_path):
     """
     10,000 counters whose names are long and full of control characters are all kept; the page cuts each name.
     """
-    screen, long = SCREEN.encode(errors="replace").decode(), "long " * 100
+    screen, long = TERMINAL_TEXT.encode(errors="replace").decode(), "long " * 100
 
     def told(number: int) -> Index:
         point = UsagePoint(f"{number:06}{long}", Commodity.OTHER, meter=long, site=screen, name=long)
         return Index(Register(point, long, name=f"{number}{long}", kind=long, description=long), 1e15, NOW)
 
-    SCRIPTS["home"] = Script([[told(number) for number in range(10_000)]])
-    async with living(tmp_path, Brook(name="home"), Clock()) as (poller, _), asyncio.timeout(120):
+    SCRIPTS["home"] = VisitScript([[told(number) for number in range(10_000)]])
+    async with open_account(tmp_path, ScriptedPortal(name="home"), FakeClock()) as (poller, _), asyncio.timeout(120):
         await poller.visit()
         page = poller._page.render().decode()
     SCRIPTS.clear()

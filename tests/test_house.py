@@ -226,7 +226,7 @@ def test_a_start_loads_only_what_everybody_needs():
     looks = "import sys; from exporter import __main__; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", looks], capture_output=True, text=True, check=True).stdout.split()
 
-    assert {"aiohttp", "pydantic", "exporter.serve"} <= set(loaded)
+    assert {"aiohttp", "pydantic", "exporter.app"} <= set(loaded)
     assert {"cramjam", "google", "re2", "jinja2", "lxml", "cryptography", "rich"} & set(loaded) == set()
 
 

@@ -1,4 +1,4 @@
-"""The past of every simulated portal, imported with the real clients into a real ledger, equals the simulation's truth."""
+"""The history of every simulated portal, imported with the real clients into a real ledger, equals the simulation's truth."""
 
 import asyncio
 import json
@@ -11,19 +11,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from exporter.config import load
-from exporter.demo.base import Simulation, running
-from exporter.demo.cem import CemSimulation
-from exporter.demo.enedis import EnedisSimulation
-from exporter.demo.fluvius import FluviusSimulation
-from exporter.demo.runner import simulations
-from exporter.demo.water_link import WaterLinkSimulation
+from exporter.config.loader import load_config
+from exporter.demo import build_simulations
 from exporter.errors import RateLimitError
-from exporter.ledger import Ledger
-from exporter.past import Import
-from exporter.poller import session_for
-from exporter.portals.base import Piece
-from tests.conftest import Clock
+from exporter.importer import HistoryImport
+from exporter.ledger.ledger import Ledger
+from exporter.poller import open_session
+from exporter.portals.base import BackfillChunk
+from exporter.simulators.base import Simulation, run_simulation
+from exporter.simulators.cem.simulation import CemSimulation
+from exporter.simulators.enedis.simulation import EnedisSimulation
+from exporter.simulators.fluvius.simulation import FluviusSimulation
+from exporter.simulators.water_link.simulation import WaterLinkSimulation
+from tests.conftest import FakeClock
 
 FIRST, LAST = date(2026, 10, 10), date(2026, 11, 19)
 """Over the end of summer time."""
@@ -40,168 +40,174 @@ def midnight(day: date, zone: ZoneInfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 
-def water_truth(portal: WaterLinkSimulation, now: datetime) -> Truth:
+def build_water_truth(portal: WaterLinkSimulation, now: datetime) -> Truth:
     return {
         (number, "total", "consumption", "P1D", midnight(day, BRUSSELS)): litres / 1000
-        for number, household in portal.households.items()
+        for number, meter in portal.meters.items()
         for day in DAYS
-        if (litres := household.shown(day, now)) is not None
+        if (litres := meter.get_shown_litres(day, now)) is not None
     }
 
 
-def fluvius_truth(portal: FluviusSimulation, now: datetime) -> Truth:
+def build_fluvius_truth(portal: FluviusSimulation, now: datetime) -> Truth:
     found: Truth = {}
-    for ean, place in portal.data.places.items():
-        hours = "PT1H" if place.commodity == "gas" else "PT15M"
-        amounts = [("P1D", one) for one in portal.true_days(ean, FIRST, LAST)]
-        amounts += [(hours, one) for day in DAYS for one in portal.true_intervals(ean, day)]
-        for length, one in amounts:
-            found[ean, f"{one.register} {one.unit}", one.direction, length, one.start] = one.value
+    for ean, usage_point in portal.data_api.usage_points.items():
+        interval = "PT1H" if usage_point.commodity == "gas" else "PT15M"
+        amounts = [("P1D", amount) for amount in portal.list_true_days(ean, FIRST, LAST)]
+        amounts += [(interval, amount) for day in DAYS for amount in portal.list_true_intervals(ean, day)]
+        for length, amount in amounts:
+            found[ean, f"{amount.register} {amount.unit}", amount.direction, length, amount.start] = amount.value
     return found
 
 
-def enedis_truth(portal: EnedisSimulation, now: datetime) -> Truth:
+def build_enedis_truth(portal: EnedisSimulation, now: datetime) -> Truth:
     """The source never has energy of a 23rd, nor a curve of a 17th, nor a morning of a 9th."""
     found: Truth = {}
     for home in portal.homes.values():
         for day in DAYS:
-            for producing in (False, True)[: 1 + home.producing]:
+            for producing in (False, True)[: 1 + home.is_producer]:
                 direction = "injection" if producing else "consumption"
-                for block in portal.true_curve(home, day, producing=producing):
+                for block in portal.get_true_curve(home, day, producing=producing):
                     if day.day == 17 or (day.day == 9 and 10 <= block.start.astimezone(PARIS).hour < 14):
                         continue
                     length = f"PT{(block.end - block.start) // timedelta(minutes=1)}M".replace("PT60M", "PT1H")
-                    found[home.prm, "total", direction, length, block.start.astimezone(UTC)] = block.kwh
+                    found[home.prm, "total", direction, length, block.start.astimezone(UTC)] = block.energy_kwh
                 if day.day != 23:
-                    true_day = portal.true_day(home, day, producing=producing)
+                    true_day = portal.get_true_day(home, day, producing=producing)
                     found[home.prm, "total", direction, "P1D", midnight(day, PARIS)] = true_day
     return found
 
 
-def cem_truth(portal: CemSimulation, now: datetime) -> Truth:
+def build_cem_truth(portal: CemSimulation, now: datetime) -> Truth:
     start, end = midnight(FIRST, PRAGUE), midnight(LAST + DAY, PRAGUE)
-    chosen = [portal.special[word] for word in CEM_COUNTERS]
+    chosen = [portal.named_counters[word] for word in CEM_COUNTERS]
     return {
         (str(portal.building.counters[number].meters[0]), str(number), "consumption", "", at): value
         for number in chosen
-        for at, value in portal.readings(number, start, end)
+        for at, value in portal.list_readings(number, start, end)
     }
 
 
 CEM_COUNTERS = ("leak", "replacement")
 TRUTHS: dict[str, Callable[[Any, datetime], Truth]] = {
-    "water-link": water_truth,
-    "fluvius": fluvius_truth,
-    "enedis": enedis_truth,
-    "cem": cem_truth,
+    "water-link": build_water_truth,
+    "fluvius": build_fluvius_truth,
+    "enedis": build_enedis_truth,
+    "cem": build_cem_truth,
 }
 
 
-class Broken(Import):
-    """Breaks off after some pieces, as a kill does."""
+class InterruptedImport(HistoryImport):
+    """Stops after some chunks, as a killed process does."""
 
-    left = 10**6
+    chunks_left = 10**6
 
-    async def _piece(self, piece: Piece) -> bool:
-        if self.left == 0:
+    async def _import_chunk(self, chunk: BackfillChunk) -> bool:
+        if self.chunks_left == 0:
             raise asyncio.CancelledError
-        self.left -= 1
-        return await super()._piece(piece)
+        self.chunks_left -= 1
+        return await super()._import_chunk(chunk)
 
 
-class House:
-    """One account at one simulation, and imports into its ledger, each as a process of its own."""
+class SimulatedAccount:
+    """An account on one simulation, and imports into its ledger, each as in a process of its own."""
 
-    def __init__(self, folder: Path, portal: Simulation, url: str, clock: Clock) -> None:
-        self.folder, self.portal, self.clock = folder, portal, clock
-        entry = portal.accounts(url)[0]
-        if isinstance(portal, CemSimulation):
-            entry["counters"] = {"include": [portal.special[word] for word in CEM_COUNTERS]}
+    def __init__(self, folder: Path, simulation: Simulation, url: str, clock: FakeClock) -> None:
+        self.folder, self.simulation, self.clock = folder, simulation, clock
+        entry = simulation.build_accounts(url)[0]
+        if isinstance(simulation, CemSimulation):
+            entry["counters"] = {"include": [simulation.named_counters[word] for word in CEM_COUNTERS]}
             entry |= {"history_by": "counter", "history_days": 5}
         (folder / "config.yaml").write_text(json.dumps({"accounts": [entry | {"name": "home"}]}))
-        self.wrong: list[str] = []
+        self.errors: list[str] = []
 
     async def run(self, stop: int = 10**6) -> bool:
-        """Import until it ends (True), is broken off, or has spent its budget; then some hours pass."""
-        (account,) = load(self.folder / "config.yaml").accounts
+        """Import until it ends (True), is interrupted, or has used up its quota."""
+        (account,) = load_config(self.folder / "config.yaml").accounts
         with Ledger(self.folder / "data") as ledger:
             ledger.open_account("home", portal=account.portal, zone=account.zone.key, login=account.login_digest())
-            async with session_for(account, ledger, self.clock) as session:
-                one = Broken(account, ledger, session, self.sleep, quiet=True)
-                one.left = stop
+            async with open_session(account, ledger, self.clock) as session:
+                history_import = InterruptedImport(account, ledger, session, self.sleep, quiet=True)
+                history_import.chunks_left = stop
                 try:
-                    await one.run(FIRST, LAST)
+                    await history_import.run(FIRST, LAST)
                 except (asyncio.CancelledError, RateLimitError) as error:
-                    self.wrong.append(type(error).__name__)
+                    self.errors.append(type(error).__name__)
                     return False
-        assert (one.brought.done, one.brought.strange) == (one.brought.pieces, [])
+        assert (history_import.progress.chunks_done, history_import.progress.errors) == (history_import.progress.chunks, [])
         return True
 
     async def sleep(self, length: timedelta) -> None:
-        self.clock.move(seconds=length.total_seconds())
+        self.clock.advance(seconds=length.total_seconds())
 
-    def kept(self) -> Truth:
+    def load_readings(self) -> Truth:
         far = midnight(FIRST, PARIS), midnight(LAST + DAY, PARIS) + timedelta(hours=5)
-        with Ledger(self.folder / "data") as ledger, ledger.look() as look:
+        with Ledger(self.folder / "data") as ledger, ledger.snapshot() as snapshot:
             return {
-                (line.usage_point, self.named(line.register, line.unit), line.direction, line.resolution, kept.at): kept.value
-                for line in look.series("home")
-                if line.form == "interval" or line.kind or self.portal.portal == "cem"
-                for kept in look.readings(line.id, *far)
+                (
+                    line.usage_point,
+                    self.describe_register(line.register, line.unit),
+                    line.direction,
+                    line.resolution,
+                    kept.at,
+                ): kept.value
+                for line in snapshot.select_series("home")
+                if line.form == "interval" or line.kind or self.simulation.portal == "cem"
+                for kept in snapshot.select_readings(line.id, *far)
             }
 
-    def named(self, register: str, unit: str) -> str:
-        return f"{register} {unit}" if self.portal.portal == "fluvius" else register
+    def describe_register(self, register: str, unit: str) -> str:
+        return f"{register} {unit}" if self.simulation.portal == "fluvius" else register
 
-    def truth(self) -> Truth:
-        return TRUTHS[self.portal.portal](self.portal, self.clock())
+    def build_truth(self) -> Truth:
+        return TRUTHS[self.simulation.portal](self.simulation, self.clock())
 
-    def asked(self) -> Counter[str]:
-        """Count the calls into the past, whatever the session they were made in."""
-        asking = ("verbruik", "measurements/day", "courbe", "quotidienne", "index_")
-        found = [f"{seen.path} {sorted(seen.query.items())}" for seen in self.portal.seen]
-        return Counter(call for call in found if any(word in call for word in asking) or "('id', '3')" in call)
+    def count_requests(self) -> Counter[str]:
+        """Return how often each request for history was made, over all sessions."""
+        paths = ("verbruik", "measurements/day", "courbe", "quotidienne", "index_")
+        found = [f"{seen.path} {sorted(seen.query.items())}" for seen in self.simulation.requests]
+        return Counter(call for call in found if any(word in call for word in paths) or "('id', '3')" in call)
 
 
 @pytest.fixture(params=TRUTHS)
-async def house(request, tmp_path: Path, clock: Clock) -> AsyncIterator[House]:
-    (portal,) = [one for one in simulations(clock) if one.portal == request.param]
-    async with running(portal) as url:
-        yield House(tmp_path, portal, url, clock)
+async def account(request, tmp_path: Path, clock: FakeClock) -> AsyncIterator[SimulatedAccount]:
+    (simulation,) = [each for each in build_simulations(clock) if each.portal == request.param]
+    async with run_simulation(simulation) as url:
+        yield SimulatedAccount(tmp_path, simulation, url, clock)
 
 
-async def import_all(house: House, stop: int = 10**6) -> None:
+async def import_all(account: SimulatedAccount, stop: int = 10**6) -> None:
     for _ in range(200):
-        if await house.run(stop):
+        if await account.run(stop):
             return
-        # What spent a budget waits; within a day all days are as they were.
-        if house.wrong[-1] == "RateLimitError":
-            house.clock.move(hours=1)
+        # A used-up quota waits; within a day the published days stay the same.
+        if account.errors[-1] == "RateLimitError":
+            account.clock.advance(hours=1)
     raise AssertionError("the import does not end")
 
 
-def same(found: Truth, true: Truth) -> None:
+def check_equal(found: Truth, true: Truth) -> None:
     assert len(true) > 60
     missing, strange = true.keys() - found.keys(), found.keys() - true.keys()
     assert (sorted(missing)[:3], sorted(strange)[:3]) == ([], [])
     assert found == pytest.approx(true, abs=1e-9)
 
 
-async def test_an_import_brings_the_truth(house: House):
+async def test_an_import_brings_the_truth(account: SimulatedAccount):
     """
     Every day, quarter-hour, half-hour, hour and index of forty days, over the end of summer time, and nothing else.
     """
-    await import_all(house)
+    await import_all(account)
 
-    same(house.kept(), house.truth())
+    check_equal(account.load_readings(), account.build_truth())
 
 
-async def test_broken_off_after_every_few_pieces(house: House):
+async def test_broken_off_after_every_few_pieces(account: SimulatedAccount):
     """
     Broken off after every second piece and begun anew it brings the same, and no call into the past is made twice.
     """
-    await import_all(house, stop=2)
+    await import_all(account, stop=2)
 
-    assert house.wrong.count("CancelledError") >= 1
-    same(house.kept(), house.truth())
-    assert [call for call, times in house.asked().items() if times > 1] == []
+    assert account.errors.count("CancelledError") >= 1
+    check_equal(account.load_readings(), account.build_truth())
+    assert [call for call, times in account.count_requests().items() if times > 1] == []

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.ledger import FILE, Ledger
+from exporter.ledger.database import LEDGER_FILE
+from exporter.ledger.ledger import Ledger
 from tests.test_docs import code
 from tests.test_house import ROOT
-from tests.test_systemd import of
+from tests.test_systemd import find_settings
 
 PAGE = ROOT / "docs" / "install.md"
 TYPED = code(PAGE)
@@ -43,13 +44,13 @@ def test_systemd_finds_what_was_installed():
     """
     What is put into /etc and /opt is what the unit takes from there.
     """
-    taken = {source for one in of("LoadCredential") for source in [one.partition(":")[2]]}
+    loaded = {source for one in find_settings("LoadCredential") for source in [one.partition(":")[2]]}
     put = {words[-1] for words in lines("install")}
 
-    assert "/etc/utility-exporter/config.yaml" in taken & put
+    assert "/etc/utility-exporter/config.yaml" in loaded & put
     assert any(path.startswith("/etc/utility-exporter/secrets/") for path in put)
-    assert "/etc/utility-exporter/secrets/" in taken
-    assert of("ExecStart")[0].startswith("/opt/utility-exporter/bin/utility-exporter ")
+    assert "/etc/utility-exporter/secrets/" in loaded
+    assert find_settings("ExecStart")[0].startswith("/opt/utility-exporter/bin/utility-exporter ")
     assert [words[-1] for words in lines("python3") if words[1:3] == ["-m", "venv"]] == ["/opt/utility-exporter"]
 
 
@@ -93,12 +94,12 @@ def test_the_backup_is_a_ledger(tmp_path, left):
     if left == "before":
         ledger.close()
     (tmp_path / "restored").mkdir()
-    words = [sys.executable, *line[1:-2], str(tmp_path / "data" / FILE), str(tmp_path / "restored" / FILE)]
+    words = [sys.executable, *line[1:-2], str(tmp_path / "data" / LEDGER_FILE), str(tmp_path / "restored" / LEDGER_FILE)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if left == "after":
         ledger.close()
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert line[-2:] == [f"data/{FILE}", "backup.sqlite"]
-    with Ledger(tmp_path / "restored"), closing(sqlite3.connect(tmp_path / "restored" / FILE)) as copy:
+    assert line[-2:] == [f"data/{LEDGER_FILE}", "backup.sqlite"]
+    with Ledger(tmp_path / "restored"), closing(sqlite3.connect(tmp_path / "restored" / LEDGER_FILE)) as copy:
         assert copy.execute("SELECT name FROM account").fetchall() == [("home",)]

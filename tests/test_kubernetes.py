@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.__main__ import parser
-from exporter.config import load
+from exporter.__main__ import build_parser
+from exporter.config.loader import load_config
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "kubernetes"
@@ -24,7 +24,7 @@ LABELS = {"app.kubernetes.io/name": "utility-exporter"}
 POD = OBJECTS["StatefulSet"]["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
 MOUNTS = {mount["name"]: mount for mount in CONTAINER["volumeMounts"]}
-OPTIONS = parser().parse_args(CONTAINER["args"])
+OPTIONS = build_parser().parse_args(CONTAINER["args"])
 
 
 def test_every_manifest_is_named():
@@ -100,7 +100,7 @@ def test_the_pod_is_kept_small():
     }
 
 
-def test_volumes_are_where_the_program_looks():
+def test_volumes_are_where_the_program_reads():
     """
     The flags name what is mounted: the configuration, and a claim for the ledger; all else is read-only.
     """
@@ -126,7 +126,7 @@ def test_the_configuration_is_good(tmp_path):
     text = (FOLDER / "config.yaml").read_text()
     (tmp_path / "config.yaml").write_text(text.replace(MOUNTS["secrets"]["mountPath"], str(tmp_path)))
 
-    assert load(tmp_path / "config.yaml").accounts
+    assert load_config(tmp_path / "config.yaml").accounts
     assert set(re.findall(rf"{MOUNTS['secrets']['mountPath']}/(\S+)", text)) == SECRET["stringData"].keys()
 
 
@@ -146,7 +146,7 @@ def test_rules_are_those_of_prometheus():
     script = runpy.run_path(str(ROOT / "scripts" / "manifests.py"))
     groups = [yaml.safe_load((ROOT / "prometheus" / name).read_text())["groups"] for name in ("settings.yaml", "rules.yaml")]
 
-    assert (FOLDER / "rules.yaml").read_text() == script["text"]()
+    assert (FOLDER / "rules.yaml").read_text() == script["format_manifest"]()
     assert OBJECTS["PrometheusRule"]["spec"]["groups"] == [*groups[0], *groups[1]]
 
 

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.errors import LedgerError
-from exporter.ledger import AccountState, Ledger
-from exporter.ledger.schema import VERSION
-from exporter.ledger.sorting import TOGETHER
-from exporter.model import (
+from exporter.ledger.account_state import AccountState
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.migrations import SCHEMA_VERSION
+from exporter.ledger.writer import ROWS_PER_INSERT
+from exporter.models import (
     Commodity,
     Direction,
     Fact,
@@ -30,10 +31,10 @@ from exporter.model import (
     Note,
     Peak,
     Register,
-    Remember,
-    Told,
+    StateUpdate,
     Unit,
     UsagePoint,
+    VisitPart,
 )
 
 AT = datetime(2031, 3, 9, 12, tzinfo=UTC)
@@ -54,18 +55,18 @@ def day(number: int, amount: float, register: Register = WATER) -> Interval:
     return Interval(register, start, start + DAY, amount)
 
 
-def record(ledger: Ledger, *told: Told, at: datetime = AT, personal: bool = False):
-    return ledger.record_visit("home", told, AccountState(last_visit=at), at=at, personal=personal)[0]
+def record(ledger: Ledger, *told: VisitPart, at: datetime = AT, personal: bool = False):
+    return ledger.record_visit("home", told, AccountState(last_visit=at), at=at, keep_personal=personal)[0]
 
 
 def kept(ledger: Ledger, form: str = "interval") -> list[tuple[str, datetime, float]]:
     far = datetime(2100, 1, 1, tzinfo=UTC)
-    with ledger.look() as look:
-        lines = [line for line in look.series() if line.form == form]
+    with ledger.snapshot() as snapshot:
+        lines = [line for line in snapshot.select_series() if line.form == form]
         return [
             (line.register, one.at, one.value)
             for line in lines
-            for one in look.readings(line.id, datetime(1980, 1, 1, tzinfo=UTC), far)
+            for one in snapshot.select_readings(line.id, datetime(1980, 1, 1, tzinfo=UTC), far)
         ]
 
 
@@ -76,8 +77,8 @@ def test_keeps_what_a_visit_told(ledger):
     month = Peak(POINT, Unit.KW, AT - 8 * DAY, AT + 23 * DAY, 4.2, AT - DAY)
     record(ledger, Index(WATER, 104.25, AT), day(8, 0.22), month)
 
-    with ledger.look() as look:
-        found = {line.form: (line.unit, line.resolution, look.newest(line.id)[0]) for line in look.series("home")}
+    with ledger.snapshot() as snapshot:
+        found = {line.form: (line.unit, line.resolution, snapshot.select_newest(line.id)[0]) for line in snapshot.select_series("home")}
     assert (found["index"][0], found["index"][2].value, found["index"][2].at) == ("m³", 104.25, AT)
     assert (found["interval"][1], found["interval"][2].span) == ("P1D", DAY)
     assert (found["peak"][0], found["peak"][1], found["peak"][2].end) == ("kW", "P1M", AT - DAY)
@@ -91,10 +92,10 @@ def test_the_same_again_is_nothing_new(ledger):
     second = record(ledger, day(8, 0.22), at=AT + DAY)
 
     assert (first.new, first.corrected, second.new, second.corrected) == (1, 0, 0, 0)
-    assert ledger.state("home").last_new_data == AT
+    assert ledger.get_state("home").last_new_data == AT
 
 
-@pytest.mark.parametrize("hours", [1, TOGETHER - 1, TOGETHER, TOGETHER + 1, 3 * TOGETHER + 7])
+@pytest.mark.parametrize("hours", [1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, ROWS_PER_INSERT + 1, 3 * ROWS_PER_INSERT + 7])
 def test_however_many_are_told_the_last_word_counts(ledger, hours):
     """
     Of readings told more than once in a visit the last counts: it may be new, a correction, or what is known already.
@@ -119,8 +120,8 @@ def test_a_correction_replaces_and_is_remembered(ledger):
 
     assert (done.new, done.corrected) == (0, 1)
     assert [value for _, _, value in kept(ledger)] == [0.25]
-    assert (ledger.state("home").readings, ledger.state("home").corrections) == (1, 1)
-    with sqlite3.connect(ledger.store.path) as db:
+    assert (ledger.get_state("home").readings, ledger.get_state("home").corrections) == (1, 1)
+    with sqlite3.connect(ledger.database.path) as db:
         rows = db.execute(
             "SELECT value, a.at, b.at FROM correction JOIN visit a ON a.id = learned_by JOIN visit b ON b.id = replaced_by"
         ).fetchall()
@@ -179,13 +180,13 @@ def test_what_the_account_no_longer_holds_is_kept_but_not_shown(ledger):
     other = Register(UsagePoint("P-2", Commodity.WATER), Unit.M3)
     record(ledger, day(8, 1.0), day(8, 2.0, other), Inventory((POINT,)))
 
-    with ledger.look() as look:
-        assert [point.usage_point for point in look.points("home")] == ["P-1"]
-        assert [line.usage_point for line in look.series(shown=True)] == ["P-1"]
-        assert len(look.series()) == 2
-    record(ledger, Inventory((POINT, other.point)))
-    with ledger.look() as look:
-        assert len(look.series(shown=True)) == 2
+    with ledger.snapshot() as snapshot:
+        assert [point.usage_point for point in snapshot.select_usage_points("home")] == ["P-1"]
+        assert [line.usage_point for line in snapshot.select_series(shown_only=True)] == ["P-1"]
+        assert len(snapshot.select_series()) == 2
+    record(ledger, Inventory((POINT, other.usage_point)))
+    with ledger.snapshot() as snapshot:
+        assert len(snapshot.select_series(shown_only=True)) == 2
 
 
 def test_registers_of_the_inventory_decide(ledger):
@@ -194,8 +195,8 @@ def test_registers_of_the_inventory_decide(ledger):
     """
     record(ledger, day(8, 1.0), day(8, 2.0, Register(POINT, Unit.M3, name="garden")), Inventory((POINT,), (WATER,)))
 
-    with ledger.look() as look:
-        assert [line.register for line in look.series(shown=True)] == ["total"]
+    with ledger.snapshot() as snapshot:
+        assert [line.register for line in snapshot.select_series(shown_only=True)] == ["total"]
 
 
 def test_facts_that_are_no_longer_stated_are_gone(ledger):
@@ -205,8 +206,8 @@ def test_facts_that_are_no_longer_stated_are_gone(ledger):
     record(ledger, Facts(POINT, {Fact.METER_ACTIVE: 1, Fact.DAY_OFFSET: 1}))
     record(ledger, Facts(POINT, {Fact.DAY_OFFSET: 2}))
 
-    with ledger.look() as look:
-        assert list(look.facts("home")) == [("P-1", Fact.DAY_OFFSET, 2.0)]
+    with ledger.snapshot() as snapshot:
+        assert list(snapshot.select_facts("home")) == [("P-1", Fact.DAY_OFFSET, 2.0)]
 
 
 @pytest.mark.parametrize("personal", [True, False])
@@ -216,9 +217,9 @@ def test_personal_data_is_kept_only_where_allowed(ledger, personal):
     """
     record(ledger, Facts(POINT, {}), Holder(name="N. Invented", access_expires=AT), personal=personal)
 
-    with ledger.look() as look:
-        assert next(look.points("home")).address == ("Beekstraat 1" if personal else "")
-    assert ledger.state("home").holder == Holder(name="N. Invented" if personal else "", access_expires=AT)
+    with ledger.snapshot() as snapshot:
+        assert next(snapshot.select_usage_points("home")).address == ("Beekstraat 1" if personal else "")
+    assert ledger.get_state("home").holder == Holder(name="N. Invented" if personal else "", access_expires=AT)
 
 
 def test_an_empty_description_forgets_nothing(ledger):
@@ -227,12 +228,12 @@ def test_an_empty_description_forgets_nothing(ledger):
     """
     record(ledger, Facts(POINT, {}), personal=True)
     record(ledger, Facts(UsagePoint("P-1", Commodity.WATER, site="Mill"), {}), personal=True)
-    with ledger.look() as look:
-        (point,) = look.points("home")
+    with ledger.snapshot() as snapshot:
+        (point,) = snapshot.select_usage_points("home")
     assert (point.meter, point.site, point.address) == ("B-17", "Mill", "Beekstraat 1")
     record(ledger, Facts(POINT, {}))
-    with ledger.look() as look:
-        assert next(look.points("home")).address == ""
+    with ledger.snapshot() as snapshot:
+        assert next(snapshot.select_usage_points("home")).address == ""
 
 
 def test_a_note_is_new_once(ledger):
@@ -248,50 +249,50 @@ async def test_memory_lasts_until_its_end(ledger):
     """
     A kept value is there for the next process, until it ends or is dropped.
     """
-    memory = ledger.memory("home")
-    await memory.put("token", {"value": "t"}, AT)
-    await memory.put("types", [1])
-    await memory.drop("types")
+    store = ledger.get_account_store("home")
+    await store.put("token", {"value": "t"}, AT)
+    await store.put("types", [1])
+    await store.delete("types")
 
-    assert await ledger.memory("home").get("token", AT - DAY) == {"value": "t"}
-    assert await memory.get("token", AT) is None
-    assert await memory.get("types", AT - DAY) is None
+    assert await ledger.get_account_store("home").get("token", AT - DAY) == {"value": "t"}
+    assert await store.get("token", AT) is None
+    assert await store.get("types", AT - DAY) is None
 
 
 async def test_what_is_remembered_with_readings_is_kept_with_them(ledger):
     """
     A value told beside readings reaches the memory in their transaction, in a visit and in an import alike.
     """
-    record(ledger, day(8, 1.0), Remember("far", "2031-03-08"))
-    ledger.record_piece("home", "p", [day(7, 1.0), Remember("farther", [7])], at=AT)
-    with pytest.raises(ZeroDivisionError), ledger.rehearsal("home", [Remember("far", "never")], at=AT, personal=False):
+    record(ledger, day(8, 1.0), StateUpdate("far", "2031-03-08"))
+    ledger.record_chunk("home", "p", [day(7, 1.0), StateUpdate("farther", [7])], at=AT)
+    with pytest.raises(ZeroDivisionError), ledger.dry_run("home", [StateUpdate("far", "never")], at=AT, keep_personal=False):
         raise ZeroDivisionError
 
-    assert await ledger.memory("home").get("far", AT) == "2031-03-08"
-    assert await ledger.memory("home").get("farther", AT) == [7]
+    assert await ledger.get_account_store("home").get("far", AT) == "2031-03-08"
+    assert await ledger.get_account_store("home").get("farther", AT) == [7]
 
 
 async def test_budgets_count_calls_since(ledger):
     """
     A budget counts the calls since an instant, by name.
     """
-    memory = ledger.memory("home")
+    store = ledger.get_account_store("home")
     for hours in (13, 3, 1):
-        await memory.spend("conso", AT - timedelta(hours=hours), 2)
-    await memory.spend("other", AT)
+        await store.record_calls("conso", AT - timedelta(hours=hours), 2)
+    await store.record_calls("other", AT)
 
-    assert await memory.spent("conso", AT - timedelta(hours=12)) == 4
+    assert await store.count_calls("conso", AT - timedelta(hours=12)) == 4
 
 
 async def test_calls_of_a_wrong_clock_do_not_count(ledger):
     """
     Calls made while the clock was a year ahead do not spend a budget for a year.
     """
-    memory = ledger.memory("home")
-    await memory.spend("conso", AT + 365 * DAY, 50)
-    await memory.spend("conso", AT + timedelta(hours=1), 2)
+    store = ledger.get_account_store("home")
+    await store.record_calls("conso", AT + 365 * DAY, 50)
+    await store.record_calls("conso", AT + timedelta(hours=1), 2)
 
-    assert await memory.spent("conso", AT - timedelta(hours=12)) == 2
+    assert await store.count_calls("conso", AT - timedelta(hours=12)) == 2
 
 
 async def test_a_changed_login_lifts_the_suspension_and_empties_the_memory(ledger):
@@ -299,13 +300,13 @@ async def test_a_changed_login_lifts_the_suspension_and_empties_the_memory(ledge
     With another password the account is free at once and the old login's tokens are gone; with the same it is not.
     """
     ledger.save_health("home", AccountState(suspended_until=AT + DAY, next_visit=AT + DAY, failures=1, reason="login"))
-    await ledger.memory("home").put("token", "t")
+    await ledger.get_account_store("home").put("token", "t")
     same = ledger.open_account("home", portal="brook", zone="Europe/Brussels", login="a")
     changed = ledger.open_account("home", portal="brook", zone="Europe/Brussels", login="b")
 
     assert (same.suspended_until, same.reason) == (AT + DAY, "login")
     assert (changed.suspended_until, changed.next_visit, changed.reason, changed.failures) == (None, None, "", 0)
-    assert await ledger.memory("home").get("token", AT) is None
+    assert await ledger.get_account_store("home").get("token", AT) is None
 
 
 async def test_known_intervals(ledger):
@@ -314,10 +315,10 @@ async def test_known_intervals(ledger):
     """
     quarter = Interval(WATER, AT - DAY, AT - DAY + timedelta(minutes=15), 0.01)
     record(ledger, day(6, 6.0), day(8, 8.0), quarter)
-    known = ledger.known("home")
+    known = ledger.get_stored_readings("home")
 
     days = await known.intervals("P-1", AT - 10 * DAY, AT, "P1D")
-    assert [(one.register, one.amount, one.learned) for one in days] == [("total", 6.0, AT), ("total", 8.0, AT)]
+    assert [(one.register, one.amount, one.learned_at) for one in days] == [("total", 6.0, AT), ("total", 8.0, AT)]
     assert len(await known.intervals("P-1", AT - 10 * DAY, AT)) == 3
     assert await known.span("P-1", "P1D") == (datetime(2031, 3, 6, tzinfo=UTC), datetime(2031, 3, 9, tzinfo=UTC))
     assert await known.span("P-1", "PT30M") is None
@@ -327,10 +328,10 @@ def test_pieces_of_the_past_are_remembered(ledger):
     """
     What an import brought home is known by its piece, and moves neither facts nor the instant of new data.
     """
-    ledger.record_piece("home", "2031-02", [day(1, 1.0)], at=AT)
+    ledger.record_chunk("home", "2031-02", [day(1, 1.0)], at=AT)
 
-    assert ledger.imported("home") == {"2031-02"}
-    assert (ledger.state("home").readings, ledger.state("home").last_new_data) == (1, None)
+    assert ledger.get_imported_chunks("home") == {"2031-02"}
+    assert (ledger.get_state("home").readings, ledger.get_state("home").last_new_data) == (1, None)
 
 
 @given(st.lists(st.tuples(st.integers(1, 28), st.floats(0, 1e15)), max_size=40))
@@ -348,7 +349,7 @@ def test_the_last_word_counts(tmp_path_factory, told):
             record(ledger, day(number, amount), at=AT + 60 * DAY)
 
         assert kept(ledger) == [("total", datetime(2031, 3, n, tzinfo=UTC), expected[n]) for n in sorted(expected)]
-        assert ledger.state("home").corrections == corrections
+        assert ledger.get_state("home").corrections == corrections
 
 
 def test_files_are_for_their_owner_only(ledger, tmp_path):
@@ -367,15 +368,15 @@ def test_a_visit_is_kept_whole_or_not_at_all(ledger, monkeypatch):
     When the disk fills in the middle of a visit, nothing of it is kept, the error says so, and later visits work.
     """
     record(ledger, day(1, 1.0))
-    with ledger.store.write() as db:
+    with ledger.database.write() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
-    ledger.store._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    ledger.database._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
     many = [Index(Register(POINT, Unit.M3, name=f"r{n}"), float(n), AT) for n in range(2000)]
     with pytest.raises(LedgerError, match="full"):
         record(ledger, *many)
 
-    assert ledger.state("home").readings == 1
-    ledger.store._connection.execute("PRAGMA max_page_count = 1000000")
+    assert ledger.get_state("home").readings == 1
+    ledger.database._connection.execute("PRAGMA max_page_count = 1000000")
     assert record(ledger, *many).new == 2000
 
 
@@ -391,7 +392,7 @@ def test_a_damaged_file_is_kept_aside(tmp_path, caplog, damage):
     whole = path.read_bytes()
     path.write_bytes(whole[:5000] + b"\xa5" * (len(whole) - 5000) if damage is None else damage or b"x" * len(whole))
     with Ledger(tmp_path) as ledger:
-        assert ledger.state("home").readings == 0
+        assert ledger.get_state("home").readings == 0
 
     (aside,) = tmp_path.glob("ledger.sqlite.damaged-*")
     (line,) = [r.getMessage() for r in caplog.records]
@@ -404,8 +405,8 @@ def test_a_damaged_file_stays_where_serve_has_it(tmp_path):
     A command beside a running `serve` leaves a damaged ledger in its place: `serve` would write on into the one put aside.
     """
     with Ledger(tmp_path) as serving:
-        serving.claim()
-        serving.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        serving.lock_folder()
+        serving.database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         path = tmp_path / "ledger.sqlite"
         path.write_bytes(b"x" * path.stat().st_size)
         with pytest.raises(LedgerError, match="the next start of `serve` keeps it aside"):
@@ -420,10 +421,10 @@ def test_a_newer_schema_is_refused(tmp_path):
     """
     Ledger(tmp_path).close()
     with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
-        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     db.close()
     before = (tmp_path / "ledger.sqlite").read_bytes()
-    with pytest.raises(LedgerError, match=rf"schema {VERSION + 1}, this program knows {VERSION}"):
+    with pytest.raises(LedgerError, match=rf"schema {SCHEMA_VERSION + 1}, this program knows {SCHEMA_VERSION}"):
         Ledger(tmp_path)
 
     assert (tmp_path / "ledger.sqlite").read_bytes() == before
@@ -434,9 +435,9 @@ def test_one_serve_a_folder(tmp_path):
     A second `serve` on the same folder is refused; a one-off command beside it is not.
     """
     with Ledger(tmp_path) as one, Ledger(tmp_path) as two:
-        one.claim()
+        one.lock_folder()
         with pytest.raises(LedgerError, match="in use by another"):
-            two.claim()
+            two.lock_folder()
 
         assert two.open_account("home", portal="brook", zone="UTC", login="").readings == 0
 
@@ -453,7 +454,7 @@ def test_a_read_only_folder_is_a_clear_error():
         program = f"""
             import os, pathlib
             from exporter.errors import LedgerError
-            from exporter.ledger import Ledger
+            from exporter.ledger.ledger import Ledger
             if os.geteuid() == 0:
                 os.setgroups([]); os.setgid(65534); os.setuid(65534)
             try:
@@ -476,7 +477,7 @@ def test_killed_in_the_middle_of_a_visit(tmp_path):
         ledger = Ledger(pathlib.Path({str(tmp_path)!r}))
         ledger.open_account("home", portal="brook", zone="UTC", login="")
         record(ledger, day(1, 1.0))
-        with ledger.store.write() as db:
+        with ledger.database.write() as db:
             db.execute("INSERT INTO reading VALUES (1, 5, 5.0, 86400, 1)")
             os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -491,8 +492,8 @@ def test_two_processes_share_a_ledger(ledger):
     What another process writes is seen here, and both may bring new series.
     """
     record(ledger, day(1, 1.0))
-    with Ledger(ledger.store.path.parent) as other:
-        other.record_piece("home", None, [day(2, 2.0), day(2, 3.0, Register(POINT, Unit.M3, name="garden"))], at=AT)
+    with Ledger(ledger.database.path.parent) as other:
+        other.record_chunk("home", None, [day(2, 2.0), day(2, 3.0, Register(POINT, Unit.M3, name="garden"))], at=AT)
     record(ledger, day(3, 3.0, Register(POINT, Unit.M3, name="garden")))
 
     assert sorted(value for _, _, value in kept(ledger)) == [1.0, 2.0, 3.0, 3.0]

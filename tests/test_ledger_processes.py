@@ -15,28 +15,27 @@ from typing import Any
 import pytest
 
 from exporter.errors import LedgerError
-from exporter.ledger import FILE, Ledger
-from exporter.ledger.schema import STEPS, VERSION
-from exporter.ledger.store import LOG_KEPT
+from exporter.ledger.database import LEDGER_FILE, LOG_KEPT
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.migrations import MIGRATIONS, SCHEMA_VERSION
 
 HEAD = """
     import pathlib, sys
     from contextlib import ExitStack
-    from exporter.ledger import Ledger
+    from exporter.ledger.ledger import Ledger
     from tests.test_ledger import AT, day, kept, record
     folder = pathlib.Path(sys.argv[1])
 """
 LIVING = """
     ledger = Ledger(folder)
-    ledger.claim()
+    ledger.lock_folder()
     ledger.open_account("home", portal="brook", zone="UTC", login="")
     with ExitStack() as stack:
         for _ in range(3):
-            stack.enter_context(ledger.look()).zones()
+            stack.enter_context(ledger.snapshot()).select_zones()
     for number, _ in enumerate(sys.stdin, 1):
         record(ledger, day(number, float(number)))
-        with ledger.look() as look:
-            print(sum(1 for _ in kept(ledger)), flush=True)
+        print(len(kept(ledger)), flush=True)
     ledger.close()
 """
 PASSING = {
@@ -95,12 +94,12 @@ def test_the_ledger_of_a_living_process(tmp_path, other):
         for number in range(1, 4):
             done = subprocess.run([*source(PASSING[other]), str(tmp_path)], capture_output=True, text=True, check=False)
             assert (done.stdout, done.stderr) == (f"{number}\n", "")
-            assert locks(tmp_path / FILE, process.pid)
+            assert locks(tmp_path / LEDGER_FILE, process.pid)
             assert deleted(tmp_path, process.pid) == []
             assert write_one(process) == number + 1
         process.kill()
         process.wait()
-    with Ledger(tmp_path) as ledger, ledger.store.read() as db:
+    with Ledger(tmp_path) as ledger, ledger.database.read() as db:
         assert db.execute("SELECT count(*) FROM reading").fetchone() == (4,)
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
@@ -126,31 +125,31 @@ def test_nothing_but_sqlite_opens_the_ledger(tmp_path, monkeypatch):
     watch(builtins, "open")
 
     def ours() -> list[tuple[str, str]]:
-        found = [one for one in touched if one[1] in {FILE, f"{FILE}-wal", f"{FILE}-shm"}]
+        found = [one for one in touched if one[1] in {LEDGER_FILE, f"{LEDGER_FILE}-wal", f"{LEDGER_FILE}-shm"}]
         touched.clear()
         return found
 
     with Ledger(tmp_path) as ledger:
-        assert ours() == [("open", FILE)]
-        ledger.claim()
+        assert ours() == [("open", LEDGER_FILE)]
+        ledger.lock_folder()
         ledger.open_account("home", portal="brook", zone="UTC", login="")
-        threads = [threading.Thread(target=lambda: ledger.state("home")) for _ in range(4)]
+        threads = [threading.Thread(target=lambda: ledger.get_state("home")) for _ in range(4)]
         with ExitStack() as stack:
             for _ in range(6):
-                stack.enter_context(ledger.look())
+                stack.enter_context(ledger.snapshot())
             for thread in threads:
                 thread.start()
         for thread in threads:
             thread.join()
-        ledger.shorten()
-        inode = (tmp_path / FILE).stat().st_ino
-        assert locks(tmp_path / FILE, os.getpid())
+        ledger.vacuum()
+        inode = (tmp_path / LEDGER_FILE).stat().st_ino
+        assert locks(tmp_path / LEDGER_FILE, os.getpid())
         with Ledger(tmp_path), Ledger(tmp_path, read_only=True):
             pass
-        assert locks(tmp_path / FILE, os.getpid())
+        assert locks(tmp_path / LEDGER_FILE, os.getpid())
     # What tries to make the file makes nothing, and has no descriptor of it to close.
-    assert set(ours()) <= {("open", FILE)}
-    assert (tmp_path / FILE).stat().st_ino == inode
+    assert set(ours()) <= {("open", LEDGER_FILE)}
+    assert (tmp_path / LEDGER_FILE).stat().st_ino == inode
 
 
 def test_a_ledger_that_is_gone_is_not_begun_anew_by_a_reader(tmp_path):
@@ -169,10 +168,10 @@ def test_four_processes_begin_at_once(tmp_path, found):
     Whatever is there, each of four processes that open the ledger in one moment has it, brought up to the present form once.
     """
     if found == "an empty file":
-        (tmp_path / FILE).touch(0o600)
+        (tmp_path / LEDGER_FILE).touch(0o600)
     elif found == "an old ledger":
-        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as old:
-            old.executescript(f"{STEPS[0]} PRAGMA user_version = 1;")
+        with closing(sqlite3.connect(tmp_path / LEDGER_FILE, isolation_level=None)) as old:
+            old.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1;")
             old.execute("INSERT INTO account (name, portal, zone, login) VALUES ('home', 'brook', 'UTC', '')")
     body = """
         print("ready", flush=True)
@@ -192,9 +191,9 @@ def test_four_processes_begin_at_once(tmp_path, found):
         said = [process.stdout.read() for process in begun if process.stdout]
 
     assert said == ["0\n"] * 4
-    with closing(sqlite3.connect(tmp_path / FILE)) as made:
+    with closing(sqlite3.connect(tmp_path / LEDGER_FILE)) as made:
         found_now = [made.execute(f"PRAGMA {what}").fetchone()[0] for what in ("user_version", "journal_mode", "auto_vacuum")]
-        assert found_now == [VERSION, "wal", 2]
+        assert found_now == [SCHEMA_VERSION, "wal", 2]
 
 
 LARGE = (
@@ -208,8 +207,8 @@ def test_a_large_old_file_is_written_anew_in_little_memory(tmp_path):
     Bringing a file of the oldest form up to the present one takes no memory of the file's size, and leaves a short log and
     nothing beside it.
     """
-    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as old:
-        old.executescript(f"{STEPS[0]} PRAGMA user_version = 1; INSERT INTO reading {LARGE};")
+    with closing(sqlite3.connect(tmp_path / LEDGER_FILE, isolation_level=None)) as old:
+        old.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1; INSERT INTO reading {LARGE};")
     body = """
         from resource import RUSAGE_SELF, getrusage
         before = getrusage(RUSAGE_SELF).ru_maxrss
@@ -220,8 +219,8 @@ def test_a_large_old_file_is_written_anew_in_little_memory(tmp_path):
     kilobytes, *files = done.stdout.split()
 
     assert int(kilobytes) < 20_000
-    assert files == [FILE, f"{FILE}-shm", f"{FILE}-wal"]
-    with closing(sqlite3.connect(tmp_path / FILE)) as made:
+    assert files == [LEDGER_FILE, f"{LEDGER_FILE}-shm", f"{LEDGER_FILE}-wal"]
+    with closing(sqlite3.connect(tmp_path / LEDGER_FILE)) as made:
         assert made.execute("PRAGMA auto_vacuum").fetchone() == (2,)
 
 
@@ -229,9 +228,9 @@ def test_the_log_becomes_short_again(tmp_path):
     """
     After a transaction larger than most the log is cut at the next one.
     """
-    log = tmp_path / f"{FILE}-wal"
+    log = tmp_path / f"{LEDGER_FILE}-wal"
     with Ledger(tmp_path) as ledger:
-        with ledger.store.write() as db:
+        with ledger.database.write() as db:
             db.execute(f"INSERT INTO reading {LARGE}")
         assert log.stat().st_size > 2 * LOG_KEPT
         ledger.open_account("home", portal="brook", zone="UTC", login="")

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.ledger import AccountState, Ledger
-from exporter.metrics import FAMILIES, OPENMETRICS, TEXT, Page, Shown, negotiate
-from exporter.metrics.families import Kind
-from exporter.model import (
+from exporter.ledger.account_state import AccountState
+from exporter.ledger.ledger import Ledger
+from exporter.metrics.exposition import OPENMETRICS, TEXT, negotiate
+from exporter.metrics.families import FAMILIES, AccountView, MetricType
+from exporter.metrics.page import MetricsPage
+from exporter.models import (
     Commodity,
     Direction,
     Fact,
@@ -26,12 +28,12 @@ from exporter.model import (
     Nature,
     Peak,
     Register,
-    Told,
     Unit,
     UsagePoint,
+    VisitPart,
 )
-from tests.brook import POINT, WATER, ZONE, day, index
-from tests.conftest import NOW, Clock
+from tests.conftest import NOW, FakeClock
+from tests.scripted_portal import POINT, REGISTER, ZONE, build_day, build_index
 
 POWER = UsagePoint("E-1", Commodity.ELECTRICITY, meter="1SAG1")
 TAKEN = {name: Register(POWER, Unit.KWH, name=name) for name in ("day", "night")}
@@ -48,27 +50,27 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def page(ledger: Ledger, clock: Clock) -> Page:
-    made = Page(ledger, clock, "1.2.3")
-    made.add(Shown("home", "brook", ZONE), timedelta(hours=1))
+def page(ledger: Ledger, clock: FakeClock) -> MetricsPage:
+    made = MetricsPage(ledger, clock, "1.2.3")
+    made.add_account(AccountView("home", "brook", ZONE), timedelta(hours=1))
     return made
 
 
 @pytest.fixture
-def said(ledger: Ledger, page: Page) -> Callable[..., Values]:
+def said(ledger: Ledger, page: MetricsPage) -> Callable[..., Values]:
     """Record what is told, and give the page: `family{the labels after account}` -> value."""
 
-    def say(*told: Told, at: datetime = NOW) -> Values:
+    def say(*told: VisitPart, at: datetime = NOW) -> Values:
         part = page.accounts["home"]
         health = AccountState(last_visit=at, last_success=at, up=True)
-        part.health.state = ledger.record_visit("home", told, health, at=at, personal=part.shown.personal)[1]
+        part.health.state = ledger.record_visit("home", told, health, at=at, keep_personal=part.view.show_personal)[1]
         page.refresh("home")
         return values(page)
 
     return say
 
 
-def values(page: Page) -> Values:
+def values(page: MetricsPage) -> Values:
     found = {}
     for family in parse_text(page.render().decode()):
         for sample in family.samples:
@@ -80,10 +82,10 @@ def values(page: Page) -> Values:
     return found
 
 
-def days(first: str, last: str, amount: float, register: Register = WATER, but: tuple[str, ...] = ()) -> list[Interval]:
+def days(first: str, last: str, amount: float, register: Register = REGISTER, but: tuple[str, ...] = ()) -> list[Interval]:
     start, end = date.fromisoformat(first), date.fromisoformat(last)
     texts = [str(start + timedelta(days=n)) for n in range((end - start).days + 1)]
-    return [day(text, amount, register) for text in texts if text not in but]
+    return [build_day(text, amount, register) for text in texts if text not in but]
 
 
 def of(found: Values, start: str) -> Values:
@@ -234,7 +236,7 @@ def test_a_zero_is_a_value_and_nothing_is_no_series(said):
     """
     A day of zero is shown; what was never told is not.
     """
-    found = said(day("2026-11-18", 0.0))
+    found = said(build_day("2026-11-18", 0.0))
 
     assert found["daily_consumption_m3 B-1 total"] == 0.0
     assert of(found, "consumption_index") == of(found, "consumption_load") == of(found, "monthly_peak") == {}
@@ -314,9 +316,9 @@ def test_the_newest_index_is_shown_though_older_ones_come_later(said):
     """
     A late index does not replace a newer one.
     """
-    said(index(12.0, NOW - timedelta(hours=1)))
+    said(build_index(12.0, NOW - timedelta(hours=1)))
 
-    assert said(index(11.0, NOW - timedelta(days=1)))["consumption_index_m3 B-1 total"] == 12.0
+    assert said(build_index(11.0, NOW - timedelta(days=1)))["consumption_index_m3 B-1 total"] == 12.0
 
 
 def test_flags_and_contract_power(said):
@@ -344,9 +346,9 @@ def test_labels_are_clean_and_aliased(ledger, page, said):
     """
     Control characters and length are cut; an alias stands for the identifier everywhere, and two alike give no double.
     """
-    page.add(Shown("home", "brook", ZONE, {"B-1": "kitchen", "B-2": "kitchen"}), timedelta(hours=1))
+    page.add_account(AccountView("home", "brook", ZONE, {"B-1": "kitchen", "B-2": "kitchen"}), timedelta(hours=1))
     other = UsagePoint("B-2", Commodity.WATER, name="x\n\x1b[31m" + "y" * 500)
-    text_before = said(index(1.0, NOW), index(2.0, NOW, Register(other, Unit.M3)))
+    text_before = said(build_index(1.0, NOW), build_index(2.0, NOW, Register(other, Unit.M3)))
     text = page.render().decode()
 
     assert text_before["consumption_index_m3 kitchen total"] == 1.0
@@ -361,7 +363,7 @@ def test_personal_data_only_where_allowed(page, said, personal):
     """
     Address and holder are empty unless the account allows them.
     """
-    page.add(Shown("home", "brook", ZONE, personal=personal), timedelta(hours=1))
+    page.add_account(AccountView("home", "brook", ZONE, show_personal=personal), timedelta(hours=1))
     said(Facts(UsagePoint("B-1", Commodity.WATER, address="Beekstraat 1"), {}), Holder(name="N. Invented", customer_id="C-99"))
     text = page.render().decode()
 
@@ -377,7 +379,7 @@ def test_health(page, said, clock):
     assert text.count("utility_portal_requests_total{") == 5
     assert "utility_up{" not in text
     assert "utility_last_visit_timestamp_seconds{" not in text
-    found = said(Holder(access_expires=NOW + timedelta(days=9)), index(1.0, NOW))
+    found = said(Holder(access_expires=NOW + timedelta(days=9)), build_index(1.0, NOW))
     assert found["access_expires_timestamp_seconds"] == (NOW + timedelta(days=9)).timestamp()
     assert (found["up"], found["ledger_readings"], found["last_new_data_timestamp_seconds"]) == (1, 1, NOW.timestamp())
 
@@ -386,8 +388,8 @@ def test_one_bad_account_does_not_empty_the_page(page, said, caplog):
     """
     When one account's part cannot be made, the others' are there.
     """
-    said(index(1.0, NOW))
-    page.add(Shown("bad", "brook", ZONE), timedelta(hours=1)).health = None  # type: ignore[assignment]  # a bug of ours
+    said(build_index(1.0, NOW))
+    page.add_account(AccountView("bad", "brook", ZONE), timedelta(hours=1)).health = None  # type: ignore[assignment]  # a bug of ours
 
     assert "utility_consumption_index_m3{" in page.render().decode()
     assert "bad" in caplog.text
@@ -397,7 +399,7 @@ def test_what_left_the_account_leaves_the_page(said):
     """
     A point outside the inventory has no series any more, its flags included.
     """
-    said(index(1.0, NOW), Facts(POINT, {Fact.METER_ACTIVE: 1}))
+    said(build_index(1.0, NOW), Facts(POINT, {Fact.METER_ACTIVE: 1}))
     found = said(Inventory(()))
 
     assert {key for key in found if "B-1" in key} == set()
@@ -444,7 +446,7 @@ def test_help_says_cached_where_it_is():
 
     assert all("cached" in family.help for family in of_readings)
     assert all(family.help.endswith(".") and ". " not in family.help for family in FAMILIES)
-    assert all(family.name.endswith("_total") == (family.kind is Kind.COUNTER) for family in FAMILIES)
+    assert all(family.name.endswith("_total") == (family.type is MetricType.COUNTER) for family in FAMILIES)
 
 
 @pytest.mark.parametrize(
@@ -481,8 +483,8 @@ def test_no_accept_header_breaks_the_page(accept):
     assert negotiate(accept) in (TEXT, OPENMETRICS)
 
 
-EVERYTHING: list[Told] = [
-    index(104.25, NOW),
+EVERYTHING: list[VisitPart] = [
+    build_index(104.25, NOW),
     Index(Register(POINT, "KPD°", name="heat", nature=Nature.AMOUNT, kind="LB_POCTYP_TEP"), 3.0, NOW),
     Index(Register(POINT, Unit.CELSIUS, name="t", nature=Nature.MOMENTARY), 21.5, NOW),
     *days("2025-01-01", "2026-11-18", 0.25),

@@ -16,18 +16,23 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from exporter.errors import LedgerError
-from exporter.ledger import AccountState, Ledger, Recorded
-from exporter.metrics import FAMILIES, OPENMETRICS, STEP, TEXT, Page, Samples, Shown
-from exporter.metrics.ages import INSTANT, Ages
-from exporter.metrics.exposition import metric, render
-from exporter.metrics.families import BY_NAME
-from exporter.metrics.leaves import POINTS
-from exporter.metrics.lines import lines
-from exporter.metrics.process import Process
-from exporter.metrics.sheet import LARGE, Sheet
-from exporter.metrics.words import Labels
-from exporter.model import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Told, Unit, UsagePoint
-from tests.conftest import NOW, Clock
+from exporter.ledger.account_state import AccountState
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.writer import LedgerChanges
+from exporter.metrics.cache import (
+    AGE_STEP,
+    MIN_OWN_MEMBER_BYTES,
+    TIMESTAMP_FAMILY,
+    USAGE_POINTS_PER_BLOCK,
+    AgePrefixes,
+    FamilyLines,
+)
+from exporter.metrics.exposition import OPENMETRICS, TEXT, build_metric, format_lines, render_registry
+from exporter.metrics.families import FAMILIES, FAMILIES_BY_NAME, AccountView, LabelValues, Samples
+from exporter.metrics.page import MetricsPage
+from exporter.metrics.process import ProcessMetrics
+from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit, UsagePoint, VisitPart
+from tests.conftest import NOW, FakeClock
 
 ZONE = ZoneInfo("Europe/Brussels")
 ODD = ['"', "\\", "\n", '\\"', "\\n", "é°", "", " ", "a b", "{}", "%s", "%", "=", ",", "\x85", "\u2028", "\r", "🔥"]
@@ -48,7 +53,7 @@ def reference(samples: Samples, form: str) -> bytes:
         def collect(self) -> Iterator[Metric]:
             for family in FAMILIES:
                 if found := samples.get(family.name):
-                    made = metric(family)
+                    made = build_metric(family)
                     for labels, value in found.items():
                         name = family.name
                         made.add_sample(name, dict(zip(family.labels, labels, strict=True)), value)
@@ -56,13 +61,16 @@ def reference(samples: Samples, form: str) -> bytes:
 
     registry = CollectorRegistry()
     registry.register(Ours())
-    return render(registry, form)
+    return render_registry(registry, form)
 
 
 @st.composite
 def families_of_samples(draw: st.DrawFn) -> Samples:
     names = draw(st.lists(st.sampled_from([family.name for family in FAMILIES]), max_size=4, unique=True))
-    return {name: draw(st.dictionaries(st.tuples(*[texts for _ in BY_NAME[name].labels]), values, max_size=4)) for name in names}
+    return {
+        name: draw(st.dictionaries(st.tuples(*[texts for _ in FAMILIES_BY_NAME[name].labels]), values, max_size=4))
+        for name in names
+    }
 
 
 @given(families_of_samples(), st.sampled_from([TEXT, OPENMETRICS]))
@@ -70,7 +78,7 @@ def test_lines_are_the_librarys(samples, form):
     """
     Whatever stands in labels and values, a line is to the byte what prometheus_client writes.
     """
-    ours = {line.encode() for name, found in samples.items() for line in lines(name, found)}
+    ours = {line.encode() for name, found in samples.items() for line in format_lines(name, found)}
     theirs = reference(samples, form).split(b"\n")
 
     assert sorted(ours) == sorted({line for line in theirs if line and not line.startswith(b"# ")})
@@ -97,9 +105,9 @@ def test_the_process_is_told_as_the_library_tells_it(form):
 
     registry = CollectorRegistry()
     registry.register(Told())
-    process, said = Process(registry), []
+    process, said = ProcessMetrics(registry), []
     for told["files"], told["times"] in ((3, 1e6), (12345678, 0.1), (float("nan"), 7)):
-        said.append((process.text(form), render(registry, form)))
+        said.append((process.render(form), render_registry(registry, form)))
 
     assert [ours for ours, _ in said] == [theirs for _, theirs in said]
 
@@ -108,7 +116,7 @@ class Fleet:
     """A ledger of one account with a page that follows it visit by visit."""
 
     def __init__(self, folder: Path, points: int = 6) -> None:
-        self.clock = Clock()
+        self.clock = FakeClock()
         self.ledger = Ledger(folder)
         self.ledger.open_account("town", portal="brook", zone=ZONE.key, login="")
         self.points = [UsagePoint(f"P{number}", Commodity.WATER, site='a "site"\\') for number in range(points)]
@@ -118,13 +126,13 @@ class Fleet:
     def registers(self, point: int) -> list[Register]:
         return [Register(self.points[point], Unit.M3, name="1"), Register(self.points[point], "KPD°", name="2")]
 
-    def fresh_page(self) -> Page:
-        page = Page(self.ledger, self.clock, "1")
-        page.add(Shown("town", "brook", ZONE, {"P1": "one"}), timedelta(hours=1))
+    def fresh_page(self) -> MetricsPage:
+        page = MetricsPage(self.ledger, self.clock, "1")
+        page.add_account(AccountView("town", "brook", ZONE, {"P1": "one"}), timedelta(hours=1))
         page.refresh("town")
         return page
 
-    def told(self, *told: Told) -> Recorded:
+    def told(self, *told: VisitPart) -> LedgerChanges:
         self.visits += 1
         at = NOW + timedelta(minutes=self.visits)
         return self.ledger.record_visit("town", told, AccountState(), at=at)[0]
@@ -137,7 +145,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     made.ledger.close()
 
 
-def sorted_lines(page: Page, form: str = TEXT) -> list[bytes]:
+def sorted_lines(page: MetricsPage, form: str = TEXT) -> list[bytes]:
     return sorted(line for line in page.render(form).split(b"\n") if b"utility_" in line and b"utility_visits_" not in line)
 
 
@@ -146,7 +154,7 @@ steps = st.lists(
 )
 
 
-def step(fleet: Fleet, what: str, point: int, number: int) -> list[Told]:
+def step(fleet: Fleet, what: str, point: int, number: int) -> list[VisitPart]:
     """What one visit tells."""
     if what == "read":
         return [Index(one, number / 4, NOW - timedelta(hours=number)) for one in fleet.registers(point)]
@@ -181,15 +189,15 @@ def test_many_new_points_are_a_part_made_anew(tmp_path, monkeypatch):
     """
     More new usage points than are said at a time, two of them under one name, make the page that all at once make.
     """
-    monkeypatch.setattr("exporter.metrics.leaves.POINTS", 3)
-    monkeypatch.setattr("exporter.metrics.leaves.LEAVES_AT_A_TIME", 2)
+    monkeypatch.setattr("exporter.metrics.cache.USAGE_POINTS_PER_BLOCK", 3)
+    monkeypatch.setattr("exporter.metrics.cache.BLOCKS_AT_A_TIME", 2)
     fleet = Fleet(tmp_path, points=20)
     fleet.points[17] = replace(fleet.points[17], id="one")
     fleet.page.refresh("town", fleet.told(*(told for one in range(20) for told in step(fleet, "read", one, one % 7))))
     ours, anew = fleet.page.render(), fleet.fresh_page().render()
     fleet.ledger.close()
 
-    assert len(fleet.page.accounts["town"].derived.leaves) == 7
+    assert len(fleet.page.accounts["town"].kept_samples.blocks) == 7
     assert [line for line in ours.split(b"\n") if b"usage_point" in line] == [
         line for line in anew.split(b"\n") if b"usage_point" in line
     ]
@@ -201,7 +209,7 @@ def test_the_page_is_the_librarys(fleet, form):
     Head, lines and their order are to the byte what the library writes of the same samples.
     """
     fleet.page.refresh("town", fleet.told(*(told for point in range(6) for told in step(fleet, "read", point, point))))
-    samples = fleet.page.accounts["town"].samples(NOW)
+    samples = fleet.page.accounts["town"].collect(NOW)
     ours = fleet.page.render(form)
     ours = ours[: ours.index(b"# HELP utility_exporter_build")]
 
@@ -218,7 +226,7 @@ def test_any_page_is_the_librarys(tmp_path_factory, visits, names, form):
     fleet.points = [replace(one, name=names[at], site=names[at + 6]) for at, one in enumerate(fleet.points)]
     for visit in [("read", 0, 1), *visits]:
         fleet.page.refresh("town", fleet.told(*step(fleet, *visit)))
-    samples = fleet.page.accounts["town"].samples(NOW)
+    samples = fleet.page.accounts["town"].collect(NOW)
     ours = fleet.page.render(form)
     ours = ours[: ours.index(b"# HELP utility_exporter_build")]
     fleet.ledger.close()
@@ -231,7 +239,7 @@ def test_gzip_is_the_same_page(tmp_path, form):
     """
     The members of a page with large and small parts unpack, one after the other, to the plain page.
     """
-    fleet = Fleet(tmp_path, points=POINTS * 2 + 20)
+    fleet = Fleet(tmp_path, points=USAGE_POINTS_PER_BLOCK * 2 + 20)
     fleet.page.refresh(
         "town", fleet.told(*(told for one in range(len(fleet.points)) for told in step(fleet, "read", one, one % 9)))
     )
@@ -239,22 +247,29 @@ def test_gzip_is_the_same_page(tmp_path, form):
     fleet.ledger.close()
 
     assert ours == [line for line in fleet.page.render(form).split(b"\n") if b"utility" in line]
-    assert sum(sheet.zipped is not None for sheets in fleet.page.accounts["town"].derived.sheets.values() for sheet in sheets) > 4
+    assert (
+        sum(
+            sheet.compressed is not None
+            for sheets in fleet.page.accounts["town"].kept_samples.lines_by_family.values()
+            for sheet in sheets
+        )
+        > 4
+    )
 
 
 def test_only_what_changed_is_made_anew(tmp_path):
     """
     Of a reading more, the lines of its leaf in its families are new; all other lines are the very ones from before.
     """
-    fleet = Fleet(tmp_path, points=POINTS * 2)
+    fleet = Fleet(tmp_path, points=USAGE_POINTS_PER_BLOCK * 2)
     fleet.page.refresh("town", fleet.told(*(told for one in range(len(fleet.points)) for told in step(fleet, "read", one, 5))))
-    before = fleet.page.accounts["town"].derived.leaves
-    fleet.page.refresh("town", fleet.told(*step(fleet, "read", POINTS + 3, 1)))
-    after = fleet.page.accounts["town"].derived.leaves
+    before = fleet.page.accounts["town"].kept_samples.blocks
+    fleet.page.refresh("town", fleet.told(*step(fleet, "read", USAGE_POINTS_PER_BLOCK + 3, 1)))
+    after = fleet.page.accounts["town"].kept_samples.blocks
     fleet.ledger.close()
 
     assert after[0] is before[0]
-    assert {family for family, sheet in after[1].sheets.items() if sheet is not before[1].sheets[family]} == {
+    assert {family for family, sheet in after[1].lines_by_family.items() if sheet is not before[1].lines_by_family[family]} == {
         "utility_consumption_index_m3", "utility_register_value", "utility_reading_timestamp_seconds",
     }  # fmt: skip
 
@@ -264,8 +279,8 @@ def test_readings_of_another_process_are_noticed(fleet):
     What an import beside the exporter has brought home is on the page after the next visit.
     """
     fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
-    with Ledger(fleet.ledger.store.path.parent) as other:
-        other.record_piece("town", "all", [told for told in step(fleet, "days", 3, 1) if isinstance(told, Interval)], at=NOW)
+    with Ledger(fleet.ledger.database.path.parent) as other:
+        other.record_chunk("town", "all", [told for told in step(fleet, "days", 3, 1) if isinstance(told, Interval)], at=NOW)
     fleet.page.refresh("town", fleet.told(*step(fleet, "read", 1, 5)))
 
     assert b'utility_daily_consumption_m3{account="town",register="1",usage_point="P3"} 0.125' in fleet.page.render()
@@ -277,7 +292,7 @@ def test_a_refresh_that_failed_is_made_good(fleet, monkeypatch):
     """
     recorded = fleet.told(*step(fleet, "read", 0, 5))
     with monkeypatch.context() as broken:
-        broken.setattr("exporter.metrics.renewed", lambda *_: (_ for _ in ()).throw(LedgerError("the disk is gone")))
+        broken.setattr("exporter.metrics.page.update_samples", lambda *_: (_ for _ in ()).throw(LedgerError("the disk is gone")))
         with pytest.raises(LedgerError):
             fleet.page.refresh("town", recorded)
     fleet.page.refresh("town", fleet.told())
@@ -304,7 +319,7 @@ def test_ages_of_many_are_written_ahead(tmp_path, monkeypatch, gzipped):
     """
     Of many usage points the ages are as of the last whole step, and the next step's are there before anybody asks.
     """
-    monkeypatch.setattr("exporter.metrics.ages.MANY", 3)
+    monkeypatch.setattr("exporter.metrics.cache.STEPPED_ABOVE", 3)
     fleet = Fleet(tmp_path)
     fleet.page.refresh("town", fleet.told(*(told for point in range(6) for told in step(fleet, "read", point, 1))))
 
@@ -313,13 +328,13 @@ def test_ages_of_many_are_written_ahead(tmp_path, monkeypatch, gzipped):
         lines = (gzip.decompress(page) if gzipped else page).split(b"\n")
         return [line.split()[-1] for line in lines if line.startswith(b"utility_reading_age_seconds")]
 
-    fleet.clock.at = NOW + timedelta(seconds=STEP + 4)
-    assert ages() == [b"%d.0" % (3600 + STEP)] * 6
-    fleet.page.write_ahead()
-    monkeypatch.setattr("exporter.metrics.ages.ages_text", lambda *_: pytest.fail("nothing was written ahead"))
-    fleet.clock.at += timedelta(seconds=STEP)
+    fleet.clock.at = NOW + timedelta(seconds=AGE_STEP + 4)
+    assert ages() == [b"%d.0" % (3600 + AGE_STEP)] * 6
+    fleet.page.render_ages_ahead()
+    monkeypatch.setattr("exporter.metrics.cache.format_ages", lambda *_: pytest.fail("nothing was written ahead"))
+    fleet.clock.at += timedelta(seconds=AGE_STEP)
 
-    assert ages() == [b"%d.0" % (3600 + 2 * STEP)] * 6
+    assert ages() == [b"%d.0" % (3600 + 2 * AGE_STEP)] * 6
     fleet.ledger.close()
 
 
@@ -329,7 +344,7 @@ def test_an_account_that_is_removed_leaves_the_page(fleet):
     """
     fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
     assert b'usage_point="P0"' in fleet.page.render()
-    fleet.page.remove("town")
+    fleet.page.remove_account("town")
 
     assert b'usage_point="P0"' not in fleet.page.render()
 
@@ -340,9 +355,9 @@ def test_an_account_that_begins_anew_stays_on_the_page(fleet):
     """
     fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
     part = fleet.page.accounts["town"]
-    fleet.page.add(part.shown, timedelta(hours=2))
+    fleet.page.add_account(part.view, timedelta(hours=2))
     same = fleet.page.render()
-    fleet.page.add(replace(part.shown, aliases={"P0": "zero"}), timedelta(hours=2))
+    fleet.page.add_account(replace(part.view, aliases={"P0": "zero"}), timedelta(hours=2))
 
     assert b'usage_point="P0"' in same
     assert b'usage_point="P0"' not in fleet.page.render()
@@ -355,7 +370,7 @@ def test_accounts_share_a_family(fleet):
     fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
     fleet.ledger.open_account("village", portal="brook", zone=ZONE.key, login="")
     fleet.ledger.record_visit("village", step(fleet, "read", 3, 2), AccountState(), at=NOW)
-    fleet.page.add(Shown("village", "brook", ZONE), timedelta(hours=1))
+    fleet.page.add_account(AccountView("village", "brook", ZONE), timedelta(hours=1))
     fleet.page.refresh("village")
     names = [line.partition("{")[0] for line in fleet.page.render().decode().splitlines() if line.startswith("utility_")]
 
@@ -396,12 +411,15 @@ def test_a_sheet_replaced_is_a_sheet_written(before, data):
     names = data.draw(st.sets(st.one_of(st.sampled_from(sorted(name for _, name in before)), texts), min_size=1))
     told = data.draw(st.dictionaries(st.tuples(texts, st.sampled_from(sorted(names))), values))
     kept = {labels: value for labels, value in before.items() if labels[1] not in names or labels in told}
-    after: dict[Labels, float] = kept | told
-    written, sheet = Sheet.of(family, after), Sheet.of(family, before).replaced(names, told)
+    after: dict[LabelValues, float] = kept | told
+    written, sheet = (
+        FamilyLines.from_samples(family, after),
+        FamilyLines.from_samples(family, before).replace_usage_points(names, told),
+    )
 
     assert (sheet and sheet.text) == (written and written.text)
-    assert sheet is None or (Sheet.of(family, sheet.values).text, sheet.labels) == (sheet.text, list(after))
-    assert sheet is None or (sheet.zipped is None) == (len(sheet.text) < LARGE)
+    assert sheet is None or (FamilyLines.from_samples(family, sheet.values).text, sheet.labels) == (sheet.text, list(after))
+    assert sheet is None or (sheet.compressed is None) == (len(sheet.text) < MIN_OWN_MEMBER_BYTES)
 
 
 @given(st.dictionaries(texts, st.integers(0, 10**10), min_size=1), st.data())
@@ -409,9 +427,9 @@ def test_ages_renewed_are_ages_taken_anew(before, data):
     """
     Whatever becomes of the sheet of the instants, the ages that are renewed with it are those that it gives.
     """
-    old = Sheet.of(INSTANT, {("home", name): at for name, at in before.items()})
+    old = FamilyLines.from_samples(TIMESTAMP_FAMILY, {("home", name): at for name, at in before.items()})
     names = data.draw(st.sets(st.one_of(st.sampled_from(sorted(before)), texts), min_size=1))
     told = data.draw(st.dictionaries(st.sampled_from(sorted(names)), st.integers(0, 10**10)))
-    new = old.replaced(names, {("home", name): at for name, at in told.items()})
+    new = old.replace_usage_points(names, {("home", name): at for name, at in told.items()})
 
-    assert new is None or Ages.of(old).renewed(old, new) == Ages.of(new)
+    assert new is None or AgePrefixes.from_lines(old).update(old, new) == AgePrefixes.from_lines(new)

@@ -7,10 +7,12 @@ from typing import Any, ClassVar
 
 import pytest
 
-from exporter import config
 from exporter.__main__ import main
+from exporter.client.session import Session
+from exporter.commands import open_account
+from exporter.config import loader
 from exporter.errors import (
-    EndOfPastError,
+    HistoryExhaustedError,
     LoginError,
     NoDataError,
     PortalError,
@@ -18,36 +20,38 @@ from exporter.errors import (
     ResponseError,
     UnreachableError,
 )
-from exporter.ledger import Ledger
-from exporter.model import Reading
-from exporter.oneoff import open_quietly
-from exporter.past import MOST_STRANGE, Import
-from exporter.portals.base import Piece
-from exporter.session import Session
-from tests.brook import Brook, day
+from exporter.importer import MAX_CONSECUTIVE_ERRORS, HistoryImport
+from exporter.ledger.ledger import Ledger
+from exporter.models import Reading
+from exporter.portals.base import BackfillChunk
+from tests.scripted_portal import ScriptedPortal, build_day
 
 FIRST = date(2026, 8, 3)
 WEEK = timedelta(days=7)
 
 
-class Creek(Brook):
+class Creek(ScriptedPortal):
     """A portal with a past of weeks, each one line after the other; `answers` are what single weeks do instead."""
 
     portal: str = "creek"
     asked: ClassVar[list[str]] = []
     answers: ClassVar[dict[str, list[Any]]] = {}
 
-    async def pieces(self, session: Session, first: date | None, last: date | None) -> list[Piece]:
+    async def list_backfill_chunks(self, session: Session, first: date | None, last: date | None) -> list[BackfillChunk]:
         begin, end = first or FIRST, last or session.now.date()
         weeks = [begin + WEEK * number for number in range((end - begin).days // 7 + 1)]
-        return [Piece(f"{line}:{week}", line, week, week + WEEK - timedelta(days=1)) for line in "ab" for week in reversed(weeks)]
+        return [
+            BackfillChunk(f"{line}:{week}", line, week, week + WEEK - timedelta(days=1))
+            for line in "ab"
+            for week in reversed(weeks)
+        ]
 
-    async def past(self, session: Session, piece: Piece) -> list[Reading]:
-        self.asked.append(piece.key)
-        waiting = self.answers.get(piece.key, [])
+    async def fetch_backfill_chunk(self, session: Session, chunk: BackfillChunk) -> list[Reading]:
+        self.asked.append(chunk.key)
+        waiting = self.answers.get(chunk.key, [])
         if waiting and isinstance(answer := waiting.pop(0), Exception):
             raise answer
-        return [day(str(piece.first), 0.25)]
+        return [build_day(str(chunk.first), 0.25)]
 
 
 CREEK = Creek(name="home")
@@ -62,7 +66,7 @@ def _fresh() -> None:
 @pytest.fixture
 def ledger(tmp_path: Path):
     with Ledger(tmp_path / "data") as kept:
-        open_quietly(kept, CREEK)
+        open_account(kept, CREEK)
         yield kept
 
 
@@ -70,14 +74,16 @@ def ledger(tmp_path: Path):
 def bring(ledger, visit):
     """Run an import; gives it, with the waits it took."""
 
-    async def run(first: date | None = None, last: date | None = None) -> tuple[Import, list[timedelta], PortalError | None]:
+    async def run(
+        first: date | None = None, last: date | None = None
+    ) -> tuple[HistoryImport, list[timedelta], PortalError | None]:
         waits: list[timedelta] = []
 
         async def sleep(length: timedelta) -> None:
             waits.append(length)
 
         async with visit() as session:
-            one = Import(CREEK, ledger, session, sleep)
+            one = HistoryImport(CREEK, ledger, session, sleep)
             try:
                 await one.run(first, last)
             except PortalError as error:
@@ -94,9 +100,9 @@ async def test_every_piece_comes_home(bring, ledger):
     one, _, error = await bring()
 
     assert error is None
-    assert str(one.brought) == "32 of 32 pieces are home, 16 readings new, 0 corrected"
+    assert str(one.progress) == "32 of 32 pieces are home, 16 readings new, 0 corrected"
     assert len(Creek.asked) == len(set(Creek.asked)) == 32
-    assert ledger.state("home").last_visit is None
+    assert ledger.get_state("home").last_visit is None
 
 
 async def test_a_second_import_asks_what_may_have_changed(bring, clock):
@@ -106,9 +112,9 @@ async def test_a_second_import_asks_what_may_have_changed(bring, clock):
     await bring()
     Creek.asked.clear()
     again, _, _ = await bring()
-    assert (Creek.asked, again.brought.done) == ([], 32)
+    assert (Creek.asked, again.progress.chunks_done) == ([], 32)
 
-    clock.move(days=1)
+    clock.advance(days=1)
     await bring()
     assert sorted(Creek.asked) == ["a:2026-11-02", "a:2026-11-09", "a:2026-11-16", "b:2026-11-02", "b:2026-11-09", "b:2026-11-16"]
 
@@ -126,10 +132,10 @@ async def test_the_end_of_a_line(bring):
     """
     Where a line has ended nothing older of it is asked; the other line goes on, and the next import looks there once again.
     """
-    Creek.answers["a:2026-10-05"] = [EndOfPastError("nothing older"), EndOfPastError("nothing older")]
+    Creek.answers["a:2026-10-05"] = [HistoryExhaustedError("nothing older"), HistoryExhaustedError("nothing older")]
     one, _, error = await bring()
     assert (error, [key for key in Creek.asked if key.startswith("a")][-1]) == (None, "a:2026-10-05")
-    assert one.brought.done == one.brought.pieces == 22
+    assert one.progress.chunks_done == one.progress.chunks == 22
 
     Creek.asked.clear()
     await bring()
@@ -145,7 +151,7 @@ async def test_a_piece_without_data(bring):
     Creek.asked.clear()
     await bring()
 
-    assert (error, one.brought.done, Creek.asked) == (None, 32, [])
+    assert (error, one.progress.chunks_done, Creek.asked) == (None, 32, [])
 
 
 async def test_a_short_rest_is_waited_for(bring):
@@ -155,7 +161,7 @@ async def test_a_short_rest_is_waited_for(bring):
     Creek.answers["b:2026-10-05"] = [RateLimitError("slow down", timedelta(minutes=2)), RateLimitError("slow down", timedelta(0))]
     one, waits, error = await bring()
 
-    assert (error, one.brought.done) == (None, 32)
+    assert (error, one.progress.chunks_done) == (None, 32)
     assert waits == [timedelta(minutes=2), timedelta(seconds=1)]
 
 
@@ -171,7 +177,7 @@ async def test_a_spent_budget_stops_it(bring, wait, said):
 
     assert isinstance(error, RateLimitError)
     assert said in str(error)
-    assert (waits, one.brought.done, none, again.brought.done) == ([], asked - 1, None, 32)
+    assert (waits, one.progress.chunks_done, none, again.progress.chunks_done) == ([], asked - 1, None, 32)
     assert len(Creek.asked) == 33
 
 
@@ -185,7 +191,7 @@ async def test_a_portal_that_is_not_reached(bring):
 
     assert isinstance(error, UnreachableError)
     assert waits == sorted(waits[:3]) * 2
-    assert one.brought.done == 22
+    assert one.progress.chunks_done == 22
 
 
 async def test_answers_nobody_understands(bring):
@@ -195,7 +201,7 @@ async def test_answers_nobody_understands(bring):
     for week in ("2026-08-03", "2026-08-17", "2026-09-07"):
         Creek.answers[f"a:{week}"] = [ResponseError(f"strange {week}")]
     one, _, error = await bring()
-    assert (str(error), one.brought.done, len(Creek.asked)) == ("strange 2026-09-07", 29, 32)
+    assert (str(error), one.progress.chunks_done, len(Creek.asked)) == ("strange 2026-09-07", 29, 32)
 
     Creek.asked.clear()
     await bring()
@@ -204,7 +210,7 @@ async def test_answers_nobody_understands(bring):
     Creek.asked.clear()
     Creek.answers.update({f"b:{date(2026, 7, 6) - WEEK * number}": [ResponseError("strange")] for number in range(9)})
     await bring(date(2026, 3, 2), date(2026, 7, 6))
-    assert len([key for key in Creek.asked if key.startswith("b")]) == MOST_STRANGE
+    assert len([key for key in Creek.asked if key.startswith("b")]) == MAX_CONSECUTIVE_ERRORS
 
 
 async def test_interrupted(bring, ledger):
@@ -212,21 +218,21 @@ async def test_interrupted(bring, ledger):
     What was home before an interruption stays, and the next import asks for the rest.
     """
     Creek.answers["b:2026-10-05"] = [asyncio.CancelledError()]
-    original = Creek.past
+    original = Creek.fetch_backfill_chunk
 
     async def past(self, session, piece):
         if piece.key == "b:2026-10-05" and Creek.answers.pop(piece.key, None):
             raise asyncio.CancelledError
         return await original(self, session, piece)
 
-    Creek.past = past
+    Creek.fetch_backfill_chunk = past
     try:
         with pytest.raises(asyncio.CancelledError):
             await bring()
         home = len(Creek.asked)
         await bring()
     finally:
-        Creek.past = original
+        Creek.fetch_backfill_chunk = original
 
     assert (home, len(Creek.asked)) == (22, 32)
 
@@ -235,7 +241,7 @@ def test_the_command(tmp_path: Path, capsys, monkeypatch):
     """
     A refused login ends the import and suspends the account; while it is suspended the command refuses, and offers no way round.
     """
-    monkeypatch.setattr(config, "portals", lambda *_: {"creek": Creek})
+    monkeypatch.setattr(loader, "load_portals", lambda *_: {"creek": Creek})
     file = tmp_path / "config.yaml"
     file.write_text("accounts:\n- {name: home, portal: creek}\n")
     flags = ["home", f"--config.file={file}", f"--storage.path={tmp_path / 'data'}", "--from=2026-08-03", "--to=2026-08-30"]
@@ -248,7 +254,7 @@ def test_the_command(tmp_path: Path, capsys, monkeypatch):
     assert main(["history", "import", *flags]) == 1
     suspended = capsys.readouterr().err
     with Ledger(tmp_path / "data") as ledger:
-        until = ledger.state("home").suspended_until
+        until = ledger.get_state("home").suspended_until
 
     assert "home: 8 of 8 pieces are home, 4 readings new, 0 corrected" in whole
     assert "importing: 8 pieces\n" in whole

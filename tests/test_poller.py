@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from exporter.commands import open_account
 from exporter.errors import (
     LedgerError,
     LoginError,
@@ -19,13 +20,12 @@ from exporter.errors import (
     ResponseError,
     UnreachableError,
 )
-from exporter.ledger import Ledger
-from exporter.metrics import Page
-from exporter.model import NextVisit, Note, Shortfall, Told
-from exporter.oneoff import open_quietly
-from exporter.poller import AccountPoller, Pollers, moved_back
-from tests.brook import SCRIPTS, Brook, Script, hang, index
+from exporter.ledger.ledger import Ledger
+from exporter.metrics.page import MetricsPage
+from exporter.models import NextVisit, Note, PartialFailure, VisitPart
+from exporter.poller import AccountPoller, PollerGroup, shift_to_clock
 from tests.conftest import NOW
+from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript, build_index, hang_forever
 
 HOUR = timedelta(hours=1)
 
@@ -59,8 +59,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def script() -> Iterator[Script]:
-    SCRIPTS["home"] = Script()
+def script() -> Iterator[VisitScript]:
+    SCRIPTS["home"] = VisitScript()
     yield SCRIPTS["home"]
     SCRIPTS.clear()
 
@@ -70,7 +70,9 @@ def start(ledger: Ledger, watch: Watch) -> Callable[..., AccountPoller]:
     """Make pollers as restarts do: each with a page of its own, on one ledger."""
 
     async def make(**keys: object) -> AccountPoller:
-        poller = AccountPoller(Brook(name="home", **keys), ledger, Page(ledger, watch.now, "0"), watch, lambda: 0.5)
+        poller = AccountPoller(
+            ScriptedPortal(name="home", **keys), ledger, MetricsPage(ledger, watch.now, "0"), watch, lambda: 0.5
+        )
         await poller.open()
         return poller
 
@@ -113,7 +115,7 @@ async def test_a_restart_asks_nothing_before_it_is_due_and_shows_everything(star
     """
     After a restart the page is full at once, and the portal is asked when it was due before.
     """
-    script.steps.append([index(104.25, NOW - HOUR)])
+    script.steps.append([build_index(104.25, NOW - HOUR)])
     await (await start()).visit()
     watch.at += timedelta(minutes=20)
     again = await start()
@@ -129,7 +131,7 @@ async def test_a_crash_loop_is_no_login_loop(start, script, watch):
     """
     A process that dies in every visit comes back to the portal after five minutes, not at once.
     """
-    script.steps += [hang] * 100
+    script.steps += [hang_forever] * 100
     watch.stands = True
     due = (0, 301, 603)
     for seconds in (0, 30, 60, 299, 301, 330, 599, 603):
@@ -189,7 +191,7 @@ async def test_what_was_told_stays_when_a_visit_fails(start, script):
     A failed visit changes health, never readings.
     """
     poller = await start()
-    script.steps += [[index(104.25, NOW)], UnreachableError("gone")]
+    script.steps += [[build_index(104.25, NOW)], UnreachableError("gone")]
     await poller.visit()
     await poller.visit()
 
@@ -203,7 +205,7 @@ async def test_a_shortfall_keeps_the_rest_and_counts_as_failed(start, script):
     When a part of the visit fails the rest is kept, and the visit counts as failed.
     """
     poller = await start()
-    script.steps.append([index(1.0, NOW), Shortfall(ResponseError("days have changed"))])
+    script.steps.append([build_index(1.0, NOW), PartialFailure(ResponseError("days have changed"))])
     await poller.visit()
 
     assert "} 1.0\n" in page_of(poller).partition("utility_consumption_index_m3{")[2]
@@ -264,7 +266,7 @@ async def test_a_disk_that_cannot_be_written_asks_no_portal(start, script, ledge
     def full(*_: object, **__: object) -> None:
         raise LedgerError("ledger.sqlite: database or disk is full")
 
-    monkeypatch.setattr(ledger, "begin_visit", full)
+    monkeypatch.setattr(ledger, "record_visit_start", full)
     await poller.visit()
 
     assert script.visits == []
@@ -277,7 +279,7 @@ async def test_a_disk_full_at_the_end_is_a_failed_visit(start, script, ledger, m
     A visit that cannot be kept is a failed one, with its reason, and the next one is tried.
     """
     poller = await start()
-    script.steps += [[index(1.0, NOW)], [index(2.0, NOW)]]
+    script.steps += [[build_index(1.0, NOW)], [build_index(2.0, NOW)]]
 
     def full(*_: object, **__: object) -> None:
         raise LedgerError("ledger.sqlite: database or disk is full")
@@ -295,10 +297,14 @@ async def test_one_account_that_hangs_delays_no_other(ledger, watch):
     """
     While one account's portal hangs and another's code fails, the third is visited and the page is served.
     """
-    SCRIPTS.update(hung=Script([hang]), bad=Script([ZeroDivisionError()] * 99), good=Script([[index(n, NOW)] for n in range(99)]))
-    page = Page(ledger, watch.now, "0")
-    pollers = Pollers(ledger, page, watch)
-    await pollers.follow(tuple(Brook(name=name) for name in ("hung", "bad", "good")))
+    SCRIPTS.update(
+        hung=VisitScript([hang_forever]),
+        bad=VisitScript([ZeroDivisionError()] * 99),
+        good=VisitScript([[build_index(n, NOW)] for n in range(99)]),
+    )
+    page = MetricsPage(ledger, watch.now, "0")
+    pollers = PollerGroup(ledger, page, watch)
+    await pollers.reconcile(tuple(ScriptedPortal(name=name) for name in ("hung", "bad", "good")))
     await until(lambda: len(SCRIPTS["good"].visits) > 3 and len(SCRIPTS["bad"].visits) > 3)
     text = page.render().decode()
     await pollers.stop()
@@ -333,9 +339,9 @@ async def test_a_person_may_ask_for_a_visit(start, script, watch):
     """
     poller = await start()
     await poller.visit()
-    assert poller.ask() == timedelta(minutes=1)
+    assert poller.request_visit() == timedelta(minutes=1)
     watch.at += timedelta(minutes=2)
-    assert poller.ask() is None
+    assert poller.request_visit() is None
     async with running(poller):
         await until(lambda: len(script.visits) == 2)
         assert script.visits[1] == NOW + timedelta(minutes=2)
@@ -343,7 +349,7 @@ async def test_a_person_may_ask_for_a_visit(start, script, watch):
     script.steps.append(LoginError("wrong password"))
     await poller.visit()
     with pytest.raises(LoginError, match="home"):
-        poller.ask()
+        poller.request_visit()
 
 
 async def test_who_asks_during_a_visit_is_served_by_it(start, script, watch):
@@ -353,8 +359,8 @@ async def test_who_asks_during_a_visit_is_served_by_it(start, script, watch):
     watch.stands = True
     poller = await start()
 
-    async def refused(_: object) -> list[Told]:
-        assert poller.ask() is None
+    async def refused(_: object) -> list[VisitPart]:
+        assert poller.request_visit() is None
         raise LoginError("wrong password")
 
     script.steps.append(refused)
@@ -398,7 +404,7 @@ async def test_killed_in_a_visit_by_a_wrong_clock(start, script, watch):
     A visit that was begun and not ended while the clock was a year ahead costs minutes at the next start, not a year.
     """
     watch.at = NOW + timedelta(days=365)
-    script.steps.append(hang)
+    script.steps.append(hang_forever)
     async with running(await start()):
         await until(lambda: len(script.visits) == 1)
     watch.at = NOW
@@ -412,8 +418,8 @@ async def test_a_command_that_knew_the_new_login_first(start, script, ledger):
     """
     A login refused after a command beside us came with the new one is the old one: at a reload the new one is tried at once.
     """
-    poller, new = await start(), Brook(name="home", password=SecretStr("other"))
-    open_quietly(ledger, new)
+    poller, new = await start(), ScriptedPortal(name="home", password=SecretStr("other"))
+    open_account(ledger, new)
     script.steps.append(LoginError("wrong password"))
     await poller.visit()
     changed = await start(password=SecretStr("other"))
@@ -427,7 +433,7 @@ async def test_a_login_that_only_a_command_was_refused(start, script, ledger):
     """
     poller = await start()
     await poller.visit()
-    open_quietly(ledger, Brook(name="home", password=SecretStr("mistyped")))
+    open_account(ledger, ScriptedPortal(name="home", password=SecretStr("mistyped")))
     ledger.suspend("home", "wrong password", until=NOW + timedelta(days=1))
     async with running(poller):
         await until(lambda: len(script.visits) == 3)
@@ -459,7 +465,7 @@ async def test_a_wait_counts_from_the_end_of_a_visit(start, script, watch):
     """
     poller = await start()
 
-    async def slow(_: object) -> list[Told]:
+    async def slow(_: object) -> list[VisitPart]:
         watch.at += timedelta(minutes=20)
         raise RateLimitError("slow down", timedelta(minutes=10))
 
@@ -473,9 +479,9 @@ async def test_a_reload_during_the_start(ledger, watch):
     """
     An account that two callers want at the same moment is opened and visited once.
     """
-    SCRIPTS["home"] = Script([hang] * 9)
-    pollers = Pollers(ledger, Page(ledger, watch.now, "0"), watch)
-    await asyncio.gather(*(pollers.follow((Brook(name="home"),)) for _ in range(2)))
+    SCRIPTS["home"] = VisitScript([hang_forever] * 9)
+    pollers = PollerGroup(ledger, MetricsPage(ledger, watch.now, "0"), watch)
+    await asyncio.gather(*(pollers.reconcile((ScriptedPortal(name="home"),)) for _ in range(2)))
     await until(lambda: bool(SCRIPTS["home"].visits))
     await asyncio.sleep(0.02)
     visits = len(SCRIPTS["home"].visits)
@@ -493,10 +499,10 @@ async def test_a_clock_set_back_keeps_the_length_of_waits(start, script, watch):
     script.steps.append(LoginError("no"))
     await poller.visit()
     year = timedelta(days=365)
-    moved = moved_back(poller.state, NOW - year)
+    moved = shift_to_clock(poller.state, NOW - year)
 
     assert (moved.next_visit, moved.suspended_until) == (NOW - year + timedelta(days=1),) * 2
-    assert moved_back(poller.state, NOW) is poller.state
+    assert shift_to_clock(poller.state, NOW) is poller.state
 
 
 async def test_follow_touches_only_what_changed(ledger, watch):
@@ -504,31 +510,31 @@ async def test_follow_touches_only_what_changed(ledger, watch):
     At a reload unchanged accounts run on, new ones start, removed ones end, changed ones start anew.
     """
     for name in "abcd":
-        SCRIPTS[name] = Script([hang] * 9)
-    page = Page(ledger, watch.now, "0")
-    pollers = Pollers(ledger, page, watch)
-    await pollers.follow(tuple(Brook(name=name) for name in "abc"))
+        SCRIPTS[name] = VisitScript([hang_forever] * 9)
+    page = MetricsPage(ledger, watch.now, "0")
+    pollers = PollerGroup(ledger, page, watch)
+    await pollers.reconcile(tuple(ScriptedPortal(name=name) for name in "abc"))
     await until(lambda: all(SCRIPTS[name].visits for name in "abc"))
-    before = {name: pollers.of(name) for name in "abc"}
-    await pollers.follow((Brook(name="a"), Brook(name="b", every=2 * HOUR), Brook(name="d")))
+    before = {name: pollers.get(name) for name in "abc"}
+    await pollers.reconcile((ScriptedPortal(name="a"), ScriptedPortal(name="b", every=2 * HOUR), ScriptedPortal(name="d")))
 
-    assert pollers.of("a") is before["a"]
-    assert pollers.of("b") is not before["b"]
-    assert (pollers.of("c"), sorted(page.accounts)) == (None, ["a", "b", "d"])
+    assert pollers.get("a") is before["a"]
+    assert pollers.get("b") is not before["b"]
+    assert (pollers.get("c"), sorted(page.accounts)) == (None, ["a", "b", "d"])
     await pollers.stop()
     SCRIPTS.clear()
 
 
-@pytest.mark.parametrize("what", ["open_account", "look"])
+@pytest.mark.parametrize("what", ["open_account", "snapshot"])
 async def test_a_reload_that_the_ledger_refuses(ledger, watch, monkeypatch, what):
     """
     When the ledger cannot be written or read at a reload, changed and removed accounts are visited on as before.
     """
     for name in "ab":
-        SCRIPTS[name] = Script()
-    page = Page(ledger, watch.now, "0")
-    pollers = Pollers(ledger, page, watch)
-    await pollers.follow(tuple(Brook(name=name) for name in "ab"))
+        SCRIPTS[name] = VisitScript()
+    page = MetricsPage(ledger, watch.now, "0")
+    pollers = PollerGroup(ledger, page, watch)
+    await pollers.reconcile(tuple(ScriptedPortal(name=name) for name in "ab"))
 
     def full(*_: object, **__: object) -> None:
         raise LedgerError("ledger.sqlite: database or disk is full")
@@ -536,11 +542,11 @@ async def test_a_reload_that_the_ledger_refuses(ledger, watch, monkeypatch, what
     with monkeypatch.context() as patch:
         patch.setattr(ledger, what, full)
         with pytest.raises(LedgerError):
-            await pollers.follow((Brook(name="a", every=2 * HOUR),))
+            await pollers.reconcile((ScriptedPortal(name="a", every=2 * HOUR),))
     before = {name: len(SCRIPTS[name].visits) for name in "ab"}
     await until(lambda: all(len(SCRIPTS[name].visits) > before[name] for name in "ab"))
     shown = {name: page.accounts[name].health.state.last_visit for name in page.accounts}
-    kept = {name: poller.state.last_visit for name in "ab" if (poller := pollers.of(name))}
+    kept = {name: poller.state.last_visit for name in "ab" if (poller := pollers.get(name))}
     await pollers.stop()
     SCRIPTS.clear()
 
@@ -551,9 +557,9 @@ async def test_reasons_are_those_of_the_contract():
     """
     Every error a portal can raise has a reason that the page knows.
     """
-    from exporter.metrics.families import REASONS
+    from exporter.metrics.families import FAILURE_REASONS
 
     def below(kind: type[PortalError]) -> set[str]:
         return {kind.reason}.union(*(below(one) for one in kind.__subclasses__()))
 
-    assert below(PortalError) <= set(REASONS)
+    assert below(PortalError) <= set(FAILURE_REASONS)

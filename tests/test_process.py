@@ -18,8 +18,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from exporter.demo.base import running
-from exporter.demo.cem import CemSimulation
+from exporter.simulators.base import run_simulation
+from exporter.simulators.cem.simulation import CemSimulation
 
 PATIENCE = 30.0
 
@@ -61,7 +61,7 @@ class Home:
     url: str
 
     def write(self, **keys: object) -> None:
-        entry = self.portal.accounts(self.url)[0] | keys
+        entry = self.portal.build_accounts(self.url)[0] | keys
         (self.folder / "config.yaml").write_text(json.dumps({"accounts": [entry]}))
         (self.folder / "config.yaml").chmod(0o600)
 
@@ -130,18 +130,18 @@ async def address(lines: list[str], process: asyncio.subprocess.Process) -> str:
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
     simulation = CemSimulation()
-    async with running(simulation) as url:
+    async with run_simulation(simulation) as url:
         made = Home(tmp_path, simulation, url)
         made.write()
         yield made
 
 
 def logins(home: Home) -> int:
-    return sum(seen.query.get("id") == "4" for seen in home.portal.seen)
+    return sum(seen.query.get("id") == "4" for seen in home.portal.requests)
 
 
 def cold_water(home: Home) -> str:
-    register = home.portal.special["replacement"]
+    register = home.portal.named_counters["replacement"]
     point = home.portal.building.counters[register].meters[0]
     return f'utility_consumption_index_m3{{account="block-of-flats",register="{register}",usage_point="{point}"}} '
 
@@ -152,17 +152,17 @@ async def test_a_life(home):
     """
     async with home.serve() as program:
         page = await program.until('utility_up{account="block-of-flats",portal="cem"} 1.0')
-        _, value = home.portal.last(home.portal.special["replacement"])
+        _, value = home.portal.latest_reading(home.portal.named_counters["replacement"])
         assert f"{cold_water(home)}{value}\n" in page
         assert await program.stop() < 5
         assert program.process.returncode == 0
-    asked = len(home.portal.seen)
+    asked = len(home.portal.requests)
     async with home.serve() as program:
         again = await program.page()
         assert f"{cold_water(home)}{value}\n" in again
         assert 'utility_up{account="block-of-flats",portal="cem"} 1.0' in again
 
-    assert len(home.portal.seen) == asked
+    assert len(home.portal.requests) == asked
 
 
 async def test_killed_in_a_visit_and_started_again(home):
@@ -173,17 +173,17 @@ async def test_killed_in_a_visit_and_started_again(home):
         await program.until("utility_up{")
     home.portal.faults.set("id=8", "hang")
     make_due(home)
-    before = len(home.portal.seen)
+    before = len(home.portal.requests)
     async with home.serve() as program:
-        await until(lambda: len(home.portal.seen) > before)
+        await until(lambda: len(home.portal.requests) > before)
         await program.stop(signal.SIGKILL)
-    asked = len(home.portal.seen)
+    asked = len(home.portal.requests)
     for _ in range(3):
         async with home.serve() as program:
             assert cold_water(home) in await program.page()
             await program.stop(signal.SIGKILL)
 
-    assert len(home.portal.seen) == asked
+    assert len(home.portal.requests) == asked
     assert logins(home) == 1
 
 
@@ -195,17 +195,17 @@ async def test_sigterm_in_a_visit(home):
         await program.until("utility_up{")
     home.portal.faults.set("id=8", "hang")
     make_due(home)
-    before = len(home.portal.seen)
+    before = len(home.portal.requests)
     async with home.serve() as program:
-        await until(lambda: len(home.portal.seen) > before)
+        await until(lambda: len(home.portal.requests) > before)
         assert await program.stop() < 5
         assert program.process.returncode == 0
         assert "stopping" in program.lines[-1]
-    asked = len(home.portal.seen)
+    asked = len(home.portal.requests)
     async with home.serve() as program:
         assert cold_water(home) in await program.page()
 
-    assert len(home.portal.seen) == asked
+    assert len(home.portal.requests) == asked
     assert logins(home) == 1
 
 
@@ -281,12 +281,12 @@ async def test_discover_and_raw(home):
     code, tree, _ = await home.command("discover", "block-of-flats")
     assert code == 0
     assert "Byt 3" in tree
-    assert str(home.portal.special["replacement"]) in tree
+    assert str(home.portal.named_counters["replacement"]) in tree
     code, text, _ = await home.command("discover", "block-of-flats", "--json")
     assert (code, set(json.loads(text))) == (0, {"tree", "notes", "config"})
     code, calls, _ = await home.command("raw", "block-of-flats")
     assert "counter_history var_id=... from=... to=..." in calls
-    code, answer, _ = await home.command("raw", "block-of-flats", "counter_last", f"var_id={home.portal.special['leak']}")
+    code, answer, _ = await home.command("raw", "block-of-flats", "counter_last", f"var_id={home.portal.named_counters['leak']}")
     assert code == 0
     assert json.loads(answer)[0]["value"] > 0
 
@@ -405,7 +405,7 @@ async def test_each_scrape_of_a_start_has_all_accounts_or_none(home):
     From the first moment that the port answers, a scrape gets every account or 503: no series ends at a restart.
     """
     names = {f"block-{number}" for number in range(60)}
-    entry = home.portal.accounts(home.url)[0]
+    entry = home.portal.build_accounts(home.url)[0]
     (home.folder / "config.yaml").write_text(json.dumps({"accounts": [entry | {"name": name} for name in names]}))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

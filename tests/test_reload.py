@@ -15,17 +15,17 @@ from typing import Any
 import aiohttp
 import pytest
 
-from exporter import config
+from exporter.app import Exporter, ServeOptions
+from exporter.config import loader
 from exporter.errors import LoginError
-from exporter.ledger import Ledger
-from exporter.serve import Exporter, Options
-from exporter.server import Address
-from tests.brook import SCRIPTS, Brook, Script, hang, index
+from exporter.ledger.ledger import Ledger
+from exporter.web.listen import ListenAddress
+from tests.certificates import CertificateFolder, write_web_config
 from tests.conftest import NOW
-from tests.pem import Pem, written
-from tests.web_configs import HASH, TLS, user
+from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript, build_index, hang_forever
+from tests.web_configs import PASSWORD_HASH, TLS, build_user
 
-ANYWHERE = Address("127.0.0.1", 0)
+ANYWHERE = ListenAddress("127.0.0.1", 0)
 PATIENCE = 30.0
 
 
@@ -35,7 +35,7 @@ class Running:
 
     exporter: Exporter
     file: Path
-    taken: list[Address]
+    taken: list[ListenAddress]
     client: aiohttp.ClientSession
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -58,18 +58,18 @@ Start = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Start]:
-    monkeypatch.setattr(config, "portals", lambda *_: {"brook": Brook})
+    monkeypatch.setattr(loader, "load_portals", lambda *_: {"brook": ScriptedPortal})
     tasks: list[tuple[Exporter, asyncio.Task[None]]] = []
     async with aiohttp.ClientSession() as client:
 
-        async def make(*names: str, addresses: tuple[Address, ...] = (ANYWHERE,), **more: Any) -> Running:
-            made = Running(Exporter(Options()), tmp_path / "config.yaml", [], client)
+        async def make(*names: str, addresses: tuple[ListenAddress, ...] = (ANYWHERE,), **more: Any) -> Running:
+            made = Running(Exporter(ServeOptions()), tmp_path / "config.yaml", [], client)
             made.write(*names)
-            options = Options(made.file, tmp_path / "data", addresses, lifecycle=True, **more)
+            options = ServeOptions(made.file, tmp_path / "data", addresses, enable_lifecycle=True, **more)
             made.exporter = Exporter(options)
             started = asyncio.Event()
 
-            def say(taken: list[Address]) -> None:
+            def say(taken: list[ListenAddress]) -> None:
                 made.taken = taken
                 started.set()
 
@@ -100,7 +100,7 @@ async def test_a_reload_touches_only_what_changed(start):
     """
     Visits of unchanged accounts go on untouched, removed accounts end and leave the page, new ones are visited.
     """
-    SCRIPTS.update({name: Script([hang] * 3) for name in ("stays", "goes", "comes")})
+    SCRIPTS.update({name: VisitScript([hang_forever] * 3) for name in ("stays", "goes", "comes")})
     running = await start("stays", "goes")
     await until(lambda: visits("stays") == visits("goes") == 1)
     running.write("stays", "comes")
@@ -118,7 +118,7 @@ async def test_a_changed_account_starts_anew(start):
     """
     An account with another key is taken down and up again, with its readings still on the page.
     """
-    SCRIPTS["home"] = Script([[index(5.0, NOW)], hang])
+    SCRIPTS["home"] = VisitScript([[build_index(5.0, NOW)], hang_forever])
     running = await start("home")
     await until(lambda: running.exporter.page.accounts["home"].health.state.up is True)
     running.write("home", every="2h")
@@ -133,7 +133,7 @@ async def test_who_hangs_up_does_not_break_a_reload_off(start, monkeypatch):
     """
     A reload goes on to its end when the one who asked has gone: no account is left in between.
     """
-    SCRIPTS["home"] = Script([hang] * 9)
+    SCRIPTS["home"] = VisitScript([hang_forever] * 9)
     running = await start("home")
     await until(lambda: visits("home") == 1)
     running.write("home", every="2h")
@@ -159,7 +159,7 @@ async def test_a_changed_login_lifts_a_suspension(start):
     """
     A refused login is not tried again by a reload, and at once when its password has changed.
     """
-    SCRIPTS["home"] = Script([LoginError("wrong password"), [index(5.0, NOW)]])
+    SCRIPTS["home"] = VisitScript([LoginError("wrong password"), [build_index(5.0, NOW)]])
     running = await start("home")
     await until(lambda: running.exporter.page.accounts["home"].health.state.reason == "login")
     running.write("home", every="2h")
@@ -179,7 +179,7 @@ async def test_a_broken_file_changes_nothing(start, caplog, way):
     """
     A broken configuration is said in the answer, the log, the metric and on the page; the accounts run on.
     """
-    SCRIPTS["home"] = Script([hang])
+    SCRIPTS["home"] = VisitScript([hang_forever])
     running = await start("home")
     await until(lambda: visits("home") == 1)
     before = (await running.page()).partition("last_reload_success_timestamp_seconds ")[2].partition("\n")[0]
@@ -187,10 +187,10 @@ async def test_a_broken_file_changes_nothing(start, caplog, way):
     fault = f"{running.file}:1: accounts[1].name: is the name of accounts[0] already"
     if way == "http":
         status, text = await running.reload()
-        assert (status, text) == (500, f"{fault}\nThe configuration before stays in force.\n")
+        assert (status, text) == (500, f"{fault}\nReload failed, keeping the previous configuration.\n")
     else:
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: not running.exporter.page.reload_successful)
+        await until(lambda: not running.exporter.page.last_reload_successful)
 
     page = await running.page()
     assert "utility_exporter_config_last_reload_successful 0.0" in page
@@ -198,7 +198,7 @@ async def test_a_broken_file_changes_nothing(start, caplog, way):
     assert [record.message for record in caplog.records if "stays in force" in record.message] == [
         f"the configuration before stays in force: {fault}"
     ]
-    assert "the one before stays in force" in (await running.ask("GET", "/"))[1]
+    assert "Reload failed, keeping the previous configuration" in (await running.ask("GET", "/"))[1]
     assert visits("home") == 1
 
     running.write("home")
@@ -211,47 +211,49 @@ async def test_a_reload_paints_the_faces(start):
     """
     The colour of the faces follows the file.
     """
-    SCRIPTS["home"] = Script([hang])
+    SCRIPTS["home"] = VisitScript([hang_forever])
     running = await start("home")
     running.more = {"web": {"colour": "204a87"}}
     running.write("home")
     before = (await running.ask("GET", "/static/status.css"))[1]
     await running.reload()
 
-    assert "--face: #c8d42a;" in before
-    assert "--face: #204a87;" in (await running.ask("GET", "/static/status.css"))[1]
+    assert "--meter: #c8d42a;" in before
+    assert "--meter: #204a87;" in (await running.ask("GET", "/static/status.css"))[1]
 
 
-async def test_a_reload_reads_the_web_configuration_too(start, pem: Pem):
+async def test_a_reload_reads_the_web_configuration_too(start, certificates: CertificateFolder):
     """
     A reload takes up new users at once; a broken web configuration fails the whole reload and changes neither file.
     """
-    SCRIPTS.update({name: Script([hang] * 2) for name in ("home", "other")})
-    web_file = written(pem, "http_server_config: {headers: {X-Frame-Options: deny}}\n")
+    SCRIPTS.update({name: VisitScript([hang_forever] * 2) for name in ("home", "other")})
+    web_file = write_web_config(certificates, "http_server_config: {headers: {X-Frame-Options: deny}}\n")
     running = await start("home", web_config_file=web_file)
-    written(pem, user("secret"))
+    write_web_config(certificates, build_user("secret"))
     running.write("home", "other")
     status, text = await running.reload()
 
     assert (status, text.splitlines()[0]) == (
         500,
-        f"{web_file}:2: basic_auth_users: is no bcrypt hash; make one with: htpasswd -nBC 10 NAME",
+        f"{web_file}:2: basic_auth_users: is not a bcrypt hash; create one with: htpasswd -nBC 10 NAME",
     )
     assert sorted(running.exporter.page.accounts) == ["home"]
 
-    written(pem, user(HASH))
+    write_web_config(certificates, build_user(PASSWORD_HASH))
     assert (await running.reload())[0] == 200
     assert (await running.reload())[0] == 401
     assert sorted(running.exporter.page.accounts) == ["home", "other"]
 
 
-async def test_every_path_on_every_address_is_guarded(start, pem: Pem):
+async def test_every_path_on_every_address_is_guarded(start, certificates: CertificateFolder):
     """
     TLS and users stand before all paths, health included, wherever the exporter listens.
     """
-    SCRIPTS["home"] = Script([hang])
-    running = await start("home", addresses=(ANYWHERE, ANYWHERE), web_config_file=written(pem, TLS + user(HASH)))
-    context = ssl.create_default_context(cadata=pem.ca.cert_pem.bytes().decode())
+    SCRIPTS["home"] = VisitScript([hang_forever])
+    running = await start(
+        "home", addresses=(ANYWHERE, ANYWHERE), web_config_file=write_web_config(certificates, TLS + build_user(PASSWORD_HASH))
+    )
+    context = ssl.create_default_context(cadata=certificates.ca.cert_pem.bytes().decode())
     paths = ("/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/-/visit", "/static/status.css", "/none")
     known = {"Authorization": "Basic " + base64.b64encode(b"bob:secret").decode()}
     found = []
@@ -270,7 +272,7 @@ async def test_visits_by_a_persons_word(start):
     """
     A visit asked for comes soon; one within a minute of the last is put off, and an account must be there.
     """
-    SCRIPTS["home"] = Script([[index(5.0, NOW)], [index(6.0, NOW)]])
+    SCRIPTS["home"] = VisitScript([[build_index(5.0, NOW)], [build_index(6.0, NOW)]])
     running = await start("home")
     await until(lambda: running.exporter.page.accounts["home"].health.state.up is True)
 

@@ -17,21 +17,21 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from exporter import oneoff
-from exporter.config import load, portals
-from exporter.demo.base import Handler, running
+from exporter import commands
+from exporter.app import Exporter, ServeOptions
+from exporter.client.pkce import PkcePair
+from exporter.client.session import Session
+from exporter.client.token_cache import Token
+from exporter.config.loader import load_config, load_portals
 from exporter.errors import ExporterError
-from exporter.logs import Json, Logfmt
-from exporter.pkce import Proof
-from exporter.serve import Exporter, Options
-from exporter.server import Address
-from exporter.session import Session
-from exporter.tokens import Token
-from tests.between import Between, kinds, living, of_each_kind
-from tests.brook import SCRIPTS, Brook, Script
-from tests.conftest import Clock, DictMemory
+from exporter.log import JsonFormatter, LogfmtFormatter
+from exporter.simulators.base import Handler, run_simulation
+from exporter.web.listen import ListenAddress
+from tests.conftest import FakeClock, InMemoryAccountStore
+from tests.fault_proxy import FaultProxy, list_simulation_types, open_account, select_first_per_kind
+from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript
 
-PORTALS = sorted(kinds())
+PORTALS = sorted(list_simulation_types())
 PATIENCE = 30.0
 PAGES = ("/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/nowhere")
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
@@ -46,18 +46,18 @@ PERSONAL = {
 
 
 @dataclass
-class Listener(Between):
+class Listener(FaultProxy):
     """Hears every secret that passes: what a client proves itself with, and what the portal hands out."""
 
     heard: set[str] = field(default_factory=set)
 
     @web.middleware
-    async def _strike(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._hear([request.headers.get("Authorization", "").partition(" ")[2], *request.cookies.values()])
         self._hear(
             value for name, value in [*request.query.items(), *parse_qsl(await request.text())] if SECRET_KEYS.search(name)
         )
-        answer = await super()._strike(request, handler)
+        answer = await super()._handle(request, handler)
         self._hear(morsel.value for morsel in answer.cookies.values())
         self._hear(re.findall(r"[?&](?:code|state)=([^&]+)", answer.headers.get("Location", "")))
         if isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.body[:1] == b"{":
@@ -119,7 +119,7 @@ class Collector(logging.Handler):
         self._lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._lines += [Logfmt().format(record), Json().format(record)]
+        self._lines += [LogfmtFormatter().format(record), JsonFormatter().format(record)]
 
 
 @pytest.fixture
@@ -143,11 +143,11 @@ def new_folder(parent: Path) -> Path:
 @asynccontextmanager
 async def planted(kind: str, parent: Path, lines: list[str], attack: Any = None, at: int | None = None) -> AsyncIterator[Planted]:
     folder = new_folder(parent)
-    simulation = kinds()[kind]()
+    simulation = list_simulation_types()[kind]()
     listener = Listener(simulation, attack, at)
-    async with running(listener) as url:  # type: ignore[arg-type]  # all that is asked of it is an app
-        account = simulation.accounts(url)[0]
-        points = sorted(portals()[kind](**account).named_points())
+    async with run_simulation(listener) as url:  # type: ignore[arg-type]  # all that is asked of it is an app
+        account = simulation.build_accounts(url)[0]
+        points = sorted(load_portals()[kind](**account).configured_usage_points())
         account["aliases"] = {point: f"alias-{number}" for number, point in enumerate(points)}
         config = folder / "config.yaml"
         config.write_text(json.dumps({"accounts": [account]}))
@@ -159,14 +159,16 @@ async def planted(kind: str, parent: Path, lines: list[str], attack: Any = None,
 
 async def served(planted: Planted) -> str:
     """Serve until the account was visited; gives all that every page says."""
-    taken: list[Address] = []
+    taken: list[ListenAddress] = []
     started = asyncio.Event()
 
-    def say(addresses: list[Address]) -> None:
+    def say(addresses: list[ListenAddress]) -> None:
         taken.extend(addresses)
         started.set()
 
-    exporter = Exporter(Options(planted.config, planted.config.parent / "data", (Address("127.0.0.1", 0),), lifecycle=True))
+    exporter = Exporter(
+        ServeOptions(planted.config, planted.config.parent / "data", (ListenAddress("127.0.0.1", 0),), enable_lifecycle=True)
+    )
     task = asyncio.create_task(exporter.run(say))
     async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as client:
         await started.wait()
@@ -186,9 +188,9 @@ async def served(planted: Planted) -> str:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for portal in portals().values():
-        monkeypatch.setattr(portal, "pace", Session.__init__.__kwdefaults__["pace"])
-        monkeypatch.setattr(portal, "visiting_time", lambda self, at: at)
+    for portal in load_portals().values():
+        monkeypatch.setattr(portal, "min_request_gap", Session.__init__.__kwdefaults__["min_request_gap"])
+        monkeypatch.setattr(portal, "adjust_visit_time", lambda self, at: at)
 
 
 @pytest.mark.parametrize("kind", PORTALS)
@@ -220,7 +222,7 @@ async def test_a_portal_that_says_secrets_back(tmp_path, lines, kind, attack):
     async with planted(kind, tmp_path, lines) as there:
         await served(there)
     failed = 0
-    for step in of_each_kind(there.listener.asked):
+    for step in select_first_per_kind(there.listener.requests):
         async with planted(kind, tmp_path, lines, attack, step) as there:
             pages = await served(there)
             failed += not re.search(r"utility_up\{[^}]*\} 1\.0", pages)
@@ -238,18 +240,24 @@ async def test_one_off_commands(tmp_path, lines, kind, attack):
     `visit` gives away no more than the page; `discover` and `raw` show what is the user's, and never what proves the login.
     """
     async with planted(kind, tmp_path, lines, attack) as there:
-        place = oneoff.Place(there.config, there.config.parent / "data", load(there.config).accounts[0].name, force=True)
+        place = commands.CommandContext(
+            there.config, there.config.parent / "data", load_config(there.config).accounts[0].name, force=True
+        )
         said, failures = [], list[str]()
-        for call in (oneoff.visit(place), oneoff.discover(place), *(oneoff.raw(place, *one) for one in raw_calls(there.config))):
+        for call in (
+            commands.visit_once(place),
+            commands.discover_account(place),
+            *(commands.call_raw(place, *one) for one in raw_calls(there.config)),
+        ):
             told = await outcome(call)
             if isinstance(told, ExporterError):
                 failures.append(f"{told} {told!r}")
             elif isinstance(told, tuple):
                 failures += told
-            elif isinstance(told, oneoff.Discovery):
-                said += [oneoff.say_discovery(told), oneoff.discovery_json(told)]
+            elif isinstance(told, commands.Discovery):
+                said += [commands.format_discovery(told), commands.format_discovery_json(told)]
             else:
-                said.append(oneoff.say_json(told))
+                said.append(commands.format_json(told))
 
         assert attack or len(said) > 2
         assert there.found("\n".join(failures)) == set()
@@ -272,8 +280,8 @@ def there_name(there: Planted) -> str:
 
 def raw_calls(config: Path) -> list[tuple[str, dict[str, str]]]:
     """Every call that needs no key."""
-    portal = load(config).accounts[0]
-    return [(name, {}) for name, call in portal.calls.items() if not call.required]
+    portal = load_config(config).accounts[0]
+    return [(name, {}) for name, call in portal.raw_calls.items() if not call.required]
 
 
 @pytest.mark.parametrize("kind", PORTALS)
@@ -282,14 +290,14 @@ async def test_reprs(tmp_path, lines, kind):
     What is printed of a configuration, a token or an answer is no secret.
     """
     async with planted(kind, tmp_path, lines) as there:
-        config = load(there.config)
-        async with Session(memory=DictMemory(), clock=Clock()) as session:
+        config = load_config(there.config)
+        async with Session(store=InMemoryAccountStore(), clock=FakeClock()) as session:
             things = [
                 config,
                 config.accounts[0],
                 session,
-                Token("tok-secret", Clock()(), {"refresh_token": "ref-secret"}),
-                Proof.new(),
+                Token("tok-secret", FakeClock()(), {"refresh_token": "ref-secret"}),
+                PkcePair.generate(),
             ]
             shown = " ".join(f"{thing!r} {thing!s}" for thing in things) + config.accounts[0].login_digest()
 
@@ -303,8 +311,8 @@ async def test_a_bug_tells_its_place_and_not_its_values(tmp_path, lines):
     """
     A bug's text may hold anything: the log has the kind of error and every line of the way to it, and not that text.
     """
-    SCRIPTS["home"] = Script([KeyError("planted-1"), ValueError("planted-2")])
-    async with living(tmp_path, Brook(name="home"), Clock()) as (poller, look):
+    SCRIPTS["home"] = VisitScript([KeyError("planted-1"), ValueError("planted-2")])
+    async with open_account(tmp_path, ScriptedPortal(name="home"), FakeClock()) as (poller, look):
         await poller.visit()
         await poller.visit()
         page = look().text

@@ -10,10 +10,10 @@ from aiohttp import web as server
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.client.pkce import PkcePair
+from exporter.client.session import parse_retry_after
+from exporter.client.token_cache import Token, TokenCache
 from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.pkce import Proof
-from exporter.session import retry_after
-from exporter.tokens import Token, Tokens
 from tests.conftest import NOW
 
 SITE = "http://brook.example"
@@ -111,7 +111,7 @@ async def test_answers_are_counted_by_class(web, visit):
         web.get(f"{SITE}/x", status=status)
     web.get(f"{SITE}/x", exception=aiohttp.ClientConnectionError())
 
-    async with visit(counted=seen.append) as session:
+    async with visit(on_response=seen.append) as session:
         for _ in range(6):
             try:
                 await session.get(f"{SITE}/x")
@@ -153,7 +153,7 @@ async def test_answers_are_bounded(local, visit):
             "/bomb": answering(body=bomb, headers={"Content-Encoding": "gzip"}),
         }
     )
-    async with visit(largest=1000) as session:
+    async with visit(max_response_bytes=1000) as session:
         for path in ("/large", "/bomb"):
             with pytest.raises(ResponseError, match="more than 1000 bytes"):
                 await session.get(site + path)
@@ -178,11 +178,11 @@ async def test_redirects_stay_at_home(local, visit):
     )
     async with visit() as session:
         assert (await session.get(f"{home}/here")).location == f"{home}/there"
-        assert (await session.get(f"{home}/here", follow=True)).text() == "there"
+        assert (await session.get(f"{home}/here", follow_redirects=True)).text() == "there"
         with pytest.raises(ResponseError, match="another host"):
-            await session.get(f"{home}/away", follow=True)
+            await session.get(f"{home}/away", follow_redirects=True)
         with pytest.raises(ResponseError, match="without end"):
-            await session.get(f"{home}/round", follow=True)
+            await session.get(f"{home}/round", follow_redirects=True)
 
 
 async def test_cookies_are_sent_unquoted_and_forgotten_when_asked(local, visit):
@@ -201,8 +201,8 @@ async def test_cookies_are_sent_unquoted_and_forgotten_when_asked(local, visit):
     async with visit() as session:
         await session.get(site)
         await session.get(site)
-        assert session.cookie(site, "x-ms-cpim-csrf") == "a=b/c=="
-        await session.forget_cookies()
+        assert session.get_cookie(site, "x-ms-cpim-csrf") == "a=b/c=="
+        await session.clear_cookies()
         await session.get(site)
     assert got == [None, "x-ms-cpim-csrf=a=b/c==", None]
 
@@ -228,7 +228,7 @@ def test_retry_after(header, wait):
     """
     Seconds or a date, bounded to a week; anything else is no word at all.
     """
-    assert retry_after(header, NOW) == (None if wait is None else timedelta(seconds=wait))
+    assert parse_retry_after(header, NOW) == (None if wait is None else timedelta(seconds=wait))
 
 
 @given(st.text())
@@ -236,7 +236,7 @@ def test_no_retry_after_breaks_a_visit(header):
     """
     Whatever stands there, it is a wait or none.
     """
-    assert retry_after(header, NOW) is None or retry_after(header, NOW) >= timedelta(0)
+    assert parse_retry_after(header, NOW) is None or parse_retry_after(header, NOW) >= timedelta(0)
 
 
 class Door:
@@ -272,17 +272,17 @@ async def test_one_login_for_as_long_as_the_token_lives(door, visit, clock):
     The token is used by all visits, in parallel and over restarts, until it is about to end.
     """
     for minutes in (0, 20, 38.9):
-        clock.move(minutes=minutes)
+        clock.advance(minutes=minutes)
         async with visit() as session:
-            tokens = Tokens(session, door.log_in)
-            await asyncio.gather(*(tokens.call(door.ask(session)) for _ in range(20)))
+            tokens = TokenCache(session, door.log_in)
+            await asyncio.gather(*(tokens.send(door.ask(session)) for _ in range(20)))
     assert door.logins == 1
-    clock.move(minutes=0.2)
+    clock.advance(minutes=0.2)
     async with visit() as session:
-        await Tokens(session, door.log_in).call(door.ask(session))
+        await TokenCache(session, door.log_in).send(door.ask(session))
 
     assert door.logins == 2
-    assert (door.old[0], door.old[1].value, door.old[1].more) == (None, "t1", {"cookie": "c"})
+    assert (door.old[0], door.old[1].value, door.old[1].extra) == (None, "t1", {"cookie": "c"})
 
 
 async def test_a_failed_login_is_tried_once_for_all(door, visit, clock):
@@ -298,12 +298,12 @@ async def test_a_failed_login_is_tried_once_for_all(door, visit, clock):
         return await door.log_in(old)
 
     async with visit() as session:
-        tokens = Tokens(session, log_in)
-        told = await asyncio.gather(*(tokens.call(door.ask(session)) for _ in range(20)), return_exceptions=True)
+        tokens = TokenCache(session, log_in)
+        told = await asyncio.gather(*(tokens.send(door.ask(session)) for _ in range(20)), return_exceptions=True)
         assert ({str(one) for one in told}, door.logins) == ({"the portal is away"}, 1)
         away = False
-        clock.move(minutes=5)
-        answer = await tokens.call(door.ask(session))
+        clock.advance(minutes=5)
+        answer = await tokens.send(door.ask(session))
 
     assert (answer.status, door.logins) == (200, 2)
 
@@ -313,12 +313,12 @@ async def test_a_refused_token_costs_one_login(door, visit, clock):
     However many calls meet a 401, there is one new login, and each call is repeated once.
     """
     async with visit() as session:
-        await Tokens(session, door.log_in).token()
-    clock.move(minutes=10)
+        await TokenCache(session, door.log_in).get_token()
+    clock.advance(minutes=10)
     door.good = {"other"}
     async with visit() as session:
-        tokens = Tokens(session, door.log_in)
-        answers = await asyncio.gather(*(tokens.call(door.ask(session)) for _ in range(20)))
+        tokens = TokenCache(session, door.log_in)
+        answers = await asyncio.gather(*(tokens.send(door.ask(session)) for _ in range(20)))
 
     assert [answer.status for answer in answers] == [200] * 20
     assert door.logins == 2
@@ -336,7 +336,7 @@ async def test_a_fresh_token_that_is_refused_ends_the_visit(visit, clock, door):
         clock.at = NOW + timedelta(minutes=minutes)
         async with visit() as session:
             with pytest.raises(ResponseError, match="refuses"):
-                await Tokens(session, door.log_in).call(lambda _, session=session: refused(session))
+                await TokenCache(session, door.log_in).send(lambda _, session=session: refused(session))
     assert door.logins == 1
 
 
@@ -347,8 +347,8 @@ async def test_a_short_lived_token_is_not_renewed_before_its_least_time(door, vi
     door.life = timedelta(seconds=2)
     for _ in range(10):
         async with visit() as session:
-            await Tokens(session, door.log_in).token()
-        clock.move(seconds=29)
+            await TokenCache(session, door.log_in).get_token()
+        clock.advance(seconds=29)
 
     assert door.logins == 1
 
@@ -363,7 +363,7 @@ async def test_requests_keep_their_distance(web, visit, monkeypatch):
     async def sleep(seconds):
         slept.append(seconds)
 
-    async with visit(pace=timedelta(seconds=0.5)) as session:
+    async with visit(min_request_gap=timedelta(seconds=0.5)) as session:
         monkeypatch.setattr(asyncio, "sleep", sleep)
         await asyncio.gather(*(session.get(f"{SITE}/x") for _ in range(3)))
         monkeypatch.undo()
@@ -375,6 +375,6 @@ def test_pkce():
     """
     The challenge is the SHA-256 of the verifier, as in RFC 7636's own example; each proof is new.
     """
-    assert Proof("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk").challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
-    assert len(Proof.new().verifier) == 86
-    assert Proof.new() != Proof.new()
+    assert PkcePair("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk").challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+    assert len(PkcePair.generate().verifier) == 86
+    assert PkcePair.generate() != PkcePair.generate()

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.__main__ import main
-from exporter.serve import Options
-from exporter.shard import Shard
+from exporter.app import ServeOptions
+from exporter.sharding import Shard
 
 
 @given(st.text(min_size=1), st.integers(1, 50))
@@ -17,7 +17,7 @@ def test_each_account_is_at_one_process(name, count):
     """
     Of all shards exactly one holds an account.
     """
-    assert sum(Shard(index, count).holds(name) for index in range(1, count + 1)) == 1
+    assert sum(Shard(index, count).contains(name) for index in range(1, count + 1)) == 1
 
 
 def test_where_an_account_belongs_never_changes():
@@ -26,9 +26,9 @@ def test_where_an_account_belongs_never_changes():
     """
     names = ["home", "town", "block-of-flats", "maison", "house 7", "Straße", "village", "harbour"]
 
-    assert [name for name in names if Shard(1, 3).holds(name)] == FIRST
-    assert [name for name in names if Shard(2, 3).holds(name)] == SECOND
-    assert all(Shard().holds(name) for name in names)
+    assert [name for name in names if Shard(1, 3).contains(name)] == FIRST
+    assert [name for name in names if Shard(2, 3).contains(name)] == SECOND
+    assert all(Shard().contains(name) for name in names)
 
 
 FIRST, SECOND = [], ["maison", "village", "harbour"]
@@ -38,7 +38,7 @@ def test_accounts_are_spread_evenly():
     """
     A thousand accounts over ten processes: none has twice its part.
     """
-    parts = [sum(Shard(index, 10).holds(f"account {number}") for number in range(1000)) for index in range(1, 11)]
+    parts = [sum(Shard(index, 10).contains(f"account {number}") for number in range(1000)) for index in range(1, 11)]
 
     assert 60 < min(parts) <= max(parts) < 140
 
@@ -64,7 +64,8 @@ def test_a_process_has_only_its_own_accounts(tmp_path: Path):
     ]  # fmt: skip
     (tmp_path / "config.yaml").write_text(json.dumps({"accounts": accounts}))
     held = [
-        [account.name for account in Options(tmp_path / "config.yaml", shard=Shard(index, 2)).load().accounts] for index in (1, 2)
+        [account.name for account in ServeOptions(tmp_path / "config.yaml", shard=Shard(index, 2)).load_config().accounts]
+        for index in (1, 2)
     ]
 
     assert sorted(held[0] + held[1]) == sorted(account["name"] for account in accounts)

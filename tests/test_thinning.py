@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.housekeeping import SETTLED, House, settled, tidy
-from exporter.ledger import FILE, AccountState, Ledger, from_ms
-from exporter.ledger.schema import STEPS
-from exporter.ledger.thinning import superfluous
-from exporter.metrics import Page, Shown
-from exporter.model import Commodity, Index, Interval, Peak, Register, Told, Unit, UsagePoint
-from tests.conftest import NOW, Clock
+from exporter.ledger.account_state import AccountState
+from exporter.ledger.database import LEDGER_FILE, from_ms
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.maintenance import STARTUP_DELAY, MaintenanceTask, run_maintenance, settled
+from exporter.ledger.migrations import MIGRATIONS
+from exporter.ledger.retention import select_superfluous
+from exporter.metrics.families import AccountView
+from exporter.metrics.page import MetricsPage
+from exporter.models import Commodity, Index, Interval, Peak, Register, Unit, UsagePoint, VisitPart
+from tests.conftest import NOW, FakeClock
 
 ZONE = ZoneInfo("Europe/Brussels")
 POINT = UsagePoint("P-1", Commodity.WATER)
@@ -56,7 +59,7 @@ def visited(ledger: Ledger, days: int = 7, until: datetime = LATER) -> None:
         ledger.record_visit("home", [peak], AccountState(), at=at)
 
 
-def record(ledger: Ledger, *told: Told):
+def record(ledger: Ledger, *told: VisitPart):
     return ledger.record_visit("home", told, AccountState(), at=NOW)[0]
 
 
@@ -67,9 +70,9 @@ def hours(first_day: int, days: int, register: Register = WATER) -> list[Index]:
 
 
 def instants(ledger: Ledger, form: str = "index") -> list[datetime]:
-    with ledger.look() as look:
-        lines = [line for line in look.series() if line.form == form]
-        return [kept.at for line in lines for kept in look.readings(line.id, datetime(1980, 1, 1, tzinfo=UTC), NOW)]
+    with ledger.snapshot() as snapshot:
+        lines = [line for line in snapshot.select_series() if line.form == form]
+        return [kept.at for line in lines for kept in snapshot.select_readings(line.id, datetime(1980, 1, 1, tzinfo=UTC), NOW)]
 
 
 async def test_old_readings_are_thinned(ledger):
@@ -78,12 +81,12 @@ async def test_old_readings_are_thinned(ledger):
     """
     told = hours(93, 6)
     record(ledger, *told)
-    await tidy(ledger, Still(), 90)
+    await run_maintenance(ledger, Still(), 90)
     days = [at.astimezone(ZONE).date() for at in instants(ledger)]
 
     assert [days.count(day) for day in sorted(set(days))] == [1, 1, 1, 24, 24, 24]
     assert instants(ledger)[:3] == [told[place].at for place in (23, 47, 71)]
-    assert (ledger.state("home").readings, ledger.state("home").thinned) == (75 + 7, 69)
+    assert (ledger.get_state("home").readings, ledger.get_state("home").thinned) == (75 + 7, 69)
 
 
 async def test_nothing_else_is_thinned(ledger):
@@ -95,9 +98,9 @@ async def test_nothing_else_is_thinned(ledger):
         ledger, *(Interval(WATER, start + n * timedelta(hours=1), start + (n + 1) * timedelta(hours=1), 1.0) for n in range(48))
     )
     record(ledger, *hours(300, 2))
-    await tidy(ledger, Still(), 0)
+    await run_maintenance(ledger, Still(), 0)
     assert len(instants(ledger)) == 48
-    await tidy(ledger, Still(), 90)
+    await run_maintenance(ledger, Still(), 90)
 
     assert (len(instants(ledger, "interval")), len(instants(ledger))) == (48, 2)
 
@@ -110,7 +113,7 @@ def test_the_last_of_a_day_never_goes(minutes, zone):
     ats = [1_700_000_000_000 + minute * 60_000 for minute in sorted(minutes)]
     last = {from_ms(at).astimezone(ZoneInfo(zone)).date(): at for at in ats}
 
-    assert sorted({*ats} - {*superfluous(ats, ZoneInfo(zone))}) == sorted(last.values())
+    assert sorted({*ats} - {*select_superfluous(ats, ZoneInfo(zone))}) == sorted(last.values())
 
 
 @pytest.mark.parametrize("portal_too", [False, True], ids=["ours", "ours-and-the-portals"])
@@ -126,11 +129,11 @@ async def test_a_clock_a_year_ahead_destroys_nothing(ledger, portal_too, days_wr
         wrong = LATER + YEAR + timedelta(days=number)
         reading = Index(WATER, 5000.0 + number, wrong if portal_too else LATER + timedelta(minutes=number))
         ledger.record_visit("home", [reading], AccountState(), at=wrong)
-        await tidy(ledger, Still(wrong), 90)
-    await tidy(ledger, Still(), 90)
+        await run_maintenance(ledger, Still(wrong), 90)
+    await run_maintenance(ledger, Still(), 90)
 
     assert set(instants(ledger)) >= {reading.at for reading in told if reading.at <= NOW}
-    assert ledger.state("home").thinned == 0
+    assert ledger.get_state("home").thinned == 0
 
 
 async def test_a_clock_that_is_wrong_for_weeks_is_not_believed_against_the_portal(ledger):
@@ -140,11 +143,11 @@ async def test_a_clock_that_is_wrong_for_weeks_is_not_believed_against_the_porta
     told = hours(84, 84)
     record(ledger, *told)
     visited(ledger, 30, LATER + YEAR)
-    with ledger.store.write() as db:
+    with ledger.database.write() as db:
         db.execute("DELETE FROM reading WHERE at > ?", (LATER.timestamp() * 1000,))
-    await tidy(ledger, Still(LATER + YEAR), 90)
+    await run_maintenance(ledger, Still(LATER + YEAR), 90)
 
-    assert ledger.state("home").thinned == 0
+    assert ledger.get_state("home").thinned == 0
 
 
 async def test_visits_of_few_days_thin_nothing(tmp_path):
@@ -155,12 +158,12 @@ async def test_visits_of_few_days_thin_nothing(tmp_path):
         ledger.open_account("home", portal="brook", zone=ZONE.key, login="")
         visited(ledger, 5)
         record(ledger, *hours(200, 2))  # on a sixth day
-        await tidy(ledger, Still(), 90)
-        assert ledger.state("home").thinned == 0
+        await run_maintenance(ledger, Still(), 90)
+        assert ledger.get_state("home").thinned == 0
         visited(ledger, 7)
-        await tidy(ledger, Still(), 90)
+        await run_maintenance(ledger, Still(), 90)
 
-        assert ledger.state("home").thinned == 46
+        assert ledger.get_state("home").thinned == 46
 
 
 class Jumping:
@@ -188,8 +191,8 @@ async def test_an_hour_of_an_even_clock_comes_first(jump):
     await settled(even)
     await settled(jumped)
 
-    assert even.slept == SETTLED == timedelta(hours=1)
-    assert jumped.slept == timedelta(minutes=35) + SETTLED
+    assert even.slept == STARTUP_DELAY == timedelta(hours=1)
+    assert jumped.slept == timedelta(minutes=35) + STARTUP_DELAY
 
 
 async def test_the_ledger_is_tidied_after_an_hour(ledger, monkeypatch):
@@ -198,19 +201,19 @@ async def test_the_ledger_is_tidied_after_an_hour(ledger, monkeypatch):
     """
     begun, done = [], asyncio.Event()
 
-    async def look(*_: object) -> None:
+    async def run(*_: object) -> None:
         begun.append(clock.slept)
         if len(begun) == 3:
             done.set()
             await asyncio.Event().wait()
 
     clock = Jumping({})
-    monkeypatch.setattr("exporter.housekeeping.tidy", look)
-    house = House(ledger, clock)
-    house.follow(90)
+    monkeypatch.setattr("exporter.ledger.maintenance.run_maintenance", run)
+    task = MaintenanceTask(ledger, clock)
+    task.configure(90)
     async with asyncio.timeout(5):
         await done.wait()
-    await house.stop()
+    await task.stop()
 
     assert begun == [timedelta(hours=1), timedelta(hours=25), timedelta(hours=49)]
 
@@ -219,14 +222,14 @@ async def test_a_clock_a_year_ahead_loses_no_spending(ledger):
     """
     Calls of today still count after a call, and a tidying, by a clock a year ahead; those of eight days ago go in the end.
     """
-    memory = ledger.memory("home")
+    store = ledger.get_account_store("home")
     for ago in reversed(range(20)):
-        await memory.spend("calls", NOW - timedelta(days=ago), 5)
-    await memory.spend("calls", NOW + YEAR, 2)
-    await tidy(ledger, Still(NOW + YEAR), 90)
-    assert await memory.spent("calls", NOW - timedelta(hours=12)) == 5 + 2
-    assert await memory.spent("calls", NOW - timedelta(days=7, hours=1)) == 8 * 5 + 2
-    with ledger.store.read() as db:
+        await store.record_calls("calls", NOW - timedelta(days=ago), 5)
+    await store.record_calls("calls", NOW + YEAR, 2)
+    await run_maintenance(ledger, Still(NOW + YEAR), 90)
+    assert await store.count_calls("calls", NOW - timedelta(hours=12)) == 5 + 2
+    assert await store.count_calls("calls", NOW - timedelta(days=7, hours=1)) == 8 * 5 + 2
+    with ledger.database.read() as db:
         ((days,),) = db.execute("SELECT count(*) FROM spending").fetchall()
 
     assert days < 21
@@ -237,10 +240,10 @@ async def test_the_past_brought_home_later_is_thinned_too(ledger):
     An import of days that were thinned before is thinned at the next tidying.
     """
     record(ledger, *hours(95, 2))
-    await tidy(ledger, Still(), 90)
-    ledger.record_piece("home", None, hours(99, 2), at=NOW)
+    await run_maintenance(ledger, Still(), 90)
+    ledger.record_chunk("home", None, hours(99, 2), at=NOW)
     assert len(instants(ledger)) == 50
-    await tidy(ledger, Still(), 90)
+    await run_maintenance(ledger, Still(), 90)
 
     assert len(instants(ledger)) == 4
 
@@ -249,10 +252,10 @@ async def test_it_goes_in_small_steps(ledger, monkeypatch):
     """
     Each transaction ends after some series, and visits have their turn between them.
     """
-    monkeypatch.setattr("exporter.ledger.thinning.MOST_SERIES", 3)
+    monkeypatch.setattr("exporter.ledger.retention.MAX_SERIES_PER_TRANSACTION", 3)
     record(ledger, *(told for n in range(10) for told in hours(95, 1, Register(POINT, Unit.M3, name=str(n)))))
     clock = Still()
-    await tidy(ledger, clock, 90)
+    await run_maintenance(ledger, clock, 90)
 
     assert len(instants(ledger)) == 10
     assert clock.slept >= 4
@@ -262,11 +265,11 @@ async def test_a_thinned_ledger_is_no_news_to_the_page(ledger, monkeypatch):
     """
     What went does not look like readings of another process: the page goes on renewing only what changes.
     """
-    page = Page(ledger, Clock(), "1")
-    page.add(Shown("home", "brook", ZONE), timedelta(hours=1))
+    page = MetricsPage(ledger, FakeClock(), "1")
+    page.add_account(AccountView("home", "brook", ZONE), timedelta(hours=1))
     page.refresh("home", record(ledger, *hours(95, 2)))
-    await tidy(ledger, Still(), 90)
-    monkeypatch.setattr("exporter.metrics.derive", lambda *_: pytest.fail("everything was worked out again"))
+    await run_maintenance(ledger, Still(), 90)
+    monkeypatch.setattr("exporter.metrics.aggregates", lambda *_: pytest.fail("everything was worked out again"))
     page.refresh("home", record(ledger, Index(WATER, 99.0, NOW)))
 
     assert b'utility_consumption_index_m3{account="home",register="total",usage_point="P-1"} 99.0' in page.render()
@@ -277,12 +280,12 @@ async def test_the_file_becomes_shorter(ledger):
     Room that readings leave behind is given back to the disk.
     """
     record(ledger, *(told for n in range(8) for told in hours(300, 200, Register(POINT, Unit.M3, name=str(n)))))
-    ledger.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    before = ledger.store.path.stat().st_size
-    await tidy(ledger, Still(), 90)
-    ledger.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    ledger.database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = ledger.database.path.stat().st_size
+    await run_maintenance(ledger, Still(), 90)
+    ledger.database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    assert ledger.store.path.stat().st_size < before / 4
+    assert ledger.database.path.stat().st_size < before / 4
 
 
 def test_a_file_becomes_shorter_in_few_steps(ledger):
@@ -290,13 +293,13 @@ def test_a_file_becomes_shorter_in_few_steps(ledger):
     Each step gives back as many pages as it says: a large file is not shortened page by page.
     """
     record(ledger, *hours(65, 60))
-    with ledger.store.write() as db:
+    with ledger.database.write() as db:
         db.execute("DELETE FROM reading")
-    before = ledger.store._connection.execute("PRAGMA freelist_count").fetchone()[0]
-    ledger.shorten()
+    before = ledger.database._connection.execute("PRAGMA freelist_count").fetchone()[0]
+    ledger.vacuum()
 
     assert before > 3
-    assert ledger.store._connection.execute("PRAGMA freelist_count").fetchone()[0] == max(0, before - 500)
+    assert ledger.database._connection.execute("PRAGMA freelist_count").fetchone()[0] == max(0, before - 500)
 
 
 async def test_a_file_that_cannot_become_shorter(tmp_path, monkeypatch):
@@ -304,19 +307,19 @@ async def test_a_file_that_cannot_become_shorter(tmp_path, monkeypatch):
     A file of the first version that was in use at the start, and so was not written anew, is thinned and left at that.
     """
     tmp_path.chmod(0o700)
-    with sqlite3.connect(tmp_path / FILE) as db:
-        db.executescript(STEPS[0] + "PRAGMA user_version = 1;")
+    with sqlite3.connect(tmp_path / LEDGER_FILE) as db:
+        db.executescript(MIGRATIONS[0] + "PRAGMA user_version = 1;")
     db.close()
-    monkeypatch.setattr("exporter.ledger.store._can_shorten", lambda _: None)
+    monkeypatch.setattr("exporter.ledger.database._enable_vacuum", lambda _: None)
     with Ledger(tmp_path) as ledger:
         ledger.open_account("home", portal="brook", zone=ZONE.key, login="")
         visited(ledger)
         record(ledger, *hours(300, 200))
         async with asyncio.timeout(5):
-            await tidy(ledger, Still(), 90)
+            await run_maintenance(ledger, Still(), 90)
 
         assert len(instants(ledger)) < 24 * 10
-        assert ledger.store._connection.execute("PRAGMA freelist_count").fetchone()[0] > 0
+        assert ledger.database._connection.execute("PRAGMA freelist_count").fetchone()[0] > 0
 
 
 def test_a_file_of_the_first_version_is_brought_up(tmp_path):
@@ -324,11 +327,11 @@ def test_a_file_of_the_first_version_is_brought_up(tmp_path):
     A ledger written before there was thinning opens with its readings, and can become shorter.
     """
     tmp_path.chmod(0o700)
-    with sqlite3.connect(tmp_path / FILE) as db:
-        db.executescript(STEPS[0] + "PRAGMA user_version = 1;")
+    with sqlite3.connect(tmp_path / LEDGER_FILE) as db:
+        db.executescript(MIGRATIONS[0] + "PRAGMA user_version = 1;")
         db.execute("INSERT INTO account (name, portal, zone, login) VALUES ('home', 'brook', 'Europe/Brussels', '')")
     db.close()
     with Ledger(tmp_path) as ledger:
         record(ledger, *hours(3, 1))
         assert len(instants(ledger)) == 24
-        assert ledger.store._connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+        assert ledger.database._connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)

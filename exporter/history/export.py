@@ -1,4 +1,4 @@
-"""The true-time series as OpenMetrics text: for promtool, for VictoriaMetrics, for keeps."""
+"""The export of history series as OpenMetrics text, for promtool and VictoriaMetrics."""
 
 import fcntl
 import glob
@@ -16,92 +16,106 @@ from typing import BinaryIO
 from zoneinfo import ZoneInfo
 
 from exporter.errors import ExporterError, LedgerError
-from exporter.history.encode import FIRST, LAST
-from exporter.history.progress import progress
-from exporter.history.series import Aliases, Labels, TrueSeries, catalogue
-from exporter.ledger import Ledger, Look, to_ms
+from exporter.history.series import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, Aliases, HistorySeries, LabelPairs, list_series
+from exporter.ledger.database import to_ms
+from exporter.ledger.ledger import Ledger, Snapshot
+from exporter.progress import show_progress
 
 _END = ".part"
 _START = 60
 """Letters of a file's name that its part's name begins with: more might be longer than a name may be."""
-_NOON = 12 * 3_600_000
-"""Between the ends of the days before, gas days at 06:00 among them, and the end of the first day that is meant."""
+_NOON_MS = 12 * 3_600_000
+"""Lies between the ends of earlier days, including gas days at 06:00, and the end of the first selected day."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What is exported: an account or all, from a first to a last day, local to each account; None is without bound."""
+class ExportSelection:
+    """What to export: one account or all, from a first to a last day, local to each account; None is unbounded."""
 
     account: str | None = None
-    first: date | None = None
-    last: date | None = None
+    first_day: date | None = None
+    last_day: date | None = None
 
 
-def export(ledger: Ledger, aliases: Aliases, part: Part, now: datetime, file: Path | None) -> int:
-    """Write the series to a file, whole or not at all, or to standard output; gives how many samples there are.
+def export_series(ledger: Ledger, aliases: Aliases, selection: ExportSelection, now: datetime, file: Path | None) -> int:
+    """Write the series atomically to a file, or to standard output; return the number of samples.
 
-    Raises LedgerError for an account of which the ledger knows nothing, and ExporterError for a file that cannot be written.
+    Raise LedgerError for an account that is not in the ledger, and ExporterError for a file that cannot be written.
     """
     if file and Path(os.path.realpath(file)) in _files_of(ledger):
         raise ExporterError(f"{file} is the ledger itself")
-    with ledger.look() as look, _opened(file) as out:
-        spans = {series: _span(look, series, part, to_ms(now)) for series in _chosen(look, aliases, part)}
-        total = sum(look.count(series.line, series.stamping, *span) for series, span in spans.items())
-        with progress("exporting", total, "samples") as advance:
-            for text in openmetrics(look, spans, advance):
+    with ledger.snapshot() as snapshot, _open_output(file) as out:
+        time_ranges = {
+            series: _find_time_range(snapshot, series, selection, to_ms(now))
+            for series in _select_series(snapshot, aliases, selection)
+        }
+        total = sum(
+            snapshot.count_samples(series.series_id, series.timestamp_rule, *time_range)
+            for series, time_range in time_ranges.items()
+        )
+        with show_progress("exporting", total, "samples") as advance:
+            for text in format_openmetrics(snapshot, time_ranges, advance):
                 out.write(text.encode())
     return total
 
 
-def openmetrics(look: Look, spans: dict[TrueSeries, tuple[int, int]], advance: Callable[[int], None]) -> Iterator[str]:
-    """Write series, each with its span of stamps, family after family, a slice at a time."""
-    for family, series in groupby(spans, key=lambda one: one.family):
+def format_openmetrics(
+    snapshot: Snapshot, time_ranges: dict[HistorySeries, tuple[int, int]], advance: Callable[[int], None]
+) -> Iterator[str]:
+    """Yield the text of series, each with its range of timestamps, by family, in chunks."""
+    for family, series in groupby(time_ranges, key=lambda single: single.family):
         yield f"# TYPE {family.name} gauge\n# HELP {family.name} {family.help}\n"
-        for one in series:
-            named = _named(one.labels)
-            for rows in look.slices(one.line, one.stamping, *spans[one]):
-                yield "".join([f"{named} {value} {at // 1000}.{at % 1000:03}\n" for at, value in rows])
+        for single in series:
+            name = _format_series(single.labels)
+            for rows in snapshot.iterate_samples(single.series_id, single.timestamp_rule, *time_ranges[single]):
+                yield "".join([f"{name} {value} {at // 1000}.{at % 1000:03}\n" for at, value in rows])
                 advance(len(rows))
     yield "# EOF\n"
 
 
-def _chosen(look: Look, aliases: Aliases, part: Part) -> list[TrueSeries]:
-    accounts = look.zones()
-    if part.account is not None and part.account not in accounts:
-        raise LedgerError(f"the ledger has no account {part.account!r}; it has {', '.join(accounts) or 'none'}")
-    return [series for series in catalogue(look, aliases) if part.account in (None, series.account)]
+def _select_series(snapshot: Snapshot, aliases: Aliases, selection: ExportSelection) -> list[HistorySeries]:
+    accounts = snapshot.select_zones()
+    if selection.account is not None and selection.account not in accounts:
+        raise LedgerError(f"the ledger has no account {selection.account!r}; it has {', '.join(accounts) or 'none'}")
+    return [series for series in list_series(snapshot, aliases) if selection.account in (None, series.account)]
 
 
-def _span(look: Look, series: TrueSeries, part: Part, now: int) -> tuple[int, int]:
-    """Give the stamps that are meant: an interval belongs to the day it starts, an index or a peak to that of its instant."""
-    zone = ZoneInfo(look.zones()[series.account])
-    moved = series.stamping.shift if series.stamping.shift is not None else _NOON if series.form == "interval" else 0
-    first = FIRST if part.first is None else _midnight(part.first, zone) + moved
-    last = LAST if part.last is None or part.last == date.max else _midnight(part.last + timedelta(days=1), zone) + moved - 1
-    return max(first, FIRST), min(last, now)
+def _find_time_range(snapshot: Snapshot, series: HistorySeries, selection: ExportSelection, now: int) -> tuple[int, int]:
+    """Return the selected timestamps: an interval belongs to the day it starts, an index or a peak to that of its instant."""
+    zone = ZoneInfo(snapshot.select_zones()[series.account])
+    shift = (
+        series.timestamp_rule.shift if series.timestamp_rule.shift is not None else _NOON_MS if series.form == "interval" else 0
+    )
+    first = MIN_TIMESTAMP_MS if selection.first_day is None else _midnight_ms(selection.first_day, zone) + shift
+    last = (
+        MAX_TIMESTAMP_MS
+        if selection.last_day is None or selection.last_day == date.max
+        else _midnight_ms(selection.last_day + timedelta(days=1), zone) + shift - 1
+    )
+    return max(first, MIN_TIMESTAMP_MS), min(last, now)
 
 
-def _midnight(day: date, zone: ZoneInfo) -> int:
+def _midnight_ms(day: date, zone: ZoneInfo) -> int:
     return to_ms(datetime.combine(day, time(), zone))
 
 
-def _named(labels: Labels) -> str:
+def _format_series(labels: LabelPairs) -> str:
     (_, name), *others = labels
-    return name + "{" + ",".join(f'{label}="{_escaped(value)}"' for label, value in others) + "}"
+    return name + "{" + ",".join(f'{label}="{_escape_label_value(value)}"' for label, value in others) + "}"
 
 
-def _escaped(value: str) -> str:
+def _escape_label_value(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _files_of(ledger: Ledger) -> set[Path]:
-    path = os.path.realpath(ledger.store.path)
+    path = os.path.realpath(ledger.database.path)
     return {Path(path + end) for end in ("", "-wal", "-shm")}
 
 
 @contextmanager
-def _opened(file: Path | None) -> Iterator[BinaryIO]:
-    """Open where to write; raises ExporterError when that cannot be done any more."""
+def _open_output(file: Path | None) -> Iterator[BinaryIO]:
+    """Open the output; raise ExporterError if it cannot be written."""
     try:
         with _output(file) as out:
             yield out
@@ -117,7 +131,7 @@ def _output(file: Path | None) -> Iterator[BinaryIO]:
     except FileNotFoundError:
         found = None
     if file is None or (found and _is_standard_output(found)):
-        with _standard_output() as out:
+        with _open_standard_output() as out:
             yield out
     elif found and not stat.S_ISREG(found.st_mode):
         with file.open("wb") as out:
@@ -177,11 +191,11 @@ def _remove_abandoned(folder: Path, start: str) -> None:
 
 
 @contextmanager
-def _standard_output() -> Iterator[BinaryIO]:
+def _open_standard_output() -> Iterator[BinaryIO]:
     try:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        # What is left in the buffer would be tried again at the end of the program.
+        # Otherwise Python would try to write the rest of the buffer when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise

@@ -1,4 +1,4 @@
-"""The messages of Prometheus's remote read and write: our own short definition, with the protocols' field numbers."""
+"""The messages of Prometheus's remote read and write: a short definition of our own, with the protocols' field numbers."""
 
 import re
 from typing import Any
@@ -24,7 +24,7 @@ message TimeSeries    { repeated Label labels = 1; repeated Sample samples = 2; 
 message Label         { string name = 1; string value = 2; }
 message Sample        { double value = 1; int64 timestamp = 2; }
 """
-"""Enumerations are plain numbers here; fields that are not named are passed over."""
+"""Enumerations are plain numbers here; unknown fields are skipped."""
 
 _PACKAGE = "utility_exporter"
 _MESSAGE = re.compile(r"message (\w+)\s*{([^}]*)}")
@@ -37,25 +37,25 @@ _SCALARS = {
 }
 
 
-def _described() -> FileDescriptorProto:
+def _build_file_descriptor() -> FileDescriptorProto:
     file = FileDescriptorProto(name="remote.proto", package=_PACKAGE, syntax="proto3")
     for name, body in _MESSAGE.findall(DEFINITION):
         message = file.message_type.add(name=name)
         for repeated, kind, field, number in _FIELD.findall(body):
             label = FieldDescriptorProto.LABEL_REPEATED if repeated else FieldDescriptorProto.LABEL_OPTIONAL
             scalar = _SCALARS.get(kind, FieldDescriptorProto.TYPE_MESSAGE)
-            made = message.field.add(name=field, number=int(number), label=label, type=scalar)
+            descriptor = message.field.add(name=field, number=int(number), label=label, type=scalar)
             if kind not in _SCALARS:
-                made.type_name = f".{_PACKAGE}.{kind}"
+                descriptor.type_name = f".{_PACKAGE}.{kind}"
     return file
 
 
-def _classes() -> dict[str, Any]:
+def _build_message_classes() -> dict[str, Any]:
     pool = DescriptorPool()
-    pool.Add(_described())
-    made = GetMessageClassesForFiles(["remote.proto"], pool)
-    return {name.removeprefix(f"{_PACKAGE}."): kind for name, kind in made.items()}
+    pool.Add(_build_file_descriptor())
+    classes = GetMessageClassesForFiles(["remote.proto"], pool)
+    return {name.removeprefix(f"{_PACKAGE}."): kind for name, kind in classes.items()}
 
 
-MESSAGES = _classes()
+MESSAGES = _build_message_classes()
 """The message classes by their names."""

@@ -1,25 +1,28 @@
-"""Snappy's block format, in slices: bombs are seen before they burst, and large answers are sent as they are made."""
+"""Snappy's block format, in chunks.
+
+Decompression bombs are refused by their declared size, and large responses are compressed as they are produced.
+"""
 
 from collections.abc import Iterable, Iterator
 
 import cramjam
 
-from exporter.history.encode import varint
+from exporter.history.encoding import encode_varint
 
-PIECE = 64 * 1024
-LONGEST = (1 << 32) - 1
+CHUNK_BYTES = 64 * 1024
+MAX_LENGTH = (1 << 32) - 1
 """The format's own limit."""
 
 
-def expand(block: bytes, largest: int) -> bytes:
-    """Decompress a block; raises ValueError for one that is broken, or says it is larger than `largest` bytes."""
-    length, _ = _length(block)
-    if length > largest:
-        raise ValueError(f"it says it holds {length} bytes, and {largest} are allowed")
+def decompress(block: bytes, max_size: int) -> bytes:
+    """Decompress a block; raise ValueError if it is corrupt or declares more than `max_size` bytes."""
+    length, _ = _read_length(block)
+    if length > max_size:
+        raise ValueError(f"it declares {length} bytes, more than the limit of {max_size}")
     try:
         return bytes(cramjam.snappy.decompress_raw(block))
     except cramjam.DecompressionError:
-        raise ValueError("it is not snappy's block format") from None
+        raise ValueError("it is not in snappy's block format") from None
 
 
 def compress(body: bytes) -> bytes:
@@ -27,32 +30,32 @@ def compress(body: bytes) -> bytes:
     return bytes(cramjam.snappy.compress_raw(body))
 
 
-def stream(length: int, parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Compress `length` bytes that come in parts into one block.
+def compress_stream(length: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Compress `length` bytes, passed in chunks, into one block.
 
-    A block is its length and then elements that look back at what came before. Elements made from one piece look back no
-    further than that piece, so those of several pieces stand one after the other.
+    A block is its length followed by elements that refer back to earlier bytes. Elements made from one chunk refer back only
+    within that chunk, so the elements of several chunks can be concatenated.
     """
-    waiting, out = bytearray(), varint(length)
-    for part in parts:
-        waiting += part
-        while len(waiting) >= PIECE:
-            yield out + _elements(bytes(waiting[:PIECE]))
-            del waiting[:PIECE]
+    pending, out = bytearray(), encode_varint(length)
+    for chunk in chunks:
+        pending += chunk
+        while len(pending) >= CHUNK_BYTES:
+            yield out + _compress_elements(bytes(pending[:CHUNK_BYTES]))
+            del pending[:CHUNK_BYTES]
             out = b""
-    yield out + (_elements(bytes(waiting)) if waiting else b"")
+    yield out + (_compress_elements(bytes(pending)) if pending else b"")
 
 
-def _elements(piece: bytes) -> bytes:
-    block = compress(piece)
-    return block[_length(block)[1] :]
+def _compress_elements(chunk: bytes) -> bytes:
+    block = compress(chunk)
+    return block[_read_length(block)[1] :]
 
 
-def _length(block: bytes) -> tuple[int, int]:
-    """Read the length at the front of a block, and how many bytes it takes; raises ValueError when there is none."""
+def _read_length(block: bytes) -> tuple[int, int]:
+    """Return the length at the front of a block, and how many bytes encode it; raise ValueError if there is none."""
     length = 0
-    for place, byte in enumerate(block[:5]):
-        length |= (byte & 0x7F) << 7 * place
+    for position, byte in enumerate(block[:5]):
+        length |= (byte & 0x7F) << 7 * position
         if byte < 0x80:
-            return length, place + 1
+            return length, position + 1
     raise ValueError("it has no length")

@@ -1,16 +1,39 @@
 """The one table of metric families: what each is called, its labels, and what it says."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
-ACCOUNT = ("account",)
-PORTAL = ("account", "portal")
-POINT = ("account", "usage_point")
-TARGET = ("target",)
-REGISTER = ("account", "usage_point", "register")
+from exporter.models import Commodity
+
+LabelValues = tuple[str, ...]
+Samples = dict[str, dict[LabelValues, float]]
+"""Family name -> label values (in the family's order) -> value."""
 
 
-class Kind(StrEnum):
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """How an account is shown: its names and its local time."""
+
+    account: str
+    portal: str
+    zone: ZoneInfo
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    show_personal: bool = False
+    stale_after: Mapping[Commodity, timedelta] = field(default_factory=dict)
+    """How old the newest reading may be before it is called late, where that is not four days."""
+
+
+ACCOUNT_LABELS = ("account",)
+PORTAL_LABELS = ("account", "portal")
+USAGE_POINT_LABELS = ("account", "usage_point")
+TARGET_LABELS = ("target",)
+REGISTER_LABELS = ("account", "usage_point", "register")
+
+
+class MetricType(StrEnum):
     """The type a family has on the page."""
 
     GAUGE = "gauge"
@@ -19,22 +42,22 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class MetricFamily:
     """A metric family by its full name (with `_total` or `_info`)."""
 
     name: str
     labels: tuple[str, ...]
     help: str
-    kind: Kind = Kind.GAUGE
+    type: MetricType = MetricType.GAUGE
 
 
-CACHED = "cached since the account's last visit"
-_QUANTITIES = {
+CACHED_HELP = "cached since the account's last visit"
+_QUANTITY_HELP = {
     "consumption_kwh": "Energy delivered by the network in kWh",
     "consumption_m3": "Volume delivered in m³",
     "injection_kwh": "Energy fed into the network in kWh",
 }
-_PERIODS = {
+_PERIOD_HELP = {
     "daily": "on the latest complete local day known",
     "monthly": "in the month of the latest complete day, up to and with that day",
     "yearly": "in the year of the latest complete day, up to and with that day",
@@ -43,151 +66,219 @@ _PERIODS = {
 }
 
 
-def amount(period: str, quantity: str) -> str:
+def amount_family_name(period: str, quantity: str) -> str:
     """Name the family of a period's amount: ("daily", "injection_kwh") is `utility_daily_injection_kwh`."""
     return f"utility_{period}_{quantity}"
 
 
-_INDEXES = (
-    Family("utility_consumption_index_kwh", REGISTER, f"What the register showed at its last reading, in kWh; {CACHED}."),
-    Family("utility_consumption_index_m3", REGISTER, f"What the register showed at its last reading, in m³; {CACHED}."),
-    Family("utility_injection_index_kwh", REGISTER, f"What the register of fed-in energy showed last, in kWh; {CACHED}."),
+_INDEX_FAMILIES = (
+    MetricFamily(
+        "utility_consumption_index_kwh", REGISTER_LABELS, f"What the register showed at its last reading, in kWh; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_consumption_index_m3", REGISTER_LABELS, f"What the register showed at its last reading, in m³; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_injection_index_kwh", REGISTER_LABELS, f"What the register of fed-in energy showed last, in kWh; {CACHED_HELP}."
+    ),
 )
-_AMOUNTS = tuple(
-    Family(amount(period, quantity), REGISTER, f"{what} {when}; {CACHED}.")
-    for period, when in _PERIODS.items()
-    for quantity, what in _QUANTITIES.items()
+_AMOUNT_FAMILIES = tuple(
+    MetricFamily(amount_family_name(period, quantity), REGISTER_LABELS, f"{what} {when}; {CACHED_HELP}.")
+    for period, when in _PERIOD_HELP.items()
+    for quantity, what in _QUANTITY_HELP.items()
 )
-_DAYS = (
-    Family("utility_latest_day_timestamp_seconds", POINT, f"Start of the latest complete local day known; {CACHED}."),
-    Family("utility_monthly_day_gaps", POINT, f"Days of that day's month, up to it, that have no amount; {CACHED}."),
-    Family("utility_yearly_day_gaps", POINT, f"Days of that day's year, up to it, that have no amount; {CACHED}."),
-    Family("utility_day_gaps", POINT, f"Days without an amount among the 60 up to the latest known day; {CACHED}."),
+_DAY_FAMILIES = (
+    MetricFamily(
+        "utility_latest_day_timestamp_seconds",
+        USAGE_POINT_LABELS,
+        f"Start of the latest complete local day known; {CACHED_HELP}.",
+    ),
+    MetricFamily(
+        "utility_monthly_day_gaps", USAGE_POINT_LABELS, f"Days of that day's month, up to it, that have no amount; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_yearly_day_gaps", USAGE_POINT_LABELS, f"Days of that day's year, up to it, that have no amount; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_day_gaps", USAGE_POINT_LABELS, f"Days without an amount among the 60 up to the latest known day; {CACHED_HELP}."
+    ),
 )
-_POWERS = (
-    Family("utility_consumption_load_kw", REGISTER, f"Mean power taken in the newest interval shorter than a day; {CACHED}."),
-    Family("utility_injection_load_kw", REGISTER, f"Mean power fed in in the newest interval shorter than a day; {CACHED}."),
-    Family("utility_load_timestamp_seconds", POINT, f"End of the interval that the load is the mean of; {CACHED}."),
-    Family("utility_monthly_peak_kw", POINT, f"Highest quarter-hour power of the newest month the portal states; {CACHED}."),
-    Family("utility_monthly_peak_timestamp_seconds", POINT, f"Start of the quarter-hour of the monthly peak; {CACHED}."),
-    Family(
+_POWER_FAMILIES = (
+    MetricFamily(
+        "utility_consumption_load_kw",
+        REGISTER_LABELS,
+        f"Mean power taken in the newest interval shorter than a day; {CACHED_HELP}.",
+    ),
+    MetricFamily(
+        "utility_injection_load_kw",
+        REGISTER_LABELS,
+        f"Mean power fed in in the newest interval shorter than a day; {CACHED_HELP}.",
+    ),
+    MetricFamily(
+        "utility_load_timestamp_seconds", USAGE_POINT_LABELS, f"End of the interval that the load is the mean of; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_monthly_peak_kw",
+        USAGE_POINT_LABELS,
+        f"Highest quarter-hour power of the newest month the portal states; {CACHED_HELP}.",
+    ),
+    MetricFamily(
+        "utility_monthly_peak_timestamp_seconds",
+        USAGE_POINT_LABELS,
+        f"Start of the quarter-hour of the monthly peak; {CACHED_HELP}.",
+    ),
+    MetricFamily(
         "utility_average_monthly_peak_kw",
-        POINT,
-        f"Mean of max(2.5 kW, monthly peak) over the newest 12 closed months, the base of the capacity tariff; {CACHED}.",
+        USAGE_POINT_LABELS,
+        f"Mean of max(2.5 kW, monthly peak) over the newest 12 closed months, the base of the capacity tariff; {CACHED_HELP}.",
     ),
-    Family("utility_average_monthly_peak_months", POINT, f"How many closed months the average monthly peak has; {CACHED}."),
-    Family("utility_daily_peak_kva", POINT, f"Highest power of the newest day the portal states, in kVA; {CACHED}."),
-    Family("utility_daily_peak_timestamp_seconds", POINT, f"Instant of the daily peak; {CACHED}."),
-    Family("utility_subscribed_power_kva", POINT, f"Contract power in kVA; {CACHED}."),
+    MetricFamily(
+        "utility_average_monthly_peak_months",
+        USAGE_POINT_LABELS,
+        f"How many closed months the average monthly peak has; {CACHED_HELP}.",
+    ),
+    MetricFamily(
+        "utility_daily_peak_kva", USAGE_POINT_LABELS, f"Highest power of the newest day the portal states, in kVA; {CACHED_HELP}."
+    ),
+    MetricFamily("utility_daily_peak_timestamp_seconds", USAGE_POINT_LABELS, f"Instant of the daily peak; {CACHED_HELP}."),
+    MetricFamily("utility_subscribed_power_kva", USAGE_POINT_LABELS, f"Contract power in kVA; {CACHED_HELP}."),
 )
-_MOMENTARY = (
-    Family("utility_temperature_celsius", REGISTER, f"Temperature at its last reading; {CACHED}."),
-    Family("utility_humidity_ratio", REGISTER, f"Relative humidity at its last reading, 0 to 1; {CACHED}."),
-    Family("utility_power_kw", REGISTER, f"Power at its last reading; {CACHED}."),
-    Family("utility_register_value", (*REGISTER, "unit"), f"Any other counter in its own unit at its last reading; {CACHED}."),
+_MOMENTARY_FAMILIES = (
+    MetricFamily("utility_temperature_celsius", REGISTER_LABELS, f"Temperature at its last reading; {CACHED_HELP}."),
+    MetricFamily("utility_humidity_ratio", REGISTER_LABELS, f"Relative humidity at its last reading, 0 to 1; {CACHED_HELP}."),
+    MetricFamily("utility_power_kw", REGISTER_LABELS, f"Power at its last reading; {CACHED_HELP}."),
+    MetricFamily(
+        "utility_register_value",
+        (*REGISTER_LABELS, "unit"),
+        f"Any other counter in its own unit at its last reading; {CACHED_HELP}.",
+    ),
 )
-_AGE = (
-    Family("utility_reading_timestamp_seconds", POINT, f"The instant that the newest value describes; {CACHED}."),
-    Family("utility_reading_age_seconds", POINT, "Now minus the instant that the newest cached value describes."),
+_AGE_FAMILIES = (
+    MetricFamily(
+        "utility_reading_timestamp_seconds", USAGE_POINT_LABELS, f"The instant that the newest value describes; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_reading_age_seconds", USAGE_POINT_LABELS, "Now minus the instant that the newest cached value describes."
+    ),
 )
-_FLAGS = (
-    Family("utility_divergent_consumption", POINT, f"1 when the portal calls the consumption unusual, as in a leak; {CACHED}."),
-    Family("utility_meter_active", POINT, f"1 when the meter is in service; {CACHED}."),
-    Family("utility_flow_limitation", POINT, f"1 when the flow is limited; {CACHED}."),
-    Family("utility_up_to_date", POINT, f"1 when the portal calls its reading up to date; {CACHED}."),
-    Family("utility_no_data_permission", POINT, f"1 when the portal withholds the data; {CACHED}."),
-    Family("utility_day_offset", POINT, f"Age of the reading in days by the portal's own count; {CACHED}."),
+_FLAG_FAMILIES = (
+    MetricFamily(
+        "utility_divergent_consumption",
+        USAGE_POINT_LABELS,
+        f"1 when the portal calls the consumption unusual, as in a leak; {CACHED_HELP}.",
+    ),
+    MetricFamily("utility_meter_active", USAGE_POINT_LABELS, f"1 when the meter is in service; {CACHED_HELP}."),
+    MetricFamily("utility_flow_limitation", USAGE_POINT_LABELS, f"1 when the flow is limited; {CACHED_HELP}."),
+    MetricFamily("utility_up_to_date", USAGE_POINT_LABELS, f"1 when the portal calls its reading up to date; {CACHED_HELP}."),
+    MetricFamily("utility_no_data_permission", USAGE_POINT_LABELS, f"1 when the portal withholds the data; {CACHED_HELP}."),
+    MetricFamily(
+        "utility_day_offset", USAGE_POINT_LABELS, f"Age of the reading in days by the portal's own count; {CACHED_HELP}."
+    ),
 )
-_INFOS = (
-    Family(
+_INFO_FAMILIES = (
+    MetricFamily(
         "utility_usage_point_info",
-        (*POINT, "portal", "commodity", "meter", "site", "name", "address"),
-        f"What a usage point is; {CACHED}.",
-        Kind.INFO,
+        (*USAGE_POINT_LABELS, "portal", "commodity", "meter", "site", "name", "address"),
+        f"What a usage point is; {CACHED_HELP}.",
+        MetricType.INFO,
     ),
-    Family(
+    MetricFamily(
         "utility_register_info",
-        (*REGISTER, "commodity", "kind", "unit", "description"),
-        f"What a register is; {CACHED}.",
-        Kind.INFO,
+        (*REGISTER_LABELS, "commodity", "kind", "unit", "description"),
+        f"What a register is; {CACHED_HELP}.",
+        MetricType.INFO,
     ),
-    Family(
+    MetricFamily(
         "utility_account_info",
-        (*PORTAL, "name", "company", "company_id", "customer_id", "person_id"),
-        f"Who holds an account, where its configuration allows personal data; {CACHED}.",
-        Kind.INFO,
+        (*PORTAL_LABELS, "name", "company", "company_id", "customer_id", "person_id"),
+        f"Who holds an account, where its configuration allows personal data; {CACHED_HELP}.",
+        MetricType.INFO,
     ),
 )
-_HEALTH = (
-    Family("utility_up", PORTAL, "1 when the account's last visit succeeded."),
-    Family("utility_visits_total", PORTAL, "Visits to the portal.", Kind.COUNTER),
-    Family("utility_visit_failures_total", (*PORTAL, "reason"), "Visits that failed, by reason.", Kind.COUNTER),
-    Family("utility_visit_duration_seconds", PORTAL, "How long the last visit took."),
-    Family("utility_visit_interval_seconds", PORTAL, "The planned distance between visits."),
-    Family("utility_last_visit_timestamp_seconds", PORTAL, "When the portal was last asked."),
-    Family("utility_last_success_timestamp_seconds", PORTAL, "When a visit last succeeded."),
-    Family("utility_last_new_data_timestamp_seconds", PORTAL, "When a visit last brought something new."),
-    Family("utility_next_visit_timestamp_seconds", PORTAL, "When the portal is asked again."),
-    Family("utility_login_suspended", PORTAL, "1 while the account is not visited because the portal refused the login."),
-    Family("utility_access_expires_timestamp_seconds", PORTAL, "When access ends that a person must renew; cached."),
-    Family("utility_portal_requests_total", (*PORTAL, "status"), "HTTP answers of the portal, by class.", Kind.COUNTER),
-    Family("utility_ledger_readings", ACCOUNT, "Readings kept in the ledger."),
-    Family("utility_corrections_total", ACCOUNT, "Values that the portal changed afterwards.", Kind.COUNTER),
+_HEALTH_FAMILIES = (
+    MetricFamily("utility_up", PORTAL_LABELS, "1 when the account's last visit succeeded."),
+    MetricFamily("utility_visits_total", PORTAL_LABELS, "Visits to the portal.", MetricType.COUNTER),
+    MetricFamily(
+        "utility_visit_failures_total", (*PORTAL_LABELS, "reason"), "Visits that failed, by reason.", MetricType.COUNTER
+    ),
+    MetricFamily("utility_visit_duration_seconds", PORTAL_LABELS, "How long the last visit took."),
+    MetricFamily("utility_visit_interval_seconds", PORTAL_LABELS, "The planned distance between visits."),
+    MetricFamily("utility_last_visit_timestamp_seconds", PORTAL_LABELS, "When the portal was last asked."),
+    MetricFamily("utility_last_success_timestamp_seconds", PORTAL_LABELS, "When a visit last succeeded."),
+    MetricFamily("utility_last_new_data_timestamp_seconds", PORTAL_LABELS, "When a visit last brought something new."),
+    MetricFamily("utility_next_visit_timestamp_seconds", PORTAL_LABELS, "When the portal is asked again."),
+    MetricFamily(
+        "utility_login_suspended", PORTAL_LABELS, "1 while the account is not visited because the portal refused the login."
+    ),
+    MetricFamily("utility_access_expires_timestamp_seconds", PORTAL_LABELS, "When access ends that a person must renew; cached."),
+    MetricFamily(
+        "utility_portal_requests_total", (*PORTAL_LABELS, "status"), "HTTP answers of the portal, by class.", MetricType.COUNTER
+    ),
+    MetricFamily("utility_ledger_readings", ACCOUNT_LABELS, "Readings kept in the ledger."),
+    MetricFamily("utility_corrections_total", ACCOUNT_LABELS, "Values that the portal changed afterwards.", MetricType.COUNTER),
 )
-_PROCESS = (
-    Family("utility_exporter_build_info", ("version", "python"), "What runs here.", Kind.INFO),
-    Family("utility_exporter_config_last_reload_successful", (), "1 when the configuration was last read without a fault."),
-    Family("utility_exporter_config_last_reload_success_timestamp_seconds", (), "When the configuration was last read well."),
+_EXPORTER_FAMILIES = (
+    MetricFamily("utility_exporter_build_info", ("version", "python"), "What runs here.", MetricType.INFO),
+    MetricFamily("utility_exporter_config_last_reload_successful", (), "1 when the configuration was last read without a fault."),
+    MetricFamily(
+        "utility_exporter_config_last_reload_success_timestamp_seconds", (), "When the configuration was last read well."
+    ),
 )
-_DELIVERY = (
-    Family("utility_exporter_remote_write_up", TARGET, "1 when the receiver answered the last request as it should."),
-    Family(
+_REMOTE_WRITE_FAMILIES = (
+    MetricFamily(
+        "utility_exporter_remote_write_up", TARGET_LABELS, "1 when the receiver answered the last request as it should."
+    ),
+    MetricFamily(
         "utility_exporter_remote_write_pending_samples",
-        TARGET,
+        TARGET_LABELS,
         "Samples that have settled and that the receiver does not have yet.",
     ),
-    Family("utility_exporter_remote_write_sent_samples_total", TARGET, "Samples that the receiver took.", Kind.COUNTER),
-    Family(
+    MetricFamily(
+        "utility_exporter_remote_write_sent_samples_total", TARGET_LABELS, "Samples that the receiver took.", MetricType.COUNTER
+    ),
+    MetricFamily(
         "utility_exporter_remote_write_refused_samples_total",
-        TARGET,
+        TARGET_LABELS,
         "Samples set aside because the receiver refused them.",
-        Kind.COUNTER,
+        MetricType.COUNTER,
     ),
-    Family(
+    MetricFamily(
         "utility_exporter_remote_write_corrections_total",
-        TARGET,
+        TARGET_LABELS,
         "Samples corrected after they were delivered, sent again or not.",
-        Kind.COUNTER,
+        MetricType.COUNTER,
     ),
-    Family(
+    MetricFamily(
         "utility_exporter_remote_write_lag_seconds",
-        TARGET,
+        TARGET_LABELS,
         "How long the oldest delivery under way has been waiting to be done, 0 when nothing is pending.",
     ),
-    Family("utility_exporter_remote_write_last_success_timestamp_seconds", TARGET, "When the receiver last took samples."),
+    MetricFamily(
+        "utility_exporter_remote_write_last_success_timestamp_seconds", TARGET_LABELS, "When the receiver last took samples."
+    ),
 )
-GROUPS = {
-    "index": _INDEXES,
-    "amounts": _AMOUNTS,
-    "days": _DAYS,
-    "powers": _POWERS,
-    "momentary": _MOMENTARY,
-    "age": _AGE,
-    "flags": _FLAGS,
-    "infos": _INFOS,
-    "health": _HEALTH,
-    "process": _PROCESS,
-    "delivery": _DELIVERY,
+FAMILY_GROUPS = {
+    "index": _INDEX_FAMILIES,
+    "amounts": _AMOUNT_FAMILIES,
+    "days": _DAY_FAMILIES,
+    "powers": _POWER_FAMILIES,
+    "momentary": _MOMENTARY_FAMILIES,
+    "age": _AGE_FAMILIES,
+    "flags": _FLAG_FAMILIES,
+    "infos": _INFO_FAMILIES,
+    "health": _HEALTH_FAMILIES,
+    "process": _EXPORTER_FAMILIES,
+    "delivery": _REMOTE_WRITE_FAMILIES,
 }
 """What belongs together, in the order of the page."""
-FAMILIES = tuple(family for group in GROUPS.values() for family in group)
-BY_NAME = {family.name: family for family in FAMILIES}
-AT_SCRAPE = frozenset(family.name for family in (*_HEALTH, *_PROCESS, *_DELIVERY)) | {
+FAMILIES = tuple(family for group in FAMILY_GROUPS.values() for family in group)
+FAMILIES_BY_NAME = {family.name: family for family in FAMILIES}
+DYNAMIC_FAMILIES = frozenset(family.name for family in (*_HEALTH_FAMILIES, *_EXPORTER_FAMILIES, *_REMOTE_WRITE_FAMILIES)) | {
     "utility_reading_age_seconds",
     "utility_average_monthly_peak_kw",
     "utility_average_monthly_peak_months",
     "utility_account_info",
 }
 """What moves with the clock, or with every request, and is written when somebody asks; all else is kept as text."""
-REASONS = ("unreachable", "rate_limit", "login", "response", "bug", "ledger")
-STATUSES = ("2xx", "3xx", "4xx", "5xx", "error")
+FAILURE_REASONS = ("unreachable", "rate_limit", "login", "response", "bug", "ledger")
+STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "error")

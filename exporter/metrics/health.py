@@ -4,38 +4,37 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from exporter.ledger import AccountState
-from exporter.metrics.families import REASONS, STATUSES
-from exporter.metrics.words import Samples, Shown
-from exporter.model import clean
+from exporter.ledger.account_state import AccountState
+from exporter.metrics.families import FAILURE_REASONS, STATUS_CLASSES, AccountView, Samples
+from exporter.models import clean_label
 
 
 @dataclass(slots=True)
-class Health:
+class AccountHealth:
     """What the poller keeps up to date; counters start at 0 with the process."""
 
     interval: timedelta
     state: AccountState = field(default_factory=AccountState)
     visits: int = 0
     failures: Counter[str] = field(default_factory=Counter)
-    answers: Counter[str] = field(default_factory=Counter)
+    responses: Counter[str] = field(default_factory=Counter)
 
-    def suspended(self, now: datetime) -> bool:
+    def is_suspended(self, now: datetime) -> bool:
         """Say whether the portal has refused the login and is not asked."""
         return self.state.suspended_until is not None and now < self.state.suspended_until
 
 
-def health_samples(shown: Shown, health: Health, now: datetime) -> Samples:
+def build_health_samples(view: AccountView, health: AccountHealth, now: datetime) -> Samples:
     """Say an account's health in samples."""
-    state, key = health.state, (shown.account, shown.portal)
+    state, key = health.state, (view.account, view.portal)
     samples: Samples = {
         "utility_visits_total": {key: health.visits},
-        "utility_visit_failures_total": {(*key, reason): health.failures[reason] for reason in REASONS},
+        "utility_visit_failures_total": {(*key, reason): health.failures[reason] for reason in FAILURE_REASONS},
         "utility_visit_interval_seconds": {key: health.interval.total_seconds()},
-        "utility_login_suspended": {key: health.suspended(now)},
-        "utility_portal_requests_total": {(*key, status): health.answers[status] for status in STATUSES},
-        "utility_ledger_readings": {(shown.account,): state.readings},
-        "utility_corrections_total": {(shown.account,): state.corrections},
+        "utility_login_suspended": {key: health.is_suspended(now)},
+        "utility_portal_requests_total": {(*key, status): health.responses[status] for status in STATUS_CLASSES},
+        "utility_ledger_readings": {(view.account,): state.readings},
+        "utility_corrections_total": {(view.account,): state.corrections},
     }
     instants = {
         "utility_last_visit_timestamp_seconds": state.last_visit,
@@ -51,6 +50,6 @@ def health_samples(shown: Shown, health: Health, now: datetime) -> Samples:
         samples["utility_visit_duration_seconds"] = {key: state.duration}
     holder = state.holder
     names = (holder.name, holder.company, holder.company_id, holder.customer_id, holder.person_id)
-    allowed = (clean(text) if shown.personal else "" for text in names)
+    allowed = (clean_label(text) if view.show_personal else "" for text in names)
     samples["utility_account_info"] = {(*key, *allowed): 1}
     return samples

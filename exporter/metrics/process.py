@@ -3,11 +3,10 @@
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import Metric
 
-from exporter.metrics.exposition import EOF, OPENMETRICS, written
-from exporter.metrics.lines import number
+from exporter.metrics.exposition import OPENMETRICS, OPENMETRICS_EOF, format_value, render_family
 
 
-def _standard() -> CollectorRegistry:
+def _build_registry() -> CollectorRegistry:
     """Make a registry of what every process and Python tells of itself."""
     made = CollectorRegistry()
     ProcessCollector(registry=made)
@@ -16,29 +15,29 @@ def _standard() -> CollectorRegistry:
     return made
 
 
-class Process:
+class ProcessMetrics:
     """The end of the page. The library writes a family once; from then on only its numbers are written."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self._registry = registry or _standard()
-        self._shapes: dict[tuple[str, ...], tuple[str, list[str]]] = {}
+        self._registry = registry or _build_registry()
+        self._line_prefixes: dict[tuple[str, ...], tuple[str, list[str]]] = {}
         """Form, name and labels of a family -> its head, and the starts of its lines."""
 
-    def text(self, content_type: str) -> bytes:
+    def render(self, content_type: str) -> bytes:
         """Write it as of now."""
-        said = "".join(self._said(metric, content_type) for metric in self._registry.collect()).encode()
-        return said + EOF if content_type == OPENMETRICS else said
+        said = "".join(self._render_family(metric, content_type) for metric in self._registry.collect()).encode()
+        return said + OPENMETRICS_EOF if content_type == OPENMETRICS else said
 
-    def _said(self, metric: Metric, content_type: str) -> str:
+    def _render_family(self, metric: Metric, content_type: str) -> str:
         key = (content_type, metric.name, *(str(part) for one in metric.samples for part in (one.name, one.labels)))
-        if (shape := self._shapes.get(key)) is None:
-            shape = self._shapes[key] = _shape(metric, content_type)
+        if (shape := self._line_prefixes.get(key)) is None:
+            shape = self._line_prefixes[key] = _build_line_prefixes(metric, content_type)
         head, starts = shape
-        return head + "".join(f"{start}{number(one.value)}\n" for start, one in zip(starts, metric.samples, strict=True))
+        return head + "".join(f"{start}{format_value(one.value)}\n" for start, one in zip(starts, metric.samples, strict=True))
 
 
-def _shape(metric: Metric, content_type: str) -> tuple[str, list[str]]:
+def _build_line_prefixes(metric: Metric, content_type: str) -> tuple[str, list[str]]:
     """Have the library write a family, and cut its numbers off."""
-    lines = written(metric, content_type).decode().split("\n")[:-1]
+    lines = render_family(metric, content_type).decode().split("\n")[:-1]
     head = "".join(f"{line}\n" for line in lines if line.startswith("# "))
     return head, [line[: line.rindex(" ") + 1] for line in lines if not line.startswith("# ")]

@@ -1,1 +1,1 @@
-"""One file per portal; `base` is what they all are."""
+"""The portals; each is a package with the same file names."""

@@ -241,7 +241,7 @@ class Engine(Generic[SessionT]):
         if any(wanted & one.requests.keys() for one in plans) and not isinstance(result.stopped, LoginError):
             wait = self.pace.pause
             if isinstance(result.stopped, RateLimitError):
-                wait = max(result.stopped.wait or timedelta(hours=1), wait)
+                wait = max(result.stopped.retry_after or timedelta(hours=1), wait)
             elif result.stopped:
                 wait = timedelta(seconds=policy.SOONEST)
             result.next_step = now + wait

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from exporter.model import Direction, Index, Interval, Peak, Reading
+from exporter.models import Direction, Index, Interval, Peak, Reading
 
 DAY = 86_400
 """Seconds; local days have an hour less or more twice a year."""
@@ -124,10 +124,10 @@ class Feed:
         match reading:
             case Index(register, _, at) if self.form in {Form.INDEX, Form.VISIT}:
                 start = end = round(at.timestamp())
-                point, direction = register.point.id, register.direction
+                point, direction = register.usage_point.id, register.direction
             case Interval(register, since, until) if self.form is Form.INTERVAL:
                 start, end = round(since.timestamp()), round(until.timestamp())
-                point, direction = register.point.id, register.direction
+                point, direction = register.usage_point.id, register.direction
             case Peak(usage_point, _, since, until) if self.form is Form.PEAK:
                 start, end = round(since.timestamp()), round(until.timestamp())
                 point = usage_point.id

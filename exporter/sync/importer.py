@@ -148,8 +148,8 @@ class Importer(Generic[SessionT]):
 
     async def _rest(self, error: RateLimitError) -> bool:
         """Wait for a rate limit to end where that is wanted, or short; return whether to go on."""
-        length = error.wait or timedelta(hours=1)
-        if not self._wait and (error.wait is None or length > SHORT):
+        length = error.retry_after or timedelta(hours=1)
+        if not self._wait and (error.retry_after is None or length > SHORT):
             self.progress.paused = error
             return False
         self.progress.waits_until = self._now() + length

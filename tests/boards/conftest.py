@@ -10,23 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.boards import programs
-from tests.boards.scraped import backfill
-from tests.boards.year import tell_past
+from tests.boards import servers
+from tests.boards.backfill import write_blocks
+from tests.boards.demo_ledger import fill_ledger
 
-RECORDED = ("usage_point:utility_monthly_cost:share", "usage_point:utility_flow:hours", "usage_point:utility_day:against_weekday")
+RECORDED_SERIES = (
+    "usage_point:utility_monthly_cost:share",
+    "usage_point:utility_flow:hours",
+    "usage_point:utility_day:against_weekday",
+)
 """Recorded from other recorded series, or from the history: when they are there all are."""
-SENT = ("increase(utility_exporter_remote_write_sent_samples_total[1d])",)
+SENDER_QUERIES = ("increase(utility_exporter_remote_write_sent_samples_total[1d])",)
 """The sender has been scraped twice."""
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class DashboardStack:
     """The demo as it is scraped and read."""
 
-    exporter: programs.Server
-    prometheus: programs.Server
-    sender: programs.Server
+    exporter: servers.RunningServer
+    prometheus: servers.RunningServer
+    sender: servers.RunningServer
     """Another exporter's delivery to a receiver: the demo has none."""
 
 
@@ -35,23 +39,23 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a ledger."""
     folder = tmp_path_factory.mktemp("storage")
     folder.chmod(0o700)
-    asyncio.run(tell_past(folder))
+    asyncio.run(fill_ledger(folder))
     return folder
 
 
 @pytest.fixture(scope="package")
-def house(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def house(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardStack]:
     """The demo, a Prometheus that has scraped it since yesterday and reads its history, and rules that have run."""
     folder = tmp_path_factory.mktemp("prometheus")
-    with programs.demo(storage) as exporter, programs.sender() as sender:
-        backfill(folder, open_metrics(exporter), exporter.url[7:], time.time())
-        with programs.prometheus(folder, exporter.url, beside=sender.url) as prometheus:
-            for name in ("up", *RECORDED, *SENT):
-                programs.until(partial(prometheus.value, f"count({name})"), f"there is {name}")
-            yield House(exporter, prometheus, sender)
+    with servers.run_demo(storage) as exporter, servers.run_sender_page() as sender:
+        write_blocks(folder, get_open_metrics(exporter), exporter.url[7:], time.time())
+        with servers.run_prometheus(folder, exporter.url, beside=sender.url) as prometheus:
+            for name in ("up", *RECORDED_SERIES, *SENDER_QUERIES):
+                servers.wait_until(partial(prometheus.query_value, f"count({name})"), f"there is {name}")
+            yield DashboardStack(exporter, prometheus, sender)
 
 
-def open_metrics(exporter: programs.Server) -> str:
+def get_open_metrics(exporter: servers.RunningServer) -> str:
     """Get the page as Prometheus prefers it, with every family that the demo has."""
     form = {"Accept": "application/openmetrics-text; version=1.0.0"}
     with urllib.request.urlopen(urllib.request.Request(f"{exporter.url}/metrics", headers=form), timeout=10) as answer:

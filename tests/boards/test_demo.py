@@ -5,18 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from exporter.config import load
-from exporter.demo.runner import simulations
+from exporter.config.loader import load_config
+from exporter.demo import build_simulations
 
 
 @pytest.fixture
 def accounts(tmp_path: Path):
     """What `demo` is configured with."""
     config = tmp_path / "config.yaml"
-    entries = [simulation.demo_account("http://127.0.0.1:1") for simulation in simulations()]
+    entries = [simulation.demo_account("http://127.0.0.1:1") for simulation in build_simulations()]
     config.write_text(json.dumps({"accounts": entries}))
     config.chmod(0o600)
-    return load(config).accounts
+    return load_config(config).accounts
 
 
 def test_each_portal_has_one_account(accounts):
@@ -32,6 +32,6 @@ def test_every_usage_point_has_a_name(accounts):
     Each usage point that an account names has an alias of its own, and no alias is a number.
     """
     for account in accounts:
-        assert account.named_points() <= account.aliases.keys()
+        assert account.configured_usage_points() <= account.aliases.keys()
         assert len(set(account.aliases.values())) == len(account.aliases)
         assert not [alias for alias in account.aliases.values() if alias.isdigit()]

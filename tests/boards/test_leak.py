@@ -11,12 +11,12 @@ from typing import Any
 
 from aiohttp import web
 
+from exporter.app import Exporter, ServeOptions
 from exporter.clock import WallClock
-from exporter.demo.base import running
-from exporter.demo.water_link import WaterLinkSimulation
-from exporter.serve import Exporter, Options
-from exporter.server import Address
-from tests.boards import programs
+from exporter.simulators.base import run_simulation
+from exporter.simulators.water_link.simulation import WaterLinkSimulation
+from exporter.web.listen import ListenAddress
+from tests.boards import servers
 from tests.history.programs import free_port
 
 BEFORE, LEAKING, AFTER = (datetime(2026, 3, day, 13, tzinfo=UTC) for day in (4, 8, 16))
@@ -71,7 +71,7 @@ class Receiver:
         return {one["labels"]["usage_point"]: one for one in found}
 
     async def wait(self, status: str) -> dict[str, dict[str, Any]]:
-        async with asyncio.timeout(programs.PATIENCE):
+        async with asyncio.timeout(servers.TIMEOUT):
             while self.told(status).keys() != METERS:  # noqa: ASYNC110  # what is waited for happens in other processes
                 await asyncio.sleep(0.1)
         return self.told(status)
@@ -81,11 +81,11 @@ class Receiver:
 async def exporter(folder: Path, clock: Shifted) -> AsyncIterator[str]:
     """Serve a simulated Water-Link, both at the time of `clock`."""
     await asyncio.to_thread(folder.mkdir)
-    async with running(WaterLinkSimulation(clock.now)) as portal:
-        accounts = WaterLinkSimulation(clock.now).accounts(portal)
+    async with run_simulation(WaterLinkSimulation(clock.now)) as portal:
+        accounts = WaterLinkSimulation(clock.now).build_accounts(portal)
         (folder / "config.yaml").write_text(json.dumps({"accounts": accounts}))
         (folder / "config.yaml").chmod(0o600)
-        options = Options(folder / "config.yaml", folder / "data", (Address("127.0.0.1", 0),))
+        options = ServeOptions(folder / "config.yaml", folder / "data", (ListenAddress("127.0.0.1", 0),))
         program, place = Exporter(options, clock), asyncio.get_running_loop().create_future()
         serving = asyncio.create_task(program.run(lambda taken: place.set_result(f"http://{taken[0]}")))
         try:
@@ -105,10 +105,10 @@ async def test_the_leak_is_told_and_its_end_too(tmp_path: Path):
         stack = ExitStack()
         enter = partial(asyncio.to_thread, stack.enter_context)
         try:
-            alertmanager = await enter(programs.alertmanager(tmp_path / "alertmanager", address))
-            prometheus = await enter(programs.prometheus(tmp_path / "prometheus", page, alertmanager=alertmanager.url))
-            flags = partial(prometheus.value, "count(utility_divergent_consumption == 0) == 2")
-            await asyncio.to_thread(programs.until, flags, "both meters are seen without a leak")
+            alertmanager = await enter(servers.run_alertmanager(tmp_path / "alertmanager", address))
+            prometheus = await enter(servers.run_prometheus(tmp_path / "prometheus", page, alertmanager=alertmanager.url))
+            flags = partial(prometheus.query_value, "count(utility_divergent_consumption == 0) == 2")
+            await asyncio.to_thread(servers.wait_until, flags, "both meters are seen without a leak")
             before = receiver.told("firing")
             clock.set(LEAKING)
             firing = await receiver.wait("firing")

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 
-from exporter.history.series import FAMILIES as TRUE_TIME
-from exporter.metrics import FAMILIES
-from tests.boards import grafana
-from tests.boards.programs import FOLDER
-from tests.history.programs import program
+from exporter.history.series import HISTORY_FAMILIES as TRUE_TIME
+from exporter.metrics.families import FAMILIES
+from tests.boards import grafana_queries
+from tests.boards.servers import FOLDER
+from tests.history.programs import find_program
 
 RULES, SETTINGS, CASES = (FOLDER / name for name in ("rules.yaml", "settings.yaml", "rules.test.yaml"))
 PROMETHEUS_OWN = {"up", "scrape_duration_seconds", "ALERTS"}
@@ -36,7 +36,7 @@ def test_promtool_accepts(words):
     """
     promtool finds no fault in rules, settings and the example configuration.
     """
-    done = subprocess.run([program("promtool"), *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([find_program("promtool"), *words], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
 
@@ -45,7 +45,7 @@ def test_every_alert_fires_when_it_should_and_not_else():
     """
     `promtool test rules` passes: each case has a series for which the alert fires and others for which it does not.
     """
-    done = subprocess.run([program("promtool"), "test", "rules", CASES], capture_output=True, text=True, check=False)
+    done = subprocess.run([find_program("promtool"), "test", "rules", CASES], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -88,7 +88,7 @@ def test_an_alert_says_what_people_need(alert):
     A severity, a summary that is fixed text, a description with labels, and an entry in the runbook.
     """
     told = alert["annotations"]
-    headings = re.findall(r"^### (\w+)$", (grafana.ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^### (\w+)$", (grafana_queries.ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
 
     assert re.fullmatch(r"Utility[A-Z]\w+", alert["alert"])
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
@@ -103,7 +103,7 @@ def test_the_runbook_has_no_other_alerts():
     """
     An entry for each alert, and none of alerts that are gone.
     """
-    headings = re.findall(r"^### (\w+)$", (grafana.ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^### (\w+)$", (grafana_queries.ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
 
     assert sorted(headings) == sorted(alert["alert"] for alert in ALERTS)
 
@@ -133,7 +133,14 @@ def test_every_metric_that_is_named_exists():
     """
     Whatever rules, dashboards, the README and the documents name is on the page, in the history, or recorded.
     """
-    files = [RULES, SETTINGS, CASES, *grafana.FILES, grafana.ROOT / "README.md", *(grafana.ROOT / "docs").glob("*.md")]
+    files = [
+        RULES,
+        SETTINGS,
+        CASES,
+        *grafana_queries.FILES,
+        grafana_queries.ROOT / "README.md",
+        *(grafana_queries.ROOT / "docs").glob("*.md"),
+    ]
     # A name with a star behind it stands for all that begin so.
     named = {(file.name, name) for file in files for name in re.findall(NAME + r"(?![\w*.:])", file.read_text())}
     beginnings = {(file.name, name) for file in files for name in re.findall(NAME + r"(?=\*)", file.read_text())}

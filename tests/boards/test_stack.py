@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.boards.grafana import FOLDER, ROOT
+from tests.boards.grafana_queries import FOLDER, ROOT
 
 STACK = yaml.safe_load((ROOT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = STACK["services"]

@@ -1,4 +1,4 @@
-"""A ledger with a small world in it, and the web face over it."""
+"""A ledger with a sample history, and a web application over it."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -8,41 +8,42 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from exporter.history import History
-from exporter.ledger import Ledger
-from exporter.server import Address, listen, offer_history
-from tests.history.world import NOW, World, build
+from exporter.history.read_worker import RemoteReader
+from exporter.ledger.ledger import Ledger
+from exporter.web.app import add_remote_read
+from exporter.web.listen import ListenAddress, listen
+from tests.history.sample_history import NOW, SampleHistory, build_sample_history
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "data") as kept:
-        yield kept
+    with Ledger(tmp_path / "data") as opened:
+        yield opened
 
 
 @pytest.fixture
-def world(ledger: Ledger) -> World:
-    return build(ledger)
+def sample_history(ledger: Ledger) -> SampleHistory:
+    return build_sample_history(ledger)
 
 
 @pytest.fixture
-def history(ledger: Ledger) -> Iterator[History]:
-    made = History(ledger, lambda: NOW)
-    yield made
-    made.close()
+def history(ledger: Ledger) -> Iterator[RemoteReader]:
+    reader = RemoteReader(ledger, lambda: NOW)
+    yield reader
+    reader.close()
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as made:
-        yield made
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+        yield session
 
 
 @pytest.fixture
-async def face(history: History) -> AsyncIterator[str]:
-    """The address of a web face that answers remote reads."""
+async def base_url(history: RemoteReader) -> AsyncIterator[str]:
+    """The URL of a web application that answers remote reads."""
     app = web.Application()
-    offer_history(app, history)
+    add_remote_read(app, history)
     async with AsyncExitStack() as stack:
-        (taken,) = await listen(app, [Address("127.0.0.1", 0)], stack)
-        yield f"http://{taken}"
+        (address,) = await listen(app, [ListenAddress("127.0.0.1", 0)], stack)
+        yield f"http://{address}"

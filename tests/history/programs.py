@@ -13,10 +13,10 @@ from typing import Any
 import aiohttp
 
 PACKAGES = {"curl": "curl", "prometheus": "prometheus", "promtool": "prometheus", "victoria-metrics": "victoria-metrics"}
-PATIENCE = 60
+TIMEOUT = 60
 
 
-def program(name: str) -> str:
+def find_program(name: str) -> str:
     """Find a program; a test that needs one it cannot find fails and says what to install."""
     found = shutil.which(name) or shutil.which(name, path="/usr/bin:/usr/local/bin")
     assert found, f"{name} is not installed: it is in Debian's package {PACKAGES[name]}"
@@ -29,15 +29,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def promtool(*arguments: str | Path, patience: float = PATIENCE) -> str:
+def run_promtool(*arguments: str | Path, timeout: float = TIMEOUT) -> str:
     done = subprocess.run(
-        [program("promtool"), *map(str, arguments)], capture_output=True, text=True, timeout=patience, check=False
+        [find_program("promtool"), *map(str, arguments)], capture_output=True, text=True, timeout=timeout, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-class Store:
+class SeriesStore:
     """A store of series that answers Prometheus's queries."""
 
     def __init__(self, url: str, client: aiohttp.ClientSession) -> None:
@@ -52,7 +52,7 @@ class Store:
     async def query(self, query: str, at: float, **more: Any) -> Any:
         return (await self.get("/api/v1/query", query=query, time=at, **more))["result"]
 
-    async def samples(
+    async def query_samples(
         self, selector: str, until: float, reach: str = "500d"
     ) -> dict[frozenset[tuple[str, str]], dict[int, float]]:
         """Every sample of the series, by labels and by milliseconds."""
@@ -61,7 +61,7 @@ class Store:
             for series in await self.query(f"{selector}[{reach}]", until)
         }
 
-    async def exported(self, selector: str) -> dict[frozenset[tuple[str, str]], dict[int, float]]:
+    async def export_samples(self, selector: str) -> dict[frozenset[tuple[str, str]], dict[int, float]]:
         """Every sample as VictoriaMetrics holds it, as soon as it is visible."""
         async with self._client.get(f"{self.url}/internal/force_flush") as flushed:
             assert flushed.status == 200
@@ -75,18 +75,18 @@ class Store:
 
 
 @asynccontextmanager
-async def running(client: aiohttp.ClientSession, url: str, ready: str, *command: str) -> AsyncIterator[Store]:
+async def run_program(client: aiohttp.ClientSession, url: str, ready: str, *command: str) -> AsyncIterator[SeriesStore]:
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not await _ready(client, url + ready):
                 assert process.returncode is None, f"{command[0]} ended with {process.returncode}"
                 await asyncio.sleep(0.05)
-        yield Store(url, client)
+        yield SeriesStore(url, client)
     finally:
         if process.returncode is None:
             process.terminate()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await process.wait()
 
 
@@ -98,35 +98,37 @@ async def _ready(client: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-def written(file: Path, text: str) -> Path:
+def write_file(file: Path, text: str) -> Path:
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
     return file
 
 
 @asynccontextmanager
-async def prometheus(client: aiohttp.ClientSession, folder: Path, config: str = "", *flags: str) -> AsyncIterator[Store]:
+async def run_prometheus(
+    client: aiohttp.ClientSession, folder: Path, config: str = "", *flags: str
+) -> AsyncIterator[SeriesStore]:
     """Run Prometheus on a folder; `config` is its prometheus.yml."""
-    file = written(folder / "prometheus.yml", config)
+    file = write_file(folder / "prometheus.yml", config)
     port = free_port()
     command = [
-        program("prometheus"),
+        find_program("prometheus"),
         f"--config.file={file}",
         f"--storage.tsdb.path={folder / 'tsdb'}",
         "--storage.tsdb.retention.time=100y",
         f"--web.listen-address=127.0.0.1:{port}",
         *flags,
     ]
-    async with running(client, f"http://127.0.0.1:{port}", "/-/ready", *command) as store:
+    async with run_program(client, f"http://127.0.0.1:{port}", "/-/ready", *command) as store:
         yield store
 
 
 @asynccontextmanager
-async def victoria_metrics(client: aiohttp.ClientSession, folder: Path, *flags: str) -> AsyncIterator[Store]:
+async def run_victoria_metrics(client: aiohttp.ClientSession, folder: Path, *flags: str) -> AsyncIterator[SeriesStore]:
     """Run VictoriaMetrics on a folder, keeping a hundred years, and what was just written visible at once."""
     port = free_port()
     command = [
-        program("victoria-metrics"),
+        find_program("victoria-metrics"),
         f"-storageDataPath={folder}",
         "-retentionPeriod=100y",
         f"-httpListenAddr=127.0.0.1:{port}",
@@ -135,5 +137,5 @@ async def victoria_metrics(client: aiohttp.ClientSession, folder: Path, *flags: 
         "-search.maxStalenessInterval=1m",
         *flags,
     ]
-    async with running(client, f"http://127.0.0.1:{port}", "/health", *command) as store:
+    async with run_program(client, f"http://127.0.0.1:{port}", "/health", *command) as store:
         yield store

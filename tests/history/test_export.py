@@ -1,4 +1,4 @@
-"""Export: what is written is what the portals told, and the programs of others take it."""
+"""Export: the samples written are those that the portals reported, and other programs accept them."""
 
 import json
 import os
@@ -15,17 +15,26 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from exporter import config
 from exporter.__main__ import main
-from exporter.demo.cem import CemSimulation
+from exporter.config import loader
 from exporter.errors import ExporterError, LedgerError
 from exporter.history import export as module
-from exporter.history.export import Part, export
-from exporter.history.progress import progress
-from exporter.ledger import SLICE
-from tests.brook import Brook
+from exporter.history.export import ExportSelection, export_series
+from exporter.ledger.queries import ROWS_PER_FETCH
+from exporter.progress import show_progress
+from exporter.simulators.cem.simulation import CemSimulation
 from tests.history import programs
-from tests.history.world import BRUSSELS, NOW, PARIS, SPRING, Truth, World, late_and_corrected, local
+from tests.history.sample_history import (
+    BRUSSELS,
+    NOW,
+    PARIS,
+    SPRING,
+    ExpectedSamples,
+    SampleHistory,
+    add_late_and_corrected,
+    local_instant,
+)
+from tests.scripted_portal import ScriptedPortal
 
 AT = NOW.timestamp()
 DAY = timedelta(days=1)
@@ -33,10 +42,10 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "history.md")
 
 
-def exported(world: World, folder: Path, part: Part | None = None) -> Truth:
+def export_samples(sample_history: SampleHistory, folder: Path, part: ExportSelection | None = None) -> ExpectedSamples:
     """Export, and read it back with prometheus_client's parser."""
-    file, found = folder / "history.om", Truth()
-    export(world.ledger, {}, part or Part(), NOW, file)
+    file, found = folder / "history.om", ExpectedSamples()
+    export_series(sample_history.ledger, {}, part or ExportSelection(), NOW, file)
     for family in text_string_to_metric_families(file.read_text()):
         for sample in family.samples:
             labels = frozenset((sample.labels | {"__name__": sample.name}).items())
@@ -44,77 +53,84 @@ def exported(world: World, folder: Path, part: Part | None = None) -> Truth:
     return found
 
 
-def kept(truth: Truth, keep: Callable[[dict[str, str], datetime], bool]) -> Truth:
-    """Give the part of the truth that `keep` accepts by labels and stamp."""
+def filter_samples(expected: ExpectedSamples, keep: Callable[[dict[str, str], datetime], bool]) -> ExpectedSamples:
+    """Return the part of the samples that `keep` accepts by labels and stamp."""
     parts = {
-        labels: {at: value for at, value in samples.items() if keep(dict(labels), moment(at))}
-        for labels, samples in truth.items()
+        labels: {at: value for at, value in samples.items() if keep(dict(labels), to_datetime(at))}
+        for labels, samples in expected.items()
     }
     return {labels: samples for labels, samples in parts.items() if samples}
 
 
-def moment(at: int) -> datetime:
+def to_datetime(at: int) -> datetime:
     return datetime.fromtimestamp(at / 1000, PARIS)
 
 
-def test_everything_comes_back(world, tmp_path: Path):
+def test_everything_comes_back(sample_history, tmp_path: Path):
     """
-    A parser reads out of the file what the portals told, late days and corrections included.
+    A parser reads from the file what the portals reported, late days and corrections included.
     """
-    late_and_corrected(world)
+    add_late_and_corrected(sample_history)
 
-    assert exported(world, tmp_path) == world.truth
+    assert export_samples(sample_history, tmp_path) == sample_history.expected_samples
 
 
-def test_a_span_of_local_days(world, tmp_path: Path):
+def test_a_span_of_local_days(sample_history, tmp_path: Path):
     """
     `--from` and `--to` mean local days: an interval belongs to the day it starts, a gas day to the one whose 06:00 begins it.
     """
     first, last = SPRING - DAY, SPRING
-    start, end = local(PARIS, first), local(PARIS, last + DAY)
+    start, end = local_instant(PARIS, first), local_instant(PARIS, last + DAY)
 
     def meant(labels: dict[str, str], at: datetime) -> bool:
         if labels.get("resolution") == "P1D" and "interval" in labels["__name__"]:
             gas = labels["register"] == "volume"
-            return local(BRUSSELS, first, 6 * gas) < at < local(BRUSSELS, last + DAY, 6 * gas)
+            return local_instant(BRUSSELS, first, 6 * gas) < at < local_instant(BRUSSELS, last + DAY, 6 * gas)
         length = {"PT15M": 15, "PT30M": 30, "PT1H": 60}.get(labels.get("resolution", ""), 0)
         begin = at + timedelta(milliseconds=1 if length else 0) - timedelta(minutes=length)
         return start <= begin < end
 
-    assert exported(world, tmp_path, Part(None, first, last)) == kept(world.truth, meant)
+    assert export_samples(sample_history, tmp_path, ExportSelection(None, first, last)) == filter_samples(
+        sample_history.expected_samples, meant
+    )
 
 
-def test_one_account(world, tmp_path: Path):
+def test_one_account(sample_history, tmp_path: Path):
     """
-    `--account` means that account only, and one that the ledger does not know is said to be none.
+    `--account` means that account only, and one that the ledger does not know is output to be none.
     """
 
-    assert exported(world, tmp_path, Part("home")) == kept(world.truth, lambda labels, _: labels["account"] == "home")
+    assert export_samples(sample_history, tmp_path, ExportSelection("home")) == filter_samples(
+        sample_history.expected_samples, lambda labels, _: labels["account"] == "home"
+    )
     with pytest.raises(LedgerError, match="no account 'nobody'; it has flats, home, maison"):
-        exported(world, tmp_path, Part("nobody"))
+        export_samples(sample_history, tmp_path, ExportSelection("nobody"))
 
 
-def test_it_is_written_slice_by_slice(world):
+def test_it_is_written_slice_by_slice(sample_history):
     """
     No part of the text is longer than a slice of samples, however long the series.
     """
-    with world.ledger.look() as look:
-        spans = {one: module._span(look, one, Part(), 1 << 42) for one in module._chosen(look, {}, Part())}
-        parts = list(module.openmetrics(look, spans, lambda _: None))
+    with sample_history.ledger.snapshot() as snapshot:
+        spans = {
+            series: module._find_time_range(snapshot, series, ExportSelection(), 1 << 42)
+            for series in module._select_series(snapshot, {}, ExportSelection())
+        }
+        parts = list(module.format_openmetrics(snapshot, spans, lambda _: None))
 
-    assert max(part.count("\n") for part in parts) <= SLICE
+    assert max(part.count("\n") for part in parts) <= ROWS_PER_FETCH
     assert len(parts) > len(spans)
 
 
-def test_the_last_day_of_all(world, tmp_path: Path):
+def test_the_last_day_of_all(sample_history, tmp_path: Path):
     """
     The end of the calendar is as good as no end.
     """
 
-    assert exported(world, tmp_path, Part(last=date.max)) == world.truth
+    assert export_samples(sample_history, tmp_path, ExportSelection(last_day=date.max)) == sample_history.expected_samples
 
 
-def test_whole_or_not_at_all(world, tmp_path: Path, monkeypatch):
+def test_whole_or_not_at_all(sample_history, tmp_path: Path, monkeypatch):
     """
     An export that fails leaves the file that was there, and nothing else.
     """
@@ -126,9 +142,9 @@ def test_whole_or_not_at_all(world, tmp_path: Path, monkeypatch):
         yield "utility"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "openmetrics", broken)
+    monkeypatch.setattr(module, "format_openmetrics", broken)
     with pytest.raises(ExporterError, match="cannot be written: No space left"):
-        export(world.ledger, {}, Part(), NOW, file)
+        export_series(sample_history.ledger, {}, ExportSelection(), NOW, file)
     assert file.read_text() == "before"
     assert os.listdir(file.parent) == ["history.om"]
 
@@ -137,16 +153,16 @@ def test_whole_or_not_at_all(world, tmp_path: Path, monkeypatch):
 def command(world, tmp_path: Path, monkeypatch):
     """Make the words that export to a file, run as a person does."""
     source = tmp_path / "data"
-    entry = CemSimulation().accounts("http://127.0.0.1:1")[0]
+    entry = CemSimulation().build_accounts("http://127.0.0.1:1")[0]
     (tmp_path / "config.yaml").write_text(json.dumps({"accounts": [entry]}))
     (tmp_path / "config.yaml").chmod(0o600)
     flags = [f"--config.file={tmp_path / 'config.yaml'}", f"--storage.path={source}"]
     return lambda *more: [sys.executable, "-m", "exporter", "history", "export", *flags, *map(str, more)]
 
 
-def text_of(world: World, folder: Path) -> str:
+def text_of(world: SampleHistory, folder: Path) -> str:
     """Export plainly, and give the text; the sizes of the other ways are those of this one."""
-    export(world.ledger, {}, Part(), datetime.now(UTC), folder / "plain.om")
+    export_series(world.ledger, {}, ExportSelection(), datetime.now(UTC), folder / "plain.om")
     return (folder / "plain.om").read_text()
 
 
@@ -188,7 +204,7 @@ def test_what_is_no_regular_file_is_written_to(world, command, tmp_path: Path):
     assert fifo.is_fifo()
     assert os.path.samestat(os.stat(os.devnull), null)
     with pytest.raises(ExporterError, match="Is a directory"):
-        export(world.ledger, {}, Part(), NOW, tmp_path)
+        export_series(world.ledger, {}, ExportSelection(), NOW, tmp_path)
 
 
 @pytest.mark.parametrize("dangling", [False, True])
@@ -202,7 +218,7 @@ def test_a_symlink_is_followed(world, tmp_path: Path, dangling):
     link.symlink_to("../far/real.om")
     if not dangling:
         target.write_text("before")
-    export(world.ledger, {}, Part(), NOW, link)
+    export_series(world.ledger, {}, ExportSelection(), NOW, link)
 
     assert link.is_symlink()
     assert target.read_text().endswith("# EOF\n")
@@ -216,7 +232,7 @@ def test_only_its_owner_may_read_it(world, tmp_path: Path):
     file = tmp_path / "history.om"
     file.write_text("before")
     file.chmod(0o644)
-    export(world.ledger, {}, Part(), NOW, file)
+    export_series(world.ledger, {}, ExportSelection(), NOW, file)
 
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -250,7 +266,7 @@ def test_a_killed_export_leaves_nothing_for_long(world, tmp_path: Path):
         half.send_signal(number)
         half.communicate(timeout=60)
     assert len(os.listdir(file.parent)) == 3
-    export(world.ledger, {}, Part(), NOW, file)
+    export_series(world.ledger, {}, ExportSelection(), NOW, file)
     assert len(os.listdir(file.parent)) == 2
     assert file.read_text().endswith("# EOF\n")
     halves[2].communicate("", timeout=60)
@@ -266,14 +282,14 @@ def test_the_ledger_is_not_written_over(world, tmp_path: Path, end):
     """
     (tmp_path / "link").symlink_to(f"{world.ledger.store.path}{end}")
     with pytest.raises(ExporterError, match="is the ledger itself"):
-        export(world.ledger, {}, Part(), NOW, tmp_path / "link")
+        export_series(world.ledger, {}, ExportSelection(), NOW, tmp_path / "link")
 
 
 def test_a_long_name(world, tmp_path: Path):
     """
     A name as long as names may be is written, too.
     """
-    export(world.ledger, {}, Part(), NOW, tmp_path / ("\u00e9" * 127))
+    export_series(world.ledger, {}, ExportSelection(), NOW, tmp_path / ("\u00e9" * 127))
 
     assert (tmp_path / ("\u00e9" * 127)).read_text().endswith("# EOF\n")
 
@@ -282,30 +298,30 @@ def test_progress_without_a_terminal(capsys):
     """
     Where there is no terminal, plain lines say how far it is, and no more than a few.
     """
-    with progress("exporting", 1000, "samples") as advance:
+    with show_progress("exporting", 1000, "samples") as advance:
         for _ in range(1000):
             advance(1)
 
-    said = capsys.readouterr().err.splitlines()
-    assert (len(said), said[0], said[-1]) == (11, "exporting: 1000 samples", "exporting: 1000 of 1000 samples")
+    output = capsys.readouterr().err.splitlines()
+    assert (len(output), output[0], output[-1]) == (11, "exporting: 1000 samples", "exporting: 1000 of 1000 samples")
 
 
-def test_the_command(world, tmp_path: Path, capsys, monkeypatch):
+def test_the_command(sample_history, tmp_path: Path, capsys, monkeypatch):
     """
     The command writes a file, with the aliases of the configuration, and does not take any folder for a ledger.
     """
-    monkeypatch.setattr(config, "portals", lambda *_: {"brook": Brook})
-    file = programs.written(tmp_path / "config.yaml", CONFIG)
+    monkeypatch.setattr(loader, "load_portals", lambda *_: {"brook": ScriptedPortal})
+    file = programs.write_file(tmp_path / "config.yaml", CONFIG)
     flags = [f"--config.file={file}", f"--storage.path={tmp_path / 'data'}"]
     assert main(["history", "export", *flags, "--account", "maison", "-o", str(tmp_path / "a.om")]) == 0
     assert main(["history", "export", *flags[:1], f"--storage.path={tmp_path / 'no'}"]) == 1
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     text = (tmp_path / "a.om").read_text()
 
     assert 'usage_point="our house"' in text
     assert text.endswith("\n# EOF\n")
-    assert "holds no ledger" in said
-    assert f"a.om: {text.count(chr(10)) - text.count('# ')} samples" in said
+    assert "holds no ledger" in output
+    assert f"a.om: {text.count(chr(10)) - text.count('# ')} samples" in output
 
 
 CONFIG = """
@@ -314,7 +330,7 @@ accounts:
 """
 
 
-def commands(beginning: str) -> list[list[str]]:
+def find_commands(beginning: str) -> list[list[str]]:
     """Find the commands that begin so, which are the same wherever they stand."""
     found = [
         [shlex.split(line, comments=True) for line in document.read_text().splitlines() if line.startswith(beginning)]
@@ -325,41 +341,41 @@ def commands(beginning: str) -> list[list[str]]:
     return found[0]
 
 
-def run(command: list[str], folder: Path, **places: str) -> str:
+def run_documented(command: list[str], folder: Path, **places: str) -> str:
     """Run a command of the documentation in a folder, with the test's addresses in the place of the usual ones."""
     words = [re.sub("|".join(map(re.escape, places)) or "$^", lambda match: places[match[0]], word) for word in command]
     done = subprocess.run(
-        [programs.program(words[0]), *words[1:]], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [programs.find_program(words[0]), *words[1:]], cwd=folder, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-async def test_blocks_for_prometheus(world, client, tmp_path: Path):
+async def test_blocks_for_prometheus(sample_history, client, tmp_path: Path):
     """
-    The documented command makes blocks without a complaint, and a Prometheus started on them has the truth.
+    The documented command makes blocks without a complaint, and a Prometheus started on them has the expected.
     """
-    late_and_corrected(world)
-    export(world.ledger, {}, Part(), NOW, tmp_path / "history.om")
-    (command,) = commands("promtool tsdb create-blocks-from openmetrics")
+    add_late_and_corrected(sample_history)
+    export_series(sample_history.ledger, {}, ExportSelection(), NOW, tmp_path / "history.om")
+    (command,) = find_commands("promtool tsdb create-blocks-from openmetrics")
     (tmp_path / "p").mkdir()
-    said = run(command, tmp_path, **{"/var/lib/prometheus/metrics2": str(tmp_path / "p" / "tsdb")})
-    async with programs.prometheus(client, tmp_path / "p") as prometheus:
-        found = await prometheus.samples('{__name__=~"utility_.+"}', AT)
+    output = run_documented(command, tmp_path, **{"/var/lib/prometheus/metrics2": str(tmp_path / "p" / "tsdb")})
+    async with programs.run_prometheus(client, tmp_path / "p") as prometheus:
+        found = await prometheus.query_samples('{__name__=~"utility_.+"}', AT)
 
-    assert not re.search("(?i)error|warn|out of order", said)
-    assert found == world.truth
+    assert not re.search("(?i)error|warn|out of order", output)
+    assert found == sample_history.expected_samples
 
 
-async def test_import_into_victoria_metrics(world, client, tmp_path: Path):
+async def test_import_into_victoria_metrics(sample_history, client, tmp_path: Path):
     """
     The documented command brings the truth into VictoriaMetrics.
     """
-    late_and_corrected(world)
-    export(world.ledger, {}, Part(), NOW, tmp_path / "history.om")
-    (command,) = commands("curl --fail")
-    async with programs.victoria_metrics(client, tmp_path / "vm") as victoria:
-        run(command, tmp_path, **{"http://localhost:8428": victoria.url})
-        found = await victoria.exported('{__name__=~"utility_.+"}')
+    add_late_and_corrected(sample_history)
+    export_series(sample_history.ledger, {}, ExportSelection(), NOW, tmp_path / "history.om")
+    (command,) = find_commands("curl --fail")
+    async with programs.run_victoria_metrics(client, tmp_path / "vm") as victoria:
+        run_documented(command, tmp_path, **{"http://localhost:8428": victoria.url})
+        found = await victoria.export_samples('{__name__=~"utility_.+"}')
 
-    assert found == world.truth
+    assert found == sample_history.expected_samples

@@ -1,4 +1,4 @@
-"""Remote read: what Prometheus gets is what the portals told, and nothing else harms."""
+"""Remote read: Prometheus gets what the portals reported, and invalid requests do no harm."""
 
 import asyncio
 import io
@@ -18,56 +18,84 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import LedgerError, RequestError
-from exporter.history import LARGEST_REQUEST, MOST_READS, HistorySettings
-from exporter.history.read import Reader, understand
-from exporter.ledger import AccountState
-from exporter.model import Index, Register, Unit
+from exporter.history.config import MAX_REQUEST_BYTES, HistorySettings
+from exporter.history.read_worker import MAX_CONCURRENT_READS
+from exporter.history.remote_read import RemoteReadHandler, parse_read_request
+from exporter.ledger.account_state import AccountState
+from exporter.models import Index, Register, Unit
 from tests.history import programs
-from tests.history.asking import EQUAL, FIRST, LAST, NOT_EQUAL, NOT_REGEXP, REGEXP, ask, post, request, response
-from tests.history.world import AUTUMN, EXPECTED_NAMES, LINKY, NOW, PARIS, POWER, SPRING, WATER, World, late_and_corrected, local
+from tests.history.remote_read_client import (
+    EQUAL,
+    MAX_TIME,
+    MIN_TIME,
+    NOT_EQUAL,
+    NOT_REGEXP,
+    REGEXP,
+    build_request,
+    parse_response,
+    post_request,
+    read_series,
+)
+from tests.history.sample_history import (
+    AUTUMN,
+    EXPECTED_NAMES,
+    LINKY,
+    NOW,
+    PARIS,
+    POWER,
+    SPRING,
+    WATER,
+    SampleHistory,
+    add_late_and_corrected,
+    local_instant,
+)
 
 ALL = '{__name__=~"utility_.+"}'
 EVERY = [(REGEXP, "__name__", ".+")]
 AT = NOW.timestamp()
 
 
-def config(face: str, more: str = "") -> str:
-    return f"{more}\nremote_read:\n  - url: {face}/api/v1/read\n    read_recent: true\n"
+def config(base_url: str, more: str = "") -> str:
+    return f"{more}\nremote_read:\n  - url: {base_url}/api/v1/read\n    read_recent: true\n"
 
 
-def read(world: World, *queries, **more):
+def read(sample_history: SampleHistory, *queries, **more):
     """Ask without the web between."""
-    body = b"".join(Reader(world.ledger, {}, 1_000_000).answer(request(*queries, **more), int(AT * 1000)))
-    return response(body)
+    body = b"".join(
+        RemoteReadHandler(sample_history.ledger, {}, 1_000_000).handle_request(build_request(*queries, **more), int(AT * 1000))
+    )
+    return parse_response(body)
 
 
-async def test_prometheus_reads_the_truth(world, face, client, tmp_path: Path):
+async def test_prometheus_reads_the_truth(sample_history, base_url, client, tmp_path: Path):
     """
-    Through Prometheus every sample of every series comes as it was told; a late day and a correction with the next query.
+    Through Prometheus every sample of every series comes as it was reported; a late day and a correction with the next query.
     """
-    async with programs.prometheus(client, tmp_path / "p", config(face)) as prometheus:
-        before = await prometheus.samples(ALL, AT)
-        expected = {labels: dict(samples) for labels, samples in world.truth.items()}
-        late_and_corrected(world)
-        after = await prometheus.samples(ALL, AT)
+    async with programs.run_prometheus(client, tmp_path / "p", config(base_url)) as prometheus:
+        before = await prometheus.query_samples(ALL, AT)
+        expected = {labels: dict(samples) for labels, samples in sample_history.expected_samples.items()}
+        add_late_and_corrected(sample_history)
+        after = await prometheus.query_samples(ALL, AT)
 
     assert {dict(labels)["__name__"] for labels in before} == EXPECTED_NAMES
     assert before == expected
-    assert after == world.truth
+    assert after == sample_history.expected_samples
     assert after != before
 
 
-async def test_a_day_is_the_sum_of_its_half_hours(world, face, client, tmp_path: Path):
+async def test_a_day_is_the_sum_of_its_half_hours(sample_history, base_url, client, tmp_path: Path):
     """
     Summed at the local midnight that ends it, a day has 23 hours in spring and 25 in autumn, and no half-hour of its neighbours.
     """
     selector = 'utility_interval_consumption_kwh{account="maison",resolution="PT30M"}'
     (samples,) = [
-        samples for labels, samples in world.truth.items() if ("resolution", "PT30M") in labels and is_consumption(labels)
+        samples
+        for labels, samples in sample_history.expected_samples.items()
+        if ("resolution", "PT30M") in labels and is_consumption(labels)
     ]
-    async with programs.prometheus(client, tmp_path / "p", config(face)) as prometheus:
+    async with programs.run_prometheus(client, tmp_path / "p", config(base_url)) as prometheus:
         for day, hours in ((SPRING, 23), (AUTUMN, 25)):
-            start, end = local(PARIS, day).timestamp(), local(PARIS, day + timedelta(days=1)).timestamp()
+            start, end = local_instant(PARIS, day).timestamp(), local_instant(PARIS, day + timedelta(days=1)).timestamp()
             found = await prometheus.query(f"sum_over_time({selector}[{hours}h])", end)
             amount = sum(value for at, value in samples.items() if start * 1000 <= at < end * 1000)
 
@@ -79,25 +107,25 @@ def is_consumption(labels: frozenset[tuple[str, str]]) -> bool:
     return dict(labels)["__name__"] == "utility_interval_consumption_kwh"
 
 
-async def test_external_labels_do_no_harm(world, face, client, tmp_path: Path):
+async def test_external_labels_do_no_harm(sample_history, base_url, client, tmp_path: Path):
     """
     A Prometheus with external labels finds the same series as one without.
     """
     more = "global: {external_labels: {cluster: home, replica: a}}"
-    async with programs.prometheus(client, tmp_path / "p", config(face, more)) as prometheus:
-        found = await prometheus.samples(ALL, AT)
+    async with programs.run_prometheus(client, tmp_path / "p", config(base_url, more)) as prometheus:
+        found = await prometheus.query_samples(ALL, AT)
 
-    assert found == world.truth
+    assert found == sample_history.expected_samples
 
 
-async def test_prometheus_lists_the_series(world, face, client, tmp_path: Path):
+async def test_prometheus_lists_the_series(sample_history, base_url, client, tmp_path: Path):
     """
-    Prometheus's list of series, and so Grafana's variables, know the true-time series.
+    Prometheus's list of series, and so Grafana's variables, know the history series.
     """
-    async with programs.prometheus(client, tmp_path / "p", config(face)) as prometheus:
+    async with programs.run_prometheus(client, tmp_path / "p", config(base_url)) as prometheus:
         found = await prometheus.get("/api/v1/series", **{"match[]": ALL, "start": 0, "end": AT})
 
-    assert {frozenset(labels.items()) for labels in found} == set(world.truth)
+    assert {frozenset(labels.items()) for labels in found} == set(sample_history.expected_samples)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +150,7 @@ async def test_prometheus_lists_the_series(world, face, client, tmp_path: Path):
         (REGEXP, "job", ".+"),
     ],
 )
-def test_matchers(world, matcher):
+def test_matchers(sample_history, matcher):
     """
     Each kind of matcher means what it means in Prometheus: expressions are anchored, an absent label is the empty text.
     """
@@ -134,126 +162,131 @@ def test_matchers(world, matcher):
         same = value == wanted if python is None else python.fullmatch(value) is not None
         return same is (kind in (EQUAL, REGEXP))
 
-    (found,) = read(world, (FIRST, LAST, [matcher]))
-    assert {frozenset(labels.items()) for labels, _ in found} == {labels for labels in world.truth if accepts(labels)}
+    (found,) = read(sample_history, (MIN_TIME, MAX_TIME, [matcher]))
+    assert {frozenset(labels.items()) for labels, _ in found} == {
+        labels for labels in sample_history.expected_samples if accepts(labels)
+    }
 
 
 @pytest.mark.parametrize("pattern", ["a(?=b)", "(a)\\1", "(?<!a)b", "a++", "(", "a{2000}", "*", "(?P<x>a)(?P=x)", "a" * 70_000])
-def test_expressions_that_are_not_re2(world, pattern):
+def test_expressions_that_are_not_re2(sample_history, pattern):
     """
     An expression that RE2 does not have, though Python may, is refused with its reason.
     """
     with pytest.raises(RequestError, match="regular expression"):
-        read(world, (FIRST, LAST, [(REGEXP, "account", pattern)]))
+        read(sample_history, (MIN_TIME, MAX_TIME, [(REGEXP, "account", pattern)]))
 
 
-def test_several_queries_in_order(world):
+def test_several_queries_in_order(sample_history):
     """
     Each query of a request has its result, in its place; series come in label order, samples in time order.
     """
     queries = [[(EQUAL, "account", "home")], [(EQUAL, "account", "nobody")], EVERY]
-    some, none, every = read(world, *((FIRST, LAST, matchers) for matchers in queries))
+    some, none, every = read(sample_history, *((MIN_TIME, MAX_TIME, matchers) for matchers in queries))
 
     assert none == []
     assert {labels["account"] for labels, _ in some} == {"home"}
-    assert [sorted(labels.items()) for labels, _ in every] == sorted(sorted(labels) for labels in world.truth)
+    assert [sorted(labels.items()) for labels, _ in every] == sorted(sorted(labels) for labels in sample_history.expected_samples)
     assert all(list(labels) == sorted(labels) for labels, _ in every)
     assert all([at for at, _ in samples] == sorted({at for at, _ in samples}) for _, samples in every)
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED_NAMES))
-def test_bounds_belong_to_the_answer(world, name):
+def test_bounds_belong_to_the_answer(sample_history, name):
     """
     A sample on the first or the last millisecond asked for is given, its neighbours are not.
     """
     labels, samples = max(
-        ((labels, at) for labels, at in world.truth.items() if ("__name__", name) in labels), key=lambda x: len(x[1])
+        ((labels, at) for labels, at in sample_history.expected_samples.items() if ("__name__", name) in labels),
+        key=lambda x: len(x[1]),
     )
     stamps = sorted(samples)
     middle = stamps[len(stamps) // 3 : 2 * len(stamps) // 3 + 1]
     matchers = [(EQUAL, label, value) for label, value in labels]
-    ((inside,), (within,)) = read(world, (middle[0], middle[-1], matchers), (middle[0], middle[0], matchers))
+    ((inside,), (within,)) = read(sample_history, (middle[0], middle[-1], matchers), (middle[0], middle[0], matchers))
 
     assert [at for at, _ in inside[1]] == middle
     assert within[1] == [(middle[0], samples[middle[0]])]
 
 
 @pytest.mark.parametrize(("first", "last"), [(2, 1), (-(1 << 63), (1 << 63) - 1), (-5, -1), ((1 << 63) - 1, -(1 << 63))])
-def test_any_bounds_are_understood(world, first, last):
+def test_any_bounds_are_accepted(sample_history, first, last):
     """
     Bounds in the wrong order or beyond all calendars harm nothing.
     """
-    (found,) = read(world, (first, last, EVERY))
+    (found,) = read(sample_history, (first, last, EVERY))
 
-    assert len(found) == (len(world.truth) if last - first > 1 << 63 else 0)
+    assert len(found) == (len(sample_history.expected_samples) if last - first > 1 << 63 else 0)
 
 
-def test_nothing_of_the_future(world):
+def test_nothing_of_the_future(sample_history):
     """
     What a portal's clock stamps a little ahead of ours waits until its time has come.
     """
     ahead = Index(Register(POWER, Unit.KWH, name="day"), 12.0, NOW + timedelta(minutes=3))
-    world.ledger.record_visit("home", [ahead], AccountState(last_visit=NOW), at=NOW)
-    (found,) = read(world, (FIRST, LAST, [(EQUAL, "account", "home"), (EQUAL, "register", "day")]))
+    sample_history.ledger.record_visit("home", [ahead], AccountState(last_visit=NOW), at=NOW)
+    (found,) = read(sample_history, (MIN_TIME, MAX_TIME, [(EQUAL, "account", "home"), (EQUAL, "register", "day")]))
 
     assert {labels["__name__"] for labels, _ in found} == {"utility_interval_consumption_kwh"}
 
 
-async def test_aliases(world, history, face, client):
+async def test_aliases(sample_history, history, base_url, client):
     """
     An alias stands for its usage point as soon as the configuration has it; of two points with one name the first is shown.
     """
-    (before,) = await ask(client, face, (FIRST, LAST, [(EQUAL, "usage_point", LINKY.id)]))
-    history.follow(HistorySettings(), {"maison": {LINKY.id: "maison"}, "home": {POWER.id: "us", "541448820000000001": "us"}})
-    (after,) = await ask(client, face, (FIRST, LAST, [(EQUAL, "usage_point", "maison")]))
-    (same,) = await ask(client, face, (FIRST, LAST, [(EQUAL, "usage_point", "us"), (REGEXP, "register", "energy|day")]))
+    (before,) = await read_series(client, base_url, (MIN_TIME, MAX_TIME, [(EQUAL, "usage_point", LINKY.id)]))
+    history.configure(HistorySettings(), {"maison": {LINKY.id: "maison"}, "home": {POWER.id: "us", "541448820000000001": "us"}})
+    (after,) = await read_series(client, base_url, (MIN_TIME, MAX_TIME, [(EQUAL, "usage_point", "maison")]))
+    (same,) = await read_series(
+        client, base_url, (MIN_TIME, MAX_TIME, [(EQUAL, "usage_point", "us"), (REGEXP, "register", "energy|day")])
+    )
 
     assert before
     assert [samples for _, samples in after] == [samples for _, samples in before]
     assert {labels["register"] for labels, _ in same} == {"day", "energy"}
 
 
-async def test_too_many_samples(world, history, face, client, tmp_path: Path):
+async def test_too_many_samples(sample_history, history, base_url, client, tmp_path: Path):
     """
     A request for more samples than allowed is refused with the number, and Prometheus's user reads why.
     """
-    count = sum(len(samples) for samples in world.truth.values())
-    history.follow(HistorySettings(max_samples=count - 1), {})
-    status, said = await post(client, face, request((FIRST, LAST, EVERY)))
+    count = sum(len(samples) for samples in sample_history.expected_samples.values())
+    history.configure(HistorySettings(max_samples=count - 1), {})
+    status, body = await post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY)))
     async with (
-        programs.prometheus(client, tmp_path / "p", config(face)) as prometheus,
+        programs.run_prometheus(client, tmp_path / "p", config(base_url)) as prometheus,
         client.get(
             f"{prometheus.url}/api/v1/query",
             params={"query": f"count({ALL}[500d])".replace("count(", "count(last_over_time(") + ")", "time": AT},
         ) as answer,
     ):
         shown = await answer.text()
-    history.follow(HistorySettings(max_samples=count), {})
+    history.configure(HistorySettings(max_samples=count), {})
 
-    assert (status, b"history.max_samples" in said) == (400, True)
+    assert (status, b"history.max_samples" in body) == (400, True)
     assert "history.max_samples" in shown
-    assert await ask(client, face, (FIRST, LAST, EVERY))
+    assert await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))
 
 
-async def test_other_ways_to_ask(world, face, client, caplog):
+async def test_other_ways_to_ask(sample_history, base_url, client, caplog):
     """
     Only a POST of a snappy-compressed request for plain samples is answered.
     """
-    asked = request((FIRST, LAST, EVERY))
-    async with client.get(f"{face}/api/v1/read") as got:
+    asked = build_request((MIN_TIME, MAX_TIME, EVERY))
+    async with client.get(f"{base_url}/api/v1/read") as got:
         assert got.status == 405
-    assert (await post(client, face, asked, headers={"Content-Encoding": "gzip"}))[0] == 415
-    assert (await post(client, face, request((FIRST, LAST, EVERY), accepted=[1])))[0] == 400
-    assert (await post(client, face, request((FIRST, LAST, EVERY), accepted=[1, 0])))[0] == 200
+    assert (await post_request(client, base_url, asked, headers={"Content-Encoding": "gzip"}))[0] == 415
+    assert (await post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY), accepted=[1])))[0] == 400
+    assert (await post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY), accepted=[1, 0])))[0] == 200
     assert caplog.records == []
 
 
-def test_names_without_samples(world):
+def test_names_without_samples(sample_history):
     """
     Asked which series there are in a span, it says so without reading their samples.
     """
-    day = local(PARIS, SPRING).timestamp() * 1000
-    (found,) = read(world, (int(day), int(day) + 3_600_000, EVERY), function="series")
+    day = local_instant(PARIS, SPRING).timestamp() * 1000
+    (found,) = read(sample_history, (int(day), int(day) + 3_600_000, EVERY), function="series")
 
     assert {labels["account"] for labels, _ in found} == {"maison", "home", "flats"}
     assert all(samples == [] for _, samples in found)
@@ -264,15 +297,15 @@ BOMBS = {
     "no length": b"\xff" * 10,
     "4 GiB declared": b"\xff\xff\xff\xff\x0f" + bytes(100),
     "just too much declared": b"\x81\x80\x40" + bytes(100),
-    "zeros": bytes(cramjam.snappy.compress_raw(bytes(LARGEST_REQUEST))),
-    "a bomb": bytes(cramjam.snappy.compress_raw(bytes(16 * LARGEST_REQUEST))),
-    "cut short": request((FIRST, LAST, EVERY))[:-3],
-    "many queries": request(*[(FIRST, LAST, [])] * 70),
-    "many matchers": request((FIRST, LAST, EVERY * 70)),
-    "a fifth kind": request((FIRST, LAST, [(4, "account", "x")])),
-    "half a million empty queries": bytes(cramjam.snappy.compress_raw(b"\x0a\x00" * (LARGEST_REQUEST // 2))),
+    "zeros": bytes(cramjam.snappy.compress_raw(bytes(MAX_REQUEST_BYTES))),
+    "a bomb": bytes(cramjam.snappy.compress_raw(bytes(16 * MAX_REQUEST_BYTES))),
+    "cut short": build_request((MIN_TIME, MAX_TIME, EVERY))[:-3],
+    "many queries": build_request(*[(MIN_TIME, MAX_TIME, [])] * 70),
+    "many matchers": build_request((MIN_TIME, MAX_TIME, EVERY * 70)),
+    "a fifth kind": build_request((MIN_TIME, MAX_TIME, [(4, "account", "x")])),
+    "half a million empty queries": bytes(cramjam.snappy.compress_raw(b"\x0a\x00" * (MAX_REQUEST_BYTES // 2))),
     "half a million empty matchers": bytes(
-        cramjam.snappy.compress_raw(b"\x0a\xfc\xff\x3f" + b"\x1a\x00" * (LARGEST_REQUEST // 2 - 2))
+        cramjam.snappy.compress_raw(b"\x0a\xfc\xff\x3f" + b"\x1a\x00" * (MAX_REQUEST_BYTES // 2 - 2))
     ),
     "nested groups": bytes(cramjam.snappy.compress_raw(b"\x0b" * 500_000)),
     "no text": bytes(cramjam.snappy.compress_raw(b"\x0a\x06\x1a\x04\x12\x02\xff\xfe")),
@@ -280,24 +313,24 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-async def test_bombs(face, client, caplog, name):
+async def test_bombs(base_url, client, caplog, name):
     """
     Whatever is posted that is no request is refused in a few words, in little memory, and without a trace in the log.
     """
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    status, said = await post(client, face, BOMBS[name])
+    status, body = await post_request(client, base_url, BOMBS[name])
 
-    assert (status, len(said) < 300) == (400, True)
+    assert (status, len(body) < 300) == (400, True)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
     assert caplog.records == []
 
 
-async def test_a_large_body(face, client):
+async def test_a_large_body(base_url, client):
     """
     A body that is too large is not read.
     """
 
-    assert (await post(client, face, io.BytesIO(bytes(LARGEST_REQUEST + 1))))[0] == 413
+    assert (await post_request(client, base_url, io.BytesIO(bytes(MAX_REQUEST_BYTES + 1))))[0] == 413
 
 
 @given(st.binary(max_size=300))
@@ -308,96 +341,96 @@ def test_random_bytes(body):
     """
     for sent in (body, bytes(cramjam.snappy.compress_raw(body))):
         with suppress(RequestError):
-            understand(sent)
+            parse_read_request(sent)
 
 
-async def helper_of(history, face, client) -> int:
-    await ask(client, face, (FIRST, LAST, []))
-    return history._helper.process.pid
+async def start_worker(history, base_url, client) -> int:
+    await read_series(client, base_url, (MIN_TIME, MAX_TIME, []))
+    return history._worker.process.pid
 
 
-async def test_others_are_served_while_a_read_waits(world, history, face, client):
+async def test_others_are_served_while_a_read_waits(sample_history, history, base_url, client):
     """
     Reading is done by another process: while it stands still, whoever wants something else is answered.
     """
-    helper = await helper_of(history, face, client)
+    helper = await start_worker(history, base_url, client)
     os.kill(helper, signal.SIGSTOP)
-    reads = [asyncio.ensure_future(ask(client, face, (FIRST, LAST, EVERY))) for _ in range(10)]
-    async with client.get(f"{face}/api/v1/read") as meanwhile:
+    reads = [asyncio.ensure_future(read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))) for _ in range(10)]
+    async with client.get(f"{base_url}/api/v1/read") as meanwhile:
         assert meanwhile.status == 405
     assert not any(read.done() for read in reads)
     os.kill(helper, signal.SIGCONT)
     assert len({str(read) for read in await asyncio.gather(*reads)}) == 1
 
 
-async def test_a_helper_that_dies(world, history, face, client, caplog):
+async def test_a_helper_that_dies(sample_history, history, base_url, client, caplog):
     """
     Who waits for a reading process that is killed gets 503, and the log says so; the next read starts another.
     """
-    helper = await helper_of(history, face, client)
+    helper = await start_worker(history, base_url, client)
     os.kill(helper, signal.SIGSTOP)
-    waiting = asyncio.ensure_future(post(client, face, request((FIRST, LAST, EVERY))))
-    while not history._places._value < MOST_READS:  # noqa: ASYNC110  # a semaphore has no event for it
+    waiting = asyncio.ensure_future(post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY))))
+    while not history._read_slots._value < MAX_CONCURRENT_READS:  # noqa: ASYNC110  # a semaphore has no event for it
         await asyncio.sleep(0)
     os.kill(helper, signal.SIGKILL)
-    status, said = await waiting
-    (found,) = await ask(client, face, (FIRST, LAST, EVERY))
+    status, body = await waiting
+    (found,) = await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))
 
-    assert (status, said) == (503, b"The ledger cannot be read now.\n")
+    assert (status, body) == (503, b"The ledger cannot be read now.\n")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert len(found) == len(world.truth)
+    assert len(found) == len(sample_history.expected_samples)
 
 
-async def test_the_helper_leaves_with_its_master(world, history, face, client):
+async def test_the_helper_leaves_with_its_master(sample_history, history, base_url, client):
     """
     The reading process ends when the exporter lets it go, or is gone.
     """
-    await helper_of(history, face, client)
-    process = history._helper.process
+    await start_worker(history, base_url, client)
+    process = history._worker.process
     history.close()
 
     assert await asyncio.to_thread(process.wait, 30) == 0
 
 
-async def test_who_hangs_up_frees_the_place(world, history, face, client):
+async def test_who_hangs_up_frees_the_place(sample_history, history, base_url, client):
     """
     Listeners that leave in the middle of an answer cost later ones nothing.
     """
-    many = [(FIRST, LAST, EVERY)] * 20
+    many = [(MIN_TIME, MAX_TIME, EVERY)] * 20
     for _ in range(6):
-        answer = await client.post(f"{face}/api/v1/read", data=request(*many))
+        answer = await client.post(f"{base_url}/api/v1/read", data=build_request(*many))
         await answer.content.read(10)
         answer.close()
 
     async with asyncio.timeout(30):
-        assert len(await ask(client, face, (FIRST, LAST, EVERY))) == 1
+        assert len(await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))) == 1
 
 
-async def test_who_hangs_up_before_asking(history, face, client, capfd):
+async def test_who_hangs_up_before_asking(history, base_url, client, capfd):
     """
     A connection that ends before its question does no harm, and leaves no traceback.
     """
-    await helper_of(history, face, client)
-    history._helper.connect().close()
-    await ask(client, face, (FIRST, LAST, []))
-    process = history._helper.process
+    await start_worker(history, base_url, client)
+    history._worker.connect().close()
+    await read_series(client, base_url, (MIN_TIME, MAX_TIME, []))
+    process = history._worker.process
     history.close()
     await asyncio.to_thread(process.wait, 30)
 
     assert capfd.readouterr().err == ""
 
 
-def test_a_ledger_that_fails(world, monkeypatch):
+def test_a_ledger_that_fails(sample_history, monkeypatch):
     """
-    A ledger that cannot be read is said to be so.
+    A ledger that cannot be read is body to be so.
     """
 
     def broken():
         raise LedgerError("the disk is gone")
 
-    monkeypatch.setattr(world.ledger, "look", broken)
+    monkeypatch.setattr(sample_history.ledger, "snapshot", broken)
     with pytest.raises(LedgerError, match="the disk is gone"):
-        list(Reader(world.ledger, {}, 1).answer(request((FIRST, LAST, EVERY)), LAST))
+        list(RemoteReadHandler(sample_history.ledger, {}, 1).handle_request(build_request((MIN_TIME, MAX_TIME, EVERY)), MAX_TIME))
 
 
 def test_stamps_outside_the_protocol_are_left_out(ledger):
@@ -405,9 +438,9 @@ def test_stamps_outside_the_protocol_are_left_out(ledger):
     A reading of 1970, which no meter has, is kept in the ledger and has no sample.
     """
     ledger.open_account("home", portal="brook", zone="UTC", login="a")
-    told = [Index(Register(WATER, Unit.M3), 1.0, datetime(1970, 1, 2, tzinfo=UTC)), Index(Register(WATER, Unit.M3), 2.0, NOW)]
-    ledger.record_visit("home", told, AccountState(last_visit=NOW), at=NOW)
-    body = b"".join(Reader(ledger, {}, 99).answer(request((FIRST, LAST, EVERY)), LAST))
+    readings = [Index(Register(WATER, Unit.M3), 1.0, datetime(1970, 1, 2, tzinfo=UTC)), Index(Register(WATER, Unit.M3), 2.0, NOW)]
+    ledger.record_visit("home", readings, AccountState(last_visit=NOW), at=NOW)
+    body = b"".join(RemoteReadHandler(ledger, {}, 99).handle_request(build_request((MIN_TIME, MAX_TIME, EVERY)), MAX_TIME))
 
     assert bytes(cramjam.snappy.decompress_raw(body)).count(b"\x12\x10\x09") == 1
 
@@ -416,11 +449,11 @@ async def test_a_reader_that_stands_still(world, history, face, monkeypatch, cap
     """
     Who takes nothing of an answer loses it, and with it the view of the ledger that keeps the write-ahead log from being folded.
     """
-    monkeypatch.setattr("exporter.server.remote_read.LONGEST_STANDSTILL", 0.5)
+    monkeypatch.setattr("exporter.web.app.MAX_STALL_SECONDS", 0.5)
     history.follow(HistorySettings(max_samples=200_000_000), {})
     many = [Index(Register(WATER, Unit.M3), float(n), NOW - timedelta(minutes=n)) for n in range(20_000)]
     world.ledger.record_piece("home", None, many, at=NOW)
-    body = request(*[(FIRST, LAST, EVERY)] * 64)  # 20 MB are more than what the way to the listener holds
+    body = build_request(*[(MIN_TIME, MAX_TIME, EVERY)] * 64)  # 20 MB are more than what the way to the listener holds
     head = f"POST /api/v1/read HTTP/1.1\r\nHost: home\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.socket() as still:
         still.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -429,7 +462,7 @@ async def test_a_reader_that_stands_still(world, history, face, monkeypatch, cap
         await loop.sock_connect(still, (face.rpartition("/")[2].partition(":")[0], int(face.rpartition(":")[2])))
         await loop.sock_sendall(still, head.encode() + body)
         began = await loop.sock_recv(still, 12)
-        late_and_corrected(world)
+        add_late_and_corrected(world)
         folded = await asyncio.to_thread(fold, world)
         async with asyncio.timeout(30):
             while not caplog.records:  # noqa: ASYNC110  # the log has no event for it
@@ -441,10 +474,10 @@ async def test_a_reader_that_stands_still(world, history, face, monkeypatch, cap
     assert caplog.messages == ["a remote read was broken off: it took too long"]
 
 
-def fold(world: World, patience: int = 0) -> bool:
+def fold(world: SampleHistory, patience: int = 0) -> bool:
     """Try to fold the log into the file; tells whether all of it went."""
-    with world.ledger.store._writing:
-        db = world.ledger.store._connection
+    with world.ledger.database._write_lock:
+        db = world.ledger.database._connection
         db.execute(f"PRAGMA busy_timeout = {patience}")
         busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         db.execute("PRAGMA busy_timeout = 10000")

@@ -1,4 +1,4 @@
-"""CEM: one account of fixtures, read to exact values; and the keys of its configuration."""
+"""CEM: one account of fixtures, parsed to exact values; and the configuration keys."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.errors import LoginError, NoDataError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.model import (
+from exporter.models import (
     Commodity,
     Direction,
     Holder,
@@ -18,15 +18,15 @@ from exporter.model import (
     Inventory,
     Nature,
     Note,
+    PartialFailure,
     Register,
-    Shortfall,
-    Told,
     Unit,
     UsagePoint,
+    VisitPart,
 )
-from exporter.portals.base import Piece
-from exporter.portals.cem import Cem
-from tests.conftest import EVERYTHING, Clock, DictMemory, Visit
+from exporter.portals.base import BackfillChunk
+from exporter.portals.cem.account import Cem
+from tests.conftest import EMPTY_VISIT_INPUT, FakeClock, InMemoryAccountStore, OpenSession
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "cem"
 BASE = "https://cem.example/cemapi/api"
@@ -40,36 +40,36 @@ def fixture(name: str) -> Any:
 
 
 def portal(**keys: Any) -> Cem:
-    given: dict[str, Any] = {"name": "flats", "portal": "cem", "username": "svj-ukazka", "password": "tajné", "base_url": BASE}
-    return Cem(**(given | keys))
+    defaults: dict[str, Any] = {"name": "flats", "portal": "cem", "username": "svj-ukazka", "password": "tajné", "base_url": BASE}
+    return Cem(**(defaults | keys))
 
 
-def answers(web: Any, but: Mapping[int, Any] | None = None, last: Mapping[str, Any] | None = None) -> None:
-    """Let the portal answer with the fixtures, `but` for some functions, and with `last` to the batch."""
+def mock_responses(web: Any, but: Mapping[int, Any] | None = None, last: Mapping[str, Any] | None = None) -> None:
+    """Respond with the fixtures, except for the functions in `but`, and with `last` to the batch."""
     web.post(f"{BASE}?id=4", payload=fixture("login"), headers={"Set-Cookie": "CEMAPI=c0ok=ie; HttpOnly; Secure; Path=/cemapi"})
     for function, name in LISTS.items():
         web.get(f"{BASE}?id={function}", **(but or {}).get(function, {"payload": fixture(name)}))
     web.post(f"{BASE}?id=8", **(last or {"payload": fixture("last")}))
 
 
-async def told(cem: Cem, visit: Visit) -> list[Told]:
+async def fetch_parts(cem: Cem, visit: OpenSession) -> list[VisitPart]:
     async with visit() as session:
-        return [one async for one in cem.fetch(session, EVERYTHING)]
+        return [one async for one in cem.fetch(session, EMPTY_VISIT_INPUT)]
 
 
-def values(heard: list[Told]) -> dict[str, float]:
-    return {one.register.name: one.value for one in heard if isinstance(one, Index)}
+def values(parts: list[VisitPart]) -> dict[str, float]:
+    return {one.register.name: one.value for one in parts if isinstance(one, Index)}
 
 
-async def test_an_account_to_exact_values(web: Any, visit: Visit) -> None:
+async def test_an_account_to_exact_values(web: Any, visit: OpenSession) -> None:
     """
-    Every counter that is shown is told once, under its lowest meter in service, in our units, at the portal's instant.
+    Every counter that is shown is returned once, under its lowest meter in service, in our units, at the portal's instant.
     """
-    answers(web)
-    heard = await told(portal(personal_data=True), visit)
+    mock_responses(web)
+    parts = await fetch_parts(portal(personal_data=True), visit)
     water = UsagePoint("70001", Commodity.WATER, meter="INV00001", site="Byt 4")
     heat = UsagePoint("70002", Commodity.HEAT, meter="INV00002", site="Byt 4", name="Kotel")
-    room = UsagePoint("70003", Commodity.OTHER, site="Vchod A")
+    sensor = UsagePoint("70003", Commodity.OTHER, site="Vchod A")
     gas = UsagePoint("70004", Commodity.GAS, meter="INV00004", site="9130")
     solar = UsagePoint("70006", Commodity.ELECTRICITY, meter="INV00006", site="Vchod A")
     key = "LB_POCTYP_"
@@ -78,10 +78,10 @@ async def test_an_account_to_exact_values(web: Any, visit: Visit) -> None:
         Index(Register(water, Unit.M3, name="80001", kind=key + "SV", portal_unit="m³"), 412.108, LATER),
         Index(Register(heat, Unit.KWH, name="80002", kind=key + "KALGJ", portal_unit="GJ"), 1000.0, LATER),
         Index(Register(heat, Unit.CELSIUS, name="80003", nature=momentary, kind=key + "VSTUPTEPL", portal_unit="°C"), 55.5, AT),
-        Index(Register(room, Unit.CELSIUS, name="80004", nature=momentary, kind=key + "INTEP", portal_unit="°C"), 21.6, LATER),
+        Index(Register(sensor, Unit.CELSIUS, name="80004", nature=momentary, kind=key + "INTEP", portal_unit="°C"), 21.6, LATER),
         Index(
             Register(
-                room,
+                sensor,
                 Unit.RELATIVE_HUMIDITY,
                 name="80005",
                 nature=momentary,
@@ -96,30 +96,32 @@ async def test_an_account_to_exact_values(web: Any, visit: Visit) -> None:
         Index(Register(solar, Unit.KWH, injection, "80009", kind=key + "ELDOD", portal_unit="kWh"), 911.0, LATER),
         Index(Register(solar, Unit.KWH, name="80010", nature=Nature.AMOUNT, kind=key + "ELSO", portal_unit="kWh"), 0.5, LATER),
         Index(Register(heat, Unit.KWH, name="80013", kind=key + "EL", portal_unit="kWh", description="Společná"), 77.5, LATER),
-        Index(Register(room, "", name="80014", nature=momentary), 5.75, LATER),
-        Index(Register(room, "kWh", name="80015", nature=momentary, kind=key + "NOVY", portal_unit="kWh"), 6.75, LATER),
-        Index(Register(room, "ppm", name="80016", nature=momentary, kind=key + "CO2", portal_unit="ppm"), 611.0, LATER),
+        Index(Register(sensor, "", name="80014", nature=momentary), 5.75, LATER),
+        Index(Register(sensor, "kWh", name="80015", nature=momentary, kind=key + "NOVY", portal_unit="kWh"), 6.75, LATER),
+        Index(Register(sensor, "ppm", name="80016", nature=momentary, kind=key + "CO2", portal_unit="ppm"), 611.0, LATER),
     ]
 
-    assert sorted((one for one in heard if isinstance(one, Index)), key=lambda one: one.register.name) == expected
-    assert heard[0] == Holder("Jana Ukázková", "SVJ Ukázka", "301", "401", "501", datetime(2028, 1, 1, tzinfo=UTC))
-    inventory = heard[1]
+    assert sorted((one for one in parts if isinstance(one, Index)), key=lambda one: one.register.name) == expected
+    assert parts[0] == Holder("Jana Ukázková", "SVJ Ukázka", "301", "401", "501", datetime(2028, 1, 1, tzinfo=UTC))
+    inventory = parts[1]
     assert isinstance(inventory, Inventory)
     assert inventory.registers is not None
-    assert {register.name for register in inventory.registers} == set(values(heard))
-    assert set(inventory.points) == {water, heat, room, gas, solar}
-    assert [one for one in heard if isinstance(one, Note)] == [
+    assert {register.name for register in inventory.registers} == set(values(parts))
+    assert set(inventory.usage_points) == {water, heat, sensor, gas, solar}
+    assert [one for one in parts if isinstance(one, Note)] == [
         Note("counter types of an unknown kind of value, shown as momentary values: 777, 778")
     ]
-    assert not [one for one in heard if isinstance(one, Shortfall)]
+    assert not [one for one in parts if isinstance(one, PartialFailure)]
 
 
-async def test_the_password_is_in_the_form_and_the_proof_in_the_headers(web: Any, visit: Visit, memory: DictMemory) -> None:
+async def test_the_password_is_in_the_form_and_the_token_in_the_headers(
+    web: Any, visit: OpenSession, memory: InMemoryAccountStore
+) -> None:
     """
     The login is a form; every other call carries token and cookie, and both are kept with the end that the portal states.
     """
-    answers(web)
-    await told(portal(), visit)
+    mock_responses(web)
+    await fetch_parts(portal(), visit)
     calls = {(method, url.query_string): call[0].kwargs for (method, url), call in web.requests.items()}
     login = calls.pop(("POST", "id=4"))
 
@@ -128,29 +130,29 @@ async def test_the_password_is_in_the_form_and_the_proof_in_the_headers(web: Any
     assert all(call["headers"]["Authorization"] == "Bearer 5f2c0001" for call in calls.values())
     assert all(call["headers"]["Cookie"] == "CEMAPI=c0ok=ie" for call in calls.values())
     assert all(call["headers"]["Accept"] == "application/json" for call in calls.values())
-    kept = memory.values["token"][0]
-    assert (kept["value"], kept["more"]) == ("5f2c0001", {"cookie": "c0ok=ie"})
-    assert kept["ends"] == datetime(2026, 11, 20, 11, 30, tzinfo=UTC).timestamp()
+    stored = memory.values["token"][0]
+    assert (stored["value"], stored["more"]) == ("5f2c0001", {"cookie": "c0ok=ie"})
+    assert stored["ends"] == datetime(2026, 11, 20, 11, 30, tzinfo=UTC).timestamp()
 
 
-async def test_other_wrappings_are_the_same(web: Any, visit: Visit) -> None:
+async def test_other_wrappings_are_the_same(web: Any, visit: OpenSession) -> None:
     """
-    Where the portal wraps, bare answers are read too, and the other way round.
+    Where the portal wraps, bare responses are parsed too, and the reverse.
     """
 
     def turned(name: str) -> Any:
-        answer = fixture(name)
-        return answer["data"] if isinstance(answer, dict) and "data" in answer else {"data": answer, "action": "get"}
+        body = fixture(name)
+        return body["data"] if isinstance(body, dict) and "data" in body else {"data": body, "action": "get"}
 
-    answers(web)
-    plain = await told(portal(), visit)
+    mock_responses(web)
+    plain = await fetch_parts(portal(), visit)
     web.post(f"{BASE}?id=4", payload={"data": fixture("login")})
     for function, name in LISTS.items():
         web.get(f"{BASE}?id={function}", payload=turned(name), content_type="text/plain")
     web.post(f"{BASE}?id=8", payload=turned("last"))
 
-    async with visit(memory=DictMemory()) as session:
-        assert [one async for one in portal().fetch(session, EVERYTHING)] == plain
+    async with visit(store=InMemoryAccountStore()) as session:
+        assert [one async for one in portal().fetch(session, EMPTY_VISIT_INPUT)] == plain
 
 
 @pytest.mark.parametrize(
@@ -161,14 +163,14 @@ async def test_other_wrappings_are_the_same(web: Any, visit: Visit) -> None:
         ({"include_states": True, "include_removed": True}, {"80006", "80008"}),
     ],
 )
-async def test_more_than_the_eligible(web: Any, visit: Visit, keys: dict[str, Any], shown: set[str]) -> None:
+async def test_more_than_the_eligible(web: Any, visit: OpenSession, keys: dict[str, Any], shown: set[str]) -> None:
     """
     States and removed meters are shown when wanted; what the batch leaves out comes from the fresh list of counters.
     """
-    answers(web)
+    mock_responses(web)
     plain = {"80001", "80002", "80003", "80004", "80005", "80007", "80009", "80010", "80013", "80014", "80015", "80016"}
 
-    assert set(values(await told(portal(**keys), visit))) == plain | shown
+    assert set(values(await fetch_parts(portal(**keys), visit))) == plain | shown
 
 
 @pytest.mark.parametrize(
@@ -186,40 +188,40 @@ async def test_more_than_the_eligible(web: Any, visit: Visit, keys: dict[str, An
         ({"objects": {"exclude": [9120]}, "counters": {"exclude": [80007]}}, "80001 80002 80003 80009 80010 80013"),
     ],
 )  # fmt: skip
-async def test_selection(web: Any, visit: Visit, keys: dict[str, Any], shown: str) -> None:
+async def test_selection(web: Any, visit: OpenSession, keys: dict[str, Any], shown: str) -> None:
     """
-    Counters and objects are taken or left by number; the nearest object named decides; a counter named wins over all.
+    Counters and objects are included or excluded by number; the nearest object decides; an included counter wins over all.
     """
-    answers(web)
+    mock_responses(web)
 
-    assert sorted(values(await told(portal(**keys), visit))) == shown.split()
+    assert sorted(values(await fetch_parts(portal(**keys), visit))) == shown.split()
 
 
-async def test_what_is_selected_but_not_there(web: Any, visit: Visit) -> None:
+async def test_what_is_selected_but_not_there(web: Any, visit: OpenSession) -> None:
     """
     Unknown numbers are noted and harm nobody.
     """
-    answers(web)
+    mock_responses(web)
     keys = {"counters": {"include": [80001, 123], "exclude": [124]}, "objects": {"include": [9101, 5]}}
-    heard = await told(portal(**keys), visit)
+    parts = await fetch_parts(portal(**keys), visit)
 
-    assert {one.text for one in heard if isinstance(one, Note)} == {
+    assert {one.text for one in parts if isinstance(one, Note)} == {
         "selected counters that this account does not hold: 123, 124",
         "selected objects that this account does not hold: 5",
     }
-    assert "80001" in values(heard)
+    assert "80001" in values(parts)
 
 
-async def test_a_wish_is_shown_as_soon_as_it_is_read(web: Any, visit: Visit, clock: Clock) -> None:
+async def test_an_included_counter_is_shown_as_soon_as_it_is_read(web: Any, visit: OpenSession, clock: FakeClock) -> None:
     """
-    A counter never read is asked when it is named, noted while it has nothing, and told at its first reading.
+    A counter never read is requested when it is included, noted while it has no value, and returned at its first reading.
     """
-    answers(web, last={"payload": []})
-    wish = portal(counters={"include": [80012]})
-    before = await told(wish, visit)
-    clock.move(minutes=30)
+    mock_responses(web, last={"payload": []})
+    included = portal(counters={"include": [80012]})
+    before = await fetch_parts(included, visit)
+    clock.advance(minutes=30)
     web.post(f"{BASE}?id=8", payload=[{"var_id": 80012, "value": 0.25, "timestamp": 1795167945000}])
-    after = await told(wish, visit)
+    after = await fetch_parts(included, visit)
 
     assert [one for one in before if isinstance(one, Note)] == [Note("selected counters that have never been read: 80012")]
     assert values(before) == {}
@@ -227,20 +229,20 @@ async def test_a_wish_is_shown_as_soon_as_it_is_read(web: Any, visit: Visit, clo
     assert values(after) == {"80012": 0.25}
 
 
-async def test_an_impossible_time_is_noted(web: Any, visit: Visit) -> None:
+async def test_an_impossible_time_is_noted(web: Any, visit: OpenSession) -> None:
     """
-    A reading whose time no calendar knows is left out, and the rest of its answer is told.
+    A reading whose time no calendar knows is left out, and the rest of its response is returned.
     """
     rows = [{"var_id": 80001, "value": 1.0, "timestamp": 10**18}, {"var_id": 80007, "value": 2.0, "timestamp": 1795166445000}]
-    answers(web, last={"payload": rows})
-    heard = await told(portal(counters={"include": [80001, 80007]}), visit)
+    mock_responses(web, last={"payload": rows})
+    parts = await fetch_parts(portal(counters={"include": [80001, 80007]}), visit)
 
-    assert values(heard)["80007"] == 2.0
-    assert Note("Some readings carry an impossible time and were left out.") in heard
+    assert values(parts)["80007"] == 2.0
+    assert Note("Some readings carry an impossible time and were left out.") in parts
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("response", "error"),
     [
         ({"status": 401}, LoginError),
         ({"status": 403}, LoginError),
@@ -256,21 +258,21 @@ async def test_an_impossible_time_is_noted(web: Any, visit: Visit) -> None:
         ({"status": 429, "headers": {"Retry-After": "120"}}, RateLimitError),
     ],
 )
-async def test_logins_that_fail(web: Any, visit: Visit, answer: dict[str, Any], error: type[PortalError]) -> None:
+async def test_logins_that_fail(web: Any, visit: OpenSession, response: dict[str, Any], error: type[PortalError]) -> None:
     """
     Only a refusal, or JSON without a token, is a refused login; its message holds nothing that was sent or answered.
     """
-    web.post(f"{BASE}?id=4", **answer)
+    web.post(f"{BASE}?id=4", **response)
 
     with pytest.raises(error) as raised:
-        await told(portal(), visit)
+        await fetch_parts(portal(), visit)
 
     assert not any(secret in str(raised.value) for secret in ("tajné", "svj-ukazka", "5f2c", "id=4&"))
 
 
 @pytest.mark.parametrize("function", [23, 107, 108, 222])
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("response", "error"),
     [
         ({"status": 503}, UnreachableError),
         ({"exception": TimeoutError()}, UnreachableError),
@@ -282,104 +284,106 @@ async def test_logins_that_fail(web: Any, visit: Visit, answer: dict[str, Any], 
         ({"payload": [{"new_name": 1}]}, ResponseError),
     ],
 )
-async def test_lists_that_fail(web: Any, visit: Visit, function: int, answer: dict[str, Any], error: type[PortalError]) -> None:
+async def test_lists_that_fail(
+    web: Any, visit: OpenSession, function: int, response: dict[str, Any], error: type[PortalError]
+) -> None:
     """
-    Without a list that was never had there is nothing to tell.
+    Without a list that was never loaded there is nothing to return.
     """
-    answers(web, {function: answer})
+    mock_responses(web, {function: response})
 
     with pytest.raises(error):
-        await told(portal(), visit)
+        await fetch_parts(portal(), visit)
 
 
 @pytest.mark.parametrize(("function", "error"), [(107, NoDataError), (108, ResponseError), (222, ResponseError)])
 async def test_an_empty_list_is_not_kept(
-    web: Any, visit: Visit, memory: DictMemory, function: int, error: type[PortalError]
+    web: Any, visit: OpenSession, memory: InMemoryAccountStore, function: int, error: type[PortalError]
 ) -> None:
     """
-    An account without counters is no data yet, counters without meters or types are no answer; no empty list stands for hours.
+    An account without counters is no data yet, counters without meters or types are an error; no empty list stands for hours.
     """
-    answers(web, {function: {"payload": []}})
+    mock_responses(web, {function: {"payload": []}})
 
     with pytest.raises(error, match=f"id={function} .* is empty"):
-        await told(portal(), visit)
+        await fetch_parts(portal(), visit)
 
     assert LISTS[function] not in memory.values
 
 
-async def test_the_holder_is_kept_only_if_wanted(web: Any, visit: Visit, memory: DictMemory) -> None:
+async def test_the_holder_is_kept_only_if_wanted(web: Any, visit: OpenSession, memory: InMemoryAccountStore) -> None:
     """
-    Who holds the account is neither told nor kept until `personal_data` allows it, nor any longer when it no longer does.
+    Who holds the account is neither returned nor stored until `personal_data` allows it, nor any longer when it no longer does.
     """
     for personal in (False, True, False):
-        answers(web)
-        heard = await told(portal(personal_data=personal), visit)
+        mock_responses(web)
+        parts = await fetch_parts(portal(personal_data=personal), visit)
 
-        assert isinstance(heard[0], Holder)
-        assert heard[0].access_expires == datetime(2028, 1, 1, tzinfo=UTC)
-        assert [heard[0].name, "Jana Ukázková" in str(memory.values["account"])] == [
+        assert isinstance(parts[0], Holder)
+        assert parts[0].access_expires == datetime(2028, 1, 1, tzinfo=UTC)
+        assert [parts[0].name, "Jana Ukázková" in str(memory.values["account"])] == [
             "Jana Ukázková" if personal else "",
             personal,
         ]
 
 
-async def test_the_holder_is_not_needed(web: Any, visit: Visit) -> None:
+async def test_the_holder_is_not_needed(web: Any, visit: OpenSession) -> None:
     """
     An account that cannot be read leaves the readings and fails as a part of the visit.
     """
-    answers(web, {9: {"status": 403}})
-    heard = await told(portal(), visit)
+    mock_responses(web, {9: {"status": 403}})
+    parts = await fetch_parts(portal(), visit)
 
-    assert len(values(heard)) == 12
-    assert isinstance(heard[-1], Shortfall)
-    assert isinstance(heard[-1].error, ResponseError)
-    assert not [one for one in heard if isinstance(one, Holder)]
+    assert len(values(parts)) == 12
+    assert isinstance(parts[-1], PartialFailure)
+    assert isinstance(parts[-1].error, ResponseError)
+    assert not [one for one in parts if isinstance(one, Holder)]
 
 
-async def test_a_list_that_is_due_serves_on(web: Any, visit: Visit, clock: Clock) -> None:
+async def test_a_list_that_is_due_serves_on(web: Any, visit: OpenSession, clock: FakeClock) -> None:
     """
-    When meters cannot be listed any more, the list kept is used, the readings come, and the visit says what failed.
+    When meters cannot be listed any more, the stored list is used, the readings come, and the visit reports the failure.
     """
-    answers(web)
-    before = await told(portal(), visit)
-    clock.move(hours=13)
-    answers(web, {107: {"payload": [{"renamed": 1}]}})
-    heard = await told(portal(), visit)
+    mock_responses(web)
+    before = await fetch_parts(portal(), visit)
+    clock.advance(hours=13)
+    mock_responses(web, {107: {"payload": [{"renamed": 1}]}})
+    parts = await fetch_parts(portal(), visit)
 
-    assert heard[:2] == before[:2]
-    assert len(values(heard)) == 11
-    assert isinstance(heard[-1], Shortfall)
-    assert "id=107 (counters) has changed: data.0.var_id: field required" in str(heard[-1].error)
+    assert parts[:2] == before[:2]
+    assert len(values(parts)) == 11
+    assert isinstance(parts[-1], PartialFailure)
+    assert "id=107 (counters) has changed: data.0.var_id: field required" in str(parts[-1].error)
 
 
-async def test_a_new_type_is_looked_up(web: Any, visit: Visit, clock: Clock) -> None:
+async def test_a_new_type_is_looked_up(web: Any, visit: OpenSession, clock: FakeClock) -> None:
     """
-    A counter of a type that is not kept asks the types before their week has passed.
+    A counter of a type that is not stored requests the types before their week has passed.
     """
-    answers(web)
-    await told(portal(), visit)
-    clock.move(hours=13)
+    mock_responses(web)
+    await fetch_parts(portal(), visit)
+    clock.advance(hours=13)
     types = fixture("types")["data"]
     new = types[0] | {"pot_id": 777, "lt_key": "LB_POCTYP_TV"}
-    answers(web, {222: {"payload": [*types, new]}})
-    heard = await told(portal(), visit)
-    (register,) = (one.register for one in heard if isinstance(one, Index) and one.register.name == "80014")
+    mock_responses(web, {222: {"payload": [*types, new]}})
+    parts = await fetch_parts(portal(), visit)
+    (register,) = (one.register for one in parts if isinstance(one, Index) and one.register.name == "80014")
 
     assert (register.unit, register.nature, register.kind) == (Unit.M3, Nature.COUNTER, "LB_POCTYP_TV")
 
 
-async def test_history_of_one_and_of_all(web: Any, visit: Visit) -> None:
+async def test_history_of_one_and_of_all(web: Any, visit: OpenSession) -> None:
     """
-    Past readings are told once, of shown counters only, for the days asked and one more.
+    Past readings are returned once, of shown counters only, for the requested days and one more.
     """
-    answers(web)
+    mock_responses(web)
     web.get(f"{BASE}?id=20&from=2026-01-14&to=2026-01-15", payload=fixture("history_all"))
     web.get(f"{BASE}?id=3&from=2026-01-14&to=2026-01-15&var_id=80001", payload=fixture("history_one"))
     day = datetime(2026, 1, 14, tzinfo=UTC).date()
     first, second = (datetime(2026, 1, 14, hour, 0, 45, tzinfo=UTC) for hour in (21, 22))
     async with visit() as session:
-        every = await portal().past(session, Piece("all", "all", day, day))
-        single = await portal().past(session, Piece("one", "80001", day, day, {"var_id": 80001}))
+        every = await portal().fetch_backfill_chunk(session, BackfillChunk("all", "all", day, day))
+        single = await portal().fetch_backfill_chunk(session, BackfillChunk("one", "80001", day, day, {"var_id": 80001}))
 
     assert [(one.register.name, one.value, one.at) for one in every if isinstance(one, Index)] == [
         ("80001", 411.9, first),
@@ -391,31 +395,31 @@ async def test_history_of_one_and_of_all(web: Any, visit: Visit) -> None:
     ]
 
 
-async def test_discover(web: Any, visit: Visit) -> None:
+async def test_discover(web: Any, visit: OpenSession) -> None:
     """
     Sites hold meters, meters hold counters, with serials, kinds, last values, and why one is not shown.
     """
-    answers(web)
+    mock_responses(web)
     web.get(f"{BASE}?cis=50&id=11", payload=fixture("value_types"))
     async with visit() as session:
         found = await portal(counters={"exclude": [80004, 5]}).discover(session)
-    site = {one.text: one for one in found.tree}
+    site = {one.text: one for one in found.findings}
     flat = site["Vchod A / Byt 4"]
 
     assert list(site) == ["9130", "Vchod A", "Vchod A / Byt 4"]
-    assert [meter.text for meter in flat.under] == [
+    assert [meter.text for meter in flat.children] == [
         "meter 70001 INV00001",
         "meter 70002 INV00002 Kotel",
         "meter 70005 INV00005, removed 2025-03-03",
     ]
-    assert [one.text for one in flat.under[1].under] == [
+    assert [one.text for one in flat.children[1].children] == [
         "counter 80002 LB_POCTYP_KALGJ: 3.6 GJ at 2026-11-20 09:20 UTC",
         "counter 80003 LB_POCTYP_VSTUPTEPL: 55.5 °C at 2026-11-20 09:20 UTC",
         "counter 80013 LB_POCTYP_EL Společná: 77 kWh at 2026-11-20 09:20 UTC",
     ]
-    facts = flat.under[1].under[0].facts
+    facts = flat.children[1].children[0].facts
     assert (facts["portal_nature"], facts["nature"], facts["shown"]) == ("Přírustková", "counter", True)
-    reasons = {one.facts["var_id"]: one.facts["reason"] for a in found.tree for b in a.under for one in b.under}
+    reasons = {one.facts["var_id"]: one.facts["reason"] for a in found.findings for b in a.children for one in b.children}
     assert {number: reason for number, reason in reasons.items() if reason} == {
         80004: "not selected",
         80006: "state",
@@ -447,23 +451,23 @@ async def test_discover(web: Any, visit: Visit) -> None:
         ("value_types", {"cis": "135"}, "cis=135&id=11", "value_types"),
     ],
 )
-async def test_raw(web: Any, visit: Visit, call: str, keys: dict[str, str], query: str, name: str) -> None:
+async def test_raw(web: Any, visit: OpenSession, call: str, keys: dict[str, str], query: str, name: str) -> None:
     """
-    A raw call gives the portal's own answer, wrapped or not, and sends only keys it knows.
+    A raw call returns the portal's own JSON, wrapped or not, and sends only parameters it knows.
     """
     web.post(f"{BASE}?id=4", payload=fixture("login"))
     web.get(f"{BASE}?{query}", payload=fixture(name))
 
     async with visit() as session:
-        assert await portal().raw(session, call, keys) == fixture(name)
+        assert await portal().fetch_raw(session, call, keys) == fixture(name)
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
-        ({"base_url": "cem.example/api"}, "must be like https://host/path"),
-        ({"base_url": "https://me:pw@cem.example/api"}, "must be like https://host/path"),
-        ({"base_url": "https://cem.example/api?id=4"}, "must be like https://host/path"),
+        ({"base_url": "cem.example/api"}, "must be an address like https://host/path"),
+        ({"base_url": "https://me:pw@cem.example/api"}, "must be an address like https://host/path"),
+        ({"base_url": "https://cem.example/api?id=4"}, "must be an address like https://host/path"),
         ({"counters": {"include": [1], "exclude": [1]}}, "1 is both included and excluded"),
         ({"counters": {"only": [1]}}, "Extra inputs are not permitted"),
         ({"every": "30s"}, "must be 1m to 1d"),
@@ -473,11 +477,11 @@ async def test_raw(web: Any, visit: Visit, call: str, keys: dict[str, str], quer
         ({"include_state": True}, "Extra inputs are not permitted"),
     ],
 )
-def test_keys_that_cannot_be(keys: dict[str, Any], said: str) -> None:
+def test_keys_that_cannot_be(keys: dict[str, Any], message: str) -> None:
     """
     A key that cannot be meant is refused.
     """
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ValidationError, match=message):
         portal(**keys)
 
 

@@ -1,4 +1,4 @@
-"""CEM: whole visits at the simulated portal, what goes wrong there, and its past."""
+"""CEM: whole visits to the simulated portal, its failures, and its history."""
 
 import asyncio
 import logging
@@ -11,263 +11,268 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from exporter.demo.base import running
-from exporter.demo.cem import CemSimulation
-from exporter.errors import EndOfPastError, LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.model import Holder, Index, Inventory, Nature, Shortfall, Told, Unit
-from exporter.portals.base import Piece
-from exporter.portals.cem import Cem
-from exporter.session import Session
-from tests.conftest import EVERYTHING, Clock, DictMemory, Visit
+from exporter.client.session import Session
+from exporter.errors import HistoryExhaustedError, LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.models import Holder, Index, Inventory, Nature, PartialFailure, Unit, VisitPart
+from exporter.portals.base import BackfillChunk
+from exporter.portals.cem.account import Cem
+from exporter.simulators.base import run_simulation
+from exporter.simulators.cem.simulation import CemSimulation
+from tests.conftest import EMPTY_VISIT_INPUT, FakeClock, InMemoryAccountStore, OpenSession
 
 PRAGUE = ZoneInfo("Europe/Prague")
 BATCH = "api?id=8"
 
 
-class House:
-    """A simulated house and an account there."""
+class CemFixture:
+    """A simulation and an account at it."""
 
-    def __init__(self, simulation: CemSimulation, url: str, visit: Visit, clock: Clock) -> None:
+    def __init__(self, simulation: CemSimulation, url: str, visit: OpenSession, clock: FakeClock) -> None:
         self.simulation, self.url, self.visit, self.clock = simulation, url, visit, clock
 
     def cem(self, **keys: Any) -> Cem:
-        (account,) = self.simulation.accounts(self.url)
+        (account,) = self.simulation.build_accounts(self.url)
         return Cem(**(account | keys))
 
-    async def told(self, cem: Cem | None = None, **more: Any) -> list[Told]:
+    async def fetch(self, cem: Cem | None = None, **more: Any) -> list[VisitPart]:
         async with self.visit(**more) as session:
-            return [one async for one in (cem or self.cem()).fetch(session, EVERYTHING)]
+            return [one async for one in (cem or self.cem()).fetch(session, EMPTY_VISIT_INPUT)]
 
-    def asked(self, since: int = 0) -> Counter[str]:
-        return Counter(f"{one.method} {one.query['id']}" for one in self.simulation.seen[since:])
+    def count_requests(self, since: int = 0) -> Counter[str]:
+        return Counter(f"{one.method} {one.query['id']}" for one in self.simulation.requests[since:])
 
-    def counters(self, heard: list[Told]) -> dict[int, Index]:
-        return {int(one.register.name): one for one in heard if isinstance(one, Index)}
+    def counters(self, parts: list[VisitPart]) -> dict[int, Index]:
+        return {int(one.register.name): one for one in parts if isinstance(one, Index)}
 
 
 @pytest.fixture
-async def house(visit: Visit, clock: Clock) -> AsyncIterator[House]:
+async def account(visit: OpenSession, clock: FakeClock) -> AsyncIterator[CemFixture]:
     simulation = CemSimulation(clock)
-    async with running(simulation) as url:
-        yield House(simulation, url, visit, clock)
+    async with run_simulation(simulation) as url:
+        yield CemFixture(simulation, url, visit, clock)
 
 
-def ours(index: Index, value: float) -> float:
-    """The simulation's truth in the unit that leaves the portal."""
+def convert_unit(index: Index, value: float) -> float:
+    """Return the simulation's value in our unit."""
     if index.register.unit == Unit.RELATIVE_HUMIDITY:
         return value / 100
     return value / 0.0036 if index.register.portal_unit == "GJ" else value
 
 
-async def test_a_visit_tells_the_truth(house: House) -> None:
+async def test_a_visit_tells_the_truth(account: CemFixture) -> None:
     """
     Every counter that is shown has the value and the instant of its newest reading; the others stay away.
     """
-    heard = await house.told()
-    found = house.counters(heard)
-    hidden = {house.simulation.special[word] for word in ("door", "radio", "removed", "never read")}
+    parts = await account.fetch()
+    found = account.counters(parts)
+    hidden = {account.simulation.named_counters[word] for word in ("door", "radio", "removed", "never read")}
 
-    assert found.keys() == house.simulation.building.counters.keys() - hidden
+    assert found.keys() == account.simulation.building.counters.keys() - hidden
     for number, index in found.items():
-        assert index.value == pytest.approx(ours(index, house.simulation.truth(number, index.at)))
-        assert (index.at, house.simulation.truth(number, index.at)) == house.simulation.last(number)
-        assert timedelta(0) < house.clock() - index.at < timedelta(hours=1, minutes=15)
-    assert not [one for one in heard if isinstance(one, Shortfall)]
+        assert index.value == pytest.approx(convert_unit(index, account.simulation.true_value(number, index.at)))
+        assert (index.at, account.simulation.true_value(number, index.at)) == account.simulation.latest_reading(number)
+        assert timedelta(0) < account.clock() - index.at < timedelta(hours=1, minutes=15)
+    assert not [one for one in parts if isinstance(one, PartialFailure)]
 
 
-async def test_lists_are_asked_seldom(house: House) -> None:
+async def test_lists_are_asked_seldom(account: CemFixture) -> None:
     """
-    Lists of the account are asked every 12 hours and types every 7 days; other visits ask for last values alone.
+    Lists of the account are requested every 12 hours and types every 7 days; other visits request last values only.
     """
-    first = await house.told()
-    assert house.asked() == dict.fromkeys(["POST 4", "GET 107", "GET 108", "GET 23", "GET 222", "GET 9", "POST 8"], 1)
-    house.clock.move(minutes=30)
-    seen = len(house.simulation.seen)
-    second = await house.told()
-    assert house.asked(seen) == {"POST 8": 1}
+    first = await account.fetch()
+    assert account.count_requests() == dict.fromkeys(["POST 4", "GET 107", "GET 108", "GET 23", "GET 222", "GET 9", "POST 8"], 1)
+    account.clock.advance(minutes=30)
+    request_count = len(account.simulation.requests)
+    second = await account.fetch()
+    assert account.count_requests(request_count) == {"POST 8": 1}
     assert [one for one in second if isinstance(one, Inventory)] == [one for one in first if isinstance(one, Inventory)]
-    house.clock.move(hours=12)
-    seen = len(house.simulation.seen)
-    await house.told()
-    assert house.asked(seen) == dict.fromkeys(["POST 4", "GET 107", "GET 108", "GET 23", "GET 9", "POST 8"], 1)
-    house.clock.move(days=7)
-    seen = len(house.simulation.seen)
-    await house.told()
+    account.clock.advance(hours=12)
+    request_count = len(account.simulation.requests)
+    await account.fetch()
+    assert account.count_requests(request_count) == dict.fromkeys(
+        ["POST 4", "GET 107", "GET 108", "GET 23", "GET 9", "POST 8"], 1
+    )
+    account.clock.advance(days=7)
+    request_count = len(account.simulation.requests)
+    await account.fetch()
 
-    assert house.asked(seen)["GET 222"] == 1
+    assert account.count_requests(request_count)["GET 222"] == 1
 
 
-async def test_a_thousand_counters_in_few_calls(visit: Visit, clock: Clock) -> None:
+async def test_a_thousand_counters_in_few_calls(visit: OpenSession, clock: FakeClock) -> None:
     """
     1,000 counters need at most 6 calls, and with all lists and the login at most 12.
     """
     simulation = CemSimulation(clock, flats=166)
-    async with running(simulation) as url:
-        house = House(simulation, url, visit, clock)
-        found = house.counters(await house.told())
-        first = len(simulation.seen)
-        clock.move(minutes=30)
-        again = house.counters(await house.told())
+    async with run_simulation(simulation) as url:
+        account = CemFixture(simulation, url, visit, clock)
+        found = account.counters(await account.fetch())
+        first = len(simulation.requests)
+        clock.advance(minutes=30)
+        again = account.counters(await account.fetch())
 
     assert len(found) == len(again) == len(simulation.building.counters) - 4 > 1000
     assert first <= 12
-    assert len(simulation.seen) - first <= 6
+    assert len(simulation.requests) - first <= 6
 
 
-async def test_batches_have_a_size_and_stay_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_batches_have_a_size_and_stay_bounded(account: CemFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Batches are as large as set, and no more of them are under way than set.
     """
-    running_now, most = 0, 0
+    running_now, max_running = 0, 0
     request = Session.request
 
     async def watched(self: Session, *args: Any, **more: Any) -> Any:
-        nonlocal running_now, most
+        nonlocal running_now, max_running
         running_now += 1
-        most = max(most, running_now)
+        max_running = max(max_running, running_now)
         try:
             return await request(self, *args, **more)
         finally:
             running_now -= 1
 
     monkeypatch.setattr(Session, "request", watched)
-    found = house.counters(await house.told(house.cem(batch_size=10, parallel=3)))
+    found = account.counters(await account.fetch(account.cem(batch_size=10, parallel=3)))
 
     assert len(found) == 80
-    assert house.asked()["POST 8"] == 8
-    assert most == 3
+    assert account.count_requests()["POST 8"] == 8
+    assert max_running == 3
 
 
-async def test_one_login_over_restarts(house: House) -> None:
+async def test_one_login_over_restarts(account: CemFixture) -> None:
     """
     Token and cookie are kept, renewed 5 minutes before their end, and one login serves all parallel calls.
     """
-    small = house.cem(batch_size=5, parallel=8)
-    await house.told(small)
-    house.clock.move(minutes=54)
-    await house.told(small)
-    assert house.asked()["POST 4"] == 1
-    house.clock.move(minutes=2)
-    await house.told(small)
+    small = account.cem(batch_size=5, parallel=8)
+    await account.fetch(small)
+    account.clock.advance(minutes=54)
+    await account.fetch(small)
+    assert account.count_requests()["POST 4"] == 1
+    account.clock.advance(minutes=2)
+    await account.fetch(small)
 
-    assert house.asked()["POST 4"] == 2
-    assert len(house.simulation.seen) == 5 + 1 + 1 + 3 * 16
+    assert account.count_requests()["POST 4"] == 2
+    assert len(account.simulation.requests) == 5 + 1 + 1 + 3 * 16
 
 
-async def test_never_two_logins_within_five_minutes(house: House) -> None:
+async def test_never_two_logins_within_five_minutes(account: CemFixture) -> None:
     """
-    A portal whose tokens end at once is not asked for a new one at every call.
+    A portal whose tokens expire at once is not asked for a new one by every request.
     """
-    house.simulation.life = timedelta(minutes=2)
-    await house.told()
-    house.clock.move(minutes=3)
+    account.simulation.token_lifetime = timedelta(minutes=2)
+    await account.fetch()
+    account.clock.advance(minutes=3)
     with pytest.raises(ResponseError, match="no login so soon again"):
-        await house.told()
-    assert house.asked()["POST 4"] == 1
-    house.clock.move(minutes=2)
-    await house.told()
+        await account.fetch()
+    assert account.count_requests()["POST 4"] == 1
+    account.clock.advance(minutes=2)
+    await account.fetch()
 
-    assert house.asked()["POST 4"] == 2
+    assert account.count_requests()["POST 4"] == 2
 
 
-async def test_an_expired_token_costs_one_login(house: House) -> None:
+async def test_an_expired_token_costs_one_login(account: CemFixture) -> None:
     """
-    When the portal has forgotten all tokens, one login and one repetition mend it, however many calls meet the 401.
+    When the portal has forgotten all tokens, one login and one repetition follow, however many calls meet the 401.
     """
-    small = house.cem(batch_size=5, parallel=8)
-    before = house.counters(await house.told(small))
-    house.clock.move(minutes=30)
-    seen = len(house.simulation.seen)
-    house.simulation.faults.set(BATCH, "expired", times=1)
-    after = house.counters(await house.told(small))
+    small = account.cem(batch_size=5, parallel=8)
+    before = account.counters(await account.fetch(small))
+    account.clock.advance(minutes=30)
+    request_count = len(account.simulation.requests)
+    account.simulation.faults.add(BATCH, "expired", times=1)
+    after = account.counters(await account.fetch(small))
 
     assert after.keys() == before.keys()
-    assert house.asked(seen)["POST 4"] == 1
-    assert house.asked(seen)["POST 8"] <= 16 + 8
-    assert house.asked(seen)["GET 8"] == 0
+    assert account.count_requests(request_count)["POST 4"] == 1
+    assert account.count_requests(request_count)["POST 8"] <= 16 + 8
+    assert account.count_requests(request_count)["GET 8"] == 0
 
 
-async def test_no_storm_when_every_token_is_refused(house: House) -> None:
+async def test_no_storm_when_every_token_is_refused(account: CemFixture) -> None:
     """
     A 401 after a fresh login fails the visit: no second login, no single calls, the rest is left alone.
     """
-    small = house.cem(batch_size=5)
-    await house.told(small)
-    house.clock.move(minutes=30)
-    seen = len(house.simulation.seen)
-    house.simulation.faults.set(BATCH, "unauthorized")
+    small = account.cem(batch_size=5)
+    await account.fetch(small)
+    account.clock.advance(minutes=30)
+    request_count = len(account.simulation.requests)
+    account.simulation.faults.add(BATCH, "unauthorized")
     with pytest.raises(ResponseError, match="refuses the token"):
-        await house.told(small)
+        await account.fetch(small)
 
-    assert house.asked(seen)["POST 4"] == 1
-    assert house.asked(seen)["GET 8"] == 0
-    assert sum(house.asked(seen).values()) <= 8
+    assert account.count_requests(request_count)["POST 4"] == 1
+    assert account.count_requests(request_count)["GET 8"] == 0
+    assert sum(account.count_requests(request_count).values()) <= 8
 
 
-async def test_a_login_elsewhere(house: House) -> None:
+async def test_a_login_elsewhere(account: CemFixture) -> None:
     """
-    Somebody else's login that ends ours is mended like an expiry.
+    Somebody else's login that ends ours is handled like an expiry.
     """
-    await house.told()
-    house.clock.move(minutes=30)
-    house.simulation.faults.set(BATCH, "second_login", times=1)
+    await account.fetch()
+    account.clock.advance(minutes=30)
+    account.simulation.faults.add(BATCH, "second_login", times=1)
 
-    assert len(house.counters(await house.told())) == 80
+    assert len(account.counters(await account.fetch())) == 80
 
 
-async def test_a_refused_login(house: House) -> None:
+async def test_a_refused_login(account: CemFixture) -> None:
     """
     A wrong password is a refused login after one try.
     """
     with pytest.raises(LoginError):
-        await house.told(house.cem(password="wrong"))
+        await account.fetch(account.cem(password="wrong"))
 
-    assert house.asked() == {"POST 4": 1}
+    assert account.count_requests() == {"POST 4": 1}
 
 
-async def test_no_secret_in_any_address(house: House) -> None:
+async def test_no_secret_in_any_address(account: CemFixture) -> None:
     """
     What stands in addresses is function numbers alone.
     """
-    await house.told()
+    await account.fetch()
 
-    assert {key for seen in house.simulation.seen for key in seen.query} == {"id"}
+    assert {key for request in account.simulation.requests for key in request.query} == {"id"}
 
 
 @pytest.mark.parametrize("fault", ["batch_refused", "no_list", "status:404", "status:403"])
-async def test_single_calls_where_the_batch_is_refused(house: House, fault: str) -> None:
+async def test_single_calls_where_the_batch_is_refused(account: CemFixture, fault: str) -> None:
     """
-    A batch that is refused as such, or answered by no list, is asked again counter by counter.
+    A batch that is refused as such, or whose response is no list, is requested again counter by counter.
     """
-    few = house.cem(objects={"include": [house.simulation.building.meters[8].place - 1]}, batch_size=4)
-    house.simulation.faults.set(BATCH, fault, times=2)
-    found = house.counters(await house.told(few))
+    few = account.cem(objects={"include": [account.simulation.building.meters[8].object_id - 1]}, batch_size=4)
+    account.simulation.faults.add(BATCH, fault, times=2)
+    found = account.counters(await account.fetch(few))
 
     assert len(found) == 6
-    assert house.asked()["POST 8"] == 2
-    assert house.asked()["GET 8"] == 6
-    assert all((one.at, house.simulation.truth(number, one.at)) == house.simulation.last(number) for number, one in found.items())
+    assert account.count_requests()["POST 8"] == 2
+    assert account.count_requests()["GET 8"] == 6
+    assert all(
+        (one.at, account.simulation.true_value(number, one.at)) == account.simulation.latest_reading(number)
+        for number, one in found.items()
+    )
 
 
-async def test_single_calls_that_fail(house: House) -> None:
+async def test_single_calls_that_fail(account: CemFixture) -> None:
     """
     A counter refused on its own costs itself; where every single call fails, so does the visit, after a few of them.
     """
-    house.simulation.faults.set("api?id=8&var_id=80005", "status:404")
-    house.simulation.faults.set(BATCH, "batch_refused")
-    heard = await house.told()
-    assert len(house.counters(heard)) == 80  # the fresh list of counters knows the one that is missing
-    assert isinstance(heard[-1], Shortfall)
-    house.clock.move(minutes=30)
-    assert len(house.counters(await house.told())) == 79
-    house.simulation.faults.clear()
-    house.simulation.faults.set("api?id=8&var_id", "status:503")
-    house.simulation.faults.set(BATCH, "batch_refused")
-    seen = len(house.simulation.seen)
+    account.simulation.faults.add("api?id=8&var_id=80005", "status:404")
+    account.simulation.faults.add(BATCH, "batch_refused")
+    parts = await account.fetch()
+    assert len(account.counters(parts)) == 80  # the fresh list of counters knows the one that is missing
+    assert isinstance(parts[-1], PartialFailure)
+    account.clock.advance(minutes=30)
+    assert len(account.counters(await account.fetch())) == 79
+    account.simulation.faults.clear()
+    account.simulation.faults.add("api?id=8&var_id", "status:503")
+    account.simulation.faults.add(BATCH, "batch_refused")
+    request_count = len(account.simulation.requests)
     with pytest.raises(UnreachableError):
-        await house.told()
+        await account.fetch()
 
-    assert house.asked(seen) == {"POST 8": 1, "GET 8": 4}
+    assert account.count_requests(request_count) == {"POST 8": 1, "GET 8": 4}
 
 
 @pytest.mark.parametrize(
@@ -285,132 +290,132 @@ async def test_single_calls_that_fail(house: House) -> None:
         ("unauthorized", ResponseError),
     ],
 )
-async def test_no_single_calls_for_other_failures(house: House, fault: str, error: type[PortalError]) -> None:
+async def test_no_single_calls_for_other_failures(account: CemFixture, fault: str, error: type[PortalError]) -> None:
     """
-    A tired, limiting or changed portal is not asked counter by counter; after three failures in a row it is left alone.
+    A portal that fails, limits or has changed gets no single requests, and after three failures in a row none at all.
     """
-    await house.told()
-    house.clock.move(minutes=30)
-    seen = len(house.simulation.seen)
-    house.simulation.faults.set(BATCH, fault)
+    await account.fetch()
+    account.clock.advance(minutes=30)
+    request_count = len(account.simulation.requests)
+    account.simulation.faults.add(BATCH, fault)
     with pytest.raises(error):
-        await house.told(house.cem(batch_size=5), timeout=timedelta(seconds=0.2))
+        await account.fetch(account.cem(batch_size=5), timeout=timedelta(seconds=0.2))
 
-    assert house.asked(seen)["GET 8"] == 0
-    assert house.asked(seen)["POST 8"] <= 8
+    assert account.count_requests(request_count)["GET 8"] == 0
+    assert account.count_requests(request_count)["POST 8"] <= 8
 
 
-async def test_the_wait_asked_for_is_passed_on(house: House) -> None:
+async def test_the_wait_asked_for_is_passed_on(account: CemFixture) -> None:
     """
-    Retry-After becomes the wait of the failure, and nothing else is asked.
+    Retry-After becomes the wait of the failure, and nothing else is requested.
     """
-    house.simulation.faults.set(BATCH, "retry:120")
+    account.simulation.faults.add(BATCH, "retry:120")
     with pytest.raises(RateLimitError) as raised:
-        await house.told(house.cem(batch_size=5, parallel=1))
+        await account.fetch(account.cem(batch_size=5, parallel=1))
 
-    assert raised.value.wait == timedelta(seconds=120)
-    assert house.asked()["POST 8"] == 1
+    assert raised.value.retry_after == timedelta(seconds=120)
+    assert account.count_requests()["POST 8"] == 1
 
 
-async def test_a_failed_part_leaves_the_rest(house: House) -> None:
+async def test_a_failed_part_leaves_the_rest(account: CemFixture) -> None:
     """
-    One batch that fails costs its own counters only, and the visit says so.
+    One batch that fails costs its own counters only, and the visit reports it.
     """
-    await house.told()
-    house.clock.move(minutes=30)
-    house.simulation.faults.set(BATCH, "status:503", times=1)
-    heard = await house.told(house.cem(batch_size=10))
+    await account.fetch()
+    account.clock.advance(minutes=30)
+    account.simulation.faults.add(BATCH, "status:503", times=1)
+    parts = await account.fetch(account.cem(batch_size=10))
 
-    assert len(house.counters(heard)) == 70
-    assert isinstance(heard[-1], Shortfall)
-    assert isinstance(heard[-1].error, UnreachableError)
+    assert len(account.counters(parts)) == 70
+    assert isinstance(parts[-1], PartialFailure)
+    assert isinstance(parts[-1].error, UnreachableError)
 
 
-async def test_a_limit_in_the_middle_stops_the_visit(house: House) -> None:
+async def test_a_limit_in_the_middle_stops_the_visit(account: CemFixture) -> None:
     """
-    A request to slow down ends the asking; what was told before stays.
+    A rate limit ends the requests; what was returned before stays.
     """
-    await house.told()
-    house.clock.move(minutes=30)
-    seen = len(house.simulation.seen)
-    answer = house.simulation.fail
+    await account.fetch()
+    account.clock.advance(minutes=30)
+    request_count = len(account.simulation.requests)
+    inject_fault = account.simulation.inject_fault
 
     async def third(fault: str, request: Any, handler: Any) -> Any:
-        number = house.asked(seen)["POST 8"]
-        return await (answer("retry:60", request, handler) if number == 3 else handler(request))
+        number = account.count_requests(request_count)["POST 8"]
+        return await (inject_fault("retry:60", request, handler) if number == 3 else handler(request))
 
-    house.simulation.fail = third  # type: ignore[method-assign]
-    house.simulation.faults.set(BATCH, "third")
-    heard = await house.told(house.cem(batch_size=10, parallel=2))
+    account.simulation.inject_fault = third  # type: ignore[method-assign]
+    account.simulation.faults.add(BATCH, "third")
+    parts = await account.fetch(account.cem(batch_size=10, parallel=2))
 
-    assert len(house.counters(heard)) == 30
-    assert house.asked(seen)["POST 8"] == 4
-    assert isinstance(heard[-1], Shortfall)
-    assert isinstance(heard[-1].error, RateLimitError)
+    assert len(account.counters(parts)) == 30
+    assert account.count_requests(request_count)["POST 8"] == 4
+    assert isinstance(parts[-1], PartialFailure)
+    assert isinstance(parts[-1].error, RateLimitError)
 
 
-async def test_a_partial_batch(house: House) -> None:
+async def test_a_partial_batch(account: CemFixture) -> None:
     """
-    Counters that the answer leaves out are no failure; at the first visit the list of counters fills in for them.
+    Counters that the response leaves out are no failure; at the first visit the list of counters fills in for them.
     """
-    house.simulation.faults.set(BATCH, "partial")
-    first = house.counters(await house.told())
-    house.clock.move(minutes=30)
-    second = await house.told()
+    account.simulation.faults.add(BATCH, "partial")
+    first = account.counters(await account.fetch())
+    account.clock.advance(minutes=30)
+    second = await account.fetch()
 
     assert len(first) == 80
-    assert len(house.counters(second)) == 40
-    assert not [one for one in second if isinstance(one, Shortfall)]
+    assert len(account.counters(second)) == 40
+    assert not [one for one in second if isinstance(one, PartialFailure)]
 
 
-async def test_an_empty_batch(house: House) -> None:
+async def test_an_empty_batch(account: CemFixture) -> None:
     """
     A batch that is answered with nothing is a good visit without readings.
     """
-    await house.told()
-    house.simulation.faults.set(BATCH, "partial")
-    house.simulation._newest = lambda counters: []  # type: ignore[method-assign]
-    heard = await house.told()
+    await account.fetch()
+    account.simulation.faults.add(BATCH, "partial")
+    account.simulation._list_latest = lambda counters: []  # type: ignore[method-assign]
+    parts = await account.fetch()
 
-    assert house.counters(heard) == {}
-    assert not [one for one in heard if isinstance(one, Shortfall)]
+    assert account.counters(parts) == {}
+    assert not [one for one in parts if isinstance(one, PartialFailure)]
 
 
-async def test_several_accounts_and_the_old_proofs(house: House) -> None:
+async def test_several_accounts_and_the_old_proofs(account: CemFixture) -> None:
     """
     Two accounts at one portal keep their own tokens.
     """
-    other = DictMemory()
-    one, two = await asyncio.gather(house.told(), house.told(memory=other))
+    other = InMemoryAccountStore()
+    one, two = await asyncio.gather(account.fetch(), account.fetch(store=other))
 
-    assert house.counters(one).keys() == house.counters(two).keys()
-    assert house.asked()["POST 4"] == 2
+    assert account.counters(one).keys() == account.counters(two).keys()
+    assert account.count_requests()["POST 4"] == 2
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
-async def test_every_wrapping(house: House, wrapped: bool) -> None:
+async def test_every_wrapping(account: CemFixture, wrapped: bool) -> None:
     """
-    Whether the portal wraps all of its lists or none, visit and past are the same; the end of access is told.
+    Whether the portal wraps all of its lists or none, visit and past are the same; the end of access is returned.
     """
-    plain = house.counters(await house.told())
-    house.simulation.wrapped = wrapped
-    house.simulation.access_ends = datetime(2027, 1, 1, tzinfo=UTC)
-    heard = await house.told(memory=DictMemory())
-    async with house.visit() as session:
-        pieces = await house.cem().pieces(session, date(2026, 11, 19), date(2026, 11, 19))
-        readings = await house.cem().past(session, pieces[0])
+    plain = account.counters(await account.fetch())
+    account.simulation.wrap_lists = wrapped
+    account.simulation.access_expires = datetime(2027, 1, 1, tzinfo=UTC)
+    parts = await account.fetch(store=InMemoryAccountStore())
+    async with account.visit() as session:
+        chunks = await account.cem().list_backfill_chunks(session, date(2026, 11, 19), date(2026, 11, 19))
+        readings = await account.cem().fetch_backfill_chunk(session, chunks[0])
 
-    assert house.counters(heard) == plain
-    assert [one.access_expires for one in heard if isinstance(one, Holder)] == [datetime(2027, 1, 1, tzinfo=UTC)]
+    assert account.counters(parts) == plain
+    assert [one.access_expires for one in parts if isinstance(one, Holder)] == [datetime(2027, 1, 1, tzinfo=UTC)]
     assert len(readings) > 79 * 23
 
 
-async def test_natures(house: House) -> None:
+async def test_natures(account: CemFixture) -> None:
     """
-    Amounts and temperatures are never registers, and what the roof gives is injection.
+    Amounts and temperatures are never registers, and what the roof produces is injection.
     """
-    found = house.counters(await house.told(house.cem(include_states=True)))
-    special = house.simulation.special
+    found = account.counters(await account.fetch(account.cem(include_states=True)))
+    special = account.simulation.named_counters
     nature = {word: found[special[word]].register.nature for word in ("solar hourly", "outdoor", "door", "gas", "solar")}
 
     assert nature == {
@@ -421,58 +426,58 @@ async def test_natures(house: House) -> None:
         "solar": Nature.COUNTER,
     }
     assert found[special["solar"]].register.direction == "injection"
-    assert found[special["gas"]].register.point.commodity == "gas"
+    assert found[special["gas"]].register.usage_point.commodity == "gas"
 
 
-async def test_a_replaced_meter(house: House) -> None:
+async def test_a_replaced_meter(account: CemFixture) -> None:
     """
     The removed meter keeps its last value, at the instant of its end, where it is wanted; the new one counts from zero.
     """
-    found = house.counters(await house.told(house.cem(include_removed=True)))
-    old, new = (found[house.simulation.special[word]] for word in ("removed", "replacement"))
+    found = account.counters(await account.fetch(account.cem(include_removed=True)))
+    old, new = (found[account.simulation.named_counters[word]] for word in ("removed", "replacement"))
 
     assert old.at < datetime(2025, 3, 3, 9, 20, tzinfo=UTC) < new.at
-    assert old.register.point.id != new.register.point.id
+    assert old.register.usage_point.id != new.register.usage_point.id
     assert old.value > new.value > 0
 
 
-async def test_nothing_secret_is_said(house: House, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_secret_in_logs_and_errors(account: CemFixture, caplog: pytest.LogCaptureFixture) -> None:
     """
     Neither logs nor failures hold password, token, cookie or serial.
     """
     caplog.set_level(logging.DEBUG)
-    said: list[str] = []
+    messages: list[str] = []
     for fault in ("unauthorized", "renamed:value", "status:503", "html"):
-        house.simulation.faults.clear()
-        house.simulation.faults.set(BATCH, fault)
+        account.simulation.faults.clear()
+        account.simulation.faults.add(BATCH, fault)
         try:
-            said += [str(one) for one in await house.told() if isinstance(one, Shortfall)]
+            messages += [str(one) for one in await account.fetch() if isinstance(one, PartialFailure)]
         except PortalError as error:
-            said.append(repr(error))
-        house.clock.move(hours=13)
-    text = "\n".join([caplog.text, *said])
-    tokens = [part for token, login in house.simulation.sessions.items() for part in (token, login.cookie)]
+            messages.append(repr(error))
+        account.clock.advance(hours=13)
+    text = "\n".join([caplog.text, *messages])
+    tokens = [part for token, login in account.simulation.sessions.items() for part in (token, login.cookie)]
 
-    assert len(said) == 4
-    assert not [secret for secret in (house.simulation.password, "SIM00", "Ukáz", *tokens) if secret in text]
+    assert len(messages) == 4
+    assert not [secret for secret in (account.simulation.password, "SIM00", "Ukáz", *tokens) if secret in text]
 
 
-async def test_discover_and_raw(house: House) -> None:
+async def test_discover_and_raw(account: CemFixture) -> None:
     """
-    discover finds every counter of the house; raw gives the portal's own words and no token.
+    discover finds every counter; raw returns the portal's own JSON and no token.
     """
-    async with house.visit() as session:
-        found = await house.cem().discover(session)
-        raw = {name: await house.cem().raw(session, name, keys) for name, keys in RAW.items()}
-    numbers = {one.facts["var_id"] for site in found.tree for meter in site.under for one in meter.under}
+    async with account.visit() as session:
+        found = await account.cem().discover(session)
+        raw = {name: await account.cem().fetch_raw(session, name, keys) for name, keys in RAW.items()}
+    numbers = {one.facts["var_id"] for site in found.findings for meter in site.children for one in meter.children}
 
-    assert numbers == house.simulation.building.counters.keys()
-    assert [site.text for site in found.tree][:3] == ["SVJ Ukázka", "SVJ Ukázka / Kotelna", "SVJ Ukázka / Střecha"]
-    assert "SVJ Ukázka / Vchod 1 / Byt 12" in [site.text for site in found.tree]
-    assert raw.keys() == Cem.calls.keys()
+    assert numbers == account.simulation.building.counters.keys()
+    assert [site.text for site in found.findings][:3] == ["SVJ Ukázka", "SVJ Ukázka / Kotelna", "SVJ Ukázka / Střecha"]
+    assert "SVJ Ukázka / Vchod 1 / Byt 12" in [site.text for site in found.findings]
+    assert raw.keys() == Cem.raw_calls.keys()
     assert len(raw["counters"]["data"]) == 85
     assert len(raw["counter_history"]) == 24
-    assert not [token for token in house.simulation.sessions if token in str(raw)]
+    assert not [token for token in account.simulation.sessions if token in str(raw)]
 
 
 RAW = {
@@ -489,48 +494,48 @@ RAW = {
 
 @pytest.mark.parametrize("by", ["account", "counter"])
 @pytest.mark.parametrize("to_included", [True, False])
-async def test_the_past_is_the_truth(house: House, by: str, to_included: bool) -> None:
+async def test_the_past_is_the_truth(account: CemFixture, by: str, to_included: bool) -> None:
     """
-    Piece by piece, over the end of summer time, every reading of every day comes, whether `to` is included or not.
+    Chunk by chunk, over the end of summer time, every reading of every day comes, whether `to` is included or not.
     """
-    house.simulation.to_included = to_included
-    special = house.simulation.special
+    account.simulation.includes_last_day = to_included
+    special = account.simulation.named_counters
     chosen = {special[word] for word in ("leak", "gas", "heat 1", "humidity 1", "door")}
-    cem = house.cem(history_by=by, counters={"include": list(chosen)})
-    async with house.visit() as session:
-        pieces = await cem.pieces(session, date(2026, 10, 10), date(2026, 11, 5))
-        found = [one for piece in pieces for one in await cem.past(session, piece) if isinstance(one, Index)]
+    cem = account.cem(history_by=by, counters={"include": list(chosen)})
+    async with account.visit() as session:
+        chunks = await cem.list_backfill_chunks(session, date(2026, 10, 10), date(2026, 11, 5))
+        found = [one for chunk in chunks for one in await cem.fetch_backfill_chunk(session, chunk) if isinstance(one, Index)]
     start, end = datetime(2026, 10, 10, tzinfo=PRAGUE), datetime(2026, 11, 6, tzinfo=PRAGUE)
 
-    assert [piece.last for piece in pieces] == sorted((piece.last for piece in pieces), reverse=True)
+    assert [chunk.last for chunk in chunks] == sorted((chunk.last for chunk in chunks), reverse=True)
     for number in chosen:
-        true = house.simulation.readings(number, start.astimezone(UTC), end.astimezone(UTC))
+        true = account.simulation.list_readings(number, start.astimezone(UTC), end.astimezone(UTC))
         read = {one.at: (one, one.value) for one in found if one.register.name == str(number)}
         assert len(true) >= 27 * 24
         assert read.keys() >= {at for at, _ in true}
-        assert all(read[at][1] == pytest.approx(ours(read[at][0], value)) for at, value in true)
+        assert all(read[at][1] == pytest.approx(convert_unit(read[at][0], value)) for at, value in true)
 
 
-async def test_pieces_have_names_for_ever(house: House) -> None:
+async def test_pieces_have_names_for_ever(account: CemFixture) -> None:
     """
-    Pieces cover three years without a hole, newest first; tomorrow only those have another name whose days may still come.
+    Chunks cover three years without a gap, newest first; tomorrow only those have another name whose days may still come.
     """
-    async with house.visit() as session:
-        today = await house.cem().pieces(session, None, None)
-    house.clock.move(days=1)
-    async with house.visit() as session:
-        tomorrow = await house.cem().pieces(session, None, None)
-        other = await house.cem(include_states=True).pieces(session, None, None)
-    each = {piece.last for piece in today}
+    async with account.visit() as session:
+        today = await account.cem().list_backfill_chunks(session, None, None)
+    account.clock.advance(days=1)
+    async with account.visit() as session:
+        tomorrow = await account.cem().list_backfill_chunks(session, None, None)
+        other = await account.cem(include_states=True).list_backfill_chunks(session, None, None)
+    each = {chunk.last for chunk in today}
 
     assert (today[0].last, today[-1].first) == (date(2026, 11, 20), date(2023, 11, 21))
     assert all(newer.first == older.last + timedelta(days=1) for newer, older in pairwise(today))
-    assert all((piece.last - piece.first).days < 14 for piece in today)
-    settled = {piece.key for piece in today[:-1] if piece.last < date(2026, 11, 13)}
+    assert all((chunk.last - chunk.first).days < 14 for chunk in today)
+    settled = {chunk.key for chunk in today[:-1] if chunk.last < date(2026, 11, 13)}
     assert len(settled) >= len(today) - 3
-    assert settled < {piece.key for piece in tomorrow}
-    assert not {piece.key for piece in today[:-1]} - settled & {piece.key for piece in tomorrow}
-    assert not {piece.key for piece in other} & {piece.key for piece in tomorrow}
+    assert settled < {chunk.key for chunk in tomorrow}
+    assert not {chunk.key for chunk in today[:-1]} - settled & {chunk.key for chunk in tomorrow}
+    assert not {chunk.key for chunk in other} & {chunk.key for chunk in tomorrow}
     assert len(each) == len(today) == 79
 
 
@@ -545,73 +550,75 @@ async def test_pieces_have_names_for_ever(house: House) -> None:
         (300, {"history_by": "account"}, "all", 2),
     ],
 )
-async def test_how_the_past_is_asked(visit: Visit, clock: Clock, flats: int, keys: dict[str, Any], line: str, days: int) -> None:
+async def test_how_the_past_is_asked(
+    visit: OpenSession, clock: FakeClock, flats: int, keys: dict[str, Any], line: str, days: int
+) -> None:
     """
-    All counters at once while an answer stays small, in shorter spans for many, one by one for few out of many.
+    All counters at once while a response stays small, in shorter spans for many, one by one for few out of many.
     """
     simulation = CemSimulation(clock, flats=flats)
-    async with running(simulation) as url, visit() as session:
-        house = House(simulation, url, visit, clock)
-        pieces = await house.cem(**keys).pieces(session, date(2026, 1, 1), date(2026, 6, 30))
-    spans = {(piece.last - piece.first).days + 1 for piece in pieces}
+    async with run_simulation(simulation) as url, visit() as session:
+        account = CemFixture(simulation, url, visit, clock)
+        chunks = await account.cem(**keys).list_backfill_chunks(session, date(2026, 1, 1), date(2026, 6, 30))
+    spans = {(chunk.last - chunk.first).days + 1 for chunk in chunks}
 
-    assert pieces[0].line == line
+    assert chunks[0].feed == line
     assert max(spans) == days
 
 
-async def imported(cem: Cem, visit: Visit) -> tuple[list[Piece], list[int]]:
-    """Import as far as the past goes; gives the pieces and how many readings each brought before the end."""
+async def imported(cem: Cem, visit: OpenSession) -> tuple[list[BackfillChunk], list[int]]:
+    """Import the whole history; return the chunks and the number of readings of each before the end."""
     async with visit() as session:
-        pieces = await cem.pieces(session, None, None)
+        chunks = await cem.list_backfill_chunks(session, None, None)
         amounts: list[int] = []
         try:
-            for piece in pieces:
-                amounts.append(len(await cem.past(session, piece)))  # noqa: PERF401  # the end raises
-        except EndOfPastError:
-            return pieces, amounts
-    return pieces, amounts
+            for chunk in chunks:
+                amounts.append(len(await cem.fetch_backfill_chunk(session, chunk)))  # noqa: PERF401  # the end raises
+        except HistoryExhaustedError:
+            return chunks, amounts
+    return chunks, amounts
 
 
 @pytest.mark.parametrize("by", ["account", "counter"])
-async def test_the_past_ends_after_long_emptiness(visit: Visit, clock: Clock, by: str) -> None:
+async def test_the_past_ends_after_long_emptiness(visit: OpenSession, clock: FakeClock, by: str) -> None:
     """
     A hole does not end an import; nothing for longer than the set gap does, and an import that goes on knows it at once.
     """
     simulation = CemSimulation(clock, flats=1)
     mounted = datetime(2025, 12, 1, tzinfo=UTC)
-    simulation.hole = datetime(2026, 8, 1, tzinfo=UTC), datetime(2026, 9, 20, tzinfo=UTC)
-    plain = simulation.readings
-    simulation.readings = lambda counter, start, end: [  # type: ignore[method-assign]
+    simulation.lost_span = datetime(2026, 8, 1, tzinfo=UTC), datetime(2026, 9, 20, tzinfo=UTC)
+    plain = simulation.list_readings
+    simulation.list_readings = lambda counter, start, end: [  # type: ignore[method-assign]
         one for one in plain(counter, start, end) if mounted <= one[0]
     ]
-    async with running(simulation) as url:
-        keys = {"history_gap": "60d", "history_by": by, "counters": {"include": [simulation.special["gas"]]}}
-        cem = House(simulation, url, visit, clock).cem(**keys)
-        pieces, amounts = await imported(cem, visit)
+    async with run_simulation(simulation) as url:
+        keys = {"history_gap": "60d", "history_by": by, "counters": {"include": [simulation.named_counters["gas"]]}}
+        cem = CemFixture(simulation, url, visit, clock).cem(**keys)
+        chunks, amounts = await imported(cem, visit)
         async with visit() as session:
-            with pytest.raises(EndOfPastError):
-                await cem.past(session, pieces[len(amounts) + 1])
+            with pytest.raises(HistoryExhaustedError):
+                await cem.fetch_backfill_chunk(session, chunks[len(amounts) + 1])
     oldest = max(place for place, amount in enumerate(amounts) if amount)
 
-    assert pieces[oldest].first <= mounted.date() <= pieces[oldest].last
+    assert chunks[oldest].first <= mounted.date() <= chunks[oldest].last
     assert 0 in amounts[:oldest]
-    assert timedelta(days=60) <= pieces[oldest].first - pieces[len(amounts)].first < timedelta(days=60 + 14)
+    assert timedelta(days=60) <= chunks[oldest].first - chunks[len(amounts)].first < timedelta(days=60 + 14)
 
 
-async def test_a_leak_shows_at_night(visit: Visit, clock: Clock) -> None:
+async def test_a_leak_shows_at_night(visit: OpenSession, clock: FakeClock) -> None:
     """
     The leaking flat's register moves between two and four in the morning; its neighbour's does not.
     """
     simulation = CemSimulation(clock, leak_from=datetime(2026, 11, 15, 12, tzinfo=UTC))
-    async with running(simulation) as url, visit() as session:
-        cem = House(simulation, url, visit, clock).cem()
-        pieces = await cem.pieces(session, date(2026, 11, 19), date(2026, 11, 19))
-        readings = [one for one in await cem.past(session, pieces[0]) if isinstance(one, Index)]
+    async with run_simulation(simulation) as url, visit() as session:
+        cem = CemFixture(simulation, url, visit, clock).cem()
+        chunks = await cem.list_backfill_chunks(session, date(2026, 11, 19), date(2026, 11, 19))
+        readings = [one for one in await cem.fetch_backfill_chunk(session, chunks[0]) if isinstance(one, Index)]
 
     def night(word: str) -> float:
-        name = str(simulation.special[word])
-        seen = [one.value for one in readings if one.register.name == name and one.at.astimezone(PRAGUE).hour in (1, 2, 3)]
-        return max(seen) - min(seen)
+        name = str(simulation.named_counters[word])
+        values = [one.value for one in readings if one.register.name == name and one.at.astimezone(PRAGUE).hour in (1, 2, 3)]
+        return max(values) - min(values)
 
     assert night("leak") == pytest.approx(0.09, abs=0.01)
     assert night("cold 1") == 0

@@ -1,4 +1,4 @@
-"""Why Enedis or a gateway did not answer: every shape, every code, one error each."""
+"""Refusals by Enedis and the gateways: every shape, every code, one error each."""
 
 import json
 from datetime import timedelta
@@ -7,29 +7,44 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from exporter.answer import Answer
-from exporter.errors import EndOfPastError, LoginError, NoDataError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.portals.enedis.refusals import CODES, ConsentError, TooLongError, WaitDayError, WaitWeekError, said
+from exporter.client.response import Response
+from exporter.errors import (
+    HistoryExhaustedError,
+    LoginError,
+    NoDataError,
+    PortalError,
+    RateLimitError,
+    ResponseError,
+    UnreachableError,
+)
+from exporter.portals.enedis.refusals import (
+    REASON_BY_CODE,
+    ConsentError,
+    RetryNextDayError,
+    RetryNextWeekError,
+    TooManyDaysError,
+    raise_for_refusal,
+)
 from tests.conftest import NOW
 
 MEANINGS: list[tuple[int, str, type[PortalError]]] = [
     (400, "Invalid_request", ResponseError),
     (400, "ADAM-ERR0002", ResponseError),
-    (400, "ADAM-ERR0123", EndOfPastError),
-    (400, "ADAM-ERR0125", EndOfPastError),
-    (400, "ADAM-DC-0016", EndOfPastError),
-    (400, "ADAM-ERR0126", TooLongError),
-    (400, "ADAM-DC-0015", TooLongError),
-    (400, "ADAM-ERR0069", WaitWeekError),
-    (400, "ADAM-ERR0075", WaitDayError),
+    (400, "ADAM-ERR0123", HistoryExhaustedError),
+    (400, "ADAM-ERR0125", HistoryExhaustedError),
+    (400, "ADAM-DC-0016", HistoryExhaustedError),
+    (400, "ADAM-ERR0126", TooManyDaysError),
+    (400, "ADAM-DC-0015", TooManyDaysError),
+    (400, "ADAM-ERR0069", RetryNextWeekError),
+    (400, "ADAM-ERR0075", RetryNextDayError),
     (400, "ADAM-ERR0061", ConsentError),
     (401, "900901", LoginError),
     (401, "900902", LoginError),
     (403, "ADAM-DC-0008", ConsentError),
     (403, "ADAM_DC_0008", ConsentError),
     (403, "ADAM-DC-0007", ConsentError),
-    (403, "ADAM-DC-0009", EndOfPastError),
-    (403, "900908", WaitWeekError),
+    (403, "ADAM-DC-0009", HistoryExhaustedError),
+    (403, "900908", RetryNextWeekError),
     (403, "unauthorized_user", ConsentError),
     (404, "no_data_found", NoDataError),
     (404, "STM-ERR-0000014", NoDataError),
@@ -41,7 +56,7 @@ MEANINGS: list[tuple[int, str, type[PortalError]]] = [
     (500, "technical_error", UnreachableError),
     (500, "ADAM-DC-0500", UnreachableError),
     (500, "STM-ERR-0000001", UnreachableError),
-    (200, "DATE_TOO_OLD", EndOfPastError),
+    (200, "DATE_TOO_OLD", HistoryExhaustedError),
     (200, "INVALID_DATE_FORMAT", ResponseError),
     (200, "INVALID_DATE_RANGE", ResponseError),
     (200, "RATE_LIMIT_EXCEEDED", RateLimitError),
@@ -60,18 +75,18 @@ SHAPES = {
 }
 
 
-def answer(status: int, body: Any, **headers: str) -> Answer:
+def answer(status: int, body: Any, **headers: str) -> Response:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(status, "http://127.0.0.1/", CIMultiDictProxy(CIMultiDict(headers)), raw, "consumption_days of house")
+    return Response(status, "http://127.0.0.1/", CIMultiDictProxy(CIMultiDict(headers)), raw, "consumption_days of house")
 
 
 def nothing_own(status: int, code: str, body: Any) -> None:
     return None
 
 
-def error_of(found: Answer) -> PortalError:
+def error_of(found: Response) -> PortalError:
     with pytest.raises(PortalError) as caught:
-        said(found, NOW, nothing_own)
+        raise_for_refusal(found, NOW, nothing_own)
     return caught.value
 
 
@@ -79,7 +94,7 @@ def error_of(found: Answer) -> PortalError:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_code_in_every_shape(status: int, code: str, error: type[PortalError], shape: str) -> None:
     """
-    Each code of the documents means one of our errors, whichever shape it comes in.
+    Each documented code is one error, in every shape.
     """
     if status == 200 and shape in ("gateway", "list"):
         status = 400
@@ -94,7 +109,7 @@ def test_no_code_is_forgotten() -> None:
     """
     The table of meanings here and the one of the program have the same codes.
     """
-    assert {code.lower().replace("_dc_", "-dc-").replace("adam_", "adam-") for _, code, _ in MEANINGS} == set(CODES)
+    assert {code.lower().replace("_dc_", "-dc-").replace("adam_", "adam-") for _, code, _ in MEANINGS} == set(REASON_BY_CODE)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +126,12 @@ def test_no_code_is_forgotten() -> None:
         (403, b"<html>blocked", ResponseError),
         (404, {"detail": "Not Found"}, ResponseError),
         (400, {"error": "something_new"}, ResponseError),
-        (400, {"detail": "Enedis: ADAM-ERR0123"}, EndOfPastError),
+        (400, {"detail": "Enedis: ADAM-ERR0123"}, HistoryExhaustedError),
     ],
 )
 def test_bodies_without_a_known_code(status: int, body: Any, error: type[PortalError]) -> None:
     """
-    Without a known code the status decides; a page is not taken for a refusal of the login.
+    Without a known code the status decides; an HTML page is no refusal of the login.
     """
     assert type(error_of(answer(status, body))) is error
 
@@ -140,20 +155,20 @@ def test_an_unknown_code_is_shown_unless_it_could_be_a_number_of_somebody() -> N
         (answer(200, {"success": False, "error": {"code": "RATE_LIMIT_EXCEEDED"}}), timedelta(hours=13, minutes=30)),
     ],
 )
-def test_the_wait_of_a_quota(found: Answer, wait: timedelta) -> None:
+def test_the_wait_of_a_quota(found: Response, wait: timedelta) -> None:
     """
-    A quota says when it ends, or we wait an hour; the one of a day ends at the local midnight.
+    The wait is that of the response, else an hour; a daily quota ends at local midnight.
     """
     error = error_of(found)
 
     assert isinstance(error, RateLimitError)
-    assert error.wait == wait
+    assert error.retry_after == wait
 
 
-def test_a_good_answer_is_given_whatever_its_content_type() -> None:
+def test_a_good_response_is_returned_whatever_its_content_type() -> None:
     """
     JSON is read as JSON; an envelope that says `error: null`, and partial data, are good.
     """
     good = {"success": True, "data": {}, "error": None}
 
-    assert said(answer(200, good, **{"Content-Type": "application/octet-stream"}), NOW, nothing_own) == good
+    assert raise_for_refusal(answer(200, good, **{"Content-Type": "application/octet-stream"}), NOW, nothing_own) == good

@@ -1,4 +1,4 @@
-"""The simulation of Enedis is as strict as its protocol says."""
+"""The simulation of Enedis is as strict as its protocol."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from exporter.demo.base import running
-from exporter.demo.enedis import CLIENT, MED_SECRET, SECRET, EnedisSimulation
-from tests.conftest import Clock
+from exporter.simulators.base import run_simulation
+from exporter.simulators.enedis.simulation import CLIENT_ID, CLIENT_SECRET, MYELECTRICALDATA_SECRET, EnedisSimulation
+from tests.conftest import FakeClock
 
 DAYS = "/mesure_synchrone_auto/v2/consommation_quotidienne"
 CURVE = "/mesure_synchrone_auto/v2/courbe_de_charge_consommation"
@@ -28,20 +28,20 @@ class Caller:
             return answer.status, await answer.json(content_type=None) if "html" not in answer.content_type else None
 
     async def log_in(self) -> None:
-        form = {"grant_type": "client_credentials", "client_id": CLIENT, "client_secret": SECRET}
+        form = {"grant_type": "client_credentials", "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
         async with self.client.post(f"{self.url}/oauth2/v3/token", data=form) as answer:
             self.token = (await answer.json())["access_token"]
 
 
 @pytest.fixture
-async def caller(clock: Clock) -> Any:
+async def caller(clock: FakeClock) -> Any:
     simulation = EnedisSimulation(clock)
-    async with running(simulation) as url, aiohttp.ClientSession() as client:
+    async with run_simulation(simulation) as url, aiohttp.ClientSession() as client:
         yield Caller(url, simulation, client)
 
 
 def query(caller: Caller, start: str, end: str, **more: str) -> dict[str, str]:
-    return {"pointId": caller.simulation.young.prm, "dateDebut": start, "dateFin": end} | more
+    return {"pointId": caller.simulation.recent_customer.prm, "dateDebut": start, "dateFin": end} | more
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ async def test_history_ends(caller: Caller) -> None:
     Older than what is kept is another refusal than older than the contract.
     """
     await caller.log_in()
-    prm = {"pointId": caller.simulation.producing.prm}
+    prm = {"pointId": caller.simulation.producer.prm}
     _, body = await caller.get(CURVE, **query(caller, "2024-11-01", "2024-11-05") | prm)
     good, _ = await caller.get(CURVE, **query(caller, "2024-11-08", "2024-11-15") | prm)
 
@@ -88,17 +88,17 @@ async def test_unexpected_parameters_are_trouble(caller: Caller, more: dict[str,
 
     assert (await caller.get(DAYS, **query(caller, "2026-11-10", "2026-11-12", **more)))[0] == 500
     assert (await caller.get(MAX, **query(caller, "2026-11-10", "2026-11-12")))[0] == 500
-    assert (await caller.get(f"/situation_contrat_auto/v1/{caller.simulation.young.prm}", x="1"))[0] == 500
+    assert (await caller.get(f"/situation_contrat_auto/v1/{caller.simulation.recent_customer.prm}", x="1"))[0] == 500
 
 
-async def test_tokens_end(caller: Caller, clock: Clock) -> None:
+async def test_tokens_end(caller: Caller, clock: FakeClock) -> None:
     """
     A token lives for three hours and a half.
     """
     await caller.log_in()
-    clock.move(seconds=12599)
+    clock.advance(seconds=12599)
     assert (await caller.get(DAYS, **query(caller, "2026-11-10", "2026-11-12")))[0] == 200
-    clock.move(seconds=1)
+    clock.advance(seconds=1)
     assert (await caller.get(DAYS, **query(caller, "2026-11-10", "2026-11-12")))[0] == 401
 
 
@@ -111,15 +111,15 @@ async def test_the_address_ban(caller: Caller) -> None:
     answers = [(await caller.get("/api/consommation_quotidienne", token, **asked))[0] for _ in range(100)]
 
     assert answers == [200] * 99 + [403]
-    assert caller.simulation.conso.banned
+    assert caller.simulation.conso.is_banned
 
 
-async def test_the_quota_of_an_hour(caller: Caller, clock: Clock) -> None:
+async def test_the_quota_of_an_hour(caller: Caller, clock: FakeClock) -> None:
     """
-    A thousand calls an hour are answered by Data Connect, and the next says when to come again.
+    A thousand calls an hour are answered by Data Connect, and the next response names the wait.
     """
     await caller.log_in()
-    caller.simulation.dataconnect._meter.calls += [clock.at] * 1000
+    caller.simulation.dataconnect._call_counter.calls += [clock.at] * 1000
     status, body = await caller.get(DAYS, **query(caller, "2026-11-10", "2026-11-12"))
 
     assert status == 429
@@ -128,28 +128,30 @@ async def test_the_quota_of_an_hour(caller: Caller, clock: Clock) -> None:
 
 async def test_quotas_of_myelectricaldata(caller: Caller) -> None:
     """
-    Version 1 gives 50 calls a day past its store; version 2 refuses inside its envelope.
+    Version 1 allows 50 direct calls a day; version 2 refuses inside its envelope.
     """
-    prm = caller.simulation.young.prm
+    prm = caller.simulation.recent_customer.prm
     path = f"/daily_consumption/{prm}/start/2026-11-10/end/2026-11-12"
-    token = caller.simulation.med_tokens[prm]
+    token = caller.simulation.v1_tokens[prm]
     answers = [(await caller.get(path, token))[0] for _ in range(51)]
     assert answers == [200] * 50 + [409]
     assert (await caller.get(f"{path}/cache", token))[0] == 200
     assert (await caller.get(path, f"Bearer {token}"))[0] == 401
 
-    caller.simulation.med_v2._meter.calls += [caller.simulation.clock()] * 1000
-    status, body = await caller.get(f"/api/enedis/power/{prm}", f"Bearer {MED_SECRET}", start="2026-11-10", end="2026-11-12")
+    caller.simulation.myelectricaldata_v2._call_counter.calls += [caller.simulation.clock()] * 1000
+    status, body = await caller.get(
+        f"/api/enedis/power/{prm}", f"Bearer {MYELECTRICALDATA_SECRET}", start="2026-11-10", end="2026-11-12"
+    )
     assert (status, body["success"], body["error"]["code"]) == (200, False, "RATE_LIMIT_EXCEEDED")
 
 
-async def test_mornings_are_late_and_each_series_on_its_own(caller: Caller, clock: Clock) -> None:
+async def test_mornings_are_late_and_each_series_on_its_own(caller: Caller, clock: FakeClock) -> None:
     """
     Nothing of yesterday is there before eight; then the series come one by one, all by half past ten.
     """
-    source, young = caller.simulation.source, caller.simulation.young
+    source, young = caller.simulation.source, caller.simulation.recent_customer
     yesterday = source.today - timedelta(days=1)
-    ready = [source.ready(young, kind, False, yesterday) for kind in ("days", "max", "curve", "index")]
+    ready = [source.ready_at(young, kind, False, yesterday) for kind in ("days", "max", "curve", "index")]
 
     assert len(set(ready)) > 1
     clock.at = clock.at.replace(hour=7, minute=0)
@@ -157,13 +159,13 @@ async def test_mornings_are_late_and_each_series_on_its_own(caller: Caller, cloc
     assert max(ready) <= clock.at + timedelta(hours=2, minutes=30)
 
 
-def test_truth_is_the_same_tomorrow(clock: Clock) -> None:
+def test_truth_is_the_same_tomorrow(clock: FakeClock) -> None:
     """
     Two simulations that began on the same day have the same truth.
     """
     first, second = EnedisSimulation(clock), EnedisSimulation(clock)
-    clock.move(days=3)
+    clock.advance(days=3)
     day = first.source.today
 
-    assert first.true_curve(first.young, day) == second.true_curve(second.young, day)
-    assert first.true_index(first.producing, day) == second.true_index(second.producing, day)
+    assert first.get_true_curve(first.recent_customer, day) == second.get_true_curve(second.recent_customer, day)
+    assert first.get_true_index(first.producer, day) == second.get_true_index(second.producer, day)

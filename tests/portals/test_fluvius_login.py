@@ -1,4 +1,4 @@
-"""The sign-in of Fluvius: once in the life of a token, and every way to fail has its name."""
+"""The login of Fluvius: once in the life of a token, and every failure has its name."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from exporter.demo.fluvius import signin
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.portals.fluvius import Fluvius, client
-from exporter.portals.fluvius.keys import Keys
-from tests.conftest import Clock, DictMemory, Visit
-from tests.portals.fluvius import Kept, amounts, collect, portal
+from exporter.portals.fluvius import oauth_metadata
+from exporter.portals.fluvius.account import Fluvius
+from exporter.portals.fluvius.config import FluviusConfig
+from exporter.simulators.fluvius import login_service
+from tests.conftest import FakeClock, InMemoryAccountStore, OpenSession
+from tests.portals.fluvius_account import StoredIntervals, build_amounts, run_account, run_visit
 
 METERS = [{"ean": "541448820000000024", "serial": "1SAG3200000024", "commodity": "electricity"}]
 
@@ -22,78 +23,78 @@ def account(**more: Any) -> Fluvius:
     )
 
 
-async def test_one_sign_in_for_the_life_of_a_token(clock: Clock, visit: Visit) -> None:
+async def test_one_sign_in_for_the_life_of_a_token(clock: FakeClock, visit: OpenSession) -> None:
     """
     A token is kept over restarts until a minute before its end, and no visit in between signs in.
     """
-    async with portal(clock) as (simulation, home):
+    async with run_account(clock) as (simulation, home):
         for minutes in (0, 20, 20, 18):
-            clock.move(minutes=minutes)
+            clock.advance(minutes=minutes)
             async with visit() as session:
-                await collect(home, session)
+                await run_visit(home, session)
 
-        assert (simulation.sign_in.sign_ins, simulation.sign_in.renewals) == (1, 0)
+        assert (simulation.login_service.sign_in_count, simulation.login_service.renewal_count) == (1, 0)
 
 
-async def test_an_ended_token_is_renewed_without_the_password(clock: Clock, visit: Visit) -> None:
+async def test_an_ended_token_is_renewed_without_the_password(clock: FakeClock, visit: OpenSession) -> None:
     """
     Hours later the refresh token gives another access token, each time a new one.
     """
-    async with portal(clock) as (simulation, home):
+    async with run_account(clock) as (simulation, home):
         for _ in range(4):
             async with visit() as session:
-                await collect(home, session)
-            clock.move(hours=1)
+                await run_visit(home, session)
+            clock.advance(hours=1)
 
-        assert (simulation.sign_in.sign_ins, simulation.sign_in.renewals) == (1, 3)
-        assert sum(seen.path.endswith("/SelfAsserted") for seen in simulation.seen) == 1
+        assert (simulation.login_service.sign_in_count, simulation.login_service.renewal_count) == (1, 3)
+        assert sum(seen.path.endswith("/SelfAsserted") for seen in simulation.requests) == 1
 
 
 @pytest.mark.parametrize("refuse", ["refuses", "too old", "gone"])
-async def test_a_refused_renewal_falls_back_to_the_password(refuse: str, clock: Clock, visit: Visit) -> None:
+async def test_a_refused_renewal_falls_back_to_the_password(refuse: str, clock: FakeClock, visit: OpenSession) -> None:
     """
     When the refresh token is refused, has ended or is unknown, a whole sign-in follows, and nobody notices.
     """
-    async with portal(clock) as (simulation, home):
+    async with run_account(clock) as (simulation, home):
         async with visit() as session:
-            await collect(home, session)
-        simulation.sign_in.refreshes = refuse != "refuses"
-        simulation.sign_in.refresh.clear() if refuse == "gone" else None
-        clock.move(hours=26 if refuse == "too old" else 2)
+            await run_visit(home, session)
+        simulation.login_service.allows_refresh = refuse != "refuses"
+        simulation.login_service.refresh_tokens.clear() if refuse == "gone" else None
+        clock.advance(hours=26 if refuse == "too old" else 2)
         async with visit() as session:
-            told = await collect(home, session)
+            results = await run_visit(home, session)
 
-        assert amounts(told)
-        assert (simulation.sign_in.sign_ins, simulation.sign_in.renewals) == (2, 0)
+        assert build_amounts(results)
+        assert (simulation.login_service.sign_in_count, simulation.login_service.renewal_count) == (2, 0)
 
 
-async def test_a_withdrawn_token_is_made_anew_once(clock: Clock, visit: Visit) -> None:
+async def test_a_withdrawn_token_is_made_anew_once(clock: FakeClock, visit: OpenSession) -> None:
     """
     A 401 on data before the token's end: one whole sign-in, and the visit goes on.
     """
-    async with portal(clock) as (simulation, home):
+    async with run_account(clock) as (simulation, home):
         async with visit() as session:
-            await collect(home, session)
-        simulation.sign_in.tokens.clear()
-        clock.move(minutes=15)
+            await run_visit(home, session)
+        simulation.login_service.tokens.clear()
+        clock.advance(minutes=15)
         async with visit() as session:
-            told = await collect(home, session)
+            results = await run_visit(home, session)
 
-        assert amounts(told)
-        assert (simulation.sign_in.sign_ins, simulation.sign_in.renewals) == (2, 0)
+        assert build_amounts(results)
+        assert (simulation.login_service.sign_in_count, simulation.login_service.renewal_count) == (2, 0)
 
 
-async def test_a_portal_that_refuses_every_token(clock: Clock, visit: Visit) -> None:
+async def test_a_portal_that_refuses_every_token(clock: FakeClock, visit: OpenSession) -> None:
     """
     A fresh token that is refused means that the portal changed: no sign-in follows upon another.
     """
-    async with portal(clock) as (simulation, home):
-        simulation.faults.set("/verbruik/api/", "expired")
+    async with run_account(clock) as (simulation, home):
+        simulation.faults.add("/verbruik/api/", "expired")
         async with visit() as session:
             with pytest.raises(ResponseError, match="refuses the token that a new login has just given"):
-                await collect(home, session)
+                await run_visit(home, session)
 
-        assert simulation.sign_in.sign_ins == 1
+        assert simulation.login_service.sign_in_count == 1
 
 
 @pytest.mark.parametrize(
@@ -110,18 +111,18 @@ async def test_a_portal_that_refuses_every_token(clock: Clock, visit: Visit) -> 
         ("/SelfAsserted", "locked", LoginError, "sign-in, e-mail and password: .*locked for a while.* .AADB2C90114."),
         ("/SelfAsserted", "professional", LoginError, "sign-in, e-mail and password: .*professional account.*itsme"),
         ("/SelfAsserted", "captcha", LoginError, "sign-in, e-mail and password: .*captcha"),
-        ("/SelfAsserted", "verdictless", ResponseError, "sign-in, e-mail and password: .*no status"),
-        ("/SelfAsserted", "object", ResponseError, "sign-in, e-mail and password: .*no status"),
+        ("/SelfAsserted", "verdictless", ResponseError, "sign-in, e-mail and password: .*has changed: status: field required"),
+        ("/SelfAsserted", "object", ResponseError, "sign-in, e-mail and password: .*has changed: status: field required"),
         ("/SelfAsserted", "garbage", ResponseError, "sign-in, e-mail and password: .*no JSON"),
         ("/SelfAsserted", "status:400", ResponseError, "sign-in, e-mail and password: .*status 400"),
         ("/SelfAsserted", "retry:600", RateLimitError, "sign-in, e-mail and password: .*slow down"),
         ("/confirmed", "second-factor", LoginError, "sign-in, confirmation: .*second factor"),
         ("/confirmed", "conditions", LoginError, "sign-in, confirmation: .*further step"),
         ("/confirmed", "html", ResponseError, "sign-in, confirmation: .*the sign-in has changed"),
-        ("/confirmed", "nowhere", ResponseError, "sign-in, confirmation: a web address is due"),
-        ("/api/home", "circle", ResponseError, "sign-in, confirmation: the login service redirects without end"),
+        ("/confirmed", "nowhere", ResponseError, "sign-in, confirmation: expected a URL"),
+        ("/api/home", "circle", ResponseError, "sign-in, confirmation: too many redirects by the login service"),
         ("/confirmed", "elsewhere", ResponseError, "sign-in, confirmation: a redirect leads to another host"),
-        ("/api/home", "other-state", ResponseError, "sign-in, confirmation: the state .* is not the one"),
+        ("/api/home", "other-state", ResponseError, "sign-in, confirmation: the returned state is not the one sent"),
         ("/oauth2/v2.0/token", "status:400", ResponseError, "sign-in, token: .*status 400"),
         ("/oauth2/v2.0/token", "object", ResponseError, "sign-in, token: .*access_token"),
         ("/oauth2/v2.0/token", "reset", UnreachableError, "sign-in, token: "),
@@ -129,101 +130,101 @@ async def test_a_portal_that_refuses_every_token(clock: Clock, visit: Visit) -> 
     ],
 )
 async def test_each_failure_names_its_step(
-    where: str, fault: str, error: type[PortalError], message: str, clock: Clock, visit: Visit
+    where: str, fault: str, error: type[PortalError], message: str, clock: FakeClock, visit: OpenSession
 ) -> None:
     """
-    Whatever goes wrong, the message says at which step and why; it holds neither password nor e-mail address nor EAN.
+    Whatever goes wrong, the message names the step and the reason; it contains neither password nor e-mail address nor EAN.
     """
-    async with portal(clock) as (simulation, home):
-        simulation.faults.set(where, fault)
+    async with run_account(clock) as (simulation, home):
+        simulation.faults.add(where, fault)
         async with visit(timeout=timedelta(seconds=0.3)) as session:
             with pytest.raises(error, match=message) as caught:
-                await collect(home, session)
+                await run_visit(home, session)
 
         assert type(caught.value) is error
         assert not any(secret in _everything(caught.value) for secret in _secrets(simulation))
 
 
-async def test_a_wrong_password_is_tried_once(clock: Clock, visit: Visit) -> None:
+async def test_a_wrong_password_is_tried_once(clock: FakeClock, visit: OpenSession) -> None:
     """
     One wrong password, one try; after too many the portal locks, and that has another message.
     """
     messages = []
-    async with portal(clock, password="geraden") as (simulation, home):
-        for _ in range(signin.TRIES + 1):
+    async with run_account(clock, password="geraden") as (simulation, home):
+        for _ in range(login_service.MAX_WRONG_PASSWORDS + 1):
             async with visit() as session:
                 with pytest.raises(LoginError) as caught:
-                    await collect(home, session)
+                    await run_visit(home, session)
                 messages.append(str(caught.value))
 
-        assert sum(seen.path.endswith("/SelfAsserted") for seen in simulation.seen) == signin.TRIES + 1
+        assert sum(seen.path.endswith("/SelfAsserted") for seen in simulation.requests) == login_service.MAX_WRONG_PASSWORDS + 1
         assert messages[0] == "sign-in, e-mail and password: wrong password (AADB2C90054)"
         assert "locked for a while" in messages[-1]
 
 
-async def test_the_password_goes_to_no_other_host(clock: Clock, visit: Visit) -> None:
+async def test_the_password_goes_to_no_other_host(clock: FakeClock, visit: OpenSession) -> None:
     """
     Metadata that name another login host do not get the password there.
     """
-    async with portal(clock) as (simulation, home):
-        simulation.sign_in.origin = home.portal_url.replace("127.0.0.1", "localhost")
+    async with run_account(clock) as (simulation, home):
+        simulation.login_service.origin = home.portal_url.replace("127.0.0.1", "localhost")
         async with visit() as session:
             with pytest.raises(ResponseError, match="sign-in, metadata: the authority leads to another host"):
-                await collect(home, session)
+                await run_visit(home, session)
 
-        assert {seen.path for seen in simulation.seen} == {"/api/global/msal/config"}
+        assert {seen.path for seen in simulation.requests} == {"/api/global/msal/config"}
 
 
-async def test_a_login_host_of_its_own(clock: Clock, visit: Visit) -> None:
+async def test_a_login_host_of_its_own(clock: FakeClock, visit: OpenSession) -> None:
     """
-    Portal and login may be two hosts, as they are in truth: one has the pages, the other is never asked for its own.
+    Portal and login may be two hosts, as in reality.
     """
-    async with portal(clock) as (simulation, one):
+    async with run_account(clock) as (simulation, one):
         login = one.portal_url.replace("127.0.0.1", "localhost")
-        simulation.sign_in.origin = login
+        simulation.login_service.origin = login
         home = one.model_copy(update={"identity_url": login})
         async with visit() as session:
-            told = await collect(home, session)
+            results = await run_visit(home, session)
 
-        assert amounts(told)
-        assert "/" not in {seen.path for seen in simulation.seen}
+        assert build_amounts(results)
+        assert "/" not in {seen.path for seen in simulation.requests}
 
 
-async def test_a_token_given_by_hand(clock: Clock, visit: Visit, memory: DictMemory) -> None:
+async def test_a_configured_token(clock: FakeClock, visit: OpenSession, memory: InMemoryAccountStore) -> None:
     """
     With a token there is no sign-in, and none is kept.
     """
-    async with portal(clock, token="eyJ.hand", username=None, password=None) as (simulation, home):
-        simulation.sign_in.tokens["eyJ.hand"] = clock() + timedelta(hours=1)
+    async with run_account(clock, token="eyJ.hand", username=None, password=None) as (simulation, home):
+        simulation.login_service.tokens["eyJ.hand"] = clock() + timedelta(hours=1)
         async with visit() as session:
-            told = await collect(home, session)
+            results = await run_visit(home, session)
 
-        assert amounts(told)
-        assert simulation.sign_in.made == 0
+        assert build_amounts(results)
+        assert simulation.login_service.issued_numbers == 0
         assert "token" not in memory.values
 
 
-async def test_a_refused_token_given_by_hand(clock: Clock, visit: Visit) -> None:
+async def test_a_refused_configured_token(clock: FakeClock, visit: OpenSession) -> None:
     """
     A token that has ended suspends the account: only a person can bring another.
     """
-    async with portal(clock, token="eyJ.hand") as (simulation, home), visit() as session:
-        with pytest.raises(LoginError, match="the token given by hand is refused") as caught:
-            await collect(home, session)
+    async with run_account(clock, token="eyJ.hand") as (simulation, home), visit() as session:
+        with pytest.raises(LoginError, match="the configured token is refused") as caught:
+            await run_visit(home, session)
 
-        assert len(simulation.seen) == 1
+        assert len(simulation.requests) == 1
         assert "eyJ" not in _everything(caught.value)
 
 
-async def test_cookies_go_back_as_they_came(clock: Clock, visit: Visit) -> None:
+async def test_cookies_go_back_as_they_came(clock: FakeClock, visit: OpenSession) -> None:
     """
     A client that quotes its cookies is refused by the simulation, as by the portal: so ours does not.
     """
-    async with portal(clock) as (simulation, home), visit() as session:
-        await collect(home, session, Kept())
+    async with run_account(clock) as (simulation, home), visit() as session:
+        await run_visit(home, session, StoredIntervals())
 
-        assert "=/==" in next(iter(simulation.sign_in.transactions.values())).cookie
-        assert simulation.sign_in.sign_ins == 1
+        assert "=/==" in next(iter(simulation.login_service.transactions.values())).cookie
+        assert simulation.login_service.sign_in_count == 1
 
 
 @pytest.mark.parametrize(
@@ -245,9 +246,9 @@ async def test_cookies_go_back_as_they_came(clock: Clock, visit: Visit) -> None:
 )
 def test_forms_of_the_metadata(config: dict[str, Any], expected: tuple[str, str]) -> None:
     """
-    Client, authority and redirect address are found flat or under `auth`; what is not told has its default.
+    Client, authority and redirect address are found flat or under `auth`; what is missing has its default.
     """
-    found = client.understood(config, account())
+    found = oauth_metadata.parse_metadata(config, account())
 
     assert (found.id, found.authority, found.redirect) == ("c", *expected)
 
@@ -267,7 +268,7 @@ def test_scopes_of_the_metadata() -> None:
         },
     }
 
-    assert client.understood(config, account()).scope.split() == [
+    assert oauth_metadata.parse_metadata(config, account()).scope.split() == [
         "openid",
         "https://x/one",
         "https://x/two",
@@ -282,12 +283,12 @@ def test_scopes_of_the_metadata() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ([], "it is no object"),
-        ({}, "it names no clientId"),
+        ([], "expected an object"),
+        ({}, "clientId: field required"),
         ({"clientId": "c", "authority": "http://login.fluvius.be/t/p"}, "the authority leads to another host"),
         ({"clientId": "c", "authority": "https://login.fluvius.be:444/t/p"}, "the authority leads to another host"),
         ({"clientId": "c", "authority": "https://login.fluvius.be@evil.example/t/p"}, "the authority leads to another host"),
-        ({"clientId": "c", "authority": "t/p"}, "a web address is due"),
+        ({"clientId": "c", "authority": "t/p"}, "expected a URL"),
         ({"clientId": "c", "redirectUri": "https://evil.example/"}, "the redirect address leads to another host"),
     ],
 )
@@ -296,13 +297,13 @@ def test_metadata_that_are_not_followed(config: Any, message: str) -> None:
     Metadata without a client, or with addresses on foreign hosts, are refused.
     """
     with pytest.raises(ResponseError, match=message):
-        client.understood(config, account())
+        oauth_metadata.parse_metadata(config, account())
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"password": None}, "needs username and password, or a token given by hand"),
+        ({"password": None}, "needs username and password, or a token"),
         ({"meters": []}, "at least 1 item"),
         ({"meters": [METERS[0] | {"ean": 541448820000000024.0}]}, "must be the 18 digits of an EAN; write it in quotes"),
         ({"meters": [METERS[0] | {"ean": "54144882000000002"}]}, "must be the 18 digits of an EAN"),
@@ -328,7 +329,7 @@ def test_keys_that_are_refused(keys: dict[str, Any], message: str) -> None:
     assert "5414488" not in str(caught.value).replace('"541448820000000000"', "")
 
 
-def test_keys_that_are_taken() -> None:
+def test_accepted_keys() -> None:
     """
     EANs may come as numbers, serials with blanks around them, alone or as a list; the defaults are those of the contract.
     """
@@ -339,17 +340,17 @@ def test_keys_that_are_taken() -> None:
         ("541448820000000024", ("1SAG3200000024",), False),
         ("541448820000000031", ("7FLO1", "7FLO2"), False),
     ]
-    assert home.meters[1].point.meter == "7FLO2"
+    assert home.meters[1].usage_point.meter == "7FLO2"
     assert (home.every, home.portal_url, home.identity_url) == (
         timedelta(hours=1),
         "https://mijn.fluvius.be",
         "https://login.fluvius.be",
     )
     assert (home.granularity.day, home.granularity.electricity_interval, home.granularity.gas_interval) == (4, 1, 2)
-    assert (account(api=2024).day_code(), account(api=2024, granularity={"day": 5}).day_code()) == (3, 5)
+    assert (account(api=2024).get_day_granularity(), account(api=2024, granularity={"day": 5}).get_day_granularity()) == (3, 5)
 
 
-@pytest.mark.parametrize("key", Keys.login_keys)
+@pytest.mark.parametrize("key", FluviusConfig.login_keys)
 def test_what_lifts_a_suspension(key: str) -> None:
     """
     Any of the login keys makes it another login, and no other key does.
@@ -359,11 +360,11 @@ def test_what_lifts_a_suspension(key: str) -> None:
 
 
 def _secrets(simulation: Any) -> list[str]:
-    names = [signin.USERNAME, simulation.sign_in.password, "eyJ.", "Kwartier"]
+    names = [login_service.USERNAME, simulation.login_service.password, "eyJ.", "Kwartier"]
     return [
         *names,
-        *(place.ean for place in simulation.places),
-        *(d.serial for place in simulation.places for d in place.devices),
+        *(place.ean for place in simulation.usage_points),
+        *(d.serial for place in simulation.usage_points for d in place.meters),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Water-Link: the keys of an account, and every answer of the portal understood to its exact value."""
+"""Water-Link: the configuration keys, and every response of the portal parsed to its exact value."""
 
 import json
 import re
@@ -11,10 +11,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from exporter.errors import ResponseError
-from exporter.model import Commodity, Fact, Facts, Index, Interval, Note, Register, Shortfall, Unit, UsagePoint
-from exporter.portals.water_link import WaterLink
-from exporter.portals.water_link.answers import bare_point, parse_meter, parse_month, to_instant, to_number, to_text
-from exporter.portals.water_link.months import ZONE, midnight, months_back
+from exporter.models import Commodity, Fact, Facts, Index, Interval, Note, PartialFailure, Register, Unit, UsagePoint
+from exporter.portals.water_link.account import WaterLink
+from exporter.portals.water_link.days import ZONE, day_start, list_months
+from exporter.portals.water_link.parser import (
+    build_usage_point,
+    format_address,
+    parse_instant,
+    parse_meter,
+    parse_month,
+    parse_number,
+)
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "water_link"
 NOW = datetime(2026, 1, 14, 12, tzinfo=UTC)
@@ -36,7 +43,7 @@ def month(*bars, of=date(2026, 1, 1), today=date(2026, 2, 1)):
     return parse_month(POINT, of, {"actualConsumption": whole}, WHERE, today)
 
 
-# The keys
+# Configuration keys
 
 
 def test_an_account_needs_five_keys_and_knows_the_portal_itself():
@@ -62,7 +69,7 @@ def test_six_digits_without_quotes_are_text():
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("meters", [], "at least 1 item"),
         ("meters", ["204417", 204417], "a meter is named twice"),
@@ -73,22 +80,22 @@ def test_six_digits_without_quotes_are_text():
         ("meters", ["٢٠٤٤١٧"], "a meter's number is six digits"),
         ("meters", [True], "a meter's number is six digits"),
         ("every", "14m", "must be 15m to 1d"),
-        ("portal_url", "portal.example", "is not an address like https://host"),
-        ("identity_url", "https://user@host", "is not an address like https://host"),
+        ("portal_url", "portal.example", "must be an address like https://host"),
+        ("identity_url", "https://user@host", "must be an address like https://host"),
         ("password", "", "at least 1"),
         ("username", "", "at least 1"),
         ("history_days", 0, "greater than or equal to 1"),
         ("meter", "204417", "Extra inputs are not permitted"),
     ],
 )
-def test_a_wrong_key_says_what_it_should_be(key, value, said):
+def test_a_wrong_key_says_what_it_should_be(key, value, message):
     """
     And never what it was.
     """
     with pytest.raises(ValidationError) as caught:
         WaterLink(**KEYS | {key: value})
 
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
@@ -143,13 +150,13 @@ def test_a_meter_tells_its_nine_facts():
 
 def test_what_is_null_or_missing_is_no_value():
     """
-    It is never 0, and the missing index is told as a note.
+    It is never 0, and the missing index is a note.
     """
-    told = list(parse_meter("204417", fixture("meter_sparse.json"), WHERE, NOW))
+    parts = list(parse_meter("204417", fixture("meter_sparse.json"), WHERE, NOW))
 
-    assert told == [
-        Facts(bare_point("204417"), {Fact.FLOW_LIMITATION: 1}),
-        Note("meters[0]: the portal gives no meterReading, so there is no index"),
+    assert parts == [
+        Facts(build_usage_point("204417"), {Fact.FLOW_LIMITATION: 1}),
+        Note("meters[0]: the portal states no meterReading, so there is no index"),
     ]
 
 
@@ -160,7 +167,7 @@ def test_a_reading_without_its_instant_is_left_out_with_a_note():
     facts, note = meter(latestMeterReading=None)
 
     assert isinstance(facts, Facts)
-    assert note == Note("meters[0]: the portal gives no latestMeterReading, so there is no index")
+    assert note == Note("meters[0]: the portal states no latestMeterReading, so there is no index")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +194,7 @@ def test_a_malformed_reading_is_named_and_the_flags_are_kept(field, value):
     facts, short = meter(**{field: value})
 
     assert len(facts.values) == 6
-    assert isinstance(short, Shortfall)
+    assert isinstance(short, PartialFailure)
     assert isinstance(short.error, ResponseError)
     assert str(short.error).startswith(f"meters[0] has changed: {field}: ")
     assert str(value) not in str(short.error)
@@ -205,13 +212,13 @@ def test_a_malformed_flag_is_named_and_all_else_is_kept(field, value):
     assert index.value == 412.385
 
 
-@pytest.mark.parametrize("answer", [{}, [], None, "text", 7, {"reading": "412,385"}])
-def test_an_answer_without_any_known_field_is_not_understood(answer):
+@pytest.mark.parametrize("body", [{}, [], None, "text", 7, {"reading": "412,385"}])
+def test_a_response_without_any_known_field_is_an_error(body):
     """
     It is not a meter of which nothing is known.
     """
     with pytest.raises(ResponseError, match=r"^meters\[0\] has changed: it has none of meterReading, "):
-        list(parse_meter("204417", answer, WHERE, NOW))
+        list(parse_meter("204417", body, WHERE, NOW))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +241,7 @@ def test_numbers_in_their_forms(value, number):
     """
     The portal's decimal comma, and what it might write instead.
     """
-    assert to_number(value) == number
+    assert parse_number(value) == number
 
 
 @given(st.integers(0, 10**9), st.booleans())
@@ -244,7 +251,7 @@ def test_every_litre_is_read_exactly(litres, dotted):
     """
     text = f"{litres // 1000}{'.' if dotted else ','}{litres % 1000:03}"
 
-    assert to_number(text) == litres / 1000
+    assert parse_number(text) == litres / 1000
 
 
 @given(st.one_of(st.text(max_size=12), st.text(alphabet="0123456789.,-+e ", max_size=8)))
@@ -257,10 +264,10 @@ def test_no_text_is_a_number_by_accident(text):
     if grouped or plain or not text.strip():
         digits = text.strip().replace(".", "") if grouped else text.strip()
 
-        assert to_number(text) == (float(digits.replace(",", ".")) if digits else None)
+        assert parse_number(text) == (float(digits.replace(",", ".")) if digits else None)
     else:
         with pytest.raises(ValueError, match=r"^not a number with a decimal comma$"):
-            to_number(text)
+            parse_number(text)
 
 
 @pytest.mark.parametrize(
@@ -281,8 +288,8 @@ def test_instants_in_their_forms(text, instant):
     """
     With and without time and offset; without an offset it is Brussels that counts.
     """
-    assert to_instant(text) == datetime.fromisoformat(instant)
-    assert to_instant(text).tzinfo is UTC
+    assert parse_instant(text) == datetime.fromisoformat(instant)
+    assert parse_instant(text).tzinfo is UTC
 
 
 @given(
@@ -294,7 +301,7 @@ def test_every_instant_is_read_exactly(at, offset):
     """
     zone = {"": ZONE, "Z": UTC, "+02:00": datetime.fromisoformat("2026-01-01T00+02:00").tzinfo}[offset]
 
-    assert to_instant(f"{at.isoformat()}{offset}") == at.replace(tzinfo=zone)
+    assert parse_instant(f"{at.isoformat()}{offset}") == at.replace(tzinfo=zone)
 
 
 @pytest.mark.parametrize(
@@ -310,8 +317,8 @@ def test_an_address_is_one_line(address, line):
     """
     Be it a text, or an object of texts.
     """
-    assert to_text(address) == line
-    assert meter(address=address)[0].point.address == line
+    assert format_address(address) == line
+    assert meter(address=address)[0].usage_point.address == line
 
 
 # A month's days
@@ -357,7 +364,7 @@ def test_the_present_day_and_those_to_come_are_no_readings():
     """
     intervals = month({"day": 13}, {"day": 14}, {"day": 15}, today=date(2026, 1, 14))
 
-    assert [interval.start for interval in intervals] == [midnight(date(2026, 1, 13))]
+    assert [interval.start for interval in intervals] == [day_start(date(2026, 1, 13))]
 
 
 def test_a_zero_day_is_zero_even_without_a_filler():
@@ -391,15 +398,15 @@ def test_a_renamed_field_of_a_day_is_named(field):
     """
     Without one of these four a day cannot be understood rightly.
     """
-    answer = fixture("month.json")
-    answer["actualConsumption"][1]["other"] = answer["actualConsumption"][1].pop(field)
+    body = fixture("month.json")
+    body["actualConsumption"][1]["other"] = body["actualConsumption"][1].pop(field)
 
     with pytest.raises(ResponseError, match=rf"^meters\[0\] has changed: actualConsumption.1.{field}: field required$"):
-        parse_month(POINT, date(2026, 1, 1), answer, WHERE, date(2026, 2, 1))
+        parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1))
 
 
 @pytest.mark.parametrize(
-    ("answer", "field"),
+    ("body", "field"),
     [
         ({}, "actualConsumption"),
         ({"actual": []}, "actualConsumption"),
@@ -409,12 +416,12 @@ def test_a_renamed_field_of_a_day_is_named(field):
         ({"actualConsumption": "none"}, "actualConsumption"),
     ],
 )
-def test_a_chart_that_is_none_is_not_understood(answer, field):
+def test_a_chart_that_is_none_is_an_error(body, field):
     """
-    An empty answer is not an empty month.
+    An empty body is not an empty month.
     """
     with pytest.raises(ResponseError, match=rf"^meters\[0\] has changed: {field}: "):
-        parse_month(POINT, date(2026, 1, 1), answer, WHERE, date(2026, 2, 1))
+        parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1))
 
 
 @pytest.mark.parametrize("days", [[], None])
@@ -429,5 +436,5 @@ def test_months_are_listed_newest_first():
     """
     Over the year's end, and none when the span is empty.
     """
-    assert months_back(date(2025, 11, 30), date(2026, 1, 1)) == [date(2026, 1, 1), date(2025, 12, 1), date(2025, 11, 1)]
-    assert months_back(date(2026, 1, 2), date(2026, 1, 1)) == []
+    assert list_months(date(2025, 11, 30), date(2026, 1, 1)) == [date(2026, 1, 1), date(2025, 12, 1), date(2025, 11, 1)]
+    assert list_months(date(2026, 1, 2), date(2026, 1, 1)) == []

@@ -1,19 +1,19 @@
-"""Water-Link's login: five steps, one password at most, and a page that comes back tells why."""
+"""Water-Link's login: five steps, at most one password, and the reason of a page that comes back."""
 
 import re
 from datetime import timedelta
 
 import pytest
 
-from exporter.demo.base import running
-from exporter.demo.water_link import WaterLinkSimulation
-from exporter.demo.water_link.identity import SAID
+from exporter.client.html_forms import parse_page
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.forms import read_page
-from exporter.model import Index
-from exporter.portals.water_link import WaterLink
-from exporter.portals.water_link.login import _refusal
-from tests.conftest import EVERYTHING
+from exporter.models import Index
+from exporter.portals.water_link.account import WaterLink
+from exporter.portals.water_link.auth import _build_refusal
+from exporter.simulators.base import run_simulation
+from exporter.simulators.water_link.identity_provider import PAGE_TEXTS
+from exporter.simulators.water_link.simulation import WaterLinkSimulation
+from tests.conftest import EMPTY_VISIT_INPUT
 
 SECRETS = re.compile(r"bewoner|example\.com|geheim|20441[78]|Verzonnenlaan|[0-9a-f]{32}|[\w-]{40}")
 AUTHORIZE, TOKEN = "/oauth2/authorize", "/oauth2/token"
@@ -22,8 +22,8 @@ AUTHORIZE, TOKEN = "/oauth2/authorize", "/oauth2/token"
 @pytest.fixture
 async def portal(clock):
     simulation = WaterLinkSimulation(clock)
-    async with running(simulation) as url:
-        yield simulation, simulation.accounts(url)[0]
+    async with run_simulation(simulation) as url:
+        yield simulation, simulation.build_accounts(url)[0]
 
 
 @pytest.fixture
@@ -32,20 +32,20 @@ def log_in(portal, visit):
 
     async def go(patience: float = 5, **keys):
         async with visit(timeout=timedelta(seconds=patience)) as session:
-            return [told async for told in WaterLink(**portal[1] | keys).fetch(session, EVERYTHING)]
+            return [part async for part in WaterLink(**portal[1] | keys).fetch(session, EMPTY_VISIT_INPUT)]
 
     return go
 
 
-def asked(simulation, path=""):
-    return [f"{seen.method} {seen.path}" for seen in simulation.seen if path in seen.path]
+def list_requests(simulation, path=""):
+    return [f"{request.method} {request.path}" for request in simulation.requests if path in request.path]
 
 
-async def failing(log_in, kind: type[PortalError], **keys) -> str:
-    """Give the message of a login that fails, and see that it holds no secret."""
-    with pytest.raises(kind) as caught:
+async def failing(log_in, error_class: type[PortalError], **keys) -> str:
+    """Return the message of a login that fails, and check that it has no secret."""
+    with pytest.raises(error_class) as caught:
         await log_in(**keys)
-    assert type(caught.value) is kind
+    assert type(caught.value) is error_class
     assert not SECRETS.search(str(caught.value))
     assert not SECRETS.search(str(caught.value.__cause__))
     return str(caught.value)
@@ -53,13 +53,13 @@ async def failing(log_in, kind: type[PortalError], **keys) -> str:
 
 async def test_five_steps(portal, log_in):
     """
-    The portal, the login page, the form, the password, the token: the strict provider takes each, and counts one password.
+    The portal, the login page, the form, the password, the token: the strict provider accepts each, and counts one password.
     """
     simulation, _ = portal
 
-    assert any(isinstance(told, Index) for told in await log_in())
-    assert simulation.logins == 1
-    assert asked(simulation)[:4] == [
+    assert any(isinstance(part, Index) for part in await log_in())
+    assert simulation.login_count == 1
+    assert list_requests(simulation)[:4] == [
         "GET /portal",
         "GET /identity/oauth2/authorize",
         "POST /identity/oauth2/authorize",
@@ -73,15 +73,15 @@ async def test_a_token_is_kept_until_it_ends(portal, log_in, clock):
     """
     simulation, _ = portal
     await log_in()
-    clock.move(minutes=58)
+    clock.advance(minutes=58)
     await log_in()
 
-    assert simulation.logins == 1
+    assert simulation.login_count == 1
 
-    clock.move(minutes=1)
+    clock.advance(minutes=1)
     await log_in()
 
-    assert simulation.logins == 2
+    assert simulation.login_count == 2
 
 
 async def test_a_token_without_a_stated_end_lives_an_hour(portal, log_in, clock):
@@ -89,12 +89,12 @@ async def test_a_token_without_a_stated_end_lives_an_hour(portal, log_in, clock)
     That is the product's default.
     """
     simulation, _ = portal
-    simulation.faults.set(TOKEN, "no_expiry")
+    simulation.faults.add(TOKEN, "no_expiry")
     await log_in()
-    clock.move(minutes=58)
+    clock.advance(minutes=58)
     await log_in()
 
-    assert simulation.logins == 1
+    assert simulation.login_count == 1
 
 
 async def test_each_login_begins_with_an_empty_cookie_jar(portal, visit, clock):
@@ -104,21 +104,21 @@ async def test_each_login_begins_with_an_empty_cookie_jar(portal, visit, clock):
     simulation, entry = portal
     async with visit() as session:
         for _ in range(2):
-            assert [told async for told in WaterLink(**entry).fetch(session, EVERYTHING)]
-            clock.move(hours=2)
+            assert [part async for part in WaterLink(**entry).fetch(session, EMPTY_VISIT_INPUT)]
+            clock.advance(hours=2)
 
-    assert asked(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize", "POST /identity/oauth2/authorize"] * 2
+    assert list_requests(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize", "POST /identity/oauth2/authorize"] * 2
 
 
-async def test_a_live_session_that_skips_the_form_is_understood(portal, log_in):
+async def test_a_live_session_that_skips_the_form_gets_a_token(portal, log_in):
     """
     The login page is then a redirect with the code: no password is sent.
     """
     simulation, _ = portal
-    simulation.faults.set(AUTHORIZE, "live_session")
+    simulation.faults.add(AUTHORIZE, "live_session")
 
-    assert any(isinstance(told, Index) for told in await log_in())
-    assert simulation.logins == 0
+    assert any(isinstance(part, Index) for part in await log_in())
+    assert simulation.login_count == 0
 
 
 async def test_a_token_that_is_refused_costs_one_new_login(portal, log_in, clock):
@@ -127,23 +127,23 @@ async def test_a_token_that_is_refused_costs_one_new_login(portal, log_in, clock
     """
     simulation, _ = portal
     await log_in()
-    clock.move(minutes=10)
-    simulation.expire()
+    clock.advance(minutes=10)
+    simulation.expire_tokens()
 
-    assert any(isinstance(told, Index) for told in await log_in())
-    assert simulation.logins == 2
+    assert any(isinstance(part, Index) for part in await log_in())
+    assert simulation.login_count == 2
 
 
 async def test_a_fresh_token_that_is_refused_costs_no_further_login(portal, log_in):
     """
-    A portal that takes no token at all is not logged in to again and again.
+    A portal that accepts no token at all costs no further logins.
     """
     simulation, _ = portal
-    simulation.faults.set("/api/", "status:401")
+    simulation.faults.add("/api/", "status:401")
 
     assert "refuses the token that a new login has just given" in await failing(log_in, ResponseError)
-    assert simulation.logins == 1
-    assert len(asked(simulation, "/api/")) == 1
+    assert simulation.login_count == 1
+    assert len(list_requests(simulation, "/api/")) == 1
 
 
 async def test_a_wrong_password_costs_exactly_one_try(portal, log_in):
@@ -155,55 +155,55 @@ async def test_a_wrong_password_costs_exactly_one_try(portal, log_in):
     assert await failing(log_in, LoginError, password="geheim-wrong") == (
         "login, step 4 (the password): user name or password is refused"
     )
-    assert simulation.logins == 1
-    assert not asked(simulation, TOKEN)
+    assert simulation.login_count == 1
+    assert not list_requests(simulation, TOKEN)
 
 
 @pytest.mark.parametrize("language", ["nl", "fr", "en"])
-async def test_a_locked_account_says_so(portal, log_in, clock, language):
+async def test_a_locked_account_is_named(portal, log_in, clock, language):
     """
     After five wrong passwords the right one is refused for an hour.
     """
     simulation, _ = portal
-    simulation.identity.language = language
+    simulation.identity_provider.language = language
     for _ in range(5):
         await failing(log_in, LoginError, password="geheim-wrong")
 
     assert "step 4 (the password): the account is locked" in await failing(log_in, LoginError)
 
-    clock.move(hours=1)
+    clock.advance(hours=1)
 
     assert await log_in()
 
 
 @pytest.mark.parametrize("language", ["nl", "fr", "en"])
 @pytest.mark.parametrize(
-    ("page", "kind", "said"),
+    ("page", "error_class", "message"),
     [
         ("wrong_password", LoginError, "user name or password is refused"),
         ("locked", LoginError, "the account is locked"),
-        ("second_factor", LoginError, "a second factor is asked for"),
-        ("terms", LoginError, "new terms are to be accepted"),
-        ("new_password", LoginError, "a new password is asked for"),
-        ("captcha", LoginError, "a captcha is asked for"),
+        ("second_factor", LoginError, "a second factor is required"),
+        ("terms", LoginError, "new terms must be accepted"),
+        ("new_password", LoginError, "a new password is required"),
+        ("captcha", LoginError, "a captcha is required"),
         ("maintenance", UnreachableError, "a maintenance page"),
-        ("unknown_page", LoginError, "a page that we do not know came back"),
+        ("unknown_page", LoginError, "an unknown page came back"),
     ],
 )
-async def test_the_page_that_comes_back_tells_why(portal, log_in, page, language, kind, said):
+async def test_the_page_that_comes_back_gives_the_reason(portal, log_in, page, language, error_class, message):
     """
-    In any of the three languages; a page that we do not know is a refusal too, for each retry may cost a try.
+    In any of the three languages; an unknown page is a refusal too, for each retry may cost a try.
     """
     simulation, _ = portal
-    simulation.identity.language = language
-    simulation.faults.set(AUTHORIZE, f"post:{page}")
+    simulation.identity_provider.language = language
+    simulation.faults.add(AUTHORIZE, f"post:{page}")
 
-    assert (await failing(log_in, kind)).startswith(f"login, step 4 (the password): {said}")
-    assert simulation.logins == 1
+    assert (await failing(log_in, error_class)).startswith(f"login, step 4 (the password): {message}")
+    assert simulation.login_count == 1
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind", "said"),
+    ("fault", "error_class", "message"),
     [
         ("wrong_state", ResponseError, "state is not the one that was sent"),
         ("refused_code", LoginError, "the login was refused"),
@@ -212,15 +212,15 @@ async def test_the_page_that_comes_back_tells_why(portal, log_in, page, language
         ("stray", LoginError, "sent on to another address than redirect_uri"),
     ],
 )
-async def test_a_redirect_is_read_with_care(portal, log_in, fault, kind, said):
+async def test_a_redirect_is_read_with_care(portal, log_in, fault, error_class, message):
     """
-    The state is compared, the address too, and no token is asked for with a code that is not ours.
+    The state is compared, the address too, and no token is requested with a code that is not ours.
     """
     simulation, _ = portal
-    simulation.faults.set(AUTHORIZE, f"post:{fault}")
+    simulation.faults.add(AUTHORIZE, f"post:{fault}")
 
-    assert (await failing(log_in, kind)).startswith(f"login, step 4 (the code): {said}")
-    assert not asked(simulation, TOKEN)
+    assert (await failing(log_in, error_class)).startswith(f"login, step 4 (the code): {message}")
+    assert not list_requests(simulation, TOKEN)
 
 
 @pytest.mark.parametrize("name", ["authenticity_token", "xsrfProtection", "RelayState", "spId", "targetUrl"])
@@ -229,10 +229,10 @@ async def test_a_renamed_hidden_input_is_named_before_a_password_is_sent(portal,
     The form is another one then, and gets no password.
     """
     simulation, _ = portal
-    simulation.faults.set(AUTHORIZE, f"renamed:{name}")
+    simulation.faults.add(AUTHORIZE, f"renamed:{name}")
 
     assert await failing(log_in, ResponseError) == f"login, step 3 (the login form): it has no input {name}"
-    assert asked(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize"]
+    assert list_requests(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize"]
 
 
 @pytest.mark.parametrize("fault", ["foreign_action", "get_form"])
@@ -241,14 +241,14 @@ async def test_the_password_goes_nowhere_else(portal, log_in, fault):
     A form that posts to another host, or that would put the password in an address, gets none.
     """
     simulation, _ = portal
-    simulation.faults.set(AUTHORIZE, fault)
+    simulation.faults.add(AUTHORIZE, fault)
 
     assert "step 3 (the login form): it would send the password elsewhere" in await failing(log_in, ResponseError)
-    assert asked(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize"]
+    assert list_requests(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize"]
 
 
 @pytest.mark.parametrize(
-    ("where", "fault", "kind", "said"),
+    ("where", "fault", "error_class", "message"),
     [
         ("/portal", "status:503", UnreachableError, "login, step 1 (the portal): GET /portal answered with status 503"),
         ("/portal", "hang", UnreachableError, "login, step 1 (the portal): GET /portal did not answer within 0.2 s"),
@@ -262,26 +262,26 @@ async def test_the_password_goes_nowhere_else(portal, log_in, fault):
         (AUTHORIZE, "garbage", ResponseError, "login, step 3 (the login form): there is none"),
         (AUTHORIZE, "post:status:503", UnreachableError, "login, step 4 (the password): POST /identity/oauth2/authorize"),
         (AUTHORIZE, "post:hang", UnreachableError, "login, step 4 (the password): POST /identity/oauth2/authorize did not"),
-        (AUTHORIZE, "post:status:403", LoginError, "login, step 4 (the password): a page that we do not know"),
+        (AUTHORIZE, "post:status:403", LoginError, "login, step 4 (the password): an unknown page"),
         (TOKEN, "status:400", ResponseError, "login, step 5 (the token): POST /identity/oauth2/token answered with status 400"),
         (TOKEN, "status:503", UnreachableError, "login, step 5 (the token): POST /identity/oauth2/token answered"),
         (TOKEN, "html", ResponseError, "login, step 5 (the token): POST /identity/oauth2/token answered with a web page"),
         (TOKEN, "empty", ResponseError, "login, step 5 (the token): POST /identity/oauth2/token answered with no JSON"),
-        (TOKEN, "drop:access_token", ResponseError, "login, step 5 (the token): the answer has changed: access_token"),
-        (TOKEN, 'set:expires_in="soon"', ResponseError, "login, step 5 (the token): the answer has changed: expires_in"),
-        (TOKEN, "set:expires_in=-1", ResponseError, "login, step 5 (the token): the answer has changed: expires_in"),
+        (TOKEN, "drop:access_token", ResponseError, "login, step 5 (the token): the response has changed: access_token"),
+        (TOKEN, 'set:expires_in="soon"', ResponseError, "login, step 5 (the token): the response has changed: expires_in"),
+        (TOKEN, "set:expires_in=-1", ResponseError, "login, step 5 (the token): the response has changed: expires_in"),
     ],
 )
-async def test_each_failure_names_its_step(portal, log_in, where, fault, kind, said):
+async def test_each_failure_names_its_step(portal, log_in, where, fault, error_class, message):
     """
-    And is the error that says what to do; the login is not tried twice.
+    The error names the step; the login is not retried.
     """
     simulation, _ = portal
-    simulation.faults.set(where, fault)
+    simulation.faults.add(where, fault)
 
-    assert (await failing(log_in, kind, patience=0.2)).startswith(said)
-    assert simulation.logins <= 1
-    assert not asked(simulation, "/api/")
+    assert (await failing(log_in, error_class, patience=0.2)).startswith(message)
+    assert simulation.login_count <= 1
+    assert not list_requests(simulation, "/api/")
 
 
 async def test_the_wait_that_the_provider_asks_for_is_kept(portal, log_in):
@@ -289,23 +289,23 @@ async def test_the_wait_that_the_provider_asks_for_is_kept(portal, log_in):
     Naming the step does not lose it.
     """
     simulation, _ = portal
-    simulation.faults.set(AUTHORIZE, "retry:90")
+    simulation.faults.add(AUTHORIZE, "retry:90")
 
     with pytest.raises(RateLimitError) as caught:
         await log_in()
 
-    assert caught.value.wait == timedelta(seconds=90)
+    assert caught.value.retry_after == timedelta(seconds=90)
 
 
 @pytest.mark.parametrize("key", ["client_id", "redirect_uri", "scope"])
 async def test_a_client_that_is_not_known_is_no_refusal_of_the_password(portal, log_in, key):
     """
-    The provider says so before there is a form.
+    The provider responds with an error before there is a form.
     """
     simulation, _ = portal
 
     assert "step 2 (the login page): status 400" in await failing(log_in, ResponseError, **{key: "other"})
-    assert simulation.logins == 0
+    assert simulation.login_count == 0
 
 
 @pytest.mark.parametrize("page", ["wrong_password", "locked"])
@@ -314,8 +314,10 @@ def test_the_footer_of_the_login_page_misleads_nobody(page, language):
     """
     The form that comes back is a refusal, though its footer links to terms of use and to a new password.
     """
-    html = f"<p>{SAID[page][language]}</p><form method=post><input type=password name=j_password></form>"
-    error = _refusal(read_page(f"{html}<a>Terms of Use</a><a>Nieuw wachtwoord</a><a>Onderhoud</a>", "https://idp.example/"))
+    html = f"<p>{PAGE_TEXTS[page][language]}</p><form method=post><input type=password name=j_password></form>"
+    error = _build_refusal(
+        parse_page(f"{html}<a>Terms of Use</a><a>Nieuw wachtwoord</a><a>Onderhoud</a>", "https://idp.example/")
+    )
 
     assert isinstance(error, LoginError)
     assert ("locked" in str(error)) is (page == "locked")

@@ -1,13 +1,13 @@
-"""The simulated Water-Link is strict: what the real provider would refuse, it refuses."""
+"""The simulated Water-Link is strict: it refuses what the real provider refuses."""
 
 from datetime import timedelta
 
 import pytest
 
-from exporter.demo.base import running
-from exporter.demo.water_link import WaterLinkSimulation
-from exporter.forms import read_page
-from exporter.pkce import Proof
+from exporter.client.html_forms import parse_page
+from exporter.client.pkce import PkcePair
+from exporter.simulators.base import run_simulation
+from exporter.simulators.water_link.simulation import WaterLinkSimulation
 
 QUERY = {
     "client_id": "07967700-64cf-4f26-825c-b13042574400",
@@ -20,12 +20,12 @@ QUERY = {
 }
 
 
-class Client:
-    """The steps of a login, each to be done wrongly."""
+class LoginClient:
+    """The steps of a login, each of which can be changed."""
 
     def __init__(self, simulation, url, session):
         self.simulation, self.url, self.session = simulation, url, session
-        self.proof = Proof.new()
+        self.pkce = PkcePair.generate()
 
     async def page(self, **changed):
         query = {name: value for name, value in (self.query | changed).items() if value is not None}
@@ -33,26 +33,29 @@ class Client:
 
     @property
     def query(self):
-        return QUERY | {"code_challenge": self.proof.challenge}
+        return QUERY | {"code_challenge": self.pkce.challenge}
 
     async def form(self):
-        answer = await self.page()
-        return read_page(answer.text(), answer.url).forms[1]
+        response = await self.page()
+        return parse_page(response.text(), response.url).forms[1]
 
     async def send(self, form, **changed):
-        right = {"j_username": self.simulation.identity.username, "j_password": self.simulation.identity.password}
-        sent = {name: value for name, value in (form.values | right | changed).items() if value is not None}
-        return await self.session.post(form.action, data=sent)
+        right = {
+            "j_username": self.simulation.identity_provider.username,
+            "j_password": self.simulation.identity_provider.password,
+        }
+        form_data = {name: value for name, value in (form.values | right | changed).items() if value is not None}
+        return await self.session.post(form.action, data=form_data)
 
     async def code(self):
-        answer = await self.send(await self.form())
-        return answer.location.partition("code=")[2].partition("&")[0]
+        response = await self.send(await self.form())
+        return response.location.partition("code=")[2].partition("&")[0]
 
-    async def token(self, given, **changed):
+    async def token(self, authorization_code, **changed):
         data = {
             "grant_type": "authorization_code",
-            "code": given,
-            "code_verifier": self.proof.verifier,
+            "code": authorization_code,
+            "code_verifier": self.pkce.verifier,
             "redirect_uri": QUERY["redirect_uri"],
             "client_id": QUERY["client_id"],
         }
@@ -62,31 +65,31 @@ class Client:
 @pytest.fixture
 async def client(clock, visit):
     simulation = WaterLinkSimulation(clock)
-    async with running(simulation) as url, visit() as session:
-        yield Client(simulation, url, session)
+    async with run_simulation(simulation) as url, visit() as session:
+        yield LoginClient(simulation, url, session)
 
 
 @pytest.mark.parametrize("name", [*QUERY, "code_challenge"])
 @pytest.mark.parametrize("value", [None, ""])
-async def test_the_login_page_wants_each_parameter(client, name, value):
+async def test_the_login_page_requires_each_parameter(client, name, value):
     """
     Without one there is an error page, and no form.
     """
-    answer = await client.page(**{name: value})
+    response = await client.page(**{name: value})
 
-    assert answer.status == 400
-    assert "<form" not in answer.text()
+    assert response.status == 400
+    assert "<form" not in response.text()
 
 
 @pytest.mark.parametrize("name", ["authenticity_token", "xsrfProtection", "RelayState", "spId", "targetUrl"])
-async def test_the_password_wants_each_hidden_input(client, name):
+async def test_the_password_requires_each_hidden_input(client, name):
     """
-    And the password is not even looked at.
+    The password is not checked at all.
     """
-    answer = await client.send(await client.form(), **{name: None})
+    response = await client.send(await client.form(), **{name: None})
 
-    assert answer.status in (400, 403)
-    assert client.simulation.logins == 0
+    assert response.status in (400, 403)
+    assert client.simulation.login_count == 0
 
 
 async def test_a_form_works_once_and_with_its_cookie(client):
@@ -99,7 +102,7 @@ async def test_a_form_works_once_and_with_its_cookie(client):
     assert (await client.send(form)).status == 403
 
     form = await client.form()
-    await client.session.forget_cookies()
+    await client.session.clear_cookies()
 
     assert (await client.send(form)).status == 403
 
@@ -111,19 +114,19 @@ async def test_a_live_session_gets_no_form(client, clock):
     await client.code()
 
     assert (await client.page()).status == 302
-    clock.move(hours=12)
+    clock.advance(hours=12)
     assert (await client.page()).status == 200
 
 
 async def test_a_code_works_once(client):
     """
-    The token answer is JSON without blanks.
+    The token response is JSON without blanks.
     """
     code = await client.code()
-    answer = await client.token(code)
+    response = await client.token(code)
 
-    assert answer.json()["expires_in"] == 3600
-    assert b": " not in answer.body
+    assert response.json()["expires_in"] == 3600
+    assert b": " not in response.body
     assert (await client.token(code)).status == 400
 
 
@@ -138,15 +141,15 @@ async def test_a_code_works_for_two_minutes(client, clock):
 
 
 @pytest.mark.parametrize("name", ["code_verifier", "redirect_uri", "client_id", "grant_type", "code"])
-async def test_a_code_wants_its_proof_and_its_client(client, name):
+async def test_a_code_requires_its_verifier_and_its_client(client, name):
     """
-    A code that somebody else caught is of no use.
+    A code that somebody else intercepted is of no use.
     """
     assert (await client.token(await client.code(), **{name: "other"})).status == 400
 
 
 @pytest.mark.parametrize("path", ["meters/204417", "measurements/day?from=2026-11-01&meterNumber=204417", "alarms/204417"])
-async def test_the_api_wants_a_token_that_lives(client, clock, path):
+async def test_the_api_requires_a_valid_token(client, clock, path):
     """
     None, a wrong one and one of an hour ago are refused.
     """
@@ -158,5 +161,5 @@ async def test_the_api_wants_a_token_that_lives(client, clock, path):
 
     assert [await status(header) for header in (None, "Bearer x", token)] == [401] * 3
     assert await status(f"Bearer {token}") in (200, 400)
-    clock.move(hours=1)
+    clock.advance(hours=1)
     assert await status(f"Bearer {token}") == 401

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from exporter.model import Index, Interval, Peak, Reading
+from exporter.models import Index, Interval, Peak, Reading
 from exporter.sync.feeds import Feed, FeedResult, Period
 
 
@@ -43,7 +43,7 @@ class MemoryStore:
         return self.record(result.readings) if result else Saved()
 
     def _feeds_of(self, reading: Reading) -> Sequence[Feed]:
-        point = reading.point.id if isinstance(reading, Peak) else reading.register.point.id
+        point = reading.usage_point.id if isinstance(reading, Peak) else reading.register.usage_point.id
         if point not in self.by_point:
             self.by_point[point] = [feed for feed in self.feeds if point in feed.usage_points]
         return self.by_point[point]

@@ -8,7 +8,7 @@ from random import Random
 from typing import NamedTuple
 
 from exporter.errors import FeedRefusedError, NoDataError, PortalError, TooOldError, UnreachableError
-from exporter.model import Commodity, Index, Interval, Peak, Reading, Register, Unit, UsagePoint
+from exporter.models import Commodity, Index, Interval, Peak, Reading, Register, Unit, UsagePoint
 from exporter.sync.feeds import DAY, Feed, FeedResult, Form, length_of
 from tests.sync.memory_store import value_of
 

@@ -19,7 +19,7 @@ from exporter.errors import (
     TooOldError,
     UnreachableError,
 )
-from exporter.model import Reading
+from exporter.models import Reading
 from exporter.sync.coverage import Coverage, Run, State
 from exporter.sync.engine import Engine
 from exporter.sync.feeds import DAY, Days, Feed, FeedResult, Form, Pace

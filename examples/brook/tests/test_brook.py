@@ -1,4 +1,4 @@
-"""Visits to the simulated Brook, compared with its truth, and what can go wrong there."""
+"""Visits to the simulated Brook, compared with its true values, and what can go wrong."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -7,57 +7,57 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brook_water import Brook
-from brook_water.answers import LOCAL
+from brook_water.account import Brook
+from brook_water.parser import ZONE
 from brook_water.simulation import BrookSimulation
 
-from exporter.config import portals
-from exporter.demo.base import running
+from exporter.commands import open_account
+from exporter.config.loader import load_portals
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.ledger import Ledger
-from exporter.model import Fact, Facts, Index, Interval
-from exporter.oneoff import open_quietly
-from exporter.poller import session_for
-from exporter.portals.base import Wanted
+from exporter.ledger.ledger import Ledger
+from exporter.models import Fact, Facts, Index, Interval
+from exporter.poller import open_session
+from exporter.portals.base import VisitInput
+from exporter.simulators.base import run_simulation
 
 NOW = datetime(2031, 3, 31, 9, 30, tzinfo=UTC)
 
 
 @dataclass
-class Home:
-    """The simulated portal, a way to visit it, and a ledger that keeps its tokens."""
+class BrookFixture:
+    """The simulated portal, and a ledger for its visits."""
 
-    portal: BrookSimulation
+    simulation: BrookSimulation
     url: str
     ledger: Ledger
 
     def account(self, **keys: Any) -> Brook:
-        return Brook.model_validate(self.portal.accounts(self.url)[0] | keys)
+        return Brook.model_validate(self.simulation.build_accounts(self.url)[0] | keys)
 
     async def visit(self, **keys: Any) -> list[Any]:
         account = self.account(**keys)
-        open_quietly(self.ledger, account)
-        async with session_for(account, self.ledger, lambda: NOW) as session:
-            return [told async for told in account.fetch(session, Wanted(self.ledger.known(account.name)))]
+        open_account(self.ledger, account)
+        async with open_session(account, self.ledger, lambda: NOW) as session:
+            return [part async for part in account.fetch(session, VisitInput(self.ledger.get_stored_readings(account.name)))]
 
-    async def bring(self, first: date | None, last: date | None) -> list[Interval]:
+    async def run_import(self, first: date | None, last: date | None) -> list[Interval]:
         account = self.account()
-        open_quietly(self.ledger, account)
-        async with session_for(account, self.ledger, lambda: NOW) as session:
-            pieces = await account.pieces(session, first, last)
-            return [reading for piece in pieces for reading in await account.past(session, piece)]
+        open_account(self.ledger, account)
+        async with open_session(account, self.ledger, lambda: NOW) as session:
+            chunks = await account.list_backfill_chunks(session, first, last)
+            return [reading for chunk in chunks for reading in await account.fetch_backfill_chunk(session, chunk)]
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[Home]:
+async def brook(tmp_path: Path) -> AsyncIterator[BrookFixture]:
     simulation = BrookSimulation(lambda: NOW)
     with Ledger(tmp_path) as ledger:
-        async with running(simulation) as url:
-            yield Home(simulation, url, ledger)
+        async with run_simulation(simulation) as url:
+            yield BrookFixture(simulation, url, ledger)
 
 
-def days(told: list[Any]) -> dict[date, float]:
-    return {one.start.astimezone(LOCAL).date(): one.amount for one in told if isinstance(one, Interval)}
+def days_by_date(readings: list[Any]) -> dict[date, float]:
+    return {part.start.astimezone(ZONE).date(): part.amount for part in readings if isinstance(part, Interval)}
 
 
 def test_it_is_installed():
@@ -65,46 +65,50 @@ def test_it_is_installed():
     The exporter finds the portal by its entry point.
     """
 
-    assert portals()["brook"] is Brook
+    assert load_portals()["brook"] is Brook
 
 
-async def test_a_visit(home):
+async def test_a_visit(brook):
     """
-    A visit tells the index, the flag and the days that are in, as the portal knows them; the second needs no login.
+    A visit returns the index, the flag and the days that are in, as the portal knows them; the second needs no login.
     """
-    home.portal.leak, home.portal.late = True, 2
-    told = await home.visit()
-    await home.visit()
+    brook.simulation.has_leak, brook.simulation.late_days = True, 2
+    parts = await brook.visit()
+    await brook.visit()
 
-    value, at = home.portal.index()
-    assert [(one.value, one.at) for one in told if isinstance(one, Index)] == [(value, at.replace(tzinfo=LOCAL).astimezone(UTC))]
-    assert [one.values for one in told if isinstance(one, Facts)] == [{Fact.DIVERGENT_CONSUMPTION: 1.0}]
-    assert days(told) == {date(2031, 3, day): home.portal.litres(date(2031, 3, day)) / 1000 for day in range(24, 29)}
-    assert home.portal.logins == 1
+    value, at = brook.simulation.current_index()
+    assert [(part.value, part.at) for part in parts if isinstance(part, Index)] == [
+        (value, at.replace(tzinfo=ZONE).astimezone(UTC))
+    ]
+    assert [part.values for part in parts if isinstance(part, Facts)] == [{Fact.DIVERGENT_CONSUMPTION: 1.0}]
+    assert days_by_date(parts) == {
+        date(2031, 3, day): brook.simulation.litres_on(date(2031, 3, day)) / 1000 for day in range(24, 29)
+    }
+    assert brook.simulation.login_count == 1
 
 
-async def test_the_day_the_clocks_change(home):
+async def test_the_day_the_clocks_change(brook):
     """
     The 30th of March 2031 has 23 hours.
     """
-    home.portal.late = 0
-    told = await home.visit()
+    brook.simulation.late_days = 0
+    parts = await brook.visit()
 
-    assert [one.end - one.start for one in told if isinstance(one, Interval)][-1].total_seconds() == 23 * 3600
+    assert [part.end - part.start for part in parts if isinstance(part, Interval)][-1].total_seconds() == 23 * 3600
 
 
-async def test_the_past(home):
+async def test_import(brook):
     """
-    An import brings every day asked for, once.
+    An import returns every requested day once.
     """
-    brought = await home.bring(date(2030, 12, 15), date(2031, 2, 10))
+    intervals = await brook.run_import(date(2030, 12, 15), date(2031, 2, 10))
 
-    assert len(brought) == 58
-    assert set(days(brought).values()) == {home.portal.litres(date(2031, 1, day)) / 1000 for day in range(1, 8)}
+    assert len(intervals) == 58
+    assert set(days_by_date(intervals).values()) == {brook.simulation.litres_on(date(2031, 1, day)) / 1000 for day in range(1, 8)}
 
 
 @pytest.mark.parametrize(
-    ("where", "what", "error"),
+    ("pattern", "fault", "error"),
     [
         ("/login", "status:401", LoginError),
         ("/login", "status:503", UnreachableError),
@@ -115,33 +119,33 @@ async def test_the_past(home):
         ("/days", "cut", UnreachableError),
     ],
 )
-async def test_what_can_go_wrong(home, where, what, error):
+async def test_what_can_go_wrong(brook, pattern, fault, error):
     """
     Whatever goes wrong raises one of the exporter's errors, and no message holds a secret.
     """
-    home.portal.faults.set(where, what)
+    brook.simulation.faults.add(pattern, fault)
 
     with pytest.raises(error) as raised:
-        await home.visit()
+        await brook.visit()
     assert "stony" not in str(raised.value)
 
 
-async def test_a_wrong_password_and_a_wrong_contract(home):
+async def test_a_wrong_password_and_a_wrong_contract(brook):
     """
-    A refused password is a LoginError, so that it is not tried again; a wrong contract says which key to mend.
+    A refused password is a LoginError, so that it is not tried again; a wrong contract names the key to fix.
     """
     with pytest.raises(LoginError):
-        await home.visit(password="wrong")
+        await brook.visit(password="wrong")
     with pytest.raises(PortalError, match="contract: "):
-        await home.visit(contract="C-7")
+        await brook.visit(contract="C-7")
 
 
-async def test_a_changed_field_is_named(home, monkeypatch):
+async def test_a_changed_field_is_named(brook, monkeypatch):
     """
-    When a day's amount is no number any more, the message says where.
+    When a day's amount is no number any more, the message names the field.
     """
-    monkeypatch.setattr(home.portal, "litres", lambda _: "a lot")
-    monkeypatch.setattr(home.portal, "index", lambda: (1.0, datetime(2031, 3, 31)))  # noqa: DTZ001
+    monkeypatch.setattr(brook.simulation, "litres_on", lambda _: "a lot")
+    monkeypatch.setattr(brook.simulation, "current_index", lambda: (1.0, datetime(2031, 3, 31)))  # noqa: DTZ001
 
     with pytest.raises(ResponseError, match=r"list of days has changed: days\.0\.litres"):
-        await home.visit()
+        await brook.visit()

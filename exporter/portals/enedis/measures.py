@@ -1,14 +1,14 @@
-"""What Enedis measures: days, largest power, registers and load curve, each for one direction."""
+"""The series of Enedis: days, highest power, registers and load curve, each for one direction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from exporter.model import Direction
+from exporter.models import Direction
 
 
-class Kind(StrEnum):
+class MeasureKind(StrEnum):
     """The four series; the fifth measure, subscribed power, is a fact of the contract."""
 
     DAYS = "days"
@@ -18,26 +18,26 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How much of a series one call gives, how far back it goes, and how long its newest day is waited for.
+class MeasureLimits:
+    """How much of a series one call gives, how far back it goes, and how long its newest day is awaited.
 
-    `patience`: a series whose newest day is older than so many days is asked once a day, not every hour.
-    `empty_calls`: so many calls in a row without a value mean that the series begins there.
+    `stale_after_days`: a series whose newest day is older than so many days is requested once a day, not every hour.
+    `max_empty_calls`: so many calls in a row without a value mean that the series begins there.
     """
 
-    longest: int
+    max_days_per_call: int
     history: timedelta
-    patience: int
-    empty_calls: int
+    stale_after_days: int
+    max_empty_calls: int
 
 
 THREE_YEARS, TWO_YEARS = timedelta(days=1096), timedelta(days=731)
 # One gateway documents 365 days a call, several clients ask for three years; 52 whole weeks are safe with all.
-LIMITS = {
-    Kind.DAYS: Limits(364, THREE_YEARS, 7, 2),
-    Kind.MAX: Limits(364, THREE_YEARS, 7, 2),
-    Kind.INDEX: Limits(364, THREE_YEARS, 2, 1),
-    Kind.CURVE: Limits(7, TWO_YEARS, 7, 8),
+MEASURE_LIMITS = {
+    MeasureKind.DAYS: MeasureLimits(364, THREE_YEARS, 7, 2),
+    MeasureKind.MAX: MeasureLimits(364, THREE_YEARS, 7, 2),
+    MeasureKind.INDEX: MeasureLimits(364, THREE_YEARS, 2, 1),
+    MeasureKind.CURVE: MeasureLimits(7, TWO_YEARS, 7, 8),
 }
 
 
@@ -45,35 +45,43 @@ LIMITS = {
 class Measure:
     """One series of a usage point."""
 
-    kind: Kind
+    kind: MeasureKind
     direction: Direction
 
     @property
     def key(self) -> str:
-        """Its name in `raw`, in the memory and in messages: `consumption_days`."""
+        """Its name in `raw`, in stored state and in messages: `consumption_days`."""
         return f"{'consumption' if self.direction is Direction.CONSUMPTION else 'production'}_{self.kind}"
 
     @property
-    def limits(self) -> Limits:
-        """What the source allows for it."""
-        return LIMITS[self.kind]
+    def limits(self) -> MeasureLimits:
+        """The limits of the source."""
+        return MEASURE_LIMITS[self.kind]
 
 
-DAYS = Measure(Kind.DAYS, Direction.CONSUMPTION)
-MAX = Measure(Kind.MAX, Direction.CONSUMPTION)
-INDEX = Measure(Kind.INDEX, Direction.CONSUMPTION)
-CURVE = Measure(Kind.CURVE, Direction.CONSUMPTION)
-FED_DAYS = Measure(Kind.DAYS, Direction.INJECTION)
-FED_INDEX = Measure(Kind.INDEX, Direction.INJECTION)
-FED_CURVE = Measure(Kind.CURVE, Direction.INJECTION)
-# Enedis offers no largest power for production.
-MEASURES = (DAYS, MAX, INDEX, CURVE, FED_DAYS, FED_INDEX, FED_CURVE)
+CONSUMPTION_DAYS = Measure(MeasureKind.DAYS, Direction.CONSUMPTION)
+CONSUMPTION_MAX = Measure(MeasureKind.MAX, Direction.CONSUMPTION)
+CONSUMPTION_INDEX = Measure(MeasureKind.INDEX, Direction.CONSUMPTION)
+CONSUMPTION_CURVE = Measure(MeasureKind.CURVE, Direction.CONSUMPTION)
+INJECTION_DAYS = Measure(MeasureKind.DAYS, Direction.INJECTION)
+INJECTION_INDEX = Measure(MeasureKind.INDEX, Direction.INJECTION)
+INJECTION_CURVE = Measure(MeasureKind.CURVE, Direction.INJECTION)
+# Enedis has no highest power of production.
+MEASURES = (
+    CONSUMPTION_DAYS,
+    CONSUMPTION_MAX,
+    CONSUMPTION_INDEX,
+    CONSUMPTION_CURVE,
+    INJECTION_DAYS,
+    INJECTION_INDEX,
+    INJECTION_CURVE,
+)
 
 
-def measures_of(*, production: bool, load_curve: bool) -> Sequence[Measure]:
-    """Give the series that a usage point is read for."""
+def select_measures(*, production: bool, load_curve: bool) -> Sequence[Measure]:
+    """Return the series that a usage point is read for."""
     return [
         measure
         for measure in MEASURES
-        if (production or measure.direction is Direction.CONSUMPTION) and (load_curve or measure.kind is not Kind.CURVE)
+        if (production or measure.direction is Direction.CONSUMPTION) and (load_curve or measure.kind is not MeasureKind.CURVE)
     ]

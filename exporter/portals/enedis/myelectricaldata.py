@@ -1,19 +1,19 @@
-"""MyElectricalData: version 2 with an account's secret, version 1 with a token for each usage point."""
+"""The clients of MyElectricalData: version 2 with an account's secret, version 1 with a token for each usage point."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, ClassVar
+from datetime import UTC, date, datetime
+from typing import Any, ClassVar
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import SecretStr
 
-from exporter.errors import RateLimitError
-from exporter.portals.base import AnswerShape, understand
-from exporter.portals.enedis.budget import Budget
+from exporter.client.session import Session
+from exporter.models import DAY
+from exporter.portals.base import ResponseModel, parse_response
+from exporter.portals.enedis.auth import parse_access
+from exporter.portals.enedis.client import ApiRequest, ConfiguredPoint, EnedisApiClient, describe_call
 from exporter.portals.enedis.measures import Measure
-from exporter.portals.enedis.refusals import ConsentError, Why
-from exporter.portals.enedis.stamps import instant
-from exporter.portals.enedis.way import Ask, Point, Way, named
-from exporter.session import Session
+from exporter.portals.enedis.quota import CallQuota
+from exporter.portals.enedis.refusals import RefusalReason
 
 SERVICES_V1: Mapping[str, str] = {
     "consumption_days": "daily_consumption",
@@ -29,107 +29,88 @@ PATHS_V2: Mapping[str, str] = {
     "production_days": "production/daily",
     "production_curve": "production/detail",
 }
-DAY = timedelta(days=1)
 
 
-class MyElectricalDataV2(Way):
-    """1000 calls a day through the store; stamps of curves are starts; refusals come with status 200."""
+class MyElectricalDataV2Client(EnedisApiClient):
+    """Version 2: 1000 cached calls a day; timestamps of curves are starts; refusals come with status 200."""
 
-    budget: ClassVar[Budget] = Budget(800, DAY, spare=200, trickle=30)
-    starts: ClassVar[bool] = True
+    quota: ClassVar[CallQuota] = CallQuota(800, DAY, reserved_for_visits=200, backfill_per_visit=30)
+    curve_stamps_are_starts: ClassVar[bool] = True
 
-    def __init__(self, session: Session, base: str, *, token: SecretStr, past: bool = False) -> None:
-        super().__init__(session, base, past=past)
+    def __init__(self, session: Session, base_url: str, *, token: SecretStr, backfill: bool = False) -> None:
+        super().__init__(session, base_url, backfill=backfill)
         self._headers = {"Authorization": f"Bearer {token.get_secret_value()}", "X-MED-Format": "2026"}
 
     def offers(self, measure: Measure) -> bool:
-        """Whether there is a path for it; registers have none."""
+        """Whether the API has a series; registers have none."""
         return measure.key in PATHS_V2
 
-    def measure(self, point: Point, measure: Measure, first: date, end: date) -> Ask:
-        """Ask the gateway's store, which asks Enedis for what it has not."""
+    def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:
+        """Return the request to the gateway's cache, which fetches from Enedis what it lacks."""
         query = {"start": first.isoformat(), "end": end.isoformat(), "use_cache": "true"}
-        return self._ask(f"{PATHS_V2[measure.key]}/{point.prm}", named(point, measure.key), query)
+        return self._build_request(f"{PATHS_V2[measure.key]}/{point.prm}", describe_call(point, measure.key), query)
 
-    def contract(self, point: Point) -> Ask:
-        """Ask for the contract."""
-        return self._ask(f"contract/{point.prm}", named(point, "contract"), {"use_cache": "true"})
+    def build_contract_request(self, point: ConfiguredPoint) -> ApiRequest:
+        """Return the request for the contract."""
+        return self._build_request(f"contract/{point.prm}", describe_call(point, "contract"), {"use_cache": "true"})
 
-    async def json(self, ask: Ask) -> Any:
-        """Take the answer out of its envelope."""
-        return understand(_Envelope, await super().json(ask), ask.what).data
+    async def fetch_json(self, request: ApiRequest) -> Any:
+        """Return the JSON of a response, without its envelope."""
+        return parse_response(_EnvelopeResponse, await super().fetch_json(request), request.label).data
 
-    def _ask(self, path: str, what: str, query: Mapping[str, str]) -> Ask:
-        return Ask(f"{self._base}/enedis/{path}", what, query, self._headers)
+    def _build_request(self, path: str, label: str, query: Mapping[str, str]) -> ApiRequest:
+        return ApiRequest(f"{self._base_url}/enedis/{path}", label, query, self._headers)
 
 
-class _Envelope(AnswerShape):
+class _EnvelopeResponse(ResponseModel):
     success: bool
     data: Any
 
 
-def _local(text: Any) -> Any:
-    """Read an instant without offset as local time, of which this gateway's documents say nothing."""
-    return instant(text) if isinstance(text, str) and text else None
+class MyElectricalDataV1Client(EnedisApiClient):
+    """Version 1: 500 cached calls a day, 50 direct ones; each usage point has a token of its own."""
 
-
-Instant = Annotated[datetime | None, BeforeValidator(_local)]
-
-
-class _Access(AnswerShape):
-    valid: bool
-    quota_reached: bool = False
-    ban: bool = False
-    quota_reset_at: Instant = None
-    consent_expiration_date: Instant = None
-
-
-class MyElectricalDataV1(Way):
-    """500 calls a day through the store, 50 past it; each usage point has a token of its own."""
-
-    budget: ClassVar[Budget] = Budget(400, DAY, spare=100, trickle=20)
+    quota: ClassVar[CallQuota] = CallQuota(400, DAY, reserved_for_visits=100, backfill_per_visit=20)
 
     def offers(self, measure: Measure) -> bool:
-        """Whether there is a service for it; registers have none."""
+        """Whether the API has a series; registers have none."""
         return measure.key in SERVICES_V1
 
-    def measure(self, point: Point, measure: Measure, first: date, end: date) -> Ask:
-        """Ask the gateway's store: `/cache` counts against the larger quota."""
+    def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:
+        """Return the request to the gateway's cache: `/cache` counts against the larger quota."""
         path = f"{SERVICES_V1[measure.key]}/{point.prm}/start/{first}/end/{end}/cache"
-        return self._ask(point, path, measure.key)
+        return self._build_request(point, path, measure.key)
 
-    def contract(self, point: Point) -> Ask:
-        """Ask for the contract."""
-        return self._ask(point, f"contracts/{point.prm}/cache", "contract")
+    def build_contract_request(self, point: ConfiguredPoint) -> ApiRequest:
+        """Return the request for the contract."""
+        return self._build_request(point, f"contracts/{point.prm}/cache", "contract")
 
-    async def admission(self, point: Point) -> datetime | None:
-        """Ask once a day whether token, consent and quota are good."""
+    async def check_access(self, point: ConfiguredPoint) -> datetime | None:
+        """Return when the consent expires, requested once a day. Raise ConsentError and RateLimitError."""
         key, now = f"access:{point.prm}", self.session.now
-        if (kept := await self.session.memory.get(key, now)) is not None:
+        if (kept := await self.session.store.get(key, now)) is not None:
             return datetime.fromtimestamp(kept, UTC) if kept else None
-        access = understand(_Access, await self.json(self.access(point)), named(point, "valid_access"))
-        if access.ban or not access.valid:
-            raise ConsentError(f"{named(point, 'valid_access')}: {'banned' if access.ban else 'token or consent is not valid'}")
-        if access.quota_reached:
-            raise RateLimitError(f"{named(point, 'valid_access')}: {Why.DAILY_QUOTA}", _until(access.quota_reset_at, now))
-        ends = access.consent_expiration_date
-        await self.session.memory.put(key, ends.timestamp() if ends else 0, now + DAY)
+        body = await self.fetch_json(self.build_access_request(point))
+        ends = parse_access(body, describe_call(point, "valid_access"), now)
+        await self.session.store.put(key, ends.timestamp() if ends else 0, now + DAY)
         return ends
 
-    def access(self, point: Point) -> Ask:
-        """Say how the state of token and consent is asked for."""
-        return self._ask(point, f"valid_access/{point.prm}/cache", "valid_access")
+    def build_access_request(self, point: ConfiguredPoint) -> ApiRequest:
+        """Return the request for the state of token and consent."""
+        return self._build_request(point, f"valid_access/{point.prm}/cache", "valid_access")
 
-    def _ask(self, point: Point, path: str, what: str) -> Ask:
+    def _build_request(self, point: ConfiguredPoint, path: str, call: str) -> ApiRequest:
         token = point.token.get_secret_value() if point.token else ""
         # No "Bearer" before the token.
-        return Ask(f"{self._base}/{path}", named(point, what), None, {"Authorization": token})
+        return ApiRequest(f"{self._base_url}/{path}", describe_call(point, call), None, {"Authorization": token})
 
-    def _own(self, status: int, code: str, body: Any) -> Why | None:
+    def _find_own_reason(self, status: int, code: str, body: Any) -> RefusalReason | None:
         unknown_path = isinstance(body, dict) and body.get("detail") == "Not Found"
-        meant = {401: Why.NO_RIGHT, 403: Why.NO_RIGHT, 404: Why.NO_DATA, 409: Why.DAILY_QUOTA, 422: Why.OUR_BUG}
-        return None if code or unknown_path or body is None else meant.get(status)
-
-
-def _until(reset: datetime | None, now: datetime) -> timedelta:
-    return min(max(reset - now, timedelta(minutes=1)), DAY) if reset else timedelta(hours=1)
+        reasons = {
+            401: RefusalReason.NO_RIGHT,
+            403: RefusalReason.NO_RIGHT,
+            404: RefusalReason.NO_DATA,
+            409: RefusalReason.DAILY_QUOTA,
+            422: RefusalReason.INVALID_REQUEST,
+        }
+        return None if code or unknown_path or body is None else reasons.get(status)

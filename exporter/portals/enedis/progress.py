@@ -6,97 +6,99 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
-from exporter.model import Index, Interval, Reading, Remember
-from exporter.portals.enedis.measures import Kind, Measure
-from exporter.portals.enedis.refusals import WaitDayError, WaitWeekError
-from exporter.portals.enedis.stamps import local_day, midnight
-from exporter.session import Session
+from exporter.client.session import Session
+from exporter.models import DAY, Index, Interval, Reading, StateUpdate
+from exporter.portals.enedis.measures import Measure, MeasureKind
+from exporter.portals.enedis.refusals import RetryNextDayError, RetryNextWeekError
+from exporter.portals.enedis.timestamps import day_start, local_day
 
-DAY = timedelta(days=1)
-LONGEST_PAUSE = timedelta(days=7)
-Days = tuple[date, date]
+MAX_PAUSE = timedelta(days=7)
+DaySpan = tuple[date, date]
 """First and last local day, both included."""
 
 
 @dataclass(slots=True)
-class Progress:
+class SeriesProgress:
     """What is known of a series.
 
-    `newest` is its newest whole day, `floor` the day before which nothing exists, `asked` the days that need not be asked
-    again, `idle` a day on which no more is expected, `off_until` and `off_why` a pause that the source asked for.
+    `newest` is its newest whole day, `floor` the day before which nothing exists, `covered` the days that need not be requested
+    again, `idle` a day on which no more is expected, `off_until` and `pause_reason` a pause that the source asked for.
     """
 
     prm: str
     measure: Measure
-    longest: int
-    asked: list[Days] = field(default_factory=list)
+    max_days: int
+    covered: list[DaySpan] = field(default_factory=list)
     newest: date | None = None
     floor: date | None = None
     idle: date | None = None
     off_until: date | None = None
-    off_why: str = ""
-    empty: int = 0
+    pause_reason: str = ""
+    empty_calls: int = 0
 
-    def due(self, today: date) -> bool:
+    def is_due(self, today: date) -> bool:
         """Whether yesterday is still to come."""
-        return not (self.newest and self.newest >= today - DAY) and self.idle != today and not self.off(today)
+        return not (self.newest and self.newest >= today - DAY) and self.idle != today and not self.is_paused(today)
 
-    def off(self, today: date) -> bool:
+    def is_paused(self, today: date) -> bool:
         """Whether the source has said that there is nothing to ask for now."""
         return self.off_until is not None and today < self.off_until
 
-    def pause_after(self, refusal: WaitDayError | WaitWeekError, today: date) -> None:
+    def pause_after(self, refusal: RetryNextDayError | RetryNextWeekError, today: date) -> None:
         """Do not ask for as long as the source's refusal is likely to last."""
-        self.off_why, self.off_until = str(refusal), today + (LONGEST_PAUSE if isinstance(refusal, WaitWeekError) else DAY)
+        self.pause_reason, self.off_until = (
+            str(refusal),
+            today + (MAX_PAUSE if isinstance(refusal, RetryNextWeekError) else DAY),
+        )
 
-    def took_week(self, readings: Sequence[Reading], first: date, today: date) -> None:
+    def record_newest_days(self, readings: Sequence[Reading], first: date, today: date) -> None:
         """Take note of what the newest days brought; a series that stands still is left alone until tomorrow."""
-        self.off_until, self.off_why = None, ""
-        if (newest := newest_day(self.measure, readings)) is not None:
+        self.off_until, self.pause_reason = None, ""
+        if (newest := find_newest_whole_day(self.measure, readings)) is not None:
             self.newest = max(newest, self.newest or newest)
-            self.cover(first, newest)
-        if self.newest is None or (today - self.newest).days > self.measure.limits.patience:
+            self.mark_covered(first, newest)
+        if self.newest is None or (today - self.newest).days > self.measure.limits.stale_after_days:
             self.idle = today
 
-    def took_past(self, readings: Sequence[Reading], first: date, last: date, settled: date) -> None:
+    def record_older_days(self, readings: Sequence[Reading], first: date, last: date, settled: date) -> None:
         """Take note of what older days brought; many calls in vain mean that the series begins after them.
 
         Days after `settled` that did not come may still come.
         """
-        self.cover(first, min(last, max(settled, newest_day(self.measure, readings) or settled)))
-        if (last - first).days < self.longest // 2:
+        self.mark_covered(first, min(last, max(settled, find_newest_whole_day(self.measure, readings) or settled)))
+        if (last - first).days < self.max_days // 2:
             return
-        self.empty = 0 if readings else self.empty + 1
-        if self.empty >= self.measure.limits.empty_calls:
-            self.rise(last + DAY)
+        self.empty_calls = 0 if readings else self.empty_calls + 1
+        if self.empty_calls >= self.measure.limits.max_empty_calls:
+            self.raise_floor(last + DAY)
 
-    def rise(self, floor: date) -> None:
+    def raise_floor(self, floor: date) -> None:
         """Nothing exists before `floor`."""
         self.floor = max(floor, self.floor or floor)
 
-    def cover(self, first: date, last: date) -> None:
+    def mark_covered(self, first: date, last: date) -> None:
         """Days [first, last] need not be asked again."""
-        merged: list[Days] = []
-        for span in sorted([*self.asked, (first, last)]) if first <= last else self.asked:
+        merged: list[DaySpan] = []
+        for span in sorted([*self.covered, (first, last)]) if first <= last else self.covered:
             if merged and span[0] <= merged[-1][1] + DAY:
                 merged[-1] = merged[-1][0], max(merged[-1][1], span[1])
             else:
                 merged.append(span)
-        self.asked = merged
+        self.covered = merged
 
-    def missing(self, first: date, last: date) -> Iterator[Days]:
-        """Give what of [first, last] was never asked, newest first, each within one call.
+    def list_missing(self, first: date, last: date) -> Iterator[DaySpan]:
+        """Return what of [first, last] was never asked, newest first, each within one call.
 
         Calls lie on a grid that does not move with the days, so that they are the same ones tomorrow.
         """
         first = max(first, self.floor or first)
         while last >= first:
-            start = max(date.fromordinal(last.toordinal() // self.longest * self.longest), first)
-            yield from reversed(list(self._unasked(start, last)))
+            start = max(date.fromordinal(last.toordinal() // self.max_days * self.max_days), first)
+            yield from reversed(list(self._list_uncovered(start, last)))
             last = start - DAY
 
-    def _unasked(self, first: date, last: date) -> Iterator[Days]:
-        for known_first, known_last in self.asked:
+    def _list_uncovered(self, first: date, last: date) -> Iterator[DaySpan]:
+        for known_first, known_last in self.covered:
             if known_first > last or known_last < first:
                 continue
             if first < known_first:
@@ -110,53 +112,55 @@ class Progress:
         if self.newest and self.newest > today:
             self.newest = None
         if self.floor and self.floor > today:
-            self.floor, self.empty = None, 0
-        if self.off_until and self.off_until > today + LONGEST_PAUSE:
-            self.off_until, self.off_why = None, ""
-        self.asked = [(first, min(last, today)) for first, last in self.asked if first <= today]
+            self.floor, self.empty_calls = None, 0
+        if self.off_until and self.off_until > today + MAX_PAUSE:
+            self.off_until, self.pause_reason = None, ""
+        self.covered = [(first, min(last, today)) for first, last in self.covered if first <= today]
 
-    def remember(self) -> Remember:
-        """Say what is to be kept with the readings."""
+    def build_state_update(self) -> StateUpdate:
+        """Return the state to store with the readings."""
         days = {"newest": self.newest, "floor": self.floor, "idle": self.idle, "off_until": self.off_until}
         value: dict[str, Any] = {name: day.isoformat() for name, day in days.items() if day}
-        value |= {"longest": self.longest, "empty": self.empty, "off_why": self.off_why}
-        return Remember(_key(self.prm, self.measure), value | {"asked": [[str(first), str(last)] for first, last in self.asked]})
+        value |= {"longest": self.max_days, "empty": self.empty_calls, "off_why": self.pause_reason}
+        return StateUpdate(
+            _progress_key(self.prm, self.measure), value | {"asked": [[str(first), str(last)] for first, last in self.covered]}
+        )
 
 
-async def recall(session: Session, prm: str, measure: Measure) -> Progress:
-    """Give what is kept of a series, or an empty record."""
-    kept = await session.memory.get(_key(prm, measure), session.now)
-    progress = Progress(prm, measure, measure.limits.longest)
-    if not kept:
+async def load_progress(session: Session, prm: str, measure: Measure) -> SeriesProgress:
+    """Return the stored progress of a series, or an empty one."""
+    stored = await session.store.get(_progress_key(prm, measure), session.now)
+    progress = SeriesProgress(prm, measure, measure.limits.max_days_per_call)
+    if not stored:
         return progress
     for name in ("newest", "floor", "idle", "off_until"):
-        setattr(progress, name, date.fromisoformat(kept[name]) if name in kept else None)
-    progress.longest, progress.empty, progress.off_why = kept["longest"], kept["empty"], kept["off_why"]
-    progress.asked = [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in kept["asked"]]
+        setattr(progress, name, date.fromisoformat(stored[name]) if name in stored else None)
+    progress.max_days, progress.empty_calls, progress.pause_reason = stored["longest"], stored["empty"], stored["off_why"]
+    progress.covered = [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in stored["asked"]]
     progress.forget_ahead(local_day(session.now))
     return progress
 
 
-async def keep(session: Session, progress: Progress) -> None:
+async def store_progress(session: Session, progress: SeriesProgress) -> None:
     """Keep at once what no reading hangs on: that there is nothing."""
-    told = progress.remember()
-    await session.memory.put(told.key, told.value)
+    update = progress.build_state_update()
+    await session.store.put(update.key, update.value)
 
 
-def newest_day(measure: Measure, readings: Sequence[Reading]) -> date | None:
-    """Give the newest day that is whole: of a load curve, one whose last interval ends at midnight."""
-    if measure.kind is Kind.CURVE:
+def find_newest_whole_day(measure: Measure, readings: Sequence[Reading]) -> date | None:
+    """Return the newest day that is whole: of a load curve, one whose last interval ends at midnight."""
+    if measure.kind is MeasureKind.CURVE:
         ends = [reading.end for reading in readings if isinstance(reading, Interval)]
-        days = [local_day(end) - DAY for end in ends if midnight(local_day(end)) == end]
+        days = [local_day(end) - DAY for end in ends if day_start(local_day(end)) == end]
     else:
         days = [local_day(reading.at if isinstance(reading, Index) else reading.start) for reading in readings]
     return max(days, default=None)
 
 
-def mark(prm: str) -> str:
-    """Name a usage point where its number should not stand."""
+def hash_prm(prm: str) -> str:
+    """Return a name of a usage point that does not reveal its PRM."""
     return hashlib.sha256(prm.encode()).hexdigest()[:12]
 
 
-def _key(prm: str, measure: Measure) -> str:
+def _progress_key(prm: str, measure: Measure) -> str:
     return f"{measure.key}:{prm}"

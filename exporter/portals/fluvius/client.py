@@ -1,102 +1,91 @@
-"""What the portal says of its sign-in: the authority, the client and the scopes, never hard-coded."""
+"""Requests to Fluvius's data API; errors name a meter by its entry in the configuration."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
-from exporter.errors import ResponseError
-from exporter.portals.fluvius.keys import Keys
-from exporter.session import Session
-
-METADATA = "/api/global/msal/config"
-TENANT = "/klanten.onmicrosoft.com/B2C_1A_customer_signup_signin"
-SCOPES = "openid", "offline_access", "https://klanten.onmicrosoft.com/MijnFluvius/user_impersonation"
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """An OAuth 2 client: addresses, its id, and the scopes it asks for (blank-separated)."""
-
-    authority: str
-    id: str
-    redirect: str
-    scope: str
-
-    def url(self, name: str) -> str:
-        """The address of `authorize` or `token`."""
-        return f"{self.authority}/oauth2/v2.0/{name}"
+from exporter.client.response import Response
+from exporter.client.session import Session
+from exporter.client.token_cache import Token, TokenCache
+from exporter.errors import LoginError, PortalError, ResponseError
+from exporter.portals.base import prefix_errors
+from exporter.portals.fluvius.auth import renew_token, sign_in
+from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
+from exporter.portals.fluvius.days import DayRange
 
 
-def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port of an address; raises ResponseError for what is no address."""
-    try:
-        parts = urlsplit(url)
-        usual = {"http": 80, "https": 443}[parts.scheme]
-        host, port = parts.hostname, parts.port or usual
-    except (ValueError, KeyError):
-        host = None
-    if not host:
-        raise ResponseError("a web address is due where something else stands")
-    return parts.scheme, host, port
+class FluviusApiClient:
+    """The data API of one account, for one visit.
 
+    `before_request` is awaited before each request for data, to keep to a quota.
+    """
 
-def absolute(base: str, target: str) -> str:
-    """Complete an address that may be relative; raises ResponseError."""
-    try:
-        return urljoin(base, target)
-    except ValueError:
-        raise ResponseError("a web address is due where something else stands") from None
+    def __init__(
+        self, config: FluviusConfig, session: Session, before_request: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        self.config, self.session = config, session
+        self._before_request = before_request
+        self._tokens = TokenCache(session, self._renew_or_sign_in)
+        self._login_failure: PortalError | None = None
 
+    async def log_in(self) -> None:
+        """Log in if there is no valid token. Raise what the login raises."""
+        if not self.config.token:
+            await self._tokens.get_token()
 
-def same_host(url: str, host: str, what: str) -> str:
-    """Give the address back when it lies on `host` (scheme and port too); raises ResponseError."""
-    if origin(url) != origin(host):
-        raise ResponseError(f"{what} leads to another host than the one configured; nothing was sent there")
-    return url
+    async def fetch_history(self, meter: MeterConfig, serial: str | None, window: DayRange, granularity: int) -> Any:
+        """Return the amounts of a range of days, a list of records of one length."""
+        path = "meter-measurement-history" if self.config.api == 2025 else "consumption-histories"
+        return await self._fetch_list(meter, serial, path, window, {"granularity": str(granularity)})
 
+    async def fetch_peaks(self, meter: MeterConfig, serial: str | None, window: DayRange) -> Any:
+        """Return the monthly peaks of a range of days, a list."""
+        path = "meter-measurement-spikes" if self.config.api == 2025 else "consumption-spikes"
+        parameters = {} if self.config.api == 2025 else {"granularity": str(self.config.get_day_granularity())}
+        return await self._fetch_list(meter, serial, path, window, parameters)
 
-async def metadata(keys: Keys, session: Session) -> Client:
-    """Ask the portal for its client; raises ResponseError when there is none, or its authority is on a foreign host."""
-    answer = await session.get(f"{keys.portal_url}{METADATA}", headers=keys.headers())
-    return understood(answer.json(), keys)
+    def describe_meter(self, meter: MeterConfig, serial: str | None = None) -> str:
+        """Return the name of a meter in messages: its entry in the configuration, never its number."""
+        entry = f"meters[{self.config.meters.index(meter)}]"
+        return f"{entry}.serial[{meter.serial.index(serial)}]" if serial and len(meter.serial) > 1 else entry
 
+    async def _fetch_list(
+        self, meter: MeterConfig, serial: str | None, path: str, window: DayRange, parameters: Mapping[str, str]
+    ) -> Any:
+        query = {
+            **(window.format_local_query() if self.config.api == 2025 else window.format_utc_query()),
+            **parameters,
+            "asServiceProvider": "false",
+        }
+        if serial and self.config.api == 2025:
+            query |= {"meterSerialNumber": serial, "mandateDisplayMode": "1"}
+        if self._before_request:
+            await self._before_request()
+        with prefix_errors(self.describe_meter(meter, serial)):
+            response = await self._request(f"{self.config.portal_url}/verbruik/api/{path}/{meter.ean}", query)
+            if response.status in (400, 403, 404):
+                raise ResponseError(f"the portal refuses the EAN or the serial number (status {response.status}): check both")
+            if not isinstance(body := response.json(), list):
+                raise ResponseError(f"{response.label} has changed: expected a list")
+            return body
 
-def understood(config: Any, keys: Keys) -> Client:
-    """Read `{"clientId": ..., "authority": ..., "redirectUri": ..., "scopes": [...]}`, flat or with an `auth` in it."""
-    if not isinstance(config, dict):
-        raise ResponseError("the metadata has changed: it is no object")
-    client_id = _text(config, "clientId")
-    if client_id is None:
-        raise ResponseError("the metadata has changed: it names no clientId")
-    authority = (_text(config, "authority") or f"{keys.identity_url}{TENANT}").rstrip("/")
-    same_host(authority, keys.identity_url, "the authority")
-    redirect = absolute(f"{keys.portal_url}/", _text(config, "redirectUri") or "/")
-    same_host(redirect, keys.portal_url, "the redirect address")
-    return Client(authority, client_id, redirect, " ".join(dict.fromkeys([*_scopes(config), *SCOPES])))
+    async def _request(self, url: str, query: Mapping[str, str]) -> Response:
+        async def send(token: str) -> Response:
+            headers = {**self.config.build_headers(), "Authorization": f"Bearer {token}", "Accept": "application/json"}
+            return await self.session.get(url, params=query, headers=headers)
 
+        if not self.config.token:
+            return await self._tokens.send(lambda token: send(token.value))
+        response = await send(self.config.token.get_secret_value())
+        if response.status == 401:
+            raise LoginError("the configured token is refused: it has expired, or was not copied completely")
+        return response
 
-def _text(config: Mapping[str, Any], key: str) -> str | None:
-    """Look for a text under its key, then under `auth`."""
-    inner = config.get("auth")
-    for place in (config, inner if isinstance(inner, dict) else {}):
-        if isinstance(value := place.get(key), str) and value.strip():
-            return value.strip()
-    return None
-
-
-def _scopes(config: Mapping[str, Any]) -> Iterator[str]:
-    request = config.get("authRequest")
-    for key in ("scopes", "defaultScopes", "apiScopes"):
-        yield from _texts(config.get(key))
-    yield from _texts(request.get("scopes") if isinstance(request, dict) else None)
-    yield from _texts(config.get("protectedResourceMap"))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Give every scope in a text, a list or the values of an object; a map of resources names HTTP methods too."""
-    if isinstance(value, str):
-        yield from (text for text in value.split() if not text.isupper())
-    elif isinstance(value, list | dict):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
+    async def _renew_or_sign_in(self, expired: Token | None) -> Token:
+        """Renew the token, else sign in; once a sign-in has failed, this visit does not try again."""
+        if self._login_failure:
+            raise self._login_failure
+        try:
+            return await renew_token(self.config, self.session, expired) or await sign_in(self.config, self.session)
+        except PortalError as error:
+            self._login_failure = error
+            raise

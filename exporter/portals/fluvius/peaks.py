@@ -5,80 +5,85 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from exporter.model import Commodity, Peak, Unit, UsagePoint
-from exporter.portals.fluvius.days import day_of, month_edge, months_before
-from exporter.portals.fluvius.sheet import FIRST_YEAR, LAST_YEAR, Span
+from exporter.models import Commodity, Peak, Unit, UsagePoint
+from exporter.portals.fluvius.amounts import FIRST_YEAR, LAST_YEAR, TimeSpan
+from exporter.portals.fluvius.days import metering_day, month_start, subtract_months
 
-TAKEN, KW = 1, 4
+CONSUMPTION_CODE, KW_CODE = 1, 4
 
 
 @dataclass(frozen=True, slots=True)
-class Spike:
-    """A month's peak as the portal tells it: `v` in kW (`u` 4), `at` the start of its quarter-hour, all in UTC."""
+class PeakRecord:
+    """A month's peak as the portal sends it: `value` in kW (`unit_code` 4), `at` the start of its quarter-hour, all in UTC."""
 
     start: datetime
     end: datetime | None
-    t: int
-    u: int | None
-    v: float | None
-    vs: int | None
+    direction_code: int
+    unit_code: int | None
+    value: float | None
+    validation_state: int | None
     at: datetime | None
 
 
 @dataclass(slots=True)
 class MonthlyPeaks:
-    """kW and the start of the quarter-hour, by month; `left_out` counts what was not understood."""
+    """kW and the start of the quarter-hour, by month; `skipped` counts what could not be parsed."""
 
-    months: dict[Span, tuple[float, datetime]] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
+    months: dict[TimeSpan, tuple[float, datetime]] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
 
-    def add(self, span: Span, power: float, at: datetime) -> None:
+    def add(self, span: TimeSpan, power: float, at: datetime) -> None:
         """Keep the higher of two peaks of a month; of equal ones the earlier."""
-        kept = self.months.get(span)
-        if kept is None or (power, kept[1]) > (kept[0], at):
+        known = self.months.get(span)
+        if known is None or (power, known[1]) > (known[0], at):
             self.months[span] = power, at
 
-    def without_before(self, start: datetime) -> "MonthlyPeaks":
-        """Drop the months that begin before an instant."""
-        return MonthlyPeaks({span: peak for span, peak in self.months.items() if span[0] >= start}, self.left_out)
+    def drop_before(self, start: datetime) -> "MonthlyPeaks":
+        """Return the peaks of months that begin at `start` or later."""
+        return MonthlyPeaks({span: peak for span, peak in self.months.items() if span[0] >= start}, self.skipped)
 
-    def readings(self, point: UsagePoint) -> Iterator[Peak]:
-        """Give the peaks in order."""
+    def build_readings(self, point: UsagePoint) -> Iterator[Peak]:
+        """Return the peaks in order."""
         for (start, end), (power, at) in sorted(self.months.items()):
             yield Peak(point, Unit.KW, start, end, power, at)
 
 
-def understood_spikes(spikes: Iterable[Spike]) -> MonthlyPeaks:
-    """Read one meter's peaks; only what was taken from the grid counts, in whichever register."""
+def build_monthly_peaks(records: Iterable[PeakRecord]) -> MonthlyPeaks:
+    """Build one meter's peaks from its records; only consumption counts, in any register."""
     peaks = MonthlyPeaks()
-    for spike in spikes:
-        if spike.v is None or spike.at is None or (spike.v == 0 and spike.vs == 0) or spike.t != TAKEN:
+    for record in records:
+        if (
+            record.value is None
+            or record.at is None
+            or (record.value == 0 and record.validation_state == 0)
+            or record.direction_code != CONSUMPTION_CODE
+        ):
             continue
-        span = _month(spike)
+        span = _find_month(record)
         if span is None:
-            peaks.left_out["peaks of something else than a month"] += 1
-        elif spike.u not in (None, KW):
-            peaks.left_out[f"peaks in the unknown unit {spike.u}"] += 1
+            peaks.skipped["peaks of something else than a month"] += 1
+        elif record.unit_code not in (None, KW_CODE):
+            peaks.skipped[f"peaks in the unknown unit {record.unit_code}"] += 1
         else:
-            peaks.add(span, spike.v, spike.at)
+            peaks.add(span, record.value, record.at)
     return peaks
 
 
-def joined_peaks(meters: Iterable[MonthlyPeaks]) -> MonthlyPeaks:
-    """Put the meters of one usage point together: in the month of a replacement the higher peak counts."""
+def merge_monthly_peaks(meters: Iterable[MonthlyPeaks]) -> MonthlyPeaks:
+    """Merge the meters of one usage point: in the month of a replacement the higher peak counts."""
     whole = MonthlyPeaks()
     for peaks in meters:
-        whole.left_out += peaks.left_out
+        whole.skipped += peaks.skipped
         for span, (power, at) in peaks.months.items():
             whole.add(span, power, at)
     return whole
 
 
-def _month(spike: Spike) -> Span | None:
-    """Give the calendar month a peak is of; the running month may be told up to now, and is its month all the same."""
-    if not FIRST_YEAR <= spike.start.year <= LAST_YEAR:
+def _find_month(record: PeakRecord) -> TimeSpan | None:
+    """Return the calendar month of a peak; the record of the current month may end now."""
+    if not FIRST_YEAR <= record.start.year <= LAST_YEAR:
         return None
-    month = day_of(spike.start, Commodity.ELECTRICITY)
-    end = month_edge(months_before(month, -1))
-    whole = spike.start == month_edge(month) and (spike.end is None or spike.start < spike.end <= end)
-    return (spike.start, end) if whole else None
+    month = metering_day(record.start, Commodity.ELECTRICITY)
+    end = month_start(subtract_months(month, -1))
+    whole = record.start == month_start(month) and (record.end is None or record.start < record.end <= end)
+    return (record.start, end) if whole else None

@@ -1,0 +1,1 @@
+"""HTTP for portals: sessions, responses, cached tokens, call quotas, HTML forms and PKCE."""

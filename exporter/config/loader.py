@@ -1,0 +1,200 @@
+"""The configuration: reads the file, checks it to the last key, builds the accounts."""
+
+import os
+from collections.abc import Collection, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny
+
+from exporter.config.colour import DEFAULT_COLOUR, Colour
+from exporter.config.json_schema import build_file_schema
+from exporter.config.secrets import fill_model, refuse_quoted, substitute_variables, suggest_key
+from exporter.config.validation import Model, validate
+from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_document
+from exporter.history.config import HistorySettings
+from exporter.portals.base import Portal
+
+__all__ = ["Config", "build_schema", "load_config", "load_portals", "load_yaml_model"]
+
+ENTRY_POINT_GROUP = "utility_exporter.portals"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def _normalize_colour(text: str) -> str:
+    return str(Colour.parse(text))
+
+
+class WebSettings(_Section):
+    """How the status page looks."""
+
+    colour: Annotated[
+        str,
+        AfterValidator(_normalize_colour),
+        Field(description="The colour of the meters' faces: red, green and blue, as in c8d42a."),
+    ] = DEFAULT_COLOUR
+
+
+class LedgerSettings(_Section):
+    """How long readings are kept."""
+
+    index_days: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=36500,
+            description="Days that counters' readings are kept as read, at least; then the last of each day. 0: for ever.",
+        ),
+    ] = 90
+
+
+class Config(_Section):
+    """A file that was found good."""
+
+    accounts: tuple[SerializeAsAny[Portal], ...]
+    history: HistorySettings = HistorySettings()
+    ledger: LedgerSettings = LedgerSettings()
+    web: WebSettings = WebSettings()
+    warnings: tuple[str, ...] = ()
+    """What is no fault but should be known, a line each."""
+
+
+class ConfigFile(_Section):
+    """The configuration of utility-exporter."""
+
+    accounts: Annotated[tuple[Any, ...], Field(min_length=1, description="The logins, each at one portal.")]
+    history: Annotated[HistorySettings, Field(description="The true-time series.")] = HistorySettings()
+    ledger: Annotated[LedgerSettings, Field(description="How long readings are kept.")] = LedgerSettings()
+    web: Annotated[WebSettings, Field(description="The status page.")] = WebSettings()
+
+
+def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read a configuration file.
+
+    Raises ConfigError that lists every fault, one a line: `config.yaml:7: accounts[1].every: must be 15m to 1d`.
+    """
+    document = read_document(path)
+    substitute_variables(document, environment)
+    document.data = fill_model(document, ConfigFile, document.data, ())
+    file = validate(document, ConfigFile, document.data, ())
+    entries = document.data.get("accounts") if isinstance(document.data, dict) else None
+    accounts = _build_accounts(document, entries if isinstance(entries, list) else [])
+    document.raise_faults()
+    assert file is not None
+    return Config(
+        accounts=tuple(accounts),
+        history=file.history,
+        ledger=file.ledger,
+        web=file.web,
+        warnings=tuple(_collect_warnings(document, environment)),
+    )
+
+
+def load_yaml_model(path: Path, model: type[Model]) -> Model:
+    """Read another YAML file, such as the web configuration, into its model: the same checks, but no variables or secrets.
+
+    It may be empty, its texts may have line breaks, and what is in quotes is neither a number nor true or false.
+    Raises ConfigError as `load` does.
+    """
+    document = read_document(path, plain=True)
+    refuse_quoted(document, model, document.data, ())
+    made = validate(document, model, fill_model(document, model, document.data, ()), ())
+    document.raise_faults()
+    assert made is not None
+    return made
+
+
+def load_portals(names: Collection[str] | None = None) -> dict[str, type[Portal]]:
+    """Find the portals that are installed and can be used, by the name they have in the configuration.
+
+    With `named` only these are loaded: each takes room and a start's time.
+    """
+    found = {name: _load_portal(entry) for name, entry in _installed_portals().items() if names is None or name in names}
+    return {name: portal for name, portal in found.items() if isinstance(portal, type)}
+
+
+def build_schema() -> dict[str, Any]:
+    """Describe the file for editors, as a JSON Schema of draft 2020-12."""
+    return build_file_schema(ConfigFile, load_portals())
+
+
+def _installed_portals() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in sorted(entry_points(group=ENTRY_POINT_GROUP))}
+
+
+def _load_portal(entry: EntryPoint) -> type[Portal] | str:
+    """Load a portal, or say why it cannot be loaded: it may be somebody else's."""
+    try:
+        portal = entry.load()
+    except Exception as error:  # importing somebody else's package can raise anything
+        return f"{type(error).__name__} while it was imported"
+    return portal if isinstance(portal, type) and issubclass(portal, Portal) else "it is not a Portal"
+
+
+def _build_accounts(document: YamlDocument, entries: list[Data]) -> list[Portal]:
+    known = load_portals({str(entry.get("portal")) for entry in entries if isinstance(entry, dict)})
+    names: dict[str, int] = {}
+    accounts = []
+    for position, entry in enumerate(entries):
+        place: KeyPath = ("accounts", position)
+        if not isinstance(entry, dict):
+            document.add_fault(place, "must be a block of keys, such as name and portal")
+            continue
+        if isinstance(name := entry.get("name"), str) and (first := names.setdefault(name, position)) != position:
+            document.add_fault((*place, "name"), f"is the name of accounts[{first}] already")
+        if account := _build_account(document, entry, place, known):
+            accounts.append(account)
+    return accounts
+
+
+def _build_account(
+    document: YamlDocument, entry: dict[str, Data], path: KeyPath, known: Mapping[str, type[Portal]]
+) -> Portal | None:
+    portal = known.get(str(entry.get("portal")))
+    if portal is None:
+        document.add_fault((*path, "portal"), _describe_unknown_portal(entry.get("portal")))
+        return None
+    account = validate(document, portal, fill_model(document, portal, entry, path), path)
+    _check_aliases(
+        document, entry.get("aliases"), account.configured_usage_points() if account else frozenset(), (*path, "aliases")
+    )
+    return account
+
+
+def _describe_unknown_portal(name: Data) -> str:
+    known = load_portals()
+    listed = f"the portals are {', '.join(sorted(known))}" if known else "no portal is installed"
+    if name is None:
+        return f"is missing; {listed}"
+    if not isinstance(name, str):
+        return f"must be a word; {listed}"
+    if entry := _installed_portals().get(name):
+        return f"the package that brings this portal is installed but unusable: {_load_portal(entry)}"
+    return f"unknown portal{suggest_key(name, known)}; {listed}"
+
+
+def _check_aliases(document: YamlDocument, aliases: Data, usage_points: frozenset[str], path: KeyPath) -> None:
+    """Two usage points must not come out under one name; `points` are those that the account names otherwise."""
+    shown: set[str] = set()
+    for point, alias in aliases.items() if isinstance(aliases, dict) else ():
+        here = (*path, point)
+        if alias == "":
+            document.add_fault(here, "a name must not be empty")
+        elif alias in shown:
+            document.add_fault(here, "this name stands for two usage points")
+        elif alias != point and alias in usage_points | aliases.keys():
+            document.add_fault(here, "this name is the id of another usage point")
+        elif isinstance(alias, str):
+            shown.add(alias)
+
+
+def _collect_warnings(document: YamlDocument, environment: Mapping[str, str]) -> list[str]:
+    # What systemd hands over is its user's alone, by an access list whose mask looks like the rights of a group.
+    handed_over = str(document.file.parent) == environment.get("CREDENTIALS_DIRECTORY")
+    if document.is_world_readable and document.holds_secret and not handed_over:
+        return [f"{document.file}: others on this machine may read the secrets in it; chmod 600 it, or use files for them"]
+    return []

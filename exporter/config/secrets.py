@@ -1,0 +1,166 @@
+"""What stands elsewhere, brought into the data: the environment's variables and the files of secrets."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+
+from exporter.config.yaml_document import Data, KeyPath, YamlDocument, has_control_character, read_text
+
+MAX_SECRET_BYTES = 64 << 10
+
+_VARIABLE = re.compile(r"(?P<literal>\$\$\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)\})?")
+
+
+def substitute_variables(document: YamlDocument, environment: Mapping[str, str]) -> None:
+    """Put the variables in the place of `${NAME}` in all texts; `$${` is a `${` that stays."""
+
+    def walk(data: Data, place: KeyPath) -> Data:
+        if isinstance(data, dict):
+            return {key: walk(value, (*place, key)) for key, value in data.items()}
+        if isinstance(data, list):
+            return [walk(value, (*place, at)) for at, value in enumerate(data)]
+        return _VARIABLE.sub(lambda match: _resolve_variable(document, environment, match, place), data) if data else data
+
+    document.data = walk(document.data, ())
+
+
+def _resolve_variable(document: YamlDocument, environment: Mapping[str, str], match: re.Match[str], path: KeyPath) -> str:
+    if match["literal"]:
+        return "${"
+    document.environment_paths.add(path)
+    name = match["name"]
+    if name is None:
+        document.add_fault(path, "has a ${ that is not like ${NAME}; a ${ that is meant is written $${")
+    elif name not in environment:
+        document.add_fault(path, f"wants the environment variable {name}, which is not set")
+    elif has_control_character(environment[name]):
+        document.add_fault(path, f"wants the environment variable {name}, which has a line break or the like in it")
+    else:
+        return environment[name]
+    return ""
+
+
+def fill_model(document: YamlDocument, type_: Any, data: Data, path: KeyPath) -> Data:
+    """Make data ready for the type it is for: unknown keys are faults, secrets come from their files.
+
+    A `Path` is made to start at the configuration's folder, and the text 4 is the literal 4 (pydantic converts all other
+    numbers itself). What has the wrong form is left for pydantic to refuse.
+    """
+    models = [part for part in expand_union(type_) if isinstance(part, type) and issubclass(part, BaseModel)]
+    if models and isinstance(data, dict):
+        return _fill_section(document, models, data, path)
+    for part in expand_union(type_):
+        inner = get_args(part)
+        if get_origin(part) is dict and isinstance(data, dict):
+            document.private_paths.add(path)
+            return {key: fill_model(document, inner[1], value, (*path, key)) for key, value in data.items()}
+        if get_origin(part) in (list, tuple, set, frozenset) and inner and isinstance(data, list):
+            return [fill_model(document, inner[0], value, (*path, at)) for at, value in enumerate(data)]
+        if part is Path and isinstance(data, str):
+            return str(document.file.parent / data)
+        if get_origin(part) is Literal:
+            return next((value for value in inner if str(value) == data), data)
+    return data
+
+
+def refuse_quoted(document: YamlDocument, type_: Any, data: Data, path: KeyPath) -> None:
+    """Note every number, true or false that stands in quotes."""
+    kinds = set(expand_union(type_)) - {NoneType}
+    if path in document.quoted_paths and kinds and kinds <= {bool, int, float}:
+        document.add_fault(path, "must stand without quotes")
+    for part in kinds:
+        if isinstance(part, type) and issubclass(part, BaseModel) and isinstance(data, dict):
+            for name in data.keys() & part.model_fields.keys():
+                refuse_quoted(document, part.model_fields[name].annotation, data[name], (*path, name))
+
+
+def expand_union(type_: Any) -> Iterator[Any]:
+    """Give the types that an annotation allows: the members of a union, without what is annotated."""
+    origin = get_origin(type_)
+    if origin is Annotated:
+        yield from expand_union(get_args(type_)[0])
+    elif origin in (Union, UnionType):
+        for part in get_args(type_):
+            yield from expand_union(part)
+    else:
+        yield type_
+
+
+def list_secret_fields(model: type[BaseModel]) -> list[str]:
+    """Name the keys of a model that have a twin ending in `_file`."""
+    return [name for name, field in model.model_fields.items() if SecretStr in expand_union(field.annotation)]
+
+
+def suggest_key(word: str, known_keys: Iterable[str]) -> str:
+    """Say which known word may have been meant: `; did you mean every?`, or nothing."""
+    close = difflib.get_close_matches(word, list(known_keys), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _fill_section(document: YamlDocument, models: list[type[BaseModel]], data: dict[str, Data], path: KeyPath) -> dict[str, Data]:
+    kinds = {name: field.annotation for model in models for name, field in model.model_fields.items()}
+    secrets = {name for model in models for name in list_secret_fields(model)}
+    document.secret_paths |= {(*path, name) for name in secrets}
+    twins = {f"{name}_file": name for name in secrets}
+    filled: dict[str, Data] = {}
+    for key, value in data.items():
+        here = (*path, key)
+        if key in kinds and value is None and not _allows_none(kinds[key]):
+            if not _is_section(kinds[key]):
+                document.add_fault(here, "has no value")
+        elif key in kinds:
+            filled.setdefault(key, fill_model(document, kinds[key], value, here))
+            document.holds_secret |= key in secrets and value is not None and here not in document.environment_paths
+        elif key in twins:
+            filled[twins[key]] = _read_secret(document, value, here, data.get(twins[key]))
+        else:
+            document.add_fault(here, f"unknown key{suggest_key(key, [*kinds, *twins])}")
+    _refuse_empty(document, filled, secrets, path)
+    return filled
+
+
+def _allows_none(type_: Any) -> bool:
+    return not {None, NoneType, Any}.isdisjoint(expand_union(type_))
+
+
+def _is_section(type_: Any) -> bool:
+    """Tell whether a key holds more keys or a list: with nothing under it, it is as good as absent."""
+    return any(get_origin(part) or (isinstance(part, type) and issubclass(part, BaseModel)) for part in expand_union(type_))
+
+
+def _read_secret(document: YamlDocument, file: Data, path: KeyPath, inline_value: Data) -> str:
+    """Read a secret's file; whatever is wrong with it is a fault, and gives a text so that the key is not missed too."""
+    key = str(path[-1]).removesuffix("_file")
+    if inline_value is not None:
+        document.add_fault(path, f"stands beside {key}; one of the two is enough")
+    elif not isinstance(file, str) or not file:
+        document.add_fault(path, "must be the path of a file")
+    else:
+        return _read_secret_text(document, document.file.parent / file, path)
+    return "-"
+
+
+def _read_secret_text(document: YamlDocument, file: Path, path: KeyPath) -> str:
+    try:
+        text = read_text(file, MAX_SECRET_BYTES).rstrip("\r\n")
+    except ValueError as error:
+        document.add_fault(path, f"the file {error}")
+    else:
+        if not text:
+            document.add_fault(path, "the file is empty")
+        elif has_control_character(text):
+            document.add_fault(path, "the file has more than one line, or is not text")
+        else:
+            return text
+    return "-"
+
+
+def _refuse_empty(document: YamlDocument, filled: dict[str, Data], secrets: set[str], path: KeyPath) -> None:
+    for name in secrets & filled.keys():
+        if filled[name] == "":
+            document.add_fault((*path, name), "must not be empty")

@@ -1,0 +1,95 @@
+"""Pydantic's complaints in plain words, without the values it complains about."""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from exporter.config.yaml_document import Data, KeyPath, YamlDocument
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_MESSAGES: dict[str, str] = {
+    "missing": "is missing",
+    "extra_forbidden": "unknown key",
+    "string_type": "must be text",
+    "string_unicode": "must be text",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "set_type": "must be a list",
+    "frozen_set_type": "must be a list",
+    "dict_type": "must be a block of keys",
+    "model_type": "must be a block of keys",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_pattern_mismatch": "must match {pattern}",
+    "url_type": "must be an address like https://example.com",
+    "url_parsing": "must be an address like https://example.com",
+    "url_scheme": "must be an address that begins with {expected_schemes}",
+    "path_type": "must be the path of a file",
+    "time_parsing": "must be a time like 05:00",
+    "date_from_datetime_parsing": "must be a day like 2026-01-31",
+}
+
+
+def validate(document: YamlDocument, model: type[Model], data: Data, path: KeyPath) -> Model | None:
+    """Make a model of data; every complaint becomes a fault of the document, and the model is None."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        for complaint in error.errors(include_url=False):
+            where = _resolve_path(data, complaint, path)
+            more = (
+                f" ({where[-1]} or {where[-1]}_file)" if complaint["type"] == "missing" and where in document.secret_paths else ""
+            )
+            document.add_fault(where, _format_message(complaint) + more)
+        return None
+
+
+def _format_message(error: ErrorDetails) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in ("value_error", "assertion_error"):
+        return _strip_value(str(context["error"]), error["input"])
+    if kind in ("too_short", "too_long", "string_too_short", "string_too_long"):
+        return _format_length(kind, context)
+    if kind in _MESSAGES:
+        plain = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
+        return _MESSAGES[kind].format_map(plain).replace("'", "")
+    return f"is not usable ({kind.replace('_', ' ')})"
+
+
+def _format_length(kind: str, context: dict[str, Any]) -> str:
+    things = "characters" if kind.startswith("string") else "entries"
+    if kind.endswith("long"):
+        return f"must have at most {context['max_length']} {things}" if context["max_length"] else "must be empty"
+    least = context["min_length"]
+    return "must not be empty" if least == 1 else f"must have at least {least} {things}"
+
+
+def _strip_value(reason: str, value: object) -> str:
+    """Pass on what a model says, unless it quotes what it was given."""
+    quoted = isinstance(value, str) and len(value) > 2 and value in reason
+    return "is not usable" if quoted or not reason else reason
+
+
+def _resolve_path(data: Data, error: ErrorDetails, path: KeyPath) -> KeyPath:
+    """Follow pydantic's location through the data; what it adds for its own purposes is not found there and left out."""
+    for part in error["loc"]:
+        if isinstance(data, dict) and part in data:
+            data, path = data[str(part)], (*path, part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data, path = data[part], (*path, part)
+    return (*path, error["loc"][-1]) if error["type"] == "missing" else path

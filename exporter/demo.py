@@ -1,0 +1,111 @@
+"""The demo: every simulated portal on the loopback, and the exporter that visits them with the real clients."""
+
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from exporter.app import Exporter, ServeOptions
+from exporter.commands import CommandContext, run_import
+from exporter.config.loader import load_config
+from exporter.errors import LedgerError, PortalError
+from exporter.simulators.base import Simulation, run_simulation, utc_now
+from exporter.simulators.cem.simulation import CemSimulation
+from exporter.simulators.enedis.simulation import EnedisSimulation
+from exporter.simulators.fluvius.simulation import FluviusSimulation
+from exporter.simulators.water_link.simulation import WaterLinkSimulation
+from exporter.web.listen import ListenAddress
+
+SIMULATIONS: tuple[Callable[[Callable[[], datetime]], Simulation], ...] = (
+    CemSimulation,
+    WaterLinkSimulation,
+    FluviusSimulation,
+    EnedisSimulation,
+)
+PRINTED_PREFIXES = (
+    "utility_consumption_index_",
+    "utility_daily_",
+    "utility_monthly_consumption",
+    "utility_monthly_peak_kw",
+    "utility_up",
+)
+PRINT_TIMEOUT, PRINT_POLL_INTERVAL = 15.0, 0.2
+IMPORT_DAYS = {"water-link": 760, "fluvius": 760, "enedis": 760, "cem": 30}
+"""How many days are imported after the first visits: this year and the one before, so that they can be compared; fewer
+of a block of flats, which has many readings."""
+CONFIG_OVERRIDES: Mapping[str, dict[str, object]] = {"fluvius": {"past_requests": 10_000}}
+"""Configuration keys that the demo changes: a simulation has no need of a quota."""
+log = logging.getLogger(__name__)
+
+
+async def serve_demo(options: ServeOptions, *, temporary: bool, write: Callable[[str], object] = sys.stdout.write) -> None:
+    """Serve the simulations until stopped; with `temporary`, the readings are deleted at the end."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="utility-exporter-demo-")))
+        accounts = []
+        for simulation in build_simulations():
+            account = simulation.demo_account(await stack.enter_async_context(run_simulation(simulation)))
+            accounts.append(account | CONFIG_OVERRIDES.get(simulation.portal, {}))
+        config = folder / "config.yaml"
+        config.write_text(json.dumps({"accounts": accounts}, indent=2))
+        config.chmod(0o600)
+        storage = folder / "data" if temporary else options.storage_path
+        exporter = Exporter(replace(options, config_file=config, storage_path=storage))
+        serving = asyncio.create_task(exporter.run(partial(print_addresses, options.telemetry_path, write)))
+        importing = asyncio.create_task(print_and_import(exporter, config, storage, len(accounts), write))
+        try:
+            await serving
+        finally:
+            importing.cancel()
+            await asyncio.gather(importing, return_exceptions=True)
+
+
+def build_simulations(clock: Callable[[], datetime] = utc_now) -> list[Simulation]:
+    """Return one simulation of each portal."""
+    return [simulation(clock) for simulation in SIMULATIONS]
+
+
+def print_addresses(path: str, write: Callable[[str], object], addresses: list[ListenAddress]) -> None:
+    """Print the addresses that the demo listens on."""
+    urls = [f"http://{replace(at, host='localhost') if not at.host else at}" for at in addresses]
+    pages = "\n".join(f"  {url}/  for people\n  {url}{path}  for Prometheus" for url in urls)
+    write(f"\nSimulated portals, real clients:\n{pages}\nStop with Ctrl-C.\n\n")
+
+
+async def print_and_import(
+    exporter: Exporter, config: Path, storage: Path, account_count: int, write: Callable[[str], object]
+) -> None:
+    """Print some values after the first visits, then import the history of one account after the other."""
+    await print_values(exporter, account_count, write)
+    portals = (await asyncio.to_thread(load_config, config)).accounts
+    for portal in sorted(portals, key=lambda portal: list(IMPORT_DAYS).index(portal.portal)):
+        await import_account(exporter, CommandContext(config, storage, portal.name), timedelta(days=IMPORT_DAYS[portal.portal]))
+
+
+async def import_account(exporter: Exporter, context: CommandContext, span: timedelta) -> None:
+    """Import the history of an account, as far as its quota allows, and show it."""
+    try:
+        await run_import(context, utc_now().date() - span, None, quiet=True)
+    except (PortalError, LedgerError) as error:
+        log.debug("account %s: the import ended early: %s", context.account, error)
+    if exporter.page:
+        await asyncio.to_thread(exporter.page.refresh, context.account)
+
+
+async def print_values(exporter: Exporter, account_count: int, write: Callable[[str], object]) -> None:
+    """Print some values once all accounts have been visited, or what there is after a timeout."""
+    for _ in range(round(PRINT_TIMEOUT / PRINT_POLL_INTERVAL)):
+        await asyncio.sleep(PRINT_POLL_INTERVAL)
+        accounts = exporter.page.accounts.values() if exporter.page else ()
+        if sum(account.health.state.up is not None for account in accounts) == account_count:
+            break
+    if exporter.page:
+        lines = (line for line in exporter.page.render().decode().splitlines() if line.startswith(PRINTED_PREFIXES))
+        write("\n".join(lines) + "\n")

@@ -1,1 +1,0 @@
-"""A simulation of each portal on the loopback, strict about its protocol: for `demo`, and for the tests."""

@@ -1,0 +1,132 @@
+"""Remote read's worker process, as the exporter sees it; `read_worker_main` runs in it.
+
+Python runs one thread at a time: a thread that reads a million rows would delay every scrape. The worker
+also has a lower priority, and only it loads what reads need. It is started by the first read and ends with the process that
+started it.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from exporter.errors import LedgerError, RequestError
+from exporter.history.config import HistorySettings
+from exporter.history.series import Aliases
+from exporter.ledger.database import to_ms
+from exporter.ledger.ledger import Ledger
+
+REQUEST_HEADER = struct.Struct("<qI")
+"""A request begins with the current instant in milliseconds, and the length of the body that follows."""
+CHUNK_HEADER = struct.Struct("<cI")
+"""A response is a sequence of chunks, each with its kind and length: data, then the end or an error."""
+DATA, END, BAD_REQUEST, FAILURE = b"p", b"e", b"r", b"f"
+MAX_CONCURRENT_READS = 4
+"""Reads at once; further ones wait."""
+
+
+class ReadWorker:
+    """A running worker process, seen from the process that started it."""
+
+    def __init__(self, folder: Path, aliases: Aliases, max_samples: int) -> None:
+        """Start the process; blocks, so not for the event loop."""
+        self.settings = aliases, max_samples
+        self.has_ended = False
+        """Whether the process was found to have ended."""
+        self._control_socket, remote = socket.socketpair()
+        command = [sys.executable, "-c", "from exporter.history.read_worker_main import main; main()", str(remote.fileno())]
+        paths = os.pathsep.join(path for path in sys.path if path)
+        with remote:
+            self.process = subprocess.Popen(  # noqa: S603  # Python itself, with a number
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": paths},
+                pass_fds=[remote.fileno()],
+            )
+        assert self.process.stdin
+        with self.process.stdin as begin, suppress(BrokenPipeError):
+            begin.write(
+                json.dumps(
+                    {"folder": str(folder.absolute()), "aliases": aliases, "max_samples": max_samples}, default=dict
+                ).encode()
+            )
+
+    def connect(self) -> socket.socket:
+        """Return a connection for one request; it is closed at once if the process has ended."""
+        local, remote = socket.socketpair()
+        with remote, suppress(OSError):
+            socket.send_fds(self._control_socket, [b"?"], [remote.fileno()])
+        return local
+
+    def close(self) -> None:
+        """Let the process finish its responses and end."""
+        self._control_socket.close()
+        threading.Thread(target=self.process.wait, daemon=True).start()
+
+
+class RemoteReader:
+    """Answers remote reads through a worker process."""
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+        self._ledger, self._clock = ledger, clock
+        self._settings = HistorySettings()
+        self._aliases: Aliases = {}
+        self._worker: ReadWorker | None = None
+        self._read_slots, self._start_lock = asyncio.Semaphore(MAX_CONCURRENT_READS), asyncio.Lock()
+
+    def configure(self, settings: HistorySettings, aliases: Aliases) -> None:
+        """Use a new configuration from now on."""
+        self._settings, self._aliases = settings, aliases
+
+    def close(self) -> None:
+        """Release the worker; it ends after its responses."""
+        if self._worker:
+            self._worker.close()
+        self._worker = None
+
+    async def read(self, body: bytes) -> AsyncGenerator[bytes, None]:
+        """Yield the response to a remote read in chunks.
+
+        Raise RequestError and LedgerError, both before the first chunk unless reading the ledger fails midway.
+        """
+        async with self._read_slots:
+            worker = await self._ensure_worker()
+            reader, writer = await asyncio.open_connection(sock=worker.connect())
+            try:
+                writer.write(REQUEST_HEADER.pack(to_ms(self._clock()), len(body)) + body)
+                while chunk := await _read_chunk(reader):
+                    yield chunk
+            except (asyncio.IncompleteReadError, ConnectionError):
+                worker.has_ended = True
+                raise LedgerError("the process that reads the ledger ended unexpectedly") from None
+            finally:
+                writer.close()
+
+    async def _ensure_worker(self) -> ReadWorker:
+        async with self._start_lock:
+            wanted = self._aliases, self._settings.max_samples
+            if self._worker is None or self._worker.settings != wanted or self._worker.has_ended:
+                self.close()
+                self._worker = await asyncio.to_thread(ReadWorker, self._ledger.folder, *wanted)
+            return self._worker
+
+
+async def _read_chunk(reader: asyncio.StreamReader) -> bytes:
+    kind, length = CHUNK_HEADER.unpack(await reader.readexactly(CHUNK_HEADER.size))
+    data = await reader.readexactly(length)
+    if kind == DATA:
+        return data
+    if kind == BAD_REQUEST:
+        raise RequestError(data.decode())
+    if kind == FAILURE:
+        raise LedgerError(data.decode())
+    return b""

@@ -1,0 +1,111 @@
+"""The client of a receiver: Prometheus remote write 1.0, and the meaning of its responses."""
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import Self
+
+from exporter.client.response import Response
+from exporter.client.session import AccountStore, Session, parse_retry_after
+from exporter.errors import ResponseError, UnreachableError
+from exporter.history import snappy
+from exporter.history.config import Receiver
+from exporter.models import clean_label
+
+MAX_RESPONSE_BYTES = 64 * 1024
+_PERSONAL_DATA = re.compile(r"\S*@\S*|\d{5,}")
+_MISCONFIGURED_STATUSES = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 417, 421, 426, 431, 451})
+"""4xx statuses that do not depend on the samples: a wrong URL, login or tenant."""
+
+
+class SendOutcome(Enum):
+    """What a response means for the sender."""
+
+    ACCEPTED = auto()
+    RETRY = auto()
+    """The receiver is unreachable or overloaded."""
+    MISCONFIGURED = auto()
+    """It rejects every request of this configuration."""
+    SAMPLES_REJECTED = auto()
+    """It rejects samples of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """The result of a request; `reason` is safe to log, `retry_after` is what the receiver asked for."""
+
+    outcome: SendOutcome
+    reason: str = ""
+    retry_after: timedelta | None = None
+
+
+class RemoteWriteClient:
+    """Sends requests to a receiver. Use it as an async context manager."""
+
+    def __init__(self, receiver: Receiver, store: AccountStore, clock: Callable[[], datetime], user_agent: str) -> None:
+        self._url, self._headers, self._clock = receiver.url, _build_headers(receiver), clock
+        self._session = Session(
+            store=store,
+            clock=clock,
+            timeout=receiver.timeout,
+            ca_file=str(receiver.ca_file) if receiver.ca_file else None,
+            user_agent=user_agent,
+            max_response_bytes=MAX_RESPONSE_BYTES,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._session.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.__aexit__(None, None, None)
+
+    async def send(self, body: bytes) -> SendResult:
+        """Send a compressed WriteRequest once."""
+        try:
+            response = await self._session.request(
+                "POST", self._url, data=body, headers=self._headers, label="remote write", raise_for_status=False
+            )
+        except (UnreachableError, ResponseError) as error:
+            return SendResult(SendOutcome.RETRY, str(error))
+        if 200 <= response.status < 300:
+            return SendResult(SendOutcome.ACCEPTED)
+        return SendResult(
+            _classify_status(response.status),
+            _describe_response(response),
+            parse_retry_after(response.headers.get("Retry-After"), self._clock()),
+        )
+
+
+def compress_request(body: bytes) -> bytes:
+    """Compress the body of a request."""
+    return snappy.compress(body)
+
+
+def _build_headers(receiver: Receiver) -> dict[str, str]:
+    headers = {name: value.get_secret_value() for name, value in receiver.headers.items()}
+    if receiver.basic_auth:
+        pair = f"{receiver.basic_auth.username}:{receiver.basic_auth.password.get_secret_value()}"
+        headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+    elif receiver.bearer_token:
+        headers["Authorization"] = f"Bearer {receiver.bearer_token.get_secret_value()}"
+    return headers | {
+        "Content-Encoding": "snappy",
+        "Content-Type": "application/x-protobuf",
+        "X-Prometheus-Remote-Write-Version": "0.1.0",
+    }
+
+
+def _classify_status(status: int) -> SendOutcome:
+    if status >= 500 or status in (408, 425, 429):
+        return SendOutcome.RETRY
+    return SendOutcome.SAMPLES_REJECTED if status >= 400 and status not in _MISCONFIGURED_STATUSES else SendOutcome.MISCONFIGURED
+
+
+def _describe_response(response: Response) -> str:
+    """Return a receiver's response for a log, without meter numbers and addresses that it may quote."""
+    text = clean_label(_PERSONAL_DATA.sub("…", " ".join(response.text()[:1000].split())))
+    return f"status {response.status}" + (f": {text}" if text else "")

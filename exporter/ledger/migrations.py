@@ -1,0 +1,163 @@
+"""The tables of the ledger, and the steps that bring an older file up to them.
+
+Instants are milliseconds since 1970 UTC. A series is one line of readings: a register of a usage point in one form
+(`index`, `interval`, `peak`) and one resolution. A reading's `at` is the instant of an index, or the start of the
+period; its `span` is, in seconds, from there to the end of an interval, or to the instant of a peak. `visit` says when
+the present value was learned, `correction` what it replaced. Of an index series, readings before `thinned` are the last
+ones of their days; an account's `thinned` counts the readings that went.
+A `target` is a receiver of remote write; `owed` is where in a series there may be
+readings it does not have, and the last visit that touched them.
+"""
+
+import sqlite3
+from contextlib import suppress
+
+APPLICATION_ID = 0x7574696C
+"""Marks the file as ours (`PRAGMA application_id`)."""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE account (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        portal TEXT NOT NULL,
+        zone TEXT NOT NULL,
+        login TEXT NOT NULL,
+        last_visit INTEGER,
+        last_success INTEGER,
+        last_new_data INTEGER,
+        next_visit INTEGER,
+        suspended_until INTEGER,
+        duration REAL,
+        up INTEGER,
+        failures INTEGER NOT NULL DEFAULT 0,
+        reason TEXT NOT NULL DEFAULT '',
+        message TEXT NOT NULL DEFAULT '',
+        notes TEXT NOT NULL DEFAULT '[]',
+        holder TEXT NOT NULL DEFAULT '{}',
+        readings INTEGER NOT NULL DEFAULT 0,
+        corrections INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE TABLE visit (
+        id INTEGER PRIMARY KEY,
+        account INTEGER NOT NULL REFERENCES account,
+        at INTEGER NOT NULL
+    );
+    CREATE TABLE point (
+        id INTEGER PRIMARY KEY,
+        account INTEGER NOT NULL REFERENCES account,
+        usage_point TEXT NOT NULL,
+        commodity TEXT NOT NULL,
+        meter TEXT NOT NULL,
+        site TEXT NOT NULL,
+        name TEXT NOT NULL,
+        address TEXT NOT NULL,
+        shown INTEGER NOT NULL DEFAULT 1,
+        UNIQUE (account, usage_point)
+    );
+    CREATE TABLE series (
+        id INTEGER PRIMARY KEY,
+        point INTEGER NOT NULL REFERENCES point,
+        register TEXT NOT NULL,
+        direction TEXT NOT NULL,
+        unit TEXT NOT NULL,
+        form TEXT NOT NULL,
+        resolution TEXT NOT NULL,
+        nature TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        portal_unit TEXT NOT NULL,
+        description TEXT NOT NULL,
+        shown INTEGER NOT NULL DEFAULT 1,
+        UNIQUE (point, register, direction, unit, form, resolution)
+    );
+    CREATE TABLE reading (
+        series INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        value REAL NOT NULL,
+        span INTEGER,
+        visit INTEGER NOT NULL,
+        PRIMARY KEY (series, at)
+    ) WITHOUT ROWID;
+    CREATE TABLE correction (
+        id INTEGER PRIMARY KEY,
+        series INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        value REAL NOT NULL,
+        span INTEGER,
+        learned_by INTEGER NOT NULL REFERENCES visit,
+        replaced_by INTEGER NOT NULL REFERENCES visit
+    );
+    CREATE TABLE fact (
+        point INTEGER NOT NULL REFERENCES point,
+        fact TEXT NOT NULL,
+        value REAL NOT NULL,
+        PRIMARY KEY (point, fact)
+    ) WITHOUT ROWID;
+    CREATE TABLE memory (
+        account INTEGER NOT NULL REFERENCES account,
+        key TEXT NOT NULL,
+        value TEXT NOT NULL,
+        ends INTEGER,
+        PRIMARY KEY (account, key)
+    ) WITHOUT ROWID;
+    CREATE TABLE spending (
+        account INTEGER NOT NULL REFERENCES account,
+        budget TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        calls INTEGER NOT NULL
+    );
+    CREATE INDEX spending_by_budget ON spending (account, budget, at);
+    CREATE TABLE imported (
+        account INTEGER NOT NULL REFERENCES account,
+        piece TEXT NOT NULL,
+        PRIMARY KEY (account, piece)
+    ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE target (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        followed INTEGER NOT NULL,
+        progress TEXT NOT NULL DEFAULT '{}',
+        again INTEGER
+    );
+    CREATE TABLE owed (
+        target INTEGER NOT NULL REFERENCES target,
+        series INTEGER NOT NULL,
+        visit INTEGER NOT NULL,
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        PRIMARY KEY (target, series)
+    ) WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE series ADD COLUMN thinned INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE account ADD COLUMN thinned INTEGER NOT NULL DEFAULT 0;
+    """,
+)
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+def read_schema_version(connection: sqlite3.Connection) -> int:
+    """Say which schema a file has; 0 is an empty file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file up to the present schema, in one transaction."""
+    if read_schema_version(connection) == SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for step in MIGRATIONS[
+            read_schema_version(connection) :
+        ]:  # another process may have done it before we had the file to ourselves
+            for statement in step.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # SQLite may have undone it by itself
+            connection.execute("ROLLBACK")
+        raise

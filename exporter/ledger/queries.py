@@ -1,0 +1,251 @@
+"""Looking into the ledger: what an account holds, its newest readings, a series' readings in time order."""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from exporter.ledger.database import from_ms, to_ms
+from exporter.models import Commodity, Direction, Fact, Nature, StoredInterval
+
+ROWS_PER_FETCH = 4096
+"""How many rows are taken at a time."""
+_MAX_BEFORE_STAMP, _MAX_AFTER_STAMP = 32 * 86_400_000, 86_400_000
+"""How far a period may start before its stamp, and an unruly portal's after it."""
+
+SampleRows = list[tuple[int, float]]
+"""Stamps in milliseconds since 1970 with their values, in time order, no stamp twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampRule:
+    """Where the sample of a reading stands, from its `at`: at `shift` where all periods have one length, else at its own span.
+
+    `shift` is in milliseconds. Without it a sample stands at `at + span - less`, and of two on one instant the higher stays.
+    """
+
+    shift: int | None = None
+    offset: int = 0
+
+
+def count_samples(db: sqlite3.Connection, series_id: int, rule: TimestampRule, first: int, last: int) -> int:
+    """Count a series' samples with stamps in [first, last]."""
+    statement, values = _build_sample_query(series_id, rule, first, last)
+    (found,) = db.execute(f"SELECT count(*) FROM ({statement})", values).fetchone()  # our own statement
+    return int(found)
+
+
+def iterate_samples(db: sqlite3.Connection, series_id: int, rule: TimestampRule, first: int, last: int) -> Iterator[SampleRows]:
+    """Give a series' samples with stamps in [first, last], a slice at a time."""
+    cursor = db.execute(*_build_sample_query(series_id, rule, first, last))
+    while rows := cursor.fetchmany(ROWS_PER_FETCH):
+        yield rows
+
+
+def select_zones(db: sqlite3.Connection) -> dict[str, str]:
+    """Give the accounts with the names of their time zones."""
+    return dict(db.execute("SELECT name, zone FROM account ORDER BY name"))
+
+
+def select_series_version(db: sqlite3.Connection) -> tuple[int, ...]:
+    """Give numbers that change whenever the list of series does."""
+    return tuple(db.execute("SELECT count(*), max(id), total(nature = 'counter') FROM series").fetchone())
+
+
+def _build_sample_query(series_id: int, rule: TimestampRule, first: int, last: int) -> tuple[str, dict[str, int]]:
+    if rule.shift is not None:
+        shift = rule.shift
+        return _SHIFTED_SAMPLES, {"series": series_id, "shift": shift, "first": first - shift, "last": last - shift}
+    bounds = {"from": first - _MAX_BEFORE_STAMP, "to": last + _MAX_AFTER_STAMP}
+    return _SPAN_SAMPLES, bounds | {"series": series_id, "less": rule.offset, "first": first, "last": last}
+
+
+_SHIFTED_SAMPLES = "SELECT at + :shift, value FROM reading WHERE series = :series AND at BETWEEN :first AND :last ORDER BY at"
+_SPAN_SAMPLES = (
+    "SELECT at + span * 1000 - :less AS stamp, max(value) FROM reading WHERE series = :series AND at BETWEEN :from AND :to"
+    " AND at + span * 1000 - :less BETWEEN :first AND :last GROUP BY stamp ORDER BY stamp"
+)
+
+
+class UsagePointRow(NamedTuple):
+    """A usage point as the account last told of it."""
+
+    usage_point: str
+    commodity: Commodity
+    meter: str
+    site: str
+    name: str
+    address: str
+
+
+class SeriesRow(NamedTuple):
+    """One line of readings; `form` is `index`, `interval` or `peak`, `resolution` ISO 8601 (empty for an index)."""
+
+    id: int
+    account: str
+    usage_point: str
+    commodity: Commodity
+    register: str
+    direction: Direction
+    unit: str
+    form: str
+    resolution: str
+    nature: Nature
+    kind: str
+    portal_unit: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredReading:
+    """A reading of a series: an index at `at`; an amount of [at, at + span); a peak of the period at `at`, reached at + span."""
+
+    at: datetime
+    value: float
+    span: timedelta = timedelta(0)
+
+    @property
+    def end(self) -> datetime:
+        """End of an interval, instant of a peak or an index."""
+        return self.at + self.span
+
+
+def select_usage_points(
+    db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None
+) -> Iterator[UsagePointRow]:
+    """Give the usage points that the account holds now, or those of them named in `only`."""
+    which, names = _filter_usage_points(usage_points)
+    rows = db.execute(
+        "SELECT usage_point, commodity, meter, site, point.name, address FROM point JOIN account ON account.id = point.account"
+        f" WHERE account.name = ? AND shown{which} ORDER BY point.id",
+        (account, *names),
+    )
+    return (UsagePointRow(usage_point, _COMMODITIES[commodity], *rest) for usage_point, commodity, *rest in rows)
+
+
+def select_facts(
+    db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None
+) -> Iterator[tuple[str, Fact, float]]:
+    """Give usage point, fact and value of all that is stated now."""
+    which, names = _filter_usage_points(usage_points)
+    rows = db.execute(
+        "SELECT usage_point, fact, value FROM fact JOIN point ON point.id = fact.point JOIN account ON account.id = point.account"
+        f" WHERE account.name = ? AND shown{which} ORDER BY point.id, fact",
+        (account, *names),
+    )
+    return ((usage_point, Fact(fact), value) for usage_point, fact, value in rows)
+
+
+def select_series(db: sqlite3.Connection, account: str | None = None, *, shown_only: bool = False) -> list[SeriesRow]:
+    """Give the series of an account, or of all; `shown` leaves out what the account no longer holds."""
+    rows = db.execute(
+        f"SELECT {_SERIES_COLUMNS} FROM series JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
+        " WHERE (:account IS NULL OR account.name = :account) AND (NOT :shown OR (series.shown AND point.shown))"
+        " ORDER BY account.name, point.id, series.id",
+        {"account": account, "shown": shown_only},
+    )
+    return [_build_series_row(*row) for row in rows]
+
+
+def select_shown_series(
+    db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None
+) -> Iterator[tuple[SeriesRow, tuple[int, float] | None]]:
+    """Give what the account holds now, usage point by usage point; an index with its newest milliseconds and value."""
+    which, names = _filter_usage_points(usage_points)
+    rows = db.execute(
+        f"SELECT {_SERIES_COLUMNS}, reading.at, value FROM account JOIN point ON point.account = account.id"
+        " JOIN series ON series.point = point.id LEFT JOIN reading ON form = 'index' AND reading.series = series.id"
+        " AND reading.at = (SELECT max(at) FROM reading AS any WHERE any.series = series.id)"
+        f" WHERE account.name = ? AND series.shown AND point.shown{which} ORDER BY point.id, series.id",
+        (account, *names),
+    )
+    return ((_build_series_row(*row), None if at is None else (at, value)) for *row, at, value in rows)
+
+
+def select_newest(db: sqlite3.Connection, series_id: int, count: int = 1) -> list[StoredReading]:
+    """Give a series' newest readings, newest first."""
+    rows = db.execute("SELECT at, value, span FROM reading WHERE series = ? ORDER BY at DESC LIMIT ?", (series_id, count))
+    return [_build_stored_reading(*row) for row in rows]
+
+
+def select_readings(db: sqlite3.Connection, series_id: int, start: datetime, end: datetime) -> Iterator[StoredReading]:
+    """Give a series' readings with `at` in [start, end), in time order."""
+    rows = db.execute(
+        "SELECT at, value, span FROM reading WHERE series = ? AND at >= ? AND at < ? ORDER BY at",
+        (series_id, to_ms(start), to_ms(end)),
+    )
+    return (_build_stored_reading(*row) for row in rows)
+
+
+def select_first(db: sqlite3.Connection, series_id: int) -> StoredReading | None:
+    """Give a series' oldest reading."""
+    row = db.execute("SELECT at, value, span FROM reading WHERE series = ? ORDER BY at LIMIT 1", (series_id,)).fetchone()
+    return _build_stored_reading(*row) if row else None
+
+
+def select_stored_intervals(
+    db: sqlite3.Connection, account: str, usage_point: str, start: datetime, end: datetime, resolution: str | None
+) -> list[StoredInterval]:
+    """Give the kept intervals of a usage point that start in [start, end), in order of their start."""
+    rows = db.execute(
+        "SELECT register, direction, unit, reading.at, span, value, visit.at FROM series"
+        " JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
+        " JOIN reading ON reading.series = series.id JOIN visit ON visit.id = reading.visit"
+        " WHERE account.name = ? AND usage_point = ? AND form = 'interval' AND (? IS NULL OR resolution = ?)"
+        " AND reading.at >= ? AND reading.at < ? ORDER BY reading.at, register, direction",
+        (account, usage_point, resolution, resolution, to_ms(start), to_ms(end)),
+    )
+    return [
+        StoredInterval(register, Direction(direction), unit, from_ms(at), from_ms(at + span * 1000), value, from_ms(learned))
+        for register, direction, unit, at, span, value, learned in rows
+    ]
+
+
+def select_stored_span(
+    db: sqlite3.Connection, account: str, usage_point: str, resolution: str
+) -> tuple[datetime, datetime] | None:
+    """Give start and end of the first and last kept interval of a resolution."""
+    row = db.execute(
+        "SELECT min((SELECT min(at) FROM reading WHERE reading.series = series.id)),"
+        " max((SELECT max(at) FROM reading WHERE reading.series = series.id)) FROM series"
+        " JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
+        " WHERE account.name = ? AND usage_point = ? AND form = 'interval' AND resolution = ?",
+        (account, usage_point, resolution),
+    ).fetchone()
+    if row[0] is None:
+        return None
+    lengths = select_stored_intervals(db, account, usage_point, from_ms(row[1]), from_ms(row[1] + 1), resolution)
+    return from_ms(row[0]), max(interval.end for interval in lengths)
+
+
+def _filter_usage_points(usage_points: Collection[str] | None) -> tuple[str, tuple[str, ...]]:
+    """Give the condition that leaves these usage points, and its value."""
+    if usage_points is None:
+        return "", ()
+    return " AND usage_point IN (SELECT value FROM json_each(?))", (json.dumps(list(usage_points)),)
+
+
+def _build_series_row(
+    number: int, account: str, usage_point: str, commodity: str, register: str, direction: str, *rest: str
+) -> SeriesRow:
+    unit, form, resolution, nature, kind, portal_unit, description = rest
+    return SeriesRow(
+        number, account, usage_point, _COMMODITIES[commodity], register, _DIRECTIONS[direction], unit, form, resolution,
+        _NATURES[nature], kind, portal_unit, description,
+    )  # fmt: skip
+
+
+def _build_stored_reading(at: int, value: float, span: int | None) -> StoredReading:
+    return StoredReading(from_ms(at), value, timedelta(seconds=span or 0))
+
+
+_SERIES_COLUMNS = (
+    "series.id, account.name, usage_point, commodity, register, direction, unit, form, resolution, nature, kind,"
+    " portal_unit, description"
+)
+# Looked up, for a call of an enumeration takes five times as long.
+_COMMODITIES = {str(one): one for one in Commodity}
+_DIRECTIONS = {str(one): one for one in Direction}
+_NATURES = {str(one): one for one in Nature}

@@ -1,0 +1,59 @@
+"""Log lines on stderr, as logfmt or JSON, with the names Prometheus people know."""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+FORMATS = ("logfmt", "json")
+_LEVEL_NAMES = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "error"}
+
+
+class LogfmtFormatter(logging.Formatter):
+    """One line a record: ts=... level=... component=... msg="..."."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; control characters and line ends are escaped."""
+        return " ".join(f"{key}={_quote(value)}" for key, value in build_fields(record).items())
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        return json.dumps(build_fields(record), ensure_ascii=False)
+
+
+def build_fields(record: logging.LogRecord) -> dict[str, str]:
+    """Take a record apart: time in UTC, level, component, message, and the way to a bug."""
+    said = {
+        "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": _LEVEL_NAMES.get(record.levelno, record.levelname.lower()),
+        "component": record.name.removeprefix("exporter.").split(".", maxsplit=1)[0],
+        "msg": record.getMessage(),
+    }
+    error = record.exc_info[1] if record.exc_info else None
+    return said | ({"error": format_trace(error)} if error else {})
+
+
+def format_trace(error: BaseException) -> str:
+    """Say what kind of error it is and every line of the way to it; its own text may hold anything, so it is left out."""
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    way = "".join(traceback.format_tb(error.__traceback__))
+    return (f"{format_trace(before)}\nand then\n" if before else "") + f"{way}{type(error).__module__}.{type(error).__qualname__}"
+
+
+def set_up_logging(level: str, log_format: str) -> None:
+    """Send our log to stderr; what libraries say only from a warning up, for they know no secrets from words."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.getLogger("exporter").setLevel(LEVELS[level])
+
+
+def _quote(text: str) -> str:
+    plain = text.isprintable() and text and not any(letter in text for letter in ' "=')
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,340 @@
+"""The days of a usage point: the latest complete one, sums up to it, and the holes."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from itertools import groupby
+from zoneinfo import ZoneInfo
+
+from exporter.ledger.ledger import Snapshot
+from exporter.ledger.queries import SeriesRow, StoredReading, UsagePointRow
+from exporter.metrics.families import AccountView, LabelValues, Samples, amount_family_name
+from exporter.models import Direction, Fact, Nature, Unit, clean_label
+
+MAX_SILENCE = timedelta(days=14)
+"""A line of days that has been silent this long no longer holds back the others' latest complete day."""
+DAY = timedelta(days=1)
+GAP_WINDOW_DAYS = 60
+FAR_FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
+
+_QUANTITIES: Mapping[tuple[str, str], str] = {
+    (Unit.KWH, Direction.CONSUMPTION): "consumption_kwh",
+    (Unit.M3, Direction.CONSUMPTION): "consumption_m3",
+    (Unit.KWH, Direction.INJECTION): "injection_kwh",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionDays:
+    """The days of one direction in one unit, over all its registers."""
+
+    direction: Direction
+    unit: str
+    registers: Mapping[str, Mapping[date, float]]
+    first_day: date
+    known_days: frozenset[date]
+
+
+@dataclass(frozen=True, slots=True)
+class DailyAggregates:
+    """The days of a usage point: the latest that is complete in all lanes, sums up to it, and the holes."""
+
+    directions: tuple[DirectionDays, ...]
+    latest_complete: date
+    newest_day: date
+    latest_start: datetime
+    newest_end: datetime
+    """Start of the latest complete day; end of the newest day of any lane."""
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Snapshot, series: Iterable[SeriesRow], zone: ZoneInfo) -> "DailyAggregates | None":
+        """Read the days since the January before the newest day's year."""
+        grouped: dict[tuple[Direction, str], list[SeriesRow]] = defaultdict(list)
+        for line in series:
+            grouped[line.direction, line.unit].append(line)
+        newest = [snapshot.select_newest(line.id)[0] for group in grouped.values() for line in group]
+        if not newest:
+            return None
+        end = max(day.end for day in newest)
+        since = datetime(max(day.at for day in newest).astimezone(zone).year - 1, 1, 1, tzinfo=zone)
+        starts: dict[date, datetime] = {}
+        lanes = tuple(_read_direction(snapshot, key, group, since, zone, starts) for key, group in grouped.items())
+        latest = _find_latest_complete(lanes)
+        return cls(lanes, latest, max(starts), starts[latest], end)
+
+    def sum_periods(self) -> Iterator[tuple[str, str, float]]:
+        """Give family, register and value of every sum up to the latest complete day."""
+        this_month, this_year = self.latest_complete.replace(day=1), self.latest_complete.replace(month=1, day=1)
+        month_before, year_before = (this_month - DAY).replace(day=1), this_year.replace(year=this_year.year - 1)
+        for lane in self.directions:
+            if (quantity := _QUANTITIES.get((lane.unit, lane.direction))) is None:
+                continue
+            for period, start, end in (
+                ("daily", self.latest_complete, self.latest_complete),
+                ("monthly", this_month, self.latest_complete),
+                ("yearly", this_year, self.latest_complete),
+                ("previous_month", month_before, this_month - DAY),
+                ("previous_year", year_before, this_year - DAY),
+            ):
+                if period.startswith("previous") and any(day not in lane.known_days for day in _iterate_days(start, end)):
+                    continue
+                for register, days in lane.registers.items():
+                    if values := [value for day, value in days.items() if start <= day <= end]:
+                        yield amount_family_name(period, quantity), register, math.fsum(values)
+
+    def count_gaps(self, start: date, end: date) -> int:
+        """Count the days of [start, end] that some lane lacks, none before the lane's first day."""
+        begun = _select_live(self.directions)
+        return sum(
+            any(lane.first_day <= day and day not in lane.known_days for lane in begun) for day in _iterate_days(start, end)
+        )
+
+    def count_gap_families(self) -> Iterator[tuple[str, int]]:
+        """Give family and number of the days that are missing."""
+        yield "utility_monthly_day_gaps", self.count_gaps(self.latest_complete.replace(day=1), self.latest_complete)
+        yield "utility_yearly_day_gaps", self.count_gaps(self.latest_complete.replace(month=1, day=1), self.latest_complete)
+        yield "utility_day_gaps", self.count_gaps(self.newest_day - (GAP_WINDOW_DAYS - 1) * DAY, self.newest_day)
+
+
+def _read_direction(
+    snapshot: Snapshot,
+    key: tuple[Direction, str],
+    series: list[SeriesRow],
+    since: datetime,
+    zone: ZoneInfo,
+    starts: dict[date, datetime],
+) -> DirectionDays:
+    registers: dict[str, dict[date, float]] = {}
+    firsts = []
+    for line in series:
+        days = registers.setdefault(line.register, {})
+        for day in snapshot.select_readings(line.id, since, FAR_FUTURE):
+            local = day.at.astimezone(zone).date()
+            days[local] = day.value
+            starts[local] = day.at
+        if first := snapshot.select_first(line.id):
+            firsts.append(first.at.astimezone(zone).date())
+    return DirectionDays(*key, registers, min(firsts), frozenset(day for days in registers.values() for day in days))
+
+
+def _select_live(directions: Iterable[DirectionDays]) -> list[DirectionDays]:
+    with_days = [lane for lane in directions if lane.known_days]
+    newest = max(max(lane.known_days) for lane in with_days)
+    return [lane for lane in with_days if max(lane.known_days) > newest - MAX_SILENCE]
+
+
+def _find_latest_complete(directions: Iterable[DirectionDays]) -> date:
+    live = _select_live(directions)
+    common = frozenset.intersection(*(lane.known_days for lane in live))
+    return max(common) if common else max(max(lane.known_days) for lane in live)
+
+
+def _iterate_days(start: date, end: date) -> Iterator[date]:
+    return (start + number * DAY for number in range((end - start).days + 1))
+
+
+MIN_MONTHLY_PEAK_KW = 2.5
+"""The Flemish capacity tariff counts a lower monthly peak as this one."""
+
+_INDEX_FAMILY_NAMES: Mapping[tuple[str, str, str], str] = {
+    (Nature.COUNTER, Unit.KWH, Direction.CONSUMPTION): "utility_consumption_index_kwh",
+    (Nature.COUNTER, Unit.M3, Direction.CONSUMPTION): "utility_consumption_index_m3",
+    (Nature.COUNTER, Unit.KWH, Direction.INJECTION): "utility_injection_index_kwh",
+    (Nature.MOMENTARY, Unit.CELSIUS, Direction.CONSUMPTION): "utility_temperature_celsius",
+    (Nature.MOMENTARY, Unit.RELATIVE_HUMIDITY, Direction.CONSUMPTION): "utility_humidity_ratio",
+    (Nature.MOMENTARY, Unit.KW, Direction.CONSUMPTION): "utility_power_kw",
+}
+_FACT_FAMILIES: Mapping[Fact, str] = {
+    Fact.SUBSCRIBED_POWER: "utility_subscribed_power_kva",
+    **{fact: f"utility_{fact}" for fact in Fact if fact is not Fact.SUBSCRIBED_POWER},
+}
+READING_INDEPENDENT_FAMILIES = frozenset({"utility_usage_point_info", "utility_register_info", *_FACT_FAMILIES.values()})
+"""The families that new readings alone do not change."""
+SeriesWithIndex = tuple[SeriesRow, tuple[int, float] | None]
+"""A series; of an index also the newest milliseconds and value."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonthlyPeakHistory:
+    """Monthly peaks in kW by the instant at which the month has ended, newest first."""
+
+    peaks: tuple[tuple[datetime, float], ...]
+
+    def average_closed(self, now: datetime) -> tuple[float, int] | None:
+        """Give the mean over the newest 12 closed months, each at least `FLOOR_KW`, and how many they are."""
+        closed = [max(MIN_MONTHLY_PEAK_KW, power) for ended, power in self.peaks if ended <= now][:12]
+        return (math.fsum(closed) / len(closed), len(closed)) if closed else None
+
+
+@dataclass(slots=True)
+class SampleDraft:
+    """What is said of some usage points, while it is being worked out."""
+
+    usage_points: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """Name shown -> the usage points under it: one, unless two names come out alike."""
+    samples: Samples = field(default_factory=lambda: defaultdict(dict))
+    monthly_peaks: dict[LabelValues, MonthlyPeakHistory] = field(default_factory=dict)
+    """(account, usage_point) -> its monthly peaks."""
+    known_registers: set[LabelValues] = field(default_factory=set)
+
+
+def display_name(view: AccountView, usage_point: str) -> str:
+    """Give the name by which a usage point is shown."""
+    return clean_label(view.aliases.get(usage_point, usage_point))
+
+
+def aggregate_usage_points(
+    snapshot: Snapshot, view: AccountView, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str] | None = None
+) -> None:
+    """Write what the page says of an account's usage points (or of `only` these) into the drafts of their names."""
+    writer = _SampleWriter(snapshot, view)
+    lines = groupby(snapshot.select_shown_series(view.account, usage_points), key=lambda line: line[0].usage_point)
+    following = next(lines, None)
+    for point in snapshot.select_usage_points(view.account, usage_points):
+        draft = get_draft(name := display_name(view, point.usage_point))
+        draft.usage_points[name].append(point.usage_point)
+        own: list[SeriesWithIndex] = []
+        if following and following[0] == point.usage_point:
+            own, following = list(following[1]), next(lines, None)
+        writer.write_usage_point(draft, name, point, own)
+    for usage_point, fact, value in snapshot.select_facts(view.account, usage_points):
+        name = display_name(view, usage_point)
+        get_draft(name).samples[_FACT_FAMILIES[fact]].setdefault((view.account, name), value)
+
+
+def aggregate_readings(
+    snapshot: Snapshot, view: AccountView, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str]
+) -> None:
+    """Write only what readings make of some usage points: nothing of `STANDING`, and no points under their names."""
+    writer = _SampleWriter(snapshot, view)
+    for usage_point, lines in groupby(
+        snapshot.select_shown_series(view.account, usage_points), key=lambda line: line[0].usage_point
+    ):
+        name = display_name(view, usage_point)
+        writer.write_readings(get_draft(name), name, list(lines))
+
+
+class _SampleWriter:
+    """Of two samples with the same labels (two names alike) the first one stays."""
+
+    def __init__(self, snapshot: Snapshot, view: AccountView) -> None:
+        self._snapshot, self._view, self._account = snapshot, view, view.account
+        self._clean_label = cache(clean_label)
+        """Also makes one text of the many that are alike."""
+        self._samples: Samples = {}
+
+    def write_usage_point(self, draft: SampleDraft, name: str, point: UsagePointRow, series: list[SeriesWithIndex]) -> None:
+        self._samples = draft.samples
+        self._add_usage_point_info((self._account, name), point)
+        for line, _ in series:
+            if line.form != "peak":
+                self._add_register_info(draft, name, line)
+        self.write_readings(draft, name, series)
+
+    def write_readings(self, draft: SampleDraft, name: str, series: list[SeriesWithIndex]) -> None:
+        self._samples, key = draft.samples, (self._account, name)
+        newest: list[float] = []
+        for line, index in series:
+            if index:
+                self._add_index(name, line, *index)
+                newest.append(index[0] / 1000)
+        if rest := [line for line, index in series if not index]:
+            newest += self._add_periods(draft, key, rest)
+        if newest:
+            self._add_sample("utility_reading_timestamp_seconds", max(newest), key)
+
+    def _add_sample(self, family: str, value: float, labels: LabelValues) -> None:
+        self._samples[family].setdefault(labels, value)
+
+    def _add_usage_point_info(self, key: LabelValues, point: UsagePointRow) -> None:
+        address = point.address if self._view.show_personal else ""
+        facts = map(self._clean_label, (self._view.portal, point.commodity, point.meter, point.site, point.name, address))
+        self._add_sample("utility_usage_point_info", 1, (*key, *facts))
+
+    def _add_register_info(self, draft: SampleDraft, name: str, series: SeriesRow) -> None:
+        # One series for each register, so that joins work, though it may count in both directions.
+        known, say = draft.known_registers, self._clean_label
+        start = (self._account, name, say(series.register))
+        if start not in known:
+            known.add(start)
+            unit = series.portal_unit or series.unit
+            labels = (*start, say(series.commodity), say(series.kind), say(unit), say(series.description))
+            self._samples["utility_register_info"][labels] = 1
+
+    def _add_index(self, name: str, series: SeriesRow, at: int, value: float) -> None:
+        labels: LabelValues = (self._account, name, self._clean_label(series.register))
+        family = _INDEX_FAMILY_NAMES.get((series.nature, series.unit, series.direction))
+        if family is None:
+            family, labels = "utility_register_value", (*labels, self._clean_label(series.unit))
+        self._samples[family].setdefault(labels, value)
+
+    def _add_periods(self, draft: SampleDraft, key: LabelValues, series: list[SeriesRow]) -> Iterator[float]:
+        ends = self._add_days(key, [line for line in series if line.resolution == "P1D" and line.form == "interval"])
+        yield from (end.timestamp() for end in ends)
+        ends = self._add_loads(key, [line for line in series if line.resolution.startswith("PT")])
+        yield from (end.timestamp() for end in ends)
+        self._add_peaks(draft, key, [line for line in series if line.form == "peak"])
+
+    def _add_days(self, key: LabelValues, series: list[SeriesRow]) -> Iterator[datetime]:
+        days = DailyAggregates.from_snapshot(self._snapshot, series, self._view.zone)
+        if days is None:
+            return
+        for family, register, value in days.sum_periods():
+            self._add_sample(family, value, (*key, self._clean_label(register)))
+        self._add_sample("utility_latest_day_timestamp_seconds", days.latest_start.timestamp(), key)
+        for family, missing in days.count_gap_families():
+            self._add_sample(family, missing, key)
+        yield days.newest_end
+
+    def _add_loads(self, key: LabelValues, series: list[SeriesRow]) -> Iterator[datetime]:
+        ends: dict[Direction, datetime] = {}
+        for line in series:
+            end = self._snapshot.select_newest(line.id)[0].end
+            ends[line.direction] = max(ends.get(line.direction, end), end)
+        if not ends:
+            return
+        # Both directions are shown of the same interval; one that has gone silent holds the other back no longer.
+        common = min(end for end in ends.values() if end > max(ends.values()) - MAX_SILENCE)
+        loads = _sum_loads(self._snapshot, [line for line in series if line.unit == Unit.KWH], common)
+        for direction, load in loads.items():
+            self._add_sample(f"utility_{direction}_load_kw", load, (*key, "total"))
+        if loads:
+            self._add_sample("utility_load_timestamp_seconds", common.timestamp(), key)
+        yield max(ends.values())
+
+    def _add_peaks(self, draft: SampleDraft, key: LabelValues, series: list[SeriesRow]) -> None:
+        for line in series:
+            if (line.unit, line.resolution) == (Unit.KW, "P1M"):
+                peaks = self._snapshot.select_newest(line.id, 24)
+                self._add_peak("utility_monthly_peak", "kw", key, peaks[0])
+                draft.monthly_peaks[key] = MonthlyPeakHistory(
+                    tuple((_next_month(peak.at, self._view.zone), peak.value) for peak in peaks)
+                )
+            elif (line.unit, line.resolution) == (Unit.KVA, "P1D"):
+                self._add_peak("utility_daily_peak", "kva", key, self._snapshot.select_newest(line.id)[0])
+
+    def _add_peak(self, family: str, unit: str, key: LabelValues, peak: StoredReading) -> None:
+        self._add_sample(f"{family}_{unit}", peak.value, key)
+        self._add_sample(f"{family}_timestamp_seconds", peak.end.timestamp(), key)
+
+
+def _sum_loads(snapshot: Snapshot, series: Iterable[SeriesRow], end: datetime) -> dict[Direction, float]:
+    loads: dict[Direction, float] = {}
+    shortest: dict[Direction, timedelta] = {}
+    for line in series:
+        for kept in snapshot.select_readings(line.id, end - timedelta(hours=1), end):
+            if kept.end != end or kept.span > shortest.get(line.direction, kept.span):
+                continue
+            if kept.span < shortest.get(line.direction, kept.span):
+                loads[line.direction] = 0.0
+            shortest[line.direction] = kept.span
+            loads[line.direction] = loads.get(line.direction, 0.0) + kept.value / (kept.span / timedelta(hours=1))
+    return loads
+
+
+def _next_month(at: datetime, zone: ZoneInfo) -> datetime:
+    local = at.astimezone(zone)
+    return datetime(local.year + local.month // 12, local.month % 12 + 1, 1, tzinfo=zone)

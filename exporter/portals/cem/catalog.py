@@ -1,0 +1,257 @@
+"""The catalog of an account: its objects, meters and counters, their registers, and which of them are selected."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from exporter.models import Commodity, Inventory, Nature, Note, Register, UsagePoint
+from exporter.portals.cem.counter_types import CounterTypeInfo, UnitScale, build_type_info
+from exporter.portals.cem.lists import CounterRow, CounterTypeRow, MeterRow, ObjectRow
+
+MAX_LISTED_NUMBERS = 20
+NEVER_READ = "never read"
+
+
+@dataclass(frozen=True, slots=True)
+class CounterSelection:
+    """What the configuration selects, by the portal's numbers; an object includes everything below it."""
+
+    counters: frozenset[int] = frozenset()
+    excluded_counters: frozenset[int] = frozenset()
+    objects: frozenset[int] = frozenset()
+    excluded_objects: frozenset[int] = frozenset()
+    include_states: bool = False
+    include_removed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """One counter, at its lowest meter in service; `hidden_reason` is why it is not shown, empty when it is."""
+
+    counter: CounterRow
+    type_info: CounterTypeInfo
+    register: Register
+    hidden_reason: str = ""
+
+
+class ObjectTree:
+    """The tree of objects; loops, missing parents and objects without a name are common."""
+
+    def __init__(self, objects: Iterable[ObjectRow]) -> None:
+        self._by_id = {row.id: row for row in objects}
+
+    def __contains__(self, object_id: object) -> bool:
+        return object_id in self._by_id
+
+    def list_ancestors(self, object_id: int | None) -> list[ObjectRow]:
+        """Return an object and what contains it, from the inside out."""
+        ancestors: dict[int, ObjectRow] = {}
+        while object_id is not None and object_id not in ancestors and object_id in self._by_id:
+            ancestors[object_id] = self._by_id[object_id]
+            object_id = ancestors[object_id].parent
+        return list(ancestors.values())
+
+    def list_named_ancestors(self, object_id: int | None) -> list[ObjectRow]:
+        """Return those of them that have a name, from the inside out."""
+        return [row for row in self.list_ancestors(object_id) if row.name]
+
+    def find_site_name(self, object_id: int | None) -> str:
+        """Return the nearest name from the inside out, else the object's number."""
+        named = self.list_named_ancestors(object_id)
+        return named[0].name if named else "" if object_id is None else str(object_id)
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything that an account holds, and what the configuration selects of it."""
+
+    objects: ObjectTree
+    meters: dict[int, MeterRow]
+    counters: dict[int, list[CounterRow]]
+    """Every row of a counter, by its number: a shared counter is listed under several meters."""
+    types: dict[int, CounterTypeRow]
+    selection: CounterSelection = field(default_factory=CounterSelection)
+
+    @cached_property
+    def entries(self) -> dict[int, CatalogEntry]:
+        """Every counter of the account, by its number."""
+        points = self._build_usage_point_factory()
+        return {number: self._build_entry(rows, points) for number, rows in self.counters.items()}
+
+    @cached_property
+    def selected(self) -> dict[int, CatalogEntry]:
+        """The counters that are shown."""
+        return {number: entry for number, entry in self.entries.items() if not entry.hidden_reason}
+
+    @cached_property
+    def type_infos(self) -> dict[int, CounterTypeInfo]:
+        """What each counter type in use means, listed by the portal or not."""
+        used = {row.type for rows in self.counters.values() for row in rows}
+        used |= {meter.main_type for meter in self.meters.values() if meter.main_type is not None}
+        return {number: build_type_info(number, self.types.get(number)) for number in used}
+
+    def build_inventory(self) -> Inventory:
+        """Return the usage points and registers that are shown."""
+        registers = tuple(entry.register for entry in self.selected.values())
+        return Inventory(tuple(dict.fromkeys(register.usage_point for register in registers)), registers)
+
+    def build_notes(self) -> list[Note]:
+        """Return notes on what is selected but does not exist, and on unknown counter types."""
+        counters = (self.selection.counters | self.selection.excluded_counters) - self.counters.keys()
+        objects = {number for number in self.selection.objects | self.selection.excluded_objects if number not in self.objects}
+        unknown = {entry.counter.type for entry in self.selected.values() if not entry.type_info.is_known}
+        texts = [
+            ("selected counters that this account does not hold", counters),
+            ("selected objects that this account does not hold", objects),
+            ("counter types of an unknown kind of value, shown as momentary values", unknown),
+        ]
+        return [Note(f"{text}: {format_numbers(numbers)}") for text, numbers in texts if numbers]
+
+    def find_never_read_counters(self) -> frozenset[int]:
+        """Return the counters that are selected by number and have never been read."""
+        return frozenset(n for n in self.selection.counters & self.selected.keys() if self.selected[n].counter.time is None)
+
+    def _build_entry(self, rows: list[CounterRow], points: Callable[[int], UsagePoint]) -> CatalogEntry:
+        row = rows[0]
+        type_info = self.type_infos[row.type]
+        register = Register(
+            usage_point=points(row.meter),
+            unit=type_info.scale.unit,
+            direction=type_info.direction,
+            name=str(row.id),
+            nature=type_info.nature,
+            kind=type_info.key,
+            portal_unit=type_info.portal_unit,
+            description=row.name,
+        )
+        return CatalogEntry(row, type_info, register, self._find_hidden_reason(rows, type_info))
+
+    def _find_hidden_reason(self, rows: list[CounterRow], type_info: CounterTypeInfo) -> str:
+        row, selection = rows[0], self.selection
+        if row.id in selection.counters:
+            return ""
+        if row.id in selection.excluded_counters or not any(map(self._is_in_selected_object, rows)):
+            return "not selected"
+        meter = self.meters.get(row.meter)
+        if meter and meter.removed is not None and not selection.include_removed:
+            return "removed"
+        if row.service:
+            return "service counter"
+        if type_info.nature is Nature.STATE and not selection.include_states:
+            return "state"
+        return NEVER_READ if row.value is None or row.time is None else ""
+
+    def _is_in_selected_object(self, row: CounterRow) -> bool:
+        """Return whether the selected objects contain a counter: the nearest object in the configuration decides."""
+        selection = self.selection
+        if not (selection.objects or selection.excluded_objects):
+            return not selection.counters
+        meter = self.meters.get(row.meter)
+        for row_above in self.objects.list_ancestors(meter.object_id if meter else None):
+            if row_above.id in selection.excluded_objects or row_above.id in selection.objects:
+                return row_above.id in selection.objects
+        return not (selection.objects or selection.counters)
+
+    def _build_usage_point_factory(self) -> Callable[[int], UsagePoint]:
+        by_meter: dict[int, list[CounterRow]] = defaultdict(list)
+        for rows in self.counters.values():
+            for row in rows:
+                by_meter[row.meter].append(row)
+        points: dict[int, UsagePoint] = {}
+
+        def get_usage_point(number: int) -> UsagePoint:
+            if number not in points:
+                points[number] = self._build_usage_point(number, by_meter[number])
+            return points[number]
+
+        return get_usage_point
+
+    def _build_usage_point(self, number: int, counters: list[CounterRow]) -> UsagePoint:
+        meter = self.meters.get(number)
+        site = self.objects.find_site_name(meter.object_id) if meter else ""
+        commodity = self._find_commodity(meter, counters)
+        return UsagePoint(str(number), commodity, meter.serial if meter else "", site, meter.name if meter else "")
+
+    def _find_commodity(self, meter: MeterRow | None, counters: list[CounterRow]) -> Commodity:
+        """Return what a meter measures: by its main type, its main counter, then the first counter with a commodity."""
+        main = [meter.main_type] if meter and meter.main_type is not None else []
+        rest = [row.type for row in sorted(counters, key=lambda row: (not row.primary, row.id))]
+        commodities = (self.type_infos[number].commodity for number in main + rest)
+        return next((commodity for commodity in commodities if commodity is not Commodity.OTHER), Commodity.OTHER)
+
+
+def build_catalog(
+    objects: Iterable[ObjectRow],
+    meters: Iterable[MeterRow],
+    counters: Iterable[CounterRow],
+    types: Iterable[CounterTypeRow],
+    selection: CounterSelection,
+) -> Catalog:
+    """Return the catalog of the lists; the rows of a shared counter are sorted by meters in service, then by number."""
+    by_id = {meter.id: meter for meter in meters}
+    by_counter: dict[int, list[CounterRow]] = defaultdict(list)
+    for row in counters:
+        by_counter[row.id].append(row)
+    for rows in by_counter.values():
+        if len(rows) > 1:
+            rows.sort(key=lambda row: (row.meter in by_id and by_id[row.meter].removed is not None, row.meter))
+    catalog = Catalog(ObjectTree(objects), by_id, dict(by_counter), {row.id: row for row in types}, selection)
+    _ = catalog.selected  # computed here, where it may be slow
+    return catalog
+
+
+def build_never_read_notes(counters: Iterable[int]) -> list[Note]:
+    """Return a note on the counters that have never been read, if there are any."""
+    return [Note(f"selected counters that have never been read: {text}")] if (text := format_numbers(counters)) else []
+
+
+def format_numbers(numbers: Iterable[int]) -> str:
+    """Return numbers in order, as text, only the first ones of many."""
+    ordered = sorted(numbers)
+    more = len(ordered) - MAX_LISTED_NUMBERS
+    return ", ".join(map(str, ordered[:MAX_LISTED_NUMBERS])) + (f" and {more} more" if more > 0 else "")
+
+
+StatedValues = list[tuple[int, float | None, int | None]]
+"""Counters by their numbers, with value and time (milliseconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedCounters:
+    """What every visit needs of a catalog: the counters that are shown, by their numbers."""
+
+    registers: Mapping[int, tuple[Register, UnitScale]]
+    """The register of each counter, and how the portal's numbers become ours."""
+    inventory: Inventory
+    notes: tuple[Note, ...]
+    never_read: frozenset[int]
+    """Counters selected by number that were never read."""
+    counter_count: int
+    """How many counters the account has, shown or not."""
+
+    @classmethod
+    def from_catalog(cls, catalog: Catalog) -> "SelectedCounters":
+        """Return what visits need of a catalog."""
+        return cls(
+            registers={number: (entry.register, entry.type_info.scale) for number, entry in catalog.selected.items()},
+            inventory=catalog.build_inventory(),
+            notes=tuple(catalog.build_notes()),
+            never_read=catalog.find_never_read_counters(),
+            counter_count=len(catalog.entries),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CachedSelection:
+    """Selected counters, the selection they belong to, and when (seconds since 1970) each list was requested."""
+
+    selection: CounterSelection
+    requested_at: Mapping[str, float]
+    selected: SelectedCounters
+
+
+def list_stated_values(catalog: Catalog) -> StatedValues:
+    """Return the last values that the list of counters itself states."""
+    rows = (entry.counter for entry in catalog.selected.values())
+    return [(row.id, row.value, row.time) for row in rows]

@@ -1,0 +1,190 @@
+"""Amounts by period and register, built from the records of one meter."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from exporter.models import DAY, Commodity, Direction, Interval, Register, Unit, UsagePoint, format_resolution
+from exporter.portals.fluvius.days import day_start, metering_day
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RegisterKey:
+    """A register of a Fluvius meter."""
+
+    direction: Direction
+    name: str
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class RecordValue:
+    """A value as the portal sends it.
+
+    `direction_code` (t): 1 consumption, 2 injection. `register_code` (dc): 1 day, 2 night, 0 total. `unit_code` (u): 3 kWh,
+    4 kW, 5 m³. `validation_state` (vs): 0 for registers that do not exist.
+    """
+
+    direction_code: int
+    register_code: int
+    unit_code: int
+    value: float | None
+    validation_state: int | None
+
+    @property
+    def codes(self) -> tuple[int, int, int]:
+        """Direction, register and unit."""
+        return self.direction_code, self.register_code, self.unit_code
+
+    @property
+    def is_filler(self) -> bool:
+        """Whether the portal sends it for a register that the meter does not have, or it has no value."""
+        return self.value is None or (self.value == 0 and self.validation_state == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record of the portal: [start, end) in UTC; a missing end is None."""
+
+    start: datetime
+    end: datetime | None
+    values: tuple[RecordValue, ...]
+
+
+FIRST_YEAR, LAST_YEAR = 2000, 2100
+"""Outside of these there is no measurement: the portal writes years 1 and 9999 for never."""
+TimeSpan = tuple[datetime, datetime]
+RegisterAmounts = Mapping[RegisterKey, float]
+
+
+@dataclass(slots=True)
+class ParsedAmounts:
+    """Amounts by period; `skipped` counts what could not be parsed, by its description."""
+
+    amounts: dict[TimeSpan, RegisterAmounts] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def drop_before(self, start: datetime) -> "ParsedAmounts":
+        """Return the amounts of periods that begin at `start` or later."""
+        return ParsedAmounts({span: amounts for span, amounts in self.amounts.items() if span[0] >= start}, self.skipped)
+
+    def sum_interval_time(self) -> timedelta:
+        """Return the time that periods shorter than a day cover together."""
+        return sum((end - start for start, end in self.amounts if end - start < DAY / 2), timedelta())
+
+    def has_whole_days(self) -> bool:
+        """Whether any period is a day."""
+        return any(end - start > DAY / 2 for start, end in self.amounts)
+
+    def build_readings(self, point: UsagePoint, now: datetime) -> Iterator[Interval]:
+        """Return the intervals that have ended, in order."""
+        for (start, end), amounts in sorted(self.amounts.items()):
+            if end <= now:
+                for key in sorted(amounts):
+                    yield Interval(build_register(point, key), start, end, amounts[key])
+
+
+def build_register(point: UsagePoint, key: RegisterKey) -> Register:
+    """Return the register of a usage point."""
+    descriptions = {"day": "Dag", "night": "Nacht"}
+    return Register(point, key.unit, key.direction, key.name, description=descriptions.get(key.name, ""))
+
+
+def build_amounts(records: Iterable[Record], commodity: Commodity) -> ParsedAmounts:
+    """Build one meter's amounts from its records, by their length and codes.
+
+    A zero with validation state 0 is what the portal sends for a register that the meter does not have. So a register
+    with nothing else in the whole response is skipped, and so is a period with nothing else in any register: nothing
+    was measured. Any other such zero is a zero of a register that exists.
+    """
+    records = tuple(record for record in records if not all(value.is_filler for value in record.values))
+    known_codes = {value.codes for record in records for value in record.values if not value.is_filler}
+    parsed = ParsedAmounts()
+    for record in records:
+        span = _find_span(record, commodity)
+        if span is None:
+            parsed.skipped["periods of an unknown length"] += 1
+            continue
+        amounts, skipped = _collect_amounts(record, commodity, known_codes)
+        parsed.skipped += skipped
+        if amounts:
+            parsed.amounts[span] = amounts
+    return parsed
+
+
+def merge_amounts(parts: Iterable[ParsedAmounts]) -> ParsedAmounts:
+    """Merge the meters of one usage point: on the day of a replacement their amounts are added.
+
+    Two meters never measure exactly the same; amounts equal in every register are the same data sent twice.
+    """
+    whole = ParsedAmounts()
+    for parsed in parts:
+        whole.skipped += parsed.skipped
+        for span, amounts in parsed.amounts.items():
+            known = whole.amounts.get(span, {})
+            whole.amounts[span] = amounts if known == amounts else _add_amounts(known, amounts)
+    return whole
+
+
+def _add_amounts(first: RegisterAmounts, second: RegisterAmounts) -> RegisterAmounts:
+    # The portal sends at most four decimals: rounding to six removes the error of adding floats.
+    return {key: round(first.get(key, 0.0) + second.get(key, 0.0), 6) for key in {**first, **second}}
+
+
+def _find_span(record: Record, commodity: Commodity) -> TimeSpan | None:
+    """Return the period of a whole metering day, or of an aligned interval of at most an hour; None for any other."""
+    if not FIRST_YEAR <= record.start.year <= LAST_YEAR:
+        return None
+    day = metering_day(record.start, commodity)
+    if record.start == day_start(day, commodity) and record.end in (None, day_start(day + DAY, commodity)):
+        return record.start, day_start(day + DAY, commodity)
+    if record.end is None or not timedelta(0) < record.end - record.start <= timedelta(hours=1):
+        return None
+    length = record.end - record.start
+    try:
+        format_resolution(length)
+    except ValueError:
+        return None
+    return None if record.start.timestamp() % length.total_seconds() else (record.start, record.end)
+
+
+def _collect_amounts(
+    record: Record, commodity: Commodity, known_codes: set[tuple[int, int, int]]
+) -> tuple[RegisterAmounts, Counter[str]]:
+    """Return the amounts of a record by register, and what was skipped."""
+    amounts: dict[RegisterKey, float] = {}
+    skipped: Counter[str] = Counter()
+    for value in record.values:
+        if value.value is None or value.codes not in known_codes:
+            continue
+        key = _REGISTER_KEYS[commodity].get(value.codes)
+        if key is None:
+            skipped["values with the codes t {}, dc {}, u {}".format(*value.codes)] += 1
+        elif key in amounts:
+            skipped["second values of one register"] += 1
+        else:
+            amounts[key] = value.value
+    totals = _find_redundant_totals(amounts)
+    if totals:
+        skipped["totals beside their parts"] += len(totals)
+    return {key: amount for key, amount in amounts.items() if key not in totals}, skipped
+
+
+def _find_redundant_totals(amounts: RegisterAmounts) -> set[RegisterKey]:
+    """Return the totals that have day and night registers beside them: counted too, their energy would be counted twice."""
+    split = {key.direction for key in amounts if key.name in ("day", "night")}
+    return {key for key in amounts if key.name == "total" and key.direction in split}
+
+
+_REGISTER_KEYS: Mapping[Commodity, Mapping[tuple[int, int, int], RegisterKey]] = {
+    Commodity.ELECTRICITY: {
+        (t, dc, 3): RegisterKey(direction, name, Unit.KWH)
+        for t, direction in ((1, Direction.CONSUMPTION), (2, Direction.INJECTION))
+        for dc, name in ((0, "total"), (1, "day"), (2, "night"))
+    },
+    Commodity.GAS: {
+        (1, 0, 3): RegisterKey(Direction.CONSUMPTION, "energy", Unit.KWH),
+        (1, 0, 5): RegisterKey(Direction.CONSUMPTION, "volume", Unit.M3),
+    },
+}

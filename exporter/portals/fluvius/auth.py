@@ -1,0 +1,212 @@
+"""Login at Fluvius: the page flow of Azure AD B2C with e-mail and password, and renewal by refresh token.
+
+Each step raises LoginError when the account is refused and ResponseError when the flow has changed; the message names the
+step. The password is only ever sent to the host of `identity_url`.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import Field
+
+from exporter.client.pkce import PkcePair
+from exporter.client.response import Response
+from exporter.client.session import Session
+from exporter.client.token_cache import Token
+from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.portals.base import ResponseModel, parse_response, prefix_errors
+from exporter.portals.fluvius.config import FluviusConfig
+from exporter.portals.fluvius.login_errors import (
+    build_page_error,
+    build_redirect_error,
+    build_token_error,
+    raise_for_credentials,
+)
+from exporter.portals.fluvius.login_page import PageSettings, parse_form_fields, parse_settings
+from exporter.portals.fluvius.oauth_metadata import OAuthMetadata, fetch_metadata, parse_origin, require_same_host, resolve_url
+
+DEFAULT_TOKEN_SECONDS = 3600
+MAX_REDIRECTS = 8
+
+
+async def sign_in(config: FluviusConfig, session: Session) -> Token:
+    """Run the five steps of a login and return the token, with what renews it in `extra`."""
+    await session.clear_cookies()
+    with prefix_errors("sign-in, metadata"):
+        metadata = await fetch_metadata(config, session)
+    flow = _SignInFlow(config, session, metadata, PkcePair.generate(), secrets.token_urlsafe(32))
+    with prefix_errors("sign-in, page"):
+        form = await flow.request_page()
+    with prefix_errors("sign-in, e-mail and password"):
+        await flow.send_credentials(form)
+    with prefix_errors("sign-in, confirmation"):
+        code = await flow.confirm(form)
+    with prefix_errors("sign-in, token"):
+        return await redeem_code(config, session, metadata, code, flow.pkce)
+
+
+@dataclass(frozen=True, slots=True)
+class _SignInForm:
+    """The sign-in page: its URL, its settings, the names of its fields, and where it is submitted."""
+
+    url: str
+    settings: PageSettings
+    user_field: str
+    password_field: str
+    base_url: str
+
+    def build_query(self) -> dict[str, str]:
+        """Return the query of every request that answers the page."""
+        return {"tx": self.settings.transaction, "p": self.settings.hosts.policy}
+
+
+@dataclass(frozen=True, slots=True)
+class _SignInFlow:
+    """One login, from the authorize request to the code."""
+
+    config: FluviusConfig
+    session: Session
+    metadata: OAuthMetadata
+    pkce: PkcePair
+    state: str
+
+    async def request_page(self) -> _SignInForm:
+        """Fetch the sign-in page and parse its two variables."""
+        response = await self._follow_redirects(self.metadata.build_url("authorize"), self._build_authorize_query())
+        if not isinstance(response, Response):
+            raise build_redirect_error(response)
+        if response.status != 200:
+            raise ResponseError(f"{response.label} answered with status {response.status}")
+        html = response.text()
+        settings, (user, password) = parse_settings(html), parse_form_fields(html)
+        base = resolve_url(response.url, settings.hosts.tenant).rstrip("/")
+        return _SignInForm(response.url, settings, user, password, require_same_host(base, self.config.identity_url, "the page"))
+
+    async def send_credentials(self, form: _SignInForm) -> None:
+        """Send e-mail and password; the result is in the body, with status 200 and any content type."""
+        assert self.config.username
+        assert self.config.password
+        response = await self.session.post(
+            f"{form.base_url}/SelfAsserted",
+            params=form.build_query(),
+            headers={
+                **self.config.build_headers(),
+                "X-CSRF-TOKEN": form.settings.csrf,
+                "X-Requested-With": "XMLHttpRequest",
+                "Accept": "application/json, text/javascript, */*; q=0.01",
+                "Content-Type": "application/x-www-form-urlencoded; charset=UTF-8",
+                "Origin": form.base_url.removesuffix(urlsplit(form.base_url).path),
+                "Referer": form.base_url,
+            },
+            data={
+                "request_type": "RESPONSE",
+                form.user_field: self.config.username,
+                form.password_field: self.config.password.get_secret_value(),
+            },
+        )
+        raise_for_credentials(response.json())
+
+    async def confirm(self, form: _SignInForm) -> str:
+        """Follow the redirects up to the one to the portal and return its code; the portal's page itself is not requested."""
+        url = f"{form.base_url}/api/{form.settings.api}/confirmed"
+        query = {"rememberMe": "false", "csrf_token": form.settings.csrf, **form.build_query()}
+        redirect_query = await self._follow_redirects(url, query)
+        if isinstance(redirect_query, Response):
+            raise build_page_error(redirect_query)
+        if redirect_query.get("state") != self.state:
+            raise ResponseError("the returned state is not the one sent")
+        if "code" not in redirect_query:
+            raise build_redirect_error(redirect_query)
+        return redirect_query["code"]
+
+    async def _follow_redirects(self, url: str, query: Mapping[str, str]) -> Response | dict[str, str]:
+        """Follow redirects on the login host; return the page they end at, or the query of the redirect to the portal."""
+        response = await self.session.get(url, params=query, headers=self.config.build_headers())
+        for _ in range(MAX_REDIRECTS):
+            location = response.headers.get("Location")
+            if not 300 <= response.status < 400 or location is None:
+                return response
+            target = resolve_url(response.url, location)
+            if (redirect_query := self._parse_portal_redirect(target)) is not None:
+                return redirect_query
+            require_same_host(target, self.config.identity_url, "a redirect")
+            response = await self.session.get(target, headers=self.config.build_headers())
+        raise ResponseError("too many redirects by the login service")
+
+    def _parse_portal_redirect(self, target: str) -> dict[str, str] | None:
+        """Return the query of a redirect to the portal, None for one within the login service."""
+        portal = self.metadata.redirect
+        if parse_origin(target) != parse_origin(portal):
+            return None
+        parts = urlsplit(target)
+        query = dict(parse_qsl(parts.query))
+        return query if {"code", "error"} & query.keys() or parts.path == urlsplit(portal).path else None
+
+    def _build_authorize_query(self) -> dict[str, str]:
+        return {
+            "client_id": self.metadata.id,
+            "redirect_uri": self.metadata.redirect,
+            "response_type": "code",
+            "response_mode": "query",
+            "scope": self.metadata.scope,
+            "code_challenge": self.pkce.challenge,
+            "code_challenge_method": "S256",
+            "state": self.state,
+            "nonce": secrets.token_urlsafe(32),
+            "prompt": "login",
+            "client_info": "1",
+        }
+
+
+class _B2cTokenResponse(ResponseModel):
+    access_token: str = Field(min_length=1, pattern=r"^[!-~]+$")
+    expires_in: int | None = Field(default=None, gt=0, le=7 * 86400)
+    refresh_token: str | None = None
+
+
+async def redeem_code(config: FluviusConfig, session: Session, metadata: OAuthMetadata, code: str, pkce: PkcePair) -> Token:
+    """Return the token for an authorization code. Raise LoginError or ResponseError."""
+    parameters = {"code": code, "redirect_uri": metadata.redirect, "code_verifier": pkce.verifier}
+    return await _request_token(config, session, metadata, {"grant_type": "authorization_code", **parameters})
+
+
+async def renew_token(config: FluviusConfig, session: Session, expired: Token | None) -> Token | None:
+    """Return a renewed token; None without a refresh token, or when the portal refuses it.
+
+    Raise UnreachableError and RateLimitError: then a sign-in would fail too.
+    """
+    if not (expired and expired.extra and expired.extra.get("refresh_token")) or session.now < expired.expires_at - timedelta(
+        minutes=1
+    ):
+        return None  # A token refused before it expired was revoked, and its refresh token with it.
+    metadata = OAuthMetadata(**expired.extra["client"])
+    require_same_host(metadata.authority, config.identity_url, "the authority")
+    parameters = {"grant_type": "refresh_token", "refresh_token": expired.extra["refresh_token"]}
+    try:
+        return await _request_token(config, session, metadata, parameters, previous_refresh_token=parameters["refresh_token"])
+    except (UnreachableError, RateLimitError):
+        raise
+    except PortalError:
+        return None
+
+
+async def _request_token(
+    config: FluviusConfig,
+    session: Session,
+    metadata: OAuthMetadata,
+    parameters: dict[str, str],
+    previous_refresh_token: str | None = None,
+) -> Token:
+    form = {"client_id": metadata.id, "scope": metadata.scope, **parameters}
+    response = await session.post(
+        metadata.build_url("token"), headers={**config.build_headers(), "Accept": "application/json"}, data=form
+    )
+    if 400 <= response.status < 500:
+        raise build_token_error(response)
+    body = parse_response(_B2cTokenResponse, response.json(), "the token")
+    extra: dict[str, Any] = {"refresh_token": body.refresh_token or previous_refresh_token, "client": asdict(metadata)}
+    return Token(body.access_token, session.now + timedelta(seconds=body.expires_in or DEFAULT_TOKEN_SECONDS), extra)

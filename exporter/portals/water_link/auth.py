@@ -1,0 +1,200 @@
+"""The login of Water-Link: SAP Cloud Identity Services, OAuth 2 with PKCE, as a browser does it.
+
+Five steps: the portal, the login page, its form, the password, the token. Every error names its step. The provider
+locks an account after five wrong passwords: a failure before the password is sent may be retried; after that
+**everything but a code is a refused login**, except a maintenance page.
+"""
+
+import re
+import secrets
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from yarl import URL
+
+from exporter.client.html_forms import HtmlForm, HtmlPage, parse_page
+from exporter.client.pkce import PkcePair
+from exporter.client.response import Response
+from exporter.client.session import Session
+from exporter.client.token_cache import Token
+from exporter.errors import LoginError, PortalError, ResponseError, UnreachableError
+from exporter.portals.base import ResponseModel, parse_response, prefix_errors
+
+BROWSER_HEADERS = {"User-Agent": "Mozilla/5.0"}
+"""The headers that the portal is known to accept."""
+USER_FIELD, PASSWORD_FIELD = "j_username", "j_password"
+HIDDEN_FIELDS = ("authenticity_token", "xsrfProtection", "RelayState", "spId", "targetUrl")
+"""The hidden inputs of the form; without one of them it is another form, and gets no password."""
+
+MAINTENANCE = r"maintenance|onderhoud|wartung|(temporarily|currently) unavailable|(on|niet )beschikbaar|indisponible"
+LOCKED = r"\blocked|geblokkeerd|vergrendeld|bloqué|verrouillé|too many|te veel|trop de"
+CAPTCHA = r"captcha|\brobot"
+SECOND_FACTOR = (
+    r"(two|multi|second).?(factor|step)|verification code|passcode|authenticator|one.?time|twee(staps|factor)"
+    r"|verificatiecode|eenmalige code|(deux|double) (facteurs?|étapes|authentification)|code de vérification|usage unique"
+)
+RENEWAL = (
+    r"(new|change|reset|expired).{0,20}password|password.{0,30}expired|nieuw wachtwoord|wachtwoord.{0,40}(verlopen|wijzig)"
+    r"|nouveau mot de passe|mot de passe.{0,40}(expiré|modifi|chang)"
+)
+TERMS = r"terms|voorwaarden|conditions (générales|d.utilisation)"
+PAGE_REFUSALS = {
+    LOCKED: "the account is locked; wait an hour, then sign in with a browser",
+    CAPTCHA: "a captcha is required; sign in with a browser once",
+    SECOND_FACTOR: "a second factor is required, which is not supported",
+    RENEWAL: "a new password is required; sign in with a browser once",
+    TERMS: "new terms must be accepted; sign in with a browser once",
+}
+"""Why a page without the login form came back, by its words in Dutch, English or French."""
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthClient:
+    """The portal's own OAuth 2 client, which is a public one: it has no secret."""
+
+    portal_url: str
+    identity_url: str
+    client_id: str
+    redirect_uri: str
+    scope: str
+
+
+class TokenResponse(ResponseModel):
+    """The response of step 5; without `expires_in` a token lives 60 minutes, the product's default."""
+
+    access_token: Annotated[str, Field(min_length=1)]
+    expires_in: Annotated[float, Field(gt=0, le=366 * 86400)] | None = None
+    """Seconds."""
+
+
+async def log_in(session: Session, oauth_client: OAuthClient, username: str, password: SecretStr) -> Token:
+    """Log in once, sending at most one password.
+
+    Raise LoginError (refused, or a person must act), UnreachableError (also for a maintenance page), RateLimitError, and
+    ResponseError (the login has changed).
+    """
+    login = LoginFlow(session, oauth_client)
+    page = await login.request_login_page()
+    if not page.location:  # else a live session needs no password
+        page = await login.submit_form(login.find_form(page), username, password)
+    return await login.redeem_code(login.extract_code(page))
+
+
+class LoginFlow:
+    """One login, with its own PKCE verifier and state."""
+
+    def __init__(self, session: Session, oauth_client: OAuthClient) -> None:
+        self._session, self._oauth_client = session, oauth_client
+        self._pkce, self._state = PkcePair.generate(), secrets.token_hex(16)
+        self._password_sent = False
+
+    async def request_login_page(self) -> Response:
+        """Steps 1 and 2: with an empty cookie jar, request the portal and the login page."""
+        await self._session.clear_cookies()
+        with _prefix_step_errors(1, "the portal"):  # one that is down costs no login
+            await self._session.get(self._oauth_client.portal_url, headers=BROWSER_HEADERS)
+        query = {
+            "client_id": self._oauth_client.client_id,
+            "redirect_uri": self._oauth_client.redirect_uri,
+            "response_type": "code",
+            "scope": self._oauth_client.scope,
+            "state": self._state,
+            "code_challenge": self._pkce.challenge,
+            "code_challenge_method": "S256",
+            "response_mode": "query",
+        }
+        with _prefix_step_errors(2, "the login page"):
+            response = await self._session.get(
+                f"{self._oauth_client.identity_url}/oauth2/authorize", params=query, headers=BROWSER_HEADERS
+            )
+            if response.status >= 400:
+                raise ResponseError(f"status {response.status}: are client_id and redirect_uri still right?")
+            return response
+
+    def find_form(self, response: Response) -> HtmlForm:
+        """Step 3: return the form; raise ResponseError if it is unknown or would send the password to another host."""
+        with _prefix_step_errors(3, "the login form"):
+            page = parse_page(response.text(), response.url)
+            form = next((form for form in page.forms if form.has_input("password")), None)
+            if form is None:
+                raise UnreachableError("a maintenance page") if _matches(page, MAINTENANCE) else ResponseError("there is none")
+            if missing := [name for name in (USER_FIELD, PASSWORD_FIELD, *HIDDEN_FIELDS) if name not in form.values]:
+                raise ResponseError(f"it has no input {', '.join(missing)}")
+            if form.method != "post" or not form.posts_to_origin(self._oauth_client.identity_url):
+                raise ResponseError("it would send the password elsewhere than to the identity host")
+            return form
+
+    async def submit_form(self, form: HtmlForm, username: str, password: SecretStr) -> Response:
+        """Step 4: submit the form with user and password; the redirect is not followed."""
+        filled = form.values | {USER_FIELD: username, PASSWORD_FIELD: password.get_secret_value()}
+        with _prefix_step_errors(4, "the password"):
+            self._password_sent = True
+            response = await self._session.post(form.action, data=filled, headers=BROWSER_HEADERS)
+            if not response.location:
+                raise _build_refusal(parse_page(response.text(), response.url))
+            return response
+
+    def extract_code(self, response: Response) -> str:
+        """Return the code of the redirect after step 4 (or after step 2, with a live session)."""
+        with _prefix_step_errors(4 if self._password_sent else 2, "the code"):
+            target = URL(response.location or "")
+            error_class = LoginError if self._password_sent else ResponseError
+            if _strip_query(target) != _strip_query(URL(self._oauth_client.redirect_uri)):
+                raise error_class("sent on to another address than redirect_uri; sign in with a browser to see why")
+            if error := target.query.get("error"):
+                if error in _TEMPORARY_ERRORS:
+                    raise UnreachableError("not now")
+                raise error_class("the login was refused without a known reason")
+            if target.query.get("state") != self._state:
+                raise ResponseError("state is not the one that was sent")
+            if not (code := target.query.get("code")):
+                raise error_class("there is none")
+            return code
+
+    async def redeem_code(self, code: str) -> Token:
+        """Step 5: exchange the code, which works once, for a token."""
+        data = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "code_verifier": self._pkce.verifier,
+            "redirect_uri": self._oauth_client.redirect_uri,
+            "client_id": self._oauth_client.client_id,
+        }
+        with _prefix_step_errors(5, "the token"):
+            response = await self._session.post(
+                f"{self._oauth_client.identity_url}/oauth2/token", data=data, headers=BROWSER_HEADERS
+            )
+            token = parse_response(TokenResponse, response.json())
+            return Token(token.access_token, self._session.now + timedelta(seconds=token.expires_in or 3600))
+
+
+_TEMPORARY_ERRORS = ("server_error", "temporarily_unavailable")
+"""The errors of OAuth 2 after which a retry may succeed."""
+
+
+def _prefix_step_errors(number: int, name: str) -> AbstractContextManager[None]:
+    return prefix_errors(f"login, step {number} ({name})")
+
+
+def _build_refusal(page: HtmlPage) -> PortalError:
+    """Return the error for a page that came back instead of a redirect."""
+    if any(form.has_input("password") and PASSWORD_FIELD in form.values for form in page.forms):
+        known = next((PAGE_REFUSALS[pattern] for pattern in (LOCKED, CAPTCHA) if _matches(page, pattern)), None)
+        return LoginError(known or "user name or password is refused")
+    if known := next((message for pattern, message in PAGE_REFUSALS.items() if _matches(page, pattern)), None):
+        return LoginError(known)
+    if _matches(page, MAINTENANCE):
+        return UnreachableError("a maintenance page")
+    return LoginError("an unknown page came back; sign in with a browser to see what it requires")
+
+
+def _matches(page: HtmlPage, pattern: str) -> bool:
+    return re.search(pattern, page.text, re.IGNORECASE) is not None
+
+
+def _strip_query(url: URL) -> str:
+    """Return an address without query, fragment and final slash."""
+    return str(url.with_query(None).with_fragment(None)).rstrip("/")

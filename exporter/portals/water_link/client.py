@@ -1,0 +1,52 @@
+"""The API of Water-Link: three JSON calls with a bearer token."""
+
+from datetime import date
+
+from pydantic import SecretStr
+
+from exporter.client.response import Response
+from exporter.client.session import Session
+from exporter.client.token_cache import TokenCache
+from exporter.errors import ResponseError
+from exporter.portals.water_link.auth import BROWSER_HEADERS, OAuthClient, log_in
+
+
+class RefusedMeterError(ResponseError):
+    """The portal refuses this meter: it is another customer's, or it does not exist."""
+
+
+class WaterLinkApiClient:
+    """The calls of one account in one visit; `where` names the meter in the messages of errors."""
+
+    def __init__(self, session: Session, oauth_client: OAuthClient, username: str, password: SecretStr) -> None:
+        self._session, self._url = session, oauth_client.portal_url
+        self._tokens = TokenCache(session, lambda _: log_in(session, oauth_client, username, password))
+
+    async def log_in(self) -> None:
+        """Log in if there is no valid token."""
+        await self._tokens.get_token()
+
+    async def get_meter(self, number: str, where: str) -> Response:
+        """Return the state of a meter."""
+        return await self._get_for_meter(f"/api/meters/{number}", {}, where)
+
+    async def get_month(self, number: str, month: date, where: str) -> Response:
+        """Return the daily volumes of the month that `month` is in."""
+        return await self._get_for_meter(
+            "/api/measurements/day", {"from": month.replace(day=1).isoformat(), "meterNumber": number}, where
+        )
+
+    async def get_alarms(self, number: str, where: str) -> Response:
+        """Return the ten newest alarms; the format of an alarm is not known."""
+        query = {"index": "0", "size": "10", "sortingDirection": "Desc", "sortBy": "StartTime"}
+        return await self._get_for_meter(f"/api/alarms/{number}", query, where)
+
+    async def _get_for_meter(self, path: str, query: dict[str, str], where: str) -> Response:
+        response = await self._tokens.send(lambda token: self._get(path, query, token.value))
+        if response.status in (403, 404):
+            raise RefusedMeterError(f"{where}: the portal refuses this meter (status {response.status})")
+        return response
+
+    async def _get(self, path: str, query: dict[str, str], token: str) -> Response:
+        headers = BROWSER_HEADERS | {"Authorization": f"Bearer {token}"}
+        return await self._session.get(self._url + path, params=query, headers=headers)

@@ -1,0 +1,174 @@
+"""The responses of Water-Link. Days, and times without an offset, are Belgian local time."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from exporter.errors import ResponseError
+from exporter.models import Commodity, Fact, Facts, Index, Interval, Note, PartialFailure, Register, Unit, UsagePoint, VisitPart
+from exporter.portals.base import FailFastList, ResponseModel, parse_decimal_comma, parse_response
+from exporter.portals.water_link.days import ZONE, day_start, month_end
+
+LITRES_PER_M3 = 1000
+
+_GROUPED_PATTERN = re.compile(r"-?\d{1,3}(\.\d{3})+,\d+")
+
+
+def parse_number(value: Any) -> Any:
+    """Return a text as a number: "412,385" as the portal writes it, also "412.385" and "1.412,385".
+
+    Any other value is returned as it is, an empty text as None. Raise ValueError.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if _GROUPED_PATTERN.fullmatch(text):
+        text = text.replace(".", "")
+    return parse_decimal_comma(text.replace(".", ",") if "," not in text else text) if text else None
+
+
+def parse_instant(value: Any) -> Any:
+    """Return an instant of ISO 8601, with or without time and offset; a day alone is its local midnight.
+
+    Raise ValueError, also for the year 1 that means "never" in some databases.
+    """
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        return None
+    try:
+        at = datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise ValueError("not a date of ISO 8601") from None  # Python's message repeats the value
+    if not 2000 <= at.year < 9999:
+        raise ValueError("not a date of our time")
+    return (at if at.tzinfo else at.replace(tzinfo=ZONE)).astimezone(UTC)
+
+
+def format_address(value: Any) -> str:
+    """Return an address as one line, whether it is a text or an object of texts and numbers."""
+    if isinstance(value, dict | list):
+        parts = (format_address(part) for part in (value.values() if isinstance(value, dict) else value))
+        return ", ".join(part for part in parts if part)
+    return "" if value is None or isinstance(value, bool) else " ".join(str(value).split())
+
+
+PortalNumber = Annotated[Annotated[float, Field(strict=True)] | None, BeforeValidator(parse_number)]
+PortalInstant = Annotated[Annotated[datetime, Field(strict=True)] | None, BeforeValidator(parse_instant)]
+AddressText = Annotated[str, BeforeValidator(format_address)]
+
+
+class MeterResponse(ResponseModel):
+    """The state of a meter: any field may be null or missing."""
+
+    reading: PortalNumber = Field(None, alias="meterReading")
+    """m³."""
+    read_at: PortalInstant = Field(None, alias="latestMeterReading")
+    address: AddressText = Field("", alias="address")
+    active: bool | None = Field(None, alias="isActive")
+    flow_limitation: bool | None = Field(None, alias="hasFlowLimitation")
+    up_to_date: bool | None = Field(None, alias="isUpToDate")
+    divergent: bool | None = Field(None, alias="divergentConsumption")
+    no_permission: bool | None = Field(None, alias="noDataPermission")
+    days_offset: PortalNumber = Field(None, alias="daysOffset")
+
+    def build_facts(self) -> dict[Fact, float]:
+        """Return what the portal states besides the reading."""
+        stated = {
+            Fact.METER_ACTIVE: self.active,
+            Fact.FLOW_LIMITATION: self.flow_limitation,
+            Fact.UP_TO_DATE: self.up_to_date,
+            Fact.DIVERGENT_CONSUMPTION: self.divergent,
+            Fact.NO_DATA_PERMISSION: self.no_permission,
+            Fact.DAY_OFFSET: self.days_offset,
+        }
+        return {fact: float(value) for fact, value in stated.items() if value is not None}
+
+
+class DayRow(ResponseModel):
+    """One day of the portal's chart."""
+
+    day: int = Field(ge=1, le=31)
+    total: PortalNumber
+    """Litres; on a day without use, a filler that makes its bar visible."""
+    is_actual: bool = Field(alias="isActualConsumption")
+    is_zero: bool = Field(alias="isZeroConsumption")
+
+    def measured_litres(self) -> float | None:
+        """Return the litres used; None while the portal has not measured them, which it may also write as a plain 0."""
+        if not self.is_actual:
+            return None
+        return 0 if self.is_zero else self.total or None
+
+
+class MonthResponse(ResponseModel):
+    """The chart of one month; the portal's estimates beside it are no measurements and are ignored."""
+
+    days: FailFastList[DayRow] | None = Field(alias="actualConsumption")
+
+
+def build_usage_point(number: str) -> UsagePoint:
+    """Return a meter of which only the portal's number is known; it need not be the serial on the device."""
+    return UsagePoint(number, Commodity.WATER)
+
+
+def parse_meter(number: str, body: Any, where: str, now: datetime) -> Iterator[VisitPart]:
+    """Parse {"meterReading": "412,385", "latestMeterReading": "2026-01-14T00:00:00", "isActive": true, ...}.
+
+    A field that cannot be parsed becomes a PartialFailure, the others are kept. A reading without its instant is left out
+    with a Note: any other instant would be a guess that looks like a measurement. Raise ResponseError when the response
+    has none of the fields.
+    """
+    meter, failures = _parse_meter_fields(body, where)
+    point = UsagePoint(number, Commodity.WATER, address=meter.address)
+    yield Facts(point, meter.build_facts())
+    yield from failures
+    if meter.reading is not None and meter.read_at is not None:
+        yield _build_index(point, meter.reading, meter.read_at, where, now)
+    elif not failures:
+        missing = "meterReading" if meter.reading is None else "latestMeterReading"
+        yield Note(f"{where}: the portal states no {missing}, so there is no index")
+
+
+def _build_index(point: UsagePoint, reading: float, at: datetime, where: str, now: datetime) -> VisitPart:
+    if at > now:
+        return PartialFailure(ResponseError(f"{where} has changed: latestMeterReading: lies in the future"))
+    return Index(Register(point, Unit.M3), reading, at)
+
+
+def _parse_meter_fields(body: Any, where: str) -> tuple[MeterResponse, list[PartialFailure]]:
+    """Parse a meter's state field by field, so that one that changed leaves the others."""
+    known = [field.alias for field in MeterResponse.model_fields.values() if field.alias]
+    if not isinstance(body, dict) or body.keys().isdisjoint(known):
+        raise ResponseError(f"{where} has changed: it has none of {', '.join(known)}")
+    good, failures = {}, []
+    for name in known:
+        try:
+            parse_response(MeterResponse, {name: body.get(name)}, where)
+        except ResponseError as error:
+            failures.append(PartialFailure(error))
+        else:
+            good[name] = body.get(name)
+    return parse_response(MeterResponse, good, where), failures
+
+
+def parse_month(point: UsagePoint, month: date, body: Any, where: str, today: date) -> list[Interval]:
+    """Parse {"actualConsumption": [{"day": 1, "total": 220, "isActualConsumption": true, ...}, ...]}.
+
+    Return the measured days of `month` before `today`, whose value still grows. Raise ResponseError.
+    """
+    response = parse_response(MonthResponse, body, where)
+    measured = {row.day: litres for row in response.days or () if (litres := row.measured_litres()) is not None}
+    if measured and max(measured) > month_end(month).day:
+        raise ResponseError(f"{where} has changed: actualConsumption: more days than the month has")
+    return [
+        _build_interval(point, on, litres) for day, litres in sorted(measured.items()) if (on := month.replace(day=day)) < today
+    ]
+
+
+def _build_interval(point: UsagePoint, day: date, litres: float) -> Interval:
+    start, end = day_start(day), day_start(day + timedelta(days=1))
+    return Interval(Register(point, Unit.M3), start, end, litres / LITRES_PER_M3)

@@ -1,0 +1,1 @@
+"""A simulation of Enedis and of the gateways that give access to it."""

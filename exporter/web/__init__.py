@@ -1,0 +1,1 @@
+"""HTTP: listening, access control, the metrics page and the status pages."""

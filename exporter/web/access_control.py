@@ -1,0 +1,285 @@
+"""Access control: TLS, client certificates, users and a rate limit, from a web configuration reloaded when its files change."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import secrets
+import ssl
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import bcrypt
+
+from exporter.errors import ConfigError
+from exporter.web.tls import choose_curve, make_context, make_reloadable_context, read_alternative_names
+from exporter.web.web_config import WebConfig
+
+MAX_WAITING_CHECKS = 32
+"""How many passwords may wait for verification; further requests are refused."""
+_UNKNOWN_USER_DIGEST = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
+"""Salt and digest against which the password of an unknown user is verified."""
+FILE_CHECK_INTERVAL = timedelta(seconds=5)
+"""How often the files are checked for changes."""
+FileStamps = tuple[tuple[int, int, int] | None, ...]
+"""Modification time, inode and size of each file; None if it does not exist."""
+log = logging.getLogger(__name__)
+
+
+class BasicAuthUsers:
+    """Users with bcrypt passwords, verified off the event loop, one at a time.
+
+    An unknown user takes as long as the slowest known one. A verified pair is cached under a keyed digest of its parts,
+    each digested separately, so that no two pairs share a key.
+    """
+
+    def __init__(self, hashes: Mapping[str, str]) -> None:
+        self._hashes = {name.encode(): _normalize_hash(text) for name, text in hashes.items()}
+        highest = max((text[4:6] for text in self._hashes.values()), default=b"10")
+        self._unknown_user_hash = b"$2b$" + highest + b"$" + _UNKNOWN_USER_DIGEST.encode()
+        self._key = secrets.token_bytes(32)
+        self._verified: set[bytes] = set()
+        self._waiting_checks = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._hashes)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether too many passwords are waiting for verification."""
+        return self._waiting_checks >= MAX_WAITING_CHECKS
+
+    def is_verified(self, name: bytes, password: bytes) -> bool:
+        """Return whether this pair was verified before."""
+        return self._digest(name, password) in self._verified
+
+    async def verify(self, name: bytes, password: bytes, executor: ThreadPoolExecutor) -> bool:
+        """Verify a name and its password in the executor: this takes 50 ms and more."""
+        digest = self._digest(name, password)
+        if digest in self._verified:
+            return True
+        expected = self._hashes.get(name, self._unknown_user_hash)
+        self._waiting_checks += 1
+        try:
+            good = await asyncio.get_running_loop().run_in_executor(executor, _matches, password, expected)
+        finally:
+            self._waiting_checks -= 1
+        if good and name in self._hashes:
+            self._verified.add(digest)
+            return True
+        return False
+
+    def _digest(self, name: bytes, password: bytes) -> bytes:
+        parts = (name, self._hashes.get(name, b""), password)
+        return hmac.digest(self._key, b"".join(hashlib.sha256(part).digest() for part in parts), "sha256")
+
+
+def parse_basic_authorization(header: str | None) -> tuple[bytes, bytes] | None:
+    """Parse an Authorization header; None if it is not a valid Basic one."""
+    kind, _, coded = (header or "").partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        name, colon, password = base64.b64decode(coded.strip(), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return None
+    return (name, password) if colon else None
+
+
+def _normalize_hash(text: str) -> bytes:
+    """Return a hash with the prefix 2b: 2, 2a, 2x and 2y are computed the same way today."""
+    return b"$2b$" + text.split("$", 2)[2].encode()
+
+
+def _matches(password: bytes, expected: bytes) -> bool:
+    # bcrypt uses the first 72 bytes; the Python library refuses longer passwords, Go's does not.
+    return bcrypt.checkpw(password[:72], expected)
+
+
+class TokenBucket:
+    """A bucket of `burst` requests, full at the start, refilled by one every `interval`."""
+
+    def __init__(self, interval: timedelta, burst: int) -> None:
+        self.interval, self._burst = interval.total_seconds(), burst
+        self._tokens, self._updated_at = float(burst), 0.0
+
+    def try_acquire(self, now: float) -> bool:
+        """Remove a request at `now` (seconds of a monotonic clock); return False if there is none."""
+        self._tokens = min(self._tokens + max(now - self._updated_at, 0.0) / self.interval, self._burst)
+        self._updated_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is refused: the HTTP status, text and headers of the response."""
+
+    status: int
+    text: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _LoadedConfig:
+    """A valid configuration with everything built from it."""
+
+    config: WebConfig
+    tls_context: ssl.SSLContext | None
+    users: BasicAuthUsers
+    bucket: TokenBucket | None
+    file_stamps: FileStamps
+
+    @classmethod
+    def from_file(cls, file: Path, parse: Callable[[Path], WebConfig]) -> "_LoadedConfig":
+        """Load a file and all files that it names; raise ConfigError that names the file."""
+        # Stamped before it is read: a change in between causes a reload.
+        config_stamp = _stamp_files([file])
+        config = parse(file)
+        stamps = config_stamp + _stamp_files(_list_referenced_files(config))
+        try:
+            context = make_context(config.tls) if config.tls.enabled else None
+        except ConfigError as error:
+            raise ConfigError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+        return cls(
+            config,
+            context,
+            BasicAuthUsers(config.users),
+            TokenBucket(*config.request_limit) if config.request_limit else None,
+            stamps,
+        )
+
+
+class AccessControl:
+    """Decides about requests by the current web configuration, reloaded when its files change."""
+
+    def __init__(self, file: Path, parse: Callable[[Path], WebConfig], loaded: _LoadedConfig) -> None:
+        self._file, self._parse, self._loaded = file, parse, loaded
+        self._last_error = ""
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
+        self.tls_context = make_reloadable_context(loaded.tls_context) if loaded.tls_context else None
+        """The context for listeners; None is plain HTTP."""
+
+    @property
+    def config(self) -> WebConfig:
+        """The current configuration."""
+        return self._loaded.config
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of every response."""
+        return self._loaded.config.headers
+
+    async def check_request(self, authorization: str | None, certificate: Mapping[str, Any] | None) -> Refusal | None:
+        """Return why a request is refused, or None."""
+        loaded = self._loaded
+        sans = loaded.config.tls.client_allowed_sans
+        if sans is not None and read_alternative_names(certificate).isdisjoint(sans):
+            return Refusal(403, "This client certificate is not allowed.\n", {"Connection": "close"})
+        if loaded.bucket and not loaded.bucket.try_acquire(time.monotonic()):
+            return Refusal(429, "Too many requests.\n", {"Retry-After": str(int(loaded.bucket.interval) + 1)})
+        return await self._check_password(loaded.users, authorization) if loaded.users else None
+
+    async def watch_files(self) -> None:
+        """Check the files until cancelled."""
+        while True:
+            await asyncio.sleep(FILE_CHECK_INTERVAL.total_seconds())
+            await self.reload_if_changed()
+
+    async def reload_if_changed(self) -> None:
+        """Reload the files if one has changed; an error keeps the previous configuration, and is logged once."""
+        stamps = await asyncio.to_thread(_stamp_files, [self._file, *_list_referenced_files(self._loaded.config)])
+        if stamps == self._loaded.file_stamps and not self._last_error:
+            return
+        try:
+            self.apply(await self.load())
+        except ConfigError as error:
+            if str(error) != self._last_error:
+                log.error("web configuration reload failed, keeping the previous configuration: %s", error)  # noqa: TRY400  # the message is complete
+            self._last_error = str(error)
+        else:
+            log.info("reloaded web configuration, certificates and users")
+
+    async def load(self) -> _LoadedConfig:
+        """Load the file and all files that it names, for `apply`; raise ConfigError."""
+        loaded = await asyncio.to_thread(_LoadedConfig.from_file, self._file, self._parse)
+        if (loaded.tls_context is None) != (self.tls_context is None):
+            raise ConfigError(f"{self._file}: TLS can be switched on or off only by a restart")
+        return loaded
+
+    def apply(self, loaded: _LoadedConfig) -> None:
+        """Use a loaded configuration; open connections are not affected."""
+        if loaded.config.request_limit == self._loaded.config.request_limit:
+            loaded = replace(loaded, bucket=self._loaded.bucket)
+        self._loaded, self._last_error = loaded, ""
+        if self.tls_context and loaded.tls_context:
+            self.tls_context.current = loaded.tls_context
+
+    def close(self) -> None:
+        """Cancel pending verifications."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _check_password(self, users: BasicAuthUsers, authorization: str | None) -> Refusal | None:
+        pair = parse_basic_authorization(authorization)
+        if pair and users.is_verified(*pair):
+            return None
+        if pair and users.is_busy:
+            return Refusal(503, "Too many passwords are waiting for verification.\n", {"Retry-After": "1"})
+        if pair and await users.verify(*pair, self._executor):
+            return None
+        return Refusal(401, "Unauthorized.\n", {"WWW-Authenticate": 'Basic realm="utility-exporter", charset="UTF-8"'})
+
+
+def load_access_control(file: Path, parse: Callable[[Path], WebConfig]) -> AccessControl:
+    """Load the access control of a file; `parse` reads its YAML.
+
+    Raise ConfigError. Reads files, so not for the event loop.
+    """
+    loaded = _LoadedConfig.from_file(file, parse)
+    for warning in find_warnings(loaded.config):
+        log.warning("%s: %s", file, warning)
+    return AccessControl(file, parse, loaded)
+
+
+def find_warnings(config: WebConfig) -> list[str]:
+    """Return warnings about a configuration, a line each."""
+    tls, curves = config.tls, config.tls.curve_preferences or ()
+    warnings = {
+        "tls_server_config has no certificate: TLS is off": config.tls_server_config is not None
+        and not tls.enabled
+        and tls != type(tls)(),
+        "min_version is raised to TLS12, the oldest supported version": tls.min_version in ("TLS10", "TLS11"),
+        "RequireAnyClientCert is treated as RequireAndVerifyClientCert: Python verifies every certificate it requests": (
+            tls.client_auth_type in ("RequireAnyClientCert", "RequireClientCert")
+        ),
+    }
+    if len(curves) > 1 and sys.version_info < (3, 15):
+        warnings[f"this Python offers only one curve of curve_preferences: {choose_curve(curves)}"] = True
+    return [warning for warning, applies in warnings.items() if applies]
+
+
+def _list_referenced_files(config: WebConfig) -> list[Path]:
+    tls = config.tls
+    return [file for file in (tls.cert_file, tls.key_file, tls.client_ca_file) if file]
+
+
+def _stamp_files(files: list[Path]) -> FileStamps:
+    return tuple(_stamp_file(file) for file in files)
+
+
+def _stamp_file(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -1,0 +1,254 @@
+"""The web application: metrics, status page, health, remote read, and lifecycle calls."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aiohttp import web
+
+from exporter.errors import ConfigError, LedgerError, LoginError, RequestError
+from exporter.history.read_worker import RemoteReader
+from exporter.metrics.exposition import negotiate
+from exporter.metrics.page import MetricsPage
+from exporter.poller import PollerGroup
+from exporter.web.access_control import AccessControl
+from exporter.web.status.page import StatusPage, StatusQuery
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+REMOTE_READER: web.AppKey[RemoteReader] = web.AppKey("remote_reader", RemoteReader)
+MAX_READ_SECONDS = 300
+"""Seconds after which a remote read is aborted: a client that stops reading keeps a snapshot of the ledger open."""
+MAX_STALL_SECONDS = 30
+"""Seconds a client may take to accept a further chunk: meanwhile the write-ahead log cannot be folded into the file."""
+log = logging.getLogger(__name__)
+Application = web.Application
+WRITE_CHUNK_BYTES = 1 << 20
+"""Small parts of a page are sent together, in chunks of up to this size."""
+LARGE_PART_BYTES = 1 << 16
+"""A page up to this size is sent as a whole; a part of at least this size is sent by itself, to avoid a copy."""
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+"""Headers of pages for browsers; the web configuration may override them."""
+READY: web.AppKey[list[bool]] = web.AppKey("ready", list)
+RENDER_LOCK: web.AppKey[asyncio.Lock] = web.AppKey("render_lock", asyncio.Lock)
+"""One status page is rendered at a time: many busy threads would delay the event loop."""
+
+
+def add_access_control(app: web.Application, access_control: AccessControl) -> None:
+    """Check every request to an application."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        certificate = request.transport.get_extra_info("peercert") if request.transport else None
+        refusal = await access_control.check_request(request.headers.get("Authorization"), certificate)
+        if refusal is None:
+            return await handler(request)
+        return web.Response(status=refusal.status, text=refusal.text, headers=refusal.headers)
+
+    async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(access_control.headers)
+
+    app.middlewares.insert(0, check)
+    app.on_response_prepare.append(add_headers)
+
+
+def add_remote_read(app: web.Application, reader: RemoteReader) -> None:
+    """Add the endpoint of Prometheus's remote read."""
+    app[REMOTE_READER] = reader
+    app.router.add_post("/api/v1/read", handle_remote_read)
+
+
+async def handle_remote_read(request: web.Request) -> web.StreamResponse:
+    """Stream the response to a remote read; errors before the first chunk have their own status."""
+    if request.headers.get("Content-Encoding", "snappy").lower() != "snappy":
+        raise web.HTTPUnsupportedMediaType(text="The request must be compressed with snappy.\n")
+    response = web.StreamResponse(headers={"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"})
+    try:
+        async with asyncio.timeout(MAX_READ_SECONDS), aclosing(request.app[REMOTE_READER].read(await request.read())) as chunks:
+            async for chunk in chunks:
+                if not response.prepared:
+                    await response.prepare(request)
+                async with asyncio.timeout(MAX_STALL_SECONDS):
+                    await response.write(chunk)
+    except RequestError as error:
+        raise web.HTTPBadRequest(text=f"{error}\n") from None
+    except (LedgerError, TimeoutError) as error:
+        log.warning("remote read aborted: %s", str(error) or "it took too long")
+        if not response.prepared:
+            raise web.HTTPServiceUnavailable(text="The ledger cannot be read now.\n") from None
+        response.force_close()
+        if request.transport:
+            request.transport.abort()
+    return response
+
+
+@dataclass(frozen=True, slots=True)
+class WebContext:
+    """What the handlers use."""
+
+    metrics_page: MetricsPage
+    pollers: PollerGroup
+    reload: Callable[[], Awaitable[None]] | None = None
+    """Reload the configuration; raise ConfigError. None if lifecycle calls are disabled."""
+    telemetry_path: str = "/metrics"
+    access_control: AccessControl | None = None
+    """None allows every request."""
+    status_page: StatusPage | None = None
+    """None removes `/`."""
+
+
+WEB_CONTEXT: web.AppKey[WebContext] = web.AppKey("context", WebContext)
+
+
+def make_app(context: WebContext) -> web.Application:
+    """Build the web application; `/-/ready` answers 503 until `app[READY]` is filled."""
+    app = web.Application()
+    app[WEB_CONTEXT], app[READY], app[RENDER_LOCK] = context, [], asyncio.Lock()
+    app.router.add_get(context.telemetry_path, handle_metrics)
+    if context.status_page and context.telemetry_path != "/":
+        app.router.add_get("/", handle_status)
+        app.router.add_get("/static/status.css", handle_stylesheet)
+        app.router.add_get("/static/icon.svg", handle_icon)
+    app.router.add_get("/-/healthy", handle_healthy)
+    app.router.add_get("/-/ready", handle_ready)
+    app.router.add_route("*", "/-/reload", handle_reload)
+    app.router.add_route("*", "/-/visit", handle_visit)
+    if context.access_control:
+        add_access_control(app, context.access_control)
+    return app
+
+
+async def handle_metrics(request: web.Request) -> web.StreamResponse:
+    """Serve the metrics page from memory; 503 until all accounts are on it: a part would look like series that end."""
+    if not request.app[READY]:
+        return web.Response(status=503, text="Not ready yet.\n", headers={"Retry-After": "1"})
+    page, content_type = request.app[WEB_CONTEXT].metrics_page, negotiate(request.headers.get("Accept"))
+    compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
+    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    return await _send_body(
+        request,
+        page.render_parts(content_type, compress=compressed),
+        headers | ({"Content-Encoding": "gzip"} if compressed else {}),
+    )
+
+
+async def handle_status(request: web.Request) -> web.Response:
+    """Serve the status page, rendered off the event loop."""
+    compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
+    async with request.app[RENDER_LOCK]:
+        body = await asyncio.to_thread(
+            _get_status_page(request).render, StatusQuery.from_query(request.query), compressed=compressed
+        )
+    headers = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+    return web.Response(body=body, headers=SECURITY_HEADERS | headers | ({"Content-Encoding": "gzip"} if compressed else {}))
+
+
+async def handle_stylesheet(request: web.Request) -> web.Response:
+    """Serve the status page's stylesheet; its URL changes with its content."""
+    return _make_cacheable_response(_get_status_page(request).theme.stylesheet, "text/css; charset=utf-8")
+
+
+async def handle_icon(request: web.Request) -> web.Response:
+    """Serve the status page's icon."""
+    return _make_cacheable_response(_get_status_page(request).theme.icon, "image/svg+xml")
+
+
+async def handle_healthy(request: web.Request) -> web.Response:
+    """Report that the process serves; the state of portals does not matter."""
+    return web.Response(text="Healthy.\n")
+
+
+async def handle_ready(request: web.Request) -> web.Response:
+    """Report whether the configuration is loaded and the metrics page complete."""
+    is_ready = bool(request.app[READY])
+    return web.Response(text="Ready.\n" if is_ready else "Not ready yet.\n", status=200 if is_ready else 503)
+
+
+async def handle_reload(request: web.Request) -> web.Response:
+    """Reload the configuration."""
+    _require_method(request, "POST", "PUT")
+    if (reload := request.app[WEB_CONTEXT].reload) is None:
+        raise web.HTTPForbidden(text="Lifecycle calls are disabled; enable them with --web.enable-lifecycle.\n")
+    try:
+        await reload()
+    except ConfigError as error:
+        return web.Response(status=500, text=f"{error}\nReload failed, keeping the previous configuration.\n")
+    return web.Response(text="Reloaded.\n")
+
+
+async def handle_visit(request: web.Request) -> web.Response:
+    """Visit an account soon, on request."""
+    _require_method(request, "POST")
+    context = request.app[WEB_CONTEXT]
+    if context.reload is None:
+        raise web.HTTPForbidden(text="Lifecycle calls are disabled; enable them with --web.enable-lifecycle.\n")
+    poller = context.pollers.get(request.query.get("account", ""))
+    if poller is None:
+        raise web.HTTPNotFound(text="No such account.\n")
+    try:
+        wait = poller.request_visit()
+    except LoginError as error:
+        raise web.HTTPConflict(text=f"{error}\n") from None
+    if wait is not None:
+        seconds = str(int(wait / timedelta(seconds=1)) + 1)
+        raise web.HTTPTooManyRequests(text="The last visit was less than a minute ago.\n", headers={"Retry-After": seconds})
+    return web.Response(status=202, text="The account will be visited soon.\n")
+
+
+def _get_status_page(request: web.Request) -> StatusPage:
+    status_page = request.app[WEB_CONTEXT].status_page
+    assert status_page is not None, "its routes exist only with it"
+    return status_page
+
+
+def _make_cacheable_response(body: bytes, content_type: str) -> web.Response:
+    return web.Response(body=body, headers=SECURITY_HEADERS | {"Content-Type": content_type, "Cache-Control": "max-age=86400"})
+
+
+def _require_method(request: web.Request, *methods: str) -> None:
+    if request.method not in methods:
+        raise web.HTTPMethodNotAllowed(request.method, methods)
+
+
+async def _send_body(request: web.Request, parts: Sequence[bytes], headers: Mapping[str, str]) -> web.StreamResponse:
+    """Send a body in its parts: a large one as a whole would be copied repeatedly on its way into the socket."""
+    length = sum(map(len, parts))
+    if length < LARGE_PART_BYTES or request.method == "HEAD":
+        return web.Response(body=b"".join(parts), headers=headers)
+    response = web.StreamResponse(headers=headers)
+    response.content_length = length
+    await response.prepare(request)
+    for chunk in _join_small_parts(parts):
+        await response.write(chunk)
+    await response.write_eof()
+    return response
+
+
+def _join_small_parts(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield small parts joined, and large ones as they are."""
+    chunk = bytearray()
+    for part in parts:
+        if chunk and (len(part) >= LARGE_PART_BYTES or len(chunk) + len(part) > WRITE_CHUNK_BYTES):
+            yield bytes(chunk)
+            chunk.clear()
+        if len(part) >= LARGE_PART_BYTES:
+            yield part
+        else:
+            chunk += part
+    if chunk:
+        yield bytes(chunk)
+
+
+def _accepts_gzip(accept: str) -> bool:
+    for part in accept.lower().split(","):
+        coding, *parameters = (piece.strip().replace(" ", "") for piece in part.split(";"))
+        if coding in ("gzip", "*"):
+            return not any(parameter in ("q=0", "q=0.0", "q=0.00", "q=0.000") for parameter in parameters)
+    return False

@@ -1,0 +1,92 @@
+"""Instants, ages and numbers as text for people."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from exporter.models import Unit
+
+THIN_SPACE = "\u202f"
+"""The narrow space between thousands and before units."""
+NO_BREAK_SPACE = "\u00a0"
+"""A space at which no line breaks."""
+_DECIMALS = {Unit.KW: 2, Unit.KVA: 2, Unit.CELSIUS: 1, "%": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class FormattedNumber:
+    """A number with its unit; the decimals apart, for a meter shows them in another colour."""
+
+    whole: str
+    decimals: str
+    unit: str
+
+    def __str__(self) -> str:
+        return f"{self.whole}{self.decimals}{THIN_SPACE}{self.unit}".rstrip(THIN_SPACE)
+
+
+def format_day(at: datetime, zone: ZoneInfo, now: datetime) -> str:
+    """Return a local day: Thu 19 Nov, with the year if it is another one."""
+    local = at.astimezone(zone)
+    year = f" {local.year}" if local.year != now.astimezone(zone).year else ""
+    return f"{local:%a} {local.day} {local:%b}{year}".replace(" ", NO_BREAK_SPACE)
+
+
+def format_instant(at: datetime, zone: ZoneInfo, now: datetime) -> str:
+    """Return a local instant: Thu 19 Nov, 14:02."""
+    return f"{format_day(at, zone, now)},{NO_BREAK_SPACE}{at.astimezone(zone):%H:%M}"
+
+
+def format_age(elapsed: timedelta) -> str:
+    """Return how long ago something was, or how far ahead it is."""
+    seconds = abs(elapsed.total_seconds())
+    if seconds < 60:
+        return "just now"
+    steps = ((2 * 365 * 86_400, 365 * 86_400, "years"), (172_800, 86_400, "days"), (5_400, 3_600, "h"), (0, 60, "min"))
+    unit, name = next((unit, name) for minimum, unit, name in steps if seconds >= minimum)
+    text = f"{round(seconds / unit)} {name}"
+    return f"{text} ago" if elapsed > timedelta(0) else f"in {text}"
+
+
+def format_duration(duration: timedelta) -> str:
+    """Return a duration, fit to follow `every` and `per`: hour, 30 min, 24 h, 7 days."""
+    seconds = round(duration.total_seconds())
+    if seconds in (3_600, 60):
+        return "hour" if seconds == 3_600 else "minute"
+    for unit, name, minimum in ((86_400, "days", 2), (3_600, "h", 1), (60, "min", 1)):
+        if seconds % unit == 0 and seconds >= minimum * unit:
+            return f"{seconds // unit} {name}"
+    return f"{seconds} s"
+
+
+def format_count(number: int) -> str:
+    """Return a whole number with its thousands separated."""
+    return f"{number:,}".replace(",", THIN_SPACE)
+
+
+def format_index(value: float, unit: str) -> FormattedNumber:
+    """Return an index: m³ to the litre, anything else to seven digits and three decimals at most."""
+    decimals = 3 if unit == Unit.M3 else min(3, max(0, 6 - math.floor(math.log10(max(abs(value), 1)))))
+    text = _format_fixed(value, decimals)
+    return _split_number(text if unit in (Unit.M3, Unit.KWH) or "." not in text else text.rstrip("0").rstrip("."), unit)
+
+
+def format_amount(value: float, unit: str) -> FormattedNumber:
+    """Return an amount or a power with three significant digits or so."""
+    size = abs(value)
+    decimals = _DECIMALS.get(unit)
+    if decimals is None:
+        steps = (10, 100, 1000) if unit == Unit.M3 else (0, 100, 1000)
+        decimals = 3 - sum(size >= step for step in steps)
+    return _split_number(_format_fixed(value, decimals), unit)
+
+
+def _format_fixed(value: float, decimals: int) -> str:
+    text = f"{value:,.{decimals}f}".replace(",", THIN_SPACE)
+    return text.removeprefix("-") if float(f"{value:.{decimals}f}") == 0 else text.replace("-", "\u2212")
+
+
+def _split_number(text: str, unit: str) -> FormattedNumber:
+    whole, point, decimals = text.partition(".")
+    return FormattedNumber(whole, point + decimals, unit)

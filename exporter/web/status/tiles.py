@@ -1,0 +1,168 @@
+"""Tiles of meters: which values stand on the screen, and which below it."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from exporter.metrics.families import AccountView
+from exporter.models import Unit
+from exporter.web.status.formatting import (
+    THIN_SPACE,
+    FormattedNumber,
+    format_amount,
+    format_day,
+    format_index,
+    format_instant,
+)
+from exporter.web.status.meters import MeterList, MeterSummary, Values, instant_from_seconds
+
+MAX_LINES = 4
+_INDEXES = {
+    "utility_consumption_index_kwh": ("", Unit.KWH),
+    "utility_consumption_index_m3": ("", Unit.M3),
+    "utility_injection_index_kwh": ("injection", Unit.KWH),
+}
+_INSTANT_VALUES = {
+    "utility_temperature_celsius": ("temperature", Unit.CELSIUS),
+    "utility_humidity_ratio": ("humidity", "%"),
+    "utility_power_kw": ("power", Unit.KW),
+}
+_LOAD_LABELS = {"utility_consumption_load_kw": "Load", "utility_injection_load_kw": "Load, injection"}
+_AMOUNTS = {"consumption_kwh": ("", Unit.KWH), "consumption_m3": ("", Unit.M3), "injection_kwh": ("injection", Unit.KWH)}
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenLine:
+    """One line of a meter's screen; `label` is empty where there is only one thing it can be."""
+
+    label: str
+    number: FormattedNumber
+
+
+@dataclass(frozen=True, slots=True)
+class TileRow:
+    """A line under the screen."""
+
+    label: str
+    text: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One meter, ready to be rendered."""
+
+    meter: MeterSummary
+    lines: Sequence[ScreenLine]
+    hidden_lines: int
+    """How many lines do not fit on the screen."""
+    rows: Sequence[TileRow]
+
+
+def build_tile(meters: MeterList, meter: MeterSummary) -> Tile:
+    """Return the tile of a meter."""
+    lines, rows = _build_lines_and_rows(meters.view, meters.select_values(meter), meters.now)
+    return Tile(meter, lines[:MAX_LINES], max(0, len(lines) - MAX_LINES), rows)
+
+
+def _build_lines_and_rows(view: AccountView, values: Values, now: datetime) -> tuple[list[ScreenLine], list[TileRow]]:
+    """Choose what stands on the screen: indexes, else what is measured now, else the latest day."""
+    latest, month = _build_period_rows(view, values, now)
+    load, peaks = _build_load_rows(view, values, now), _build_peak_rows(view, values, now)
+    if lines := _build_index_lines(values):
+        return lines, [*latest, *month, *load, *peaks]
+    for family, label in _LOAD_LABELS.items():
+        lines += [ScreenLine(label, format_amount(value, Unit.KW)) for value in values.get(family, {}).values()]
+    if lines:
+        return lines, [*latest, *month, *peaks]
+    for family, (what, unit) in _AMOUNTS.items():
+        if found := values.get(f"utility_daily_{family}"):
+            label = what if what or lines else latest[0].label
+            lines.append(ScreenLine(label, format_amount(sum(found.values()), unit)))
+    return lines, [*month, *peaks]
+
+
+def _build_index_lines(values: Values) -> list[ScreenLine]:
+    found = [
+        (register, what, format_index(value, unit))
+        for family, (what, unit) in _INDEXES.items()
+        for (register,), value in values.get(family, {}).items()
+    ]
+    found += [
+        (register, what, format_amount(value * 100 if unit == "%" else value, unit))
+        for family, (what, unit) in _INSTANT_VALUES.items()
+        for (register,), value in values.get(family, {}).items()
+    ]
+    other = values.get("utility_register_value", {})
+    found += [(register, "", format_index(value, unit)) for (register, unit), value in other.items()]
+    return [
+        ScreenLine(_label_register(values, register, what, alone=len(found) == 1), number) for register, what, number in found
+    ]
+
+
+def _label_register(values: Values, register: str, quantity: str, *, alone: bool) -> str:
+    """Return a register's label: its description, or its own name where that is informative."""
+    infos = values.get("utility_register_info", {})
+    description = next((labels[4] for labels in infos if labels[0] == register), "")
+    is_informative = register != "total" and not (register.isdecimal() and (alone or quantity))
+    return ", ".join(text for text in (description or (register if is_informative else ""), quantity) if text)
+
+
+def _build_period_rows(view: AccountView, values: Values, now: datetime) -> tuple[list[TileRow], list[TileRow]]:
+    """Return rows for the latest day, by its date, and for its month up to it."""
+    latest = _read_instant(values, "utility_latest_day_timestamp_seconds")
+    if latest is None:
+        return [], []
+    local, today = latest.astimezone(view.zone), now.astimezone(view.zone).date()
+    day = format_day(latest, view.zone, now)
+    day = f"Yesterday, {day}" if local.date() == today - timedelta(days=1) else day
+    month = f"1\u2013{local.day} {local:%B}" if local.day > 1 else f"1 {local:%B}"
+    gaps = int(values.get("utility_monthly_day_gaps", {}).get((), 0))
+    missing = f"{gaps} day{'s' * (gaps != 1)} missing" if gaps else ""
+    return _build_sum_rows(values, "daily", day), _build_sum_rows(values, "monthly", month, missing)
+
+
+def _build_sum_rows(values: Values, period: str, label: str, detail: str = "") -> list[TileRow]:
+    """Return the amounts of a period, all registers together; one commodity in two units is one row."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for family, (what, unit) in _AMOUNTS.items():
+        if found := values.get(f"utility_{period}_{family}"):
+            texts[what].append(str(format_amount(sum(found.values()), unit)))
+    return [TileRow(what or label, " · ".join(amounts), "" if what else detail) for what, amounts in texts.items()]
+
+
+def _build_load_rows(view: AccountView, values: Values, now: datetime) -> list[TileRow]:
+    at = _read_instant(values, "utility_load_timestamp_seconds")
+    when = format_instant(at, view.zone, now) if at else ""
+    return [
+        TileRow(label, str(format_amount(value, Unit.KW)), when)
+        for family, label in _LOAD_LABELS.items()
+        for value in values.get(family, {}).values()
+    ]
+
+
+def _build_peak_rows(view: AccountView, values: Values, now: datetime) -> list[TileRow]:
+    rows = []
+    for family, unit, label in (("monthly_peak", Unit.KW, "Month's peak"), ("daily_peak", Unit.KVA, "Day's peak")):
+        power, at = (
+            _read_value(values, f"utility_{family}_{unit.lower()}"),
+            _read_instant(values, f"utility_{family}_timestamp_seconds"),
+        )
+        if power is not None:
+            rows.append(TileRow(label, str(format_amount(power, unit)), format_instant(at, view.zone, now) if at else ""))
+    if (average := _read_value(values, "utility_average_monthly_peak_kw")) is not None:
+        months = int(_read_value(values, "utility_average_monthly_peak_months") or 0)
+        rows.append(TileRow("Average peak", str(format_amount(average, Unit.KW)), f"{months} month{'s' * (months != 1)}"))
+    if (subscribed := _read_value(values, "utility_subscribed_power_kva")) is not None:
+        rows.append(TileRow("Subscribed", f"{subscribed:g}{THIN_SPACE}{Unit.KVA}"))
+    return rows
+
+
+def _read_value(values: Values, family: str) -> float | None:
+    return values.get(family, {}).get(())
+
+
+def _read_instant(values: Values, family: str) -> datetime | None:
+    seconds = _read_value(values, family)
+    return None if seconds is None else instant_from_seconds(seconds)

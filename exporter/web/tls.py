@@ -1,0 +1,157 @@
+"""TLS contexts of a web configuration, replaced for new connections when its files change."""
+
+import os
+import ssl
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from exporter.errors import ConfigError
+from exporter.web.web_config import CURVES, VERIFYING_AUTH_TYPES, TlsConfig, to_openssl_ciphers
+
+MAX_FILE_BYTES = 1 << 20
+
+
+class ReloadableContext(ssl.SSLContext):
+    """The context of a listener: each new connection uses the current inner context."""
+
+    current: ssl.SSLContext
+
+    def wrap_bio(self, *arguments: Any, **more: Any) -> ssl.SSLObject:
+        """Start a connection."""
+        return self.current.wrap_bio(*arguments, **more)
+
+
+def make_reloadable_context(context: ssl.SSLContext) -> ReloadableContext:
+    """Return a reloadable context."""
+    reloadable = ReloadableContext(ssl.PROTOCOL_TLS_SERVER)
+    reloadable.current = context
+    return reloadable
+
+
+def make_context(tls: TlsConfig) -> ssl.SSLContext:
+    """Build the context of a configuration; raise ConfigError that names the key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    _set_versions(context, tls)
+    if tls.prefer_server_cipher_suites is False:
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    if ciphers := to_openssl_ciphers(tls.cipher_suites or ()):
+        context.set_ciphers(":".join(ciphers))
+    _set_curves(context, tls.curve_preferences or ())
+    _set_certificate(context, tls)
+    _set_client_auth(context, tls)
+    return context
+
+
+def read_alternative_names(certificate: Mapping[str, Any] | None) -> set[str]:
+    """Return the subject alternative names of a client's certificate (DNS, e-mail, IP, URI) as Go writes them."""
+    names = set()
+    for kind, name in (certificate or {}).get("subjectAltName", ()):
+        if kind == "IP Address":
+            names.add(str(ip_address(name.strip())))
+        elif kind in ("DNS", "email", "URI"):
+            names.add(name)
+    return names
+
+
+def choose_curve(curves: tuple[str, ...]) -> str:
+    """Choose the one curve to offer if only one is possible: CurveP256, which every client has, if configured."""
+    return "CurveP256" if "CurveP256" in curves else curves[0]
+
+
+def _set_versions(context: ssl.SSLContext, tls: TlsConfig) -> None:
+    only_newest = tls.cipher_suites and not to_openssl_ciphers(tls.cipher_suites)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version == "TLS13" or only_newest else ssl.TLSVersion.TLSv1_2
+    context.maximum_version = ssl.TLSVersion.TLSv1_2 if tls.max_version == "TLS12" else ssl.TLSVersion.TLSv1_3
+
+
+def _set_curves(context: ssl.SSLContext, curves: tuple[str, ...]) -> None:
+    if not curves:
+        return
+    if sys.version_info >= (3, 15):
+        context.set_groups(":".join(CURVES[curve] for curve in curves))
+    else:
+        chosen = choose_curve(curves)
+        try:
+            context.set_ecdh_curve(CURVES[chosen])
+        except (ssl.SSLError, ValueError):  # Debian 12's Python does not accept X25519
+            raise ConfigError(
+                f"tls_server_config.curve_preferences: this Python cannot offer {chosen}; name CurveP256 too"
+            ) from None
+
+
+def _set_certificate(context: ssl.SSLContext, tls: TlsConfig) -> None:
+    certificate = _read_pem("cert", tls.cert, tls.cert_file)
+    key = _read_pem("key", tls.key.get_secret_value() if tls.key else None, tls.key_file)
+    if "-----BEGIN CERTIFICATE-----" not in certificate:
+        raise ConfigError("tls_server_config.cert: there is no PEM certificate in it")
+    if "PRIVATE KEY-----" not in key:
+        raise ConfigError("tls_server_config.key: there is no PEM key in it")
+    with _open_as_file(f"{key}\n{certificate}\n") as file:
+        try:
+            context.load_cert_chain(file, password=_refuse_encrypted_key)
+        except ssl.SSLError as error:
+            raise ConfigError(f"tls_server_config: {_describe_error(error)}") from None
+
+
+def _set_client_auth(context: ssl.SSLContext, tls: TlsConfig) -> None:
+    if not tls.verifies_client:
+        return
+    if tls.client_ca or tls.client_ca_file:
+        authorities = _read_pem("client_ca", tls.client_ca, tls.client_ca_file)
+        try:
+            context.load_verify_locations(cadata=authorities)
+        except (ssl.SSLError, ValueError):
+            raise ConfigError("tls_server_config.client_ca: there is no PEM certificate in it") from None
+    else:
+        context.load_default_certs(ssl.Purpose.CLIENT_AUTH)
+    context.verify_mode = ssl.CERT_REQUIRED if tls.client_auth_type in VERIFYING_AUTH_TYPES else ssl.CERT_OPTIONAL
+
+
+def _read_pem(key: str, text: str | None, file: Path | None) -> str:
+    """Return the content of the file or, without one, of the configuration itself."""
+    if file is None:
+        return text or ""
+    key_path = f"tls_server_config.{key}_file"
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{key_path}: {file} cannot be read: {(error.strerror or 'error').lower()}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"{key_path}: {file} is larger than {MAX_FILE_BYTES >> 10} KiB")
+    return content.decode("ascii", "replace").replace("\ufffd", "?")
+
+
+@contextmanager
+def _open_as_file(text: str) -> Iterator[str]:
+    """Provide a text as a file, as `ssl` requires; in memory if possible, for it contains a private key."""
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("tls", os.MFD_CLOEXEC), "w") as memory:
+            memory.write(text)
+            memory.flush()
+            yield f"/proc/self/fd/{memory.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile("w") as file:
+            file.write(text)
+            file.flush()
+            yield file.name
+
+
+def _refuse_encrypted_key() -> str:
+    raise ConfigError("tls_server_config.key: the key is encrypted; a server needs one without a passphrase")
+
+
+def _describe_error(error: ssl.SSLError) -> str:
+    known = {
+        "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
+        "EE_KEY_TOO_SMALL": "the certificate's key is too short",
+        "CA_MD_TOO_WEAK": "the certificate's signature is too weak",
+    }
+    return known.get(error.reason or "", f"the certificate or the key cannot be used ({(error.reason or 'unreadable').lower()})")

@@ -1,0 +1,292 @@
+"""The model of a web configuration file, with exporter-toolkit's keys.
+
+Numbers, booleans and durations are read as Go reads them, so that a file means the same to both. Names, defaults and
+rules: exporter-toolkit's docs/web-configuration.md; stricter rules are noted where they apply.
+"""
+
+import re
+import ssl
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+CIPHER_SUITES = {
+    "TLS_AES_128_GCM_SHA256": None,
+    "TLS_AES_256_GCM_SHA384": None,
+    "TLS_CHACHA20_POLY1305_SHA256": None,
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
+    "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
+}
+"""Suites of TLS 1.3 have no OpenSSL name here: they are always offered, in Go too. The last four are refused by toolkits
+built with Go 1.22 or newer."""
+CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+ALLOWED_HEADERS: dict[str, tuple[str, ...]] = {
+    "Strict-Transport-Security": (),
+    "X-Content-Type-Options": ("nosniff",),
+    "X-Frame-Options": ("deny", "sameorigin"),
+    "X-XSS-Protection": (),
+    "Content-Security-Policy": (),
+}
+"""The headers that may be set, with their allowed values (empty: any)."""
+MAX_BCRYPT_COST = 18
+"""Maximum cost of a bcrypt hash; at this cost the first request of a user takes about 20 seconds."""
+VERIFYING_AUTH_TYPES = ("RequireAnyClientCert", "RequireClientCert", "RequireAndVerifyClientCert")
+_BCRYPT_HASH = re.compile(r"\$2[abxy]?\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+_DURATION = re.compile(r"\+?((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
+_DURATION_PART = re.compile(r"([0-9.]+)([a-zµμ]+)")
+_SECONDS_PER_UNIT = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_TRUE_WORDS = {word for text in ("y", "yes", "on", "true") for word in (text, text.capitalize(), text.upper())}
+_FALSE_WORDS = {word for text in ("n", "no", "off", "false") for word in (text, text.capitalize(), text.upper())}
+TlsVersion = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
+LimitedText = Annotated[str, Field(max_length=1 << 16)]
+
+
+def to_openssl_ciphers(suites: Iterable[str]) -> list[str]:
+    """Return OpenSSL's names of the suites of TLS 1.2.
+
+    Raise ValueError for a suite that the installed OpenSSL does not support.
+    """
+    named = [(suite, cipher) for suite in suites if (cipher := CIPHER_SUITES[suite])]
+    for suite, cipher in named:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(cipher)
+        except ssl.SSLError:
+            raise ValueError(f"{suite} cannot be offered by {ssl.OPENSSL_VERSION}") from None
+    return [cipher for _, cipher in named]
+
+
+def parse_boolean(value: object) -> object:
+    """Parse YAML 1.1's words for true and false."""
+    if isinstance(value, str) and value not in _TRUE_WORDS | _FALSE_WORDS:
+        raise ValueError("must be true or false")
+    return value in _TRUE_WORDS if isinstance(value, str) else value
+
+
+def parse_integer(value: object) -> object:
+    """Parse an integer of YAML 1.1: 20, 0x14, 0b10100, 024, 1_000, 2e1."""
+    if not isinstance(value, str):
+        return value
+    text = re.sub(r"^([+-]?)0(?=[0-7]+$)", r"\g<1>0o", value.replace("_", ""))
+    try:
+        return int(text, 0) if not re.search(r"[.eE]", text) or text.lower().startswith("0x") else int(float(text))
+    except (ValueError, OverflowError):
+        raise ValueError("must be a whole number") from None
+
+
+def parse_go_duration(value: object) -> object:
+    """Parse a Go duration (1.5s, 1h30m), or a number of nanoseconds."""
+    if not isinstance(value, str):
+        return value
+    if _DURATION.fullmatch(value):
+        seconds = sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in _DURATION_PART.findall(value))
+    elif re.fullmatch(r"[0-9][0-9_]*(\.[0-9]*)?", value):
+        seconds = float(value) * 1e-9
+    else:
+        raise ValueError("is not a duration of 0 or more, such as 500ms, 1s or 1m30s")
+    if seconds > 9e9:
+        raise ValueError("is longer than 280 years")
+    return timedelta(seconds=seconds)
+
+
+def check_bcrypt_hash(secret: SecretStr) -> SecretStr:
+    """Reject a hash that no password can match, or that takes too long to verify."""
+    match = _BCRYPT_HASH.fullmatch(secret.get_secret_value())
+    if not match:
+        raise ValueError("is not a bcrypt hash; create one with: htpasswd -nBC 10 NAME")
+    if not 4 <= int(match[1]) <= MAX_BCRYPT_COST:
+        raise ValueError(f"has a bcrypt cost outside 4 to {MAX_BCRYPT_COST}")
+    return secret
+
+
+Boolean = Annotated[bool, BeforeValidator(parse_boolean)]
+
+
+class _WebConfigModel(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class TlsConfig(_WebConfigModel):
+    """`tls_server_config`: PEM files, or inline PEM text; plain HTTP without a certificate."""
+
+    cert: Annotated[LimitedText | None, Field(description="The certificate chain as PEM text.")] = None
+    key: Annotated[SecretStr | None, Field(description="Its key as PEM text, without a passphrase.")] = None
+    client_ca: Annotated[LimitedText | None, Field(description="The certificate authorities of clients as PEM text.")] = None
+    cert_file: Annotated[Path | None, Field(description="The file of the certificate chain.")] = None
+    key_file: Annotated[Path | None, Field(description="The file of its key.")] = None
+    client_ca_file: Annotated[Path | None, Field(description="The file of the certificate authorities of clients.")] = None
+    client_auth_type: Annotated[
+        Literal[
+            "",
+            "NoClientCert",
+            "RequestClientCert",
+            "RequireAnyClientCert",
+            "RequireClientCert",
+            "VerifyClientCertIfGiven",
+            "RequireAndVerifyClientCert",
+        ]
+        | None,
+        Field(description="The policy for client certificates."),
+    ] = None
+    client_allowed_sans: Annotated[
+        tuple[LimitedText, ...] | None,
+        Field(description="Alternative names; a client's certificate must have one of them."),
+    ] = None
+    min_version: Annotated[TlsVersion | None, Field(description="The minimum TLS version; TLS12 if not set.")] = None
+    max_version: Annotated[TlsVersion | None, Field(description="The maximum TLS version.")] = None
+    cipher_suites: Annotated[tuple[str, ...] | None, Field(description="The suites of TLS 1.2, by Go's names.")] = None
+    curve_preferences: Annotated[tuple[str, ...] | None, Field(description="The curves, by Go's names.")] = None
+    prefer_server_cipher_suites: Annotated[
+        Boolean | None, Field(description="Prefer the server's order of suites to the client's.")
+    ] = None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether TLS is enabled."""
+        return bool(self.cert or self.cert_file)
+
+    @property
+    def verifies_client(self) -> bool:
+        """Whether client certificates are verified."""
+        return self.client_auth_type not in (None, "", "NoClientCert", "RequestClientCert")
+
+    @field_validator("cipher_suites")
+    @classmethod
+    def _check_suites(cls, suites: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for suite in suites or ():
+            if suite not in CIPHER_SUITES:
+                raise ValueError(f"{suite} is not a supported cipher suite")
+        to_openssl_ciphers(suites or ())
+        return suites
+
+    @field_validator("curve_preferences")
+    @classmethod
+    def _check_curves(cls, curves: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for curve in curves or ():
+            if curve not in CURVES:
+                raise ValueError(f"{curve} is not a supported curve; use {', '.join(CURVES)}")
+        return curves
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> Self:
+        for fault in self._find_faults():
+            raise ValueError(fault)
+        return self
+
+    def _find_faults(self) -> list[str]:
+        key, ca, sans = self.key or self.key_file, self.client_ca or self.client_ca_file, self.client_allowed_sans
+        checks = {
+            "has no certificate: set cert_file or cert": (
+                not self.enabled and (key or ca or self.client_auth_type or sans is not None)
+            ),
+            "has no key: set key_file or key": self.enabled and not key,
+            "has client_ca_file, but a client_auth_type that requests no certificate": (
+                ca and self.client_auth_type in (None, "", "NoClientCert")
+            ),
+            "has client_allowed_sans, which requires client_auth_type RequireAndVerifyClientCert": (
+                sans is not None and self.client_auth_type not in VERIFYING_AUTH_TYPES
+            ),
+            "has an empty client_allowed_sans, which would refuse every client": sans == (),
+            "has RequireAnyClientCert without client_ca_file: Python cannot request a certificate without verifying it": (
+                self.client_auth_type in VERIFYING_AUTH_TYPES[:2] and not ca
+            ),
+            "allows nothing newer than TLS 1.1, which is not supported": self.max_version in ("TLS10", "TLS11"),
+            "has a min_version above its max_version": (self.min_version, self.max_version) == ("TLS13", "TLS12"),
+            "has no cipher suite of TLS 1.2, but a max_version of TLS12": (
+                self.max_version == "TLS12" and self.cipher_suites and not to_openssl_ciphers(self.cipher_suites)
+            ),
+        }
+        return [fault for fault, found in checks.items() if found]
+
+
+class HttpConfig(_WebConfigModel):
+    """`http_server_config`: HTTP/2 is not supported; `http2` has no effect."""
+
+    http2: Annotated[Boolean | None, Field(description="Accepted, without effect: HTTP/1.1 is used.")] = None
+    headers: Annotated[dict[str, LimitedText | None] | None, Field(description="Headers of every response.")] = None
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, headers: dict[str, str | None] | None) -> dict[str, str | None] | None:
+        for name, value in (headers or {}).items():
+            if name not in ALLOWED_HEADERS:
+                raise ValueError(f"can only set {', '.join(ALLOWED_HEADERS)}")
+            if ALLOWED_HEADERS[name] and value not in ALLOWED_HEADERS[name]:
+                raise ValueError(f"{name} must be {' or '.join(ALLOWED_HEADERS[name])}")
+            if value and not (value.isascii() and value.isprintable()):
+                raise ValueError(f"{name} contains a character that is not allowed in a header")
+        return headers
+
+
+class RateLimit(_WebConfigModel):
+    """`rate_limit`: a bucket of `burst` requests, refilled by one every `interval`; 0 is no limit."""
+
+    interval: Annotated[
+        Annotated[timedelta, BeforeValidator(parse_go_duration)] | None,
+        Field(description="How often one more request is allowed, as a Go duration: 500ms, 1s."),
+    ] = None
+    burst: Annotated[
+        Annotated[int, BeforeValidator(parse_integer), Field(le=1 << 62)] | None,
+        Field(description="How many requests are allowed at once."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_burst(self) -> Self:
+        if self.interval and (self.burst or 0) < 1:
+            raise ValueError("has a burst below 1, which would refuse every request")
+        return self
+
+
+class WebConfig(_WebConfigModel):
+    """A web configuration file."""
+
+    tls_server_config: Annotated[TlsConfig | None, Field(description="TLS.")] = None
+    http_server_config: Annotated[HttpConfig | None, Field(description="HTTP.")] = None
+    basic_auth_users: Annotated[
+        dict[str, Annotated[SecretStr, AfterValidator(check_bcrypt_hash)]] | None,
+        Field(description="Users and the bcrypt hashes of their passwords."),
+    ] = None
+    rate_limit: Annotated[RateLimit | None, Field(description="The rate limit of all clients together.")] = None
+
+    @field_validator("basic_auth_users")
+    @classmethod
+    def _check_user_names(cls, users: dict[str, SecretStr] | None) -> dict[str, SecretStr] | None:
+        if any(":" in name or not name.isprintable() for name in users or {}):
+            raise ValueError("has a name with a colon or a control character, which browsers cannot send")
+        return users
+
+    @property
+    def tls(self) -> TlsConfig:
+        """The TLS configuration; an empty one is plain HTTP."""
+        return self.tls_server_config or TlsConfig()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers to set."""
+        headers = (self.http_server_config or HttpConfig()).headers or {}
+        return {name: value for name, value in headers.items() if value}
+
+    @property
+    def users(self) -> dict[str, str]:
+        """Names and bcrypt hashes."""
+        return {name: secret.get_secret_value() for name, secret in (self.basic_auth_users or {}).items()}
+
+    @property
+    def request_limit(self) -> tuple[timedelta, int] | None:
+        """Interval and burst."""
+        rate = self.rate_limit or RateLimit()
+        return (rate.interval, rate.burst) if rate.interval and rate.burst else None

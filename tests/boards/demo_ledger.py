@@ -1,0 +1,73 @@
+"""A folder with the demo's ledger: every simulated portal visited once, and the past behind it brought home."""
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import date, timedelta
+from pathlib import Path
+
+from exporter.client.session import Session
+from exporter.clock import WallClock
+from exporter.config.loader import load_config
+from exporter.demo import build_simulations
+from exporter.errors import HistoryExhaustedError
+from exporter.ledger.ledger import Ledger
+from exporter.metrics.page import MetricsPage
+from exporter.models import Reading, StateUpdate
+from exporter.poller import AccountPoller
+from exporter.portals.base import Portal
+from exporter.simulators.base import run_simulation, utc_now
+from tests.conftest import InMemoryAccountStore
+
+IMPORT_DAYS = {"cem": 15, "water-link": 800, "fluvius": 730, "enedis": 400}
+"""How far back, by portal: a year, and what is compared with it; of the block of flats, with a reading an hour, less. The year
+before is whole at Fluvius alone: the simulated Enedis has lost some days for good."""
+MAX_CURVE_DAYS = 366
+"""Load curves have most of the readings."""
+TEST_EVERYTHING = os.environ.get("BOARDS") == "every"
+"""Asked for by BOARDS=every: a year of the block of flats too, and every value of every variable, which takes minutes."""
+
+
+class UnlimitedAccountStore(InMemoryAccountStore):
+    """A memory in which no call budget is ever spent: the portals are simulated."""
+
+    async def count_calls(self, quota: str, since: object) -> int:
+        return 0
+
+
+async def fill_ledger(folder: Path) -> None:
+    """Fill the ledger in `folder` with what all simulations know of the last days."""
+    days = IMPORT_DAYS | ({"cem": 400} if TEST_EVERYTHING else {})
+    async with AsyncExitStack() as stack:
+        accounts = [one.demo_account(await stack.enter_async_context(run_simulation(one))) for one in build_simulations()]
+        config = folder / "filling.yaml"
+        config.write_text(json.dumps({"accounts": accounts}))
+        config.chmod(0o600)
+        ledger = Ledger(folder)
+        stack.callback(ledger.close)
+        await asyncio.gather(*(fill_account(portal, ledger, days[portal.portal]) for portal in load_config(config).accounts))
+
+
+async def fill_account(portal: Portal, ledger: Ledger, days: int) -> None:
+    """Visit an account once, as the exporter does, and bring its past home."""
+    poller = AccountPoller(portal, ledger, MetricsPage(ledger, utc_now, "0"), WallClock())
+    await poller.open()
+    await poller.visit()
+    assert poller.state.up, poller.state.message
+    await import_past(portal, ledger, utc_now().date() - timedelta(days=days))
+
+
+async def import_past(portal: Portal, ledger: Ledger, first: date) -> None:
+    """Do what an import does, without its care for a real portal."""
+    now, over = utc_now(), set[str]()
+    async with Session(store=UnlimitedAccountStore(), clock=utc_now) as session:
+        for piece in await portal.list_backfill_chunks(session, first, now.date()):
+            if piece.feed in over or ("curve" in piece.feed and piece.last < now.date() - timedelta(days=MAX_CURVE_DAYS)):
+                continue
+            try:
+                found: Sequence[Reading | StateUpdate] = await portal.fetch_backfill_chunk(session, piece)
+                ledger.record_chunk(portal.name, piece.key, found, at=now)
+            except HistoryExhaustedError:
+                over.add(piece.feed)

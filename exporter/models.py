@@ -133,18 +133,18 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The highest power of the period [start, end), in kW or kVA, reached at `at` (aware, UTC)."""
+    """The highest power of the period [start, end), in kW or kVA, reached at `at` (aware, UTC; None: not known)."""
 
     usage_point: UsagePoint
     unit: Unit
     start: datetime
     end: datetime
     power: float
-    at: datetime
+    at: datetime | None
 
     def __post_init__(self) -> None:
         _require_possible_value(self.power)
-        _require_aware(self.start, self.end, self.at)
+        _require_aware(self.start, self.end, self.at or self.start)
         format_resolution(self.end - self.start)
 
 

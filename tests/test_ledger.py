@@ -7,6 +7,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -78,10 +79,27 @@ def test_keeps_what_a_visit_told(ledger):
     record(ledger, Index(WATER, 104.25, AT), day(8, 0.22), month)
 
     with ledger.snapshot() as snapshot:
-        found = {line.form: (line.unit, line.resolution, snapshot.select_newest(line.id)[0]) for line in snapshot.select_series("home")}
+        found = {
+            line.form: (line.unit, line.resolution, snapshot.select_newest(line.id)[0]) for line in snapshot.select_series("home")
+        }
     assert (found["index"][0], found["index"][2].value, found["index"][2].at) == ("m³", 104.25, AT)
     assert (found["interval"][1], found["interval"][2].span) == ("P1D", DAY)
     assert (found["peak"][0], found["peak"][1], found["peak"][2].end) == ("kW", "P1M", AT - DAY)
+
+
+def test_keeps_a_peak_whose_instant_is_not_known(ledger):
+    """
+    Its power is kept without an instant, and an instant that is told later is a correction.
+    """
+    month = Peak(POINT, Unit.KW, AT - 8 * DAY, AT + 23 * DAY, 4.2, None)
+    record(ledger, month)
+    with ledger.snapshot() as snapshot:
+        [line] = snapshot.select_series("home")
+        [kept] = snapshot.select_newest(line.id)
+    later = record(ledger, replace(month, at=AT - DAY))
+
+    assert (kept.value, kept.has_span) == (4.2, False)
+    assert (later.new, later.corrected) == (0, 1)
 
 
 def test_the_same_again_is_nothing_new(ledger):

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -263,6 +264,17 @@ def test_the_capacity_tariff(said, clock):
     assert found["monthly_peak_timestamp_seconds E-1"] == datetime(2026, 11, 13, 17, tzinfo=UTC).timestamp()
     assert found["average_monthly_peak_kw E-1"] == pytest.approx(sum(floored) / 12)
     assert found["average_monthly_peak_months E-1"] == 12
+
+
+def test_a_peak_whose_instant_is_not_known(said):
+    """
+    The month's power is shown, and counts for the capacity tariff; its instant is absent.
+    """
+    october, november = (replace(month(2026, number, 3.4), at=None) for number in (10, 11))
+    found = said(october, november)
+
+    assert (found["monthly_peak_kw E-1"], found["average_monthly_peak_kw E-1"]) == (3.4, 3.4)
+    assert of(found, "monthly_peak_timestamp") == {}
 
 
 def test_a_month_closes_by_the_clock_of_its_point(said, page, clock):

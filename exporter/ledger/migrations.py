@@ -2,7 +2,8 @@
 
 Instants are milliseconds since 1970 UTC. A series is one line of readings: a register of a usage point in one form
 (`index`, `interval`, `peak`) and one resolution. A reading's `at` is the instant of an index, or the start of the
-period; its `span` is, in seconds, from there to the end of an interval, or to the instant of a peak. `visit` says when
+period; its `span` is, in seconds, from there to the end of an interval, or to the instant of a peak (NULL where the
+portal does not tell it: such a peak has no sample in the history). `visit` says when
 the present value was learned, `correction` what it replaced. Of an index series, readings before `thinned` are the last
 ones of their days; an account's `thinned` counts the readings that went.
 A `target` is a receiver of remote write; `owed` is where in a series there may be

@@ -105,6 +105,8 @@ class StoredReading:
     at: datetime
     value: float
     span: timedelta = timedelta(0)
+    has_span: bool = True
+    """Whether `span` is known: it is not of an index, nor of a peak whose instant the portal does not tell."""
 
     @property
     def end(self) -> datetime:
@@ -238,7 +240,7 @@ def _build_series_row(
 
 
 def _build_stored_reading(at: int, value: float, span: int | None) -> StoredReading:
-    return StoredReading(from_ms(at), value, timedelta(seconds=span or 0))
+    return StoredReading(from_ms(at), value, timedelta(seconds=span or 0), span is not None)
 
 
 _SERIES_COLUMNS = (

@@ -246,5 +246,5 @@ def _split_reading(reading: Reading) -> tuple[Register, ReadingForm, int, float,
         )
     register = Register(reading.usage_point, reading.unit, name="peak")
     form = ("peak", format_resolution(reading.end - reading.start))
-    offset = round((reading.at - reading.start).total_seconds())
-    return register, form, to_ms(reading.start), float(reading.power), offset, to_ms(reading.at)
+    offset = round((reading.at - reading.start).total_seconds()) if reading.at else None
+    return register, form, to_ms(reading.start), float(reading.power), offset, to_ms(reading.at or reading.start)

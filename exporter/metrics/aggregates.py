@@ -318,7 +318,8 @@ class _SampleWriter:
 
     def _add_peak(self, family: str, unit: str, key: LabelValues, peak: StoredReading) -> None:
         self._add_sample(f"{family}_{unit}", peak.value, key)
-        self._add_sample(f"{family}_timestamp_seconds", peak.end.timestamp(), key)
+        if peak.has_span:
+            self._add_sample(f"{family}_timestamp_seconds", peak.end.timestamp(), key)
 
 
 def _sum_loads(snapshot: Snapshot, series: Iterable[SeriesRow], end: datetime) -> dict[Direction, float]:

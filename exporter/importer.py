@@ -42,7 +42,8 @@ class ImportProgress:
     """What pieces were answered with that we do not understand; they are asked again next time."""
 
     def __str__(self) -> str:
-        return f"{self.chunks_done} of {self.chunks} pieces are home, {self.new_readings} readings new, {self.corrected_readings} corrected"
+        done = f"{self.chunks_done} of {self.chunks} pieces are home"
+        return f"{done}, {self.new_readings} readings new, {self.corrected_readings} corrected"
 
 
 class HistoryImport:

@@ -184,7 +184,8 @@ class AccountPoller:
         except LedgerError as error:
             after = replace(
                 after, up=False, reason=error.reason, message=str(error), failures=before.failures + 1,
-                last_success=before.last_success, next_visit=self._defer_to_visiting_time(now + self._backoff(before.failures + 1)),
+                last_success=before.last_success,
+                next_visit=self._defer_to_visiting_time(now + self._backoff(before.failures + 1)),
             )  # fmt: skip
         except Exception:  # a reading the ledger or the page cannot take is a bug of ours, and no reason to stop visiting
             log.exception("account %s: what the visit told could not be kept", self.portal.name)

@@ -341,7 +341,8 @@ async def test_too_old_days_of_a_feed_that_gave_older_ones_are_just_not_there() 
     await world.visit()
     coverage = world.engine.coverage(ENEDIS[0].key)
     assert coverage.known()
-    assert coverage.too_old is None or coverage.too_old.last < coverage.known()[0]
+    bound = coverage.too_old
+    assert bound is None or bound.first <= bound.last < coverage.known()[0]
     world.portal.read = read  # type: ignore[method-assign]
     world.now += timedelta(hours=3)
     await world.visit()
@@ -353,3 +354,29 @@ async def test_the_pace_bounds_a_step() -> None:
     world.engine = Engine(world.portal, world.store, every=world.every, pace=Pace(requests=3, visit=5))
     assert (await world.visit()).requests == 5
     assert (await world.step(world.now + timedelta(minutes=1))).requests == 3
+
+
+async def test_recent_days_are_asked_newest_first_all_feeds_in_turn() -> None:
+    feeds = [replace(FLUVIUS[2], key=key, priority=0) for key in ("hours:e1", "hours:e2")]
+    world = World(feeds, TIDY)
+    await world.visit()
+    asked = [(one.feed, (one.first - world.start.date()).days) for one in world.portal.asked[:4]]
+    assert asked == [("hours:e1", -1), ("hours:e2", -1), ("hours:e1", -2), ("hours:e2", -2)]
+
+
+async def test_a_feed_that_stops_is_asked_twice_a_day() -> None:
+    world = World(FLUVIUS[2:], replace(TIDY, history=40))
+    await settle(world)
+    world.portal.of_day = lambda *_: ()  # type: ignore[method-assign]
+    await world.run(50)
+    counted = len(world.portal.asked)
+    await world.run(10)
+    assert 10 <= len(world.portal.asked) - counted <= 20
+
+
+async def test_when_an_emptiness_gives_a_day_all_of_it_is_asked_again() -> None:
+    world = World(FLUVIUS[2:], replace(TIDY, history=30))
+    await settle(world)
+    world.portal.mess = replace(TIDY, history=150)
+    await world.run(2)
+    assert not missing(world, int(world.now.timestamp()) - 3 * DAY)

@@ -62,6 +62,7 @@ def test_a_young_whole_day_is_read_again_for_corrections(tries: int, days: int) 
 def test_a_whole_day_is_read_once_more_when_it_has_settled() -> None:
     asked = END + 9 * DAY
     assert ask(State.WHOLE, asked=asked, tries=4) == 5 * DAY
+    assert ask(State.WHOLE, asked=asked, tries=4, now=END + 40 * DAY) == 5 * DAY
     assert ask(State.WHOLE, asked=END + 14 * DAY, tries=5) is None
     assert ask(State.WHOLE, asked=asked, feed=replace(FEED, settles=timedelta(0))) is None
 

@@ -378,3 +378,20 @@ def test_pkce():
     assert PkcePair("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk").challenge == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
     assert len(PkcePair.generate().verifier) == 86
     assert PkcePair.generate() != PkcePair.generate()
+
+
+async def test_every_exchange_is_observed(local, visit):
+    """
+    Whoever watches a session is given each request with its response, or with the error in the place of one.
+    """
+    seen = []
+    url = await local({"/up": answering(text="told"), "/down": answering(status=503)})
+    async with visit(on_exchange=seen.append) as session:
+        await session.get(f"{url}/up", params={"day": "1"})
+        for target in (f"{url}/down", "http://127.0.0.1:1/closed"):
+            with pytest.raises(UnreachableError):
+                await session.post(target, data={"user": "x"})
+
+    statuses = [one.response.status if one.response else type(one.error) for one in seen]
+    assert statuses == [200, 503, UnreachableError]
+    assert (seen[0].params, seen[0].response.body, seen[1].data) == ({"day": "1"}, b"told", {"user": "x"})

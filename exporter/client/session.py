@@ -4,8 +4,10 @@ import asyncio
 import math
 import re
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -17,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from exporter.client.response import Response
-from exporter.errors import RateLimitError, ResponseError, UnreachableError
+from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.models import StoredInterval
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
@@ -64,6 +66,22 @@ class StoredReadings(Protocol):
         """Give start and end of the first and last kept interval of a resolution (`P1D`, `PT30M`, ...)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and what came of it, as it went over the network: secrets and all, for the memory only."""
+
+    method: str
+    url: str
+    params: StringMap | None
+    headers: StringMap | None
+    data: RequestBody | None
+    json: Any
+    response: Response | None
+    """None when none came; `error` says why."""
+    error: PortalError | None
+    seconds: float
+
+
 class Session:
     """One visit's way to the network. Use it as an async context manager.
 
@@ -81,6 +99,7 @@ class Session:
         ca_file: str | None = None,
         verify_tls: bool = True,
         on_response: Callable[[str], None] = lambda _: None,
+        on_exchange: Callable[[Exchange], None] | None = None,
         user_agent: str = "utility-exporter",
         max_response_bytes: int = MAX_RESPONSE_BYTES,
     ) -> None:
@@ -89,7 +108,7 @@ class Session:
         self._timeout = timeout.total_seconds()
         self._min_request_gap = min_request_gap.total_seconds()
         self._ca_file, self._verify_tls = ca_file, verify_tls
-        self._on_response = on_response
+        self._on_response, self._on_exchange = on_response, on_exchange
         self._headers = {"User-Agent": user_agent}
         self._max_response_bytes = max_response_bytes
         self._request_lock = asyncio.Lock()
@@ -211,9 +230,32 @@ class Session:
         label: str = "",
         raise_for_status: bool = True,
     ) -> Response:
-        assert self._client is not None, "a session is entered before it is used"
-        await self._wait_for_gap()
         label = label or f"{method} {_PERSONAL_SEGMENT.sub('…', urlsplit(url).path) or '/'}"
+        await self._wait_for_gap()
+        started, response, failure = time.monotonic(), None, None
+        try:
+            response = await self._receive(method, url, params=params, headers=headers, data=data, json=json, label=label)
+        except PortalError as error:
+            failure = error
+            raise
+        finally:
+            if self._on_exchange and (response or failure):
+                seconds = time.monotonic() - started
+                self._on_exchange(Exchange(method, url, params, headers, data, json, response, failure, seconds))
+        return self._raise_for_status(response) if raise_for_status else response
+
+    async def _receive(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: StringMap | None,
+        headers: StringMap | None,
+        data: RequestBody | None,
+        json: Any,
+        label: str,
+    ) -> Response:
+        assert self._client is not None, "a session is entered before it is used"
         try:
             async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json) as response:
                 body = await self._read_body(response, label)
@@ -231,7 +273,7 @@ class Session:
             self._on_response("error")
             raise ResponseError(f"{label} cannot be asked: what the portal gave for it fits no request") from None
         self._on_response(f"{answer.status // 100}xx")
-        return self._raise_for_status(answer) if raise_for_status else answer
+        return answer
 
     def _open(
         self, method: str, url: str, params: StringMap | None, headers: StringMap | None, data: RequestBody | None, json: Any

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,18 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from exporter.client.session import Session, StoredReadings
 from exporter.duration import Duration, format_duration
@@ -157,23 +169,68 @@ FailFastList = Annotated[list[ItemT], Field(fail_fast=True)]
 """A list whose validation stops at the first error: only one is reported anyway."""
 
 
+def _skip_invalid_items(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> list[Any]:
+    """Validate a list item by item when it does not validate as a whole, and count what is left out."""
+    skipped: Counter[str] | None = (info.context or {}).get("skipped")
+    before = Counter(skipped)
+    try:
+        return validate(value)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        if skipped is None or not isinstance(value, list):
+            raise
+        whole = error
+    skipped.clear()
+    skipped.update(before)
+    kept: list[Any] = []
+    for item in value:
+        found = Counter(skipped)
+        try:
+            kept += validate([item])
+        except ValidationError as error:
+            skipped.clear()
+            skipped.update(found)
+            skipped[_describe_field(error, info.field_name)] += 1
+    if kept or not value:
+        return kept
+    skipped.clear()
+    skipped.update(before)
+    raise whole
+
+
+def _describe_field(error: ValidationError, list_name: str | None) -> str:
+    """Return the field of the first error in an item of a list, without places in lists: `v.vs`."""
+    location = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
+    return ".".join(str(part) for part in (list_name, *location) if part and not isinstance(part, int)) or "an entry"
+
+
+TolerantList = Annotated[list[ItemT], Field(fail_fast=True), WrapValidator(_skip_invalid_items)]
+"""A list whose items that cannot be understood are left out and counted, when `parse_response` is given a counter.
+
+When none of its items can be understood the list itself is invalid."""
+
+
 class ResponseModel(BaseModel):
     """A part of a response; fields that it does not declare are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
 
-def parse_response(model: type[ModelT], body: Any, where: str = "the response") -> ModelT:
-    """Return a response validated by its model.
+def parse_response(model: type[ModelT], body: Any, where: str = "the response", skipped: Counter[str] | None = None) -> ModelT:
+    """Return a response validated by its model; `skipped` counts what its tolerant lists leave out, by field.
 
     Raise ResponseError that names the field, and never its value.
     """
     try:
-        return model.model_validate(body)
+        return model.model_validate(body, context={"skipped": skipped})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         field_path = ".".join(str(part) for part in first["loc"]) or "itself"
         raise ResponseError(f"{where} has changed: {field_path}: {first['msg'].lower()}") from None
+
+
+def build_skip_note(where: str, skipped: Counter[str]) -> str:
+    """Return the note on what was left out of a response: its fields, without counts, so that it stays the same."""
+    return f"{where}: left out what could not be understood: {', '.join(sorted(skipped))}"
 
 
 def parse_decimal_comma(text: str) -> float:

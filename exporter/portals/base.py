@@ -189,7 +189,7 @@ def _skip_invalid_items(value: Any, validate: ValidatorFunctionWrapHandler, info
         except ValidationError as error:
             skipped.clear()
             skipped.update(found)
-            skipped[_describe_field(error, info.field_name)] += 1
+            skipped[_describe_field(error, info.field_name if info.field_name != "root" else None)] += 1
     if kept or not value:
         return kept
     skipped.clear()

@@ -124,6 +124,8 @@ class Interval:
     start: datetime
     end: datetime
     amount: float
+    is_estimated: bool = False
+    """Whether the portal says that it is an estimate, or provisional."""
 
     def __post_init__(self) -> None:
         _require_possible_value(self.amount)

@@ -209,6 +209,17 @@ TolerantList = Annotated[list[ItemT], Field(fail_fast=True), WrapValidator(_skip
 When none of its items can be understood the list itself is invalid."""
 
 
+def _none_if_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return validate(value)
+    except ValidationError:
+        return None
+
+
+Detail = Annotated[ItemT | None, WrapValidator(_none_if_invalid)]
+"""A field that is not needed: None where it cannot be understood. Give it the default None, so that it may be missing."""
+
+
 class ResponseModel(BaseModel):
     """A part of a response; fields that it does not declare are ignored."""
 

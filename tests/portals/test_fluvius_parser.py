@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from exporter.errors import ResponseError
 from exporter.models import Commodity, Direction, Interval, Unit, UsagePoint
 from exporter.portals.fluvius import parser, parser_2024
-from exporter.portals.fluvius.amounts import ParsedAmounts, build_amounts, merge_amounts
+from exporter.portals.fluvius.amounts import ParsedAmounts, merge_amounts
 from exporter.portals.fluvius.days import DayRange, day_start, metering_day
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "fluvius"
@@ -37,7 +37,7 @@ def list_intervals(parsed: ParsedAmounts, commodity: Commodity, now: datetime = 
 
 
 def read(records: Any, commodity: Commodity = ELECTRICITY) -> ParsedAmounts:
-    return build_amounts(parser.parse_records(records, "the days"), commodity)
+    return parser.parse_records(records, "the days", commodity)
 
 
 def entry(**more: Any) -> dict[str, Any]:
@@ -110,6 +110,35 @@ def test_monthly_peaks() -> None:
     }
 
 
+@pytest.mark.parametrize("sst", [None, "0001-01-01T00:00:00Z", "9999-12-30T23:00:00Z", "2026-09-14T16:00:00Z", "onbekend", 3])
+def test_a_peak_without_a_usable_instant(sst: Any) -> None:
+    """
+    The month keeps its power, without an instant; the other months are whole.
+    """
+    month = {"d": "2026-09-30T22:00:00Z", "de": "2026-10-31T23:00:00Z", "v": [entry(u=4, v=3.4, sst=sst)]}
+    other = {"d": "2026-08-31T22:00:00Z", "de": "2026-09-30T22:00:00Z", "v": [entry(u=4, v=2.75, sst="2026-09-02T18:30:00Z")]}
+    found = parser.parse_peaks([month, other], "the peaks")
+
+    assert (found.months, dict(found.skipped)) == (
+        {
+            (at("2026-09-30T22:00:00"), at("2026-10-31T23:00:00")): (3.4, None),
+            (at("2026-08-31T22:00:00"), at("2026-09-30T22:00:00")): (2.75, at("2026-09-02T18:30:00")),
+        },
+        {},
+    )
+
+
+def test_a_peak_without_an_instant_of_2024() -> None:
+    """
+    The old form's peak keeps its power too.
+    """
+    body = answer("spikes_2024.json")
+    body[0]["val"][0]["tscs"] = None
+    power = body[0]["val"][0]["o"]
+
+    assert (power, None) in parser_2024.parse_peaks(body, "the peaks").months.values()
+
+
 def test_peaks_of_something_else() -> None:
     """
     Injection, another unit, another period and null are no monthly peaks; what is unknown is counted.
@@ -159,6 +188,94 @@ def test_gas_and_peaks_of_2024() -> None:
     assert peaks == {(at("2023-05-31T22:00:00"), at("2023-06-30T22:00:00")): (5.098, at("2023-06-14T16:00:00"))}
 
 
+LATER = {"d": "2026-11-10T23:00:00Z", "de": "2026-11-11T23:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("odd", "amounts", "skipped"),
+    [
+        ([entry(v="NaN"), entry(dc=2, v=2.5)], {"night": 2.5}, {"v.v": 1}),
+        ([entry(v=-0.25), entry(dc=2, v=2.5)], {"night": 2.5}, {"v.v": 1}),
+        ([entry(v="veel"), entry(dc=2, v=2.5)], {"night": 2.5}, {"v.v": 1}),
+        ([entry(dc=None), entry(dc=2, v=2.5)], {"night": 2.5}, {"v.dc": 1}),
+        ([entry(u="kWh"), None, entry(dc=2, v=2.5)], {"night": 2.5}, {"v.u": 1, "v": 1}),
+        ([entry(v="NaN")], {}, {"v.v": 1}),
+        ([entry(vs="EST"), entry(dc=2, v=2.5)], {"day": 1.5, "night": 2.5}, {}),
+        ([entry(vs="?"), entry(dc=2, v=2.5, vs=[])], {"day": 1.5, "night": 2.5}, {}),
+    ],
+)
+def test_one_odd_value_costs_one_value(odd: list[Any], amounts: dict[str, float], skipped: dict[str, int]) -> None:
+    """
+    A value that cannot be understood is left out and counted by its field; the day keeps its others, and so do all days.
+    """
+    parsed = read([record(*odd), record(entry(v=4.5), **LATER)])
+    lines = list_intervals(parsed, ELECTRICITY)
+
+    assert {line[2]: line[5] for line in lines if line[0] == at("2026-11-09T23:00:00")} == amounts
+    assert [line[5] for line in lines if line[0] == at("2026-11-10T23:00:00")] == [4.5]
+    assert parsed.skipped == skipped
+
+
+def test_one_odd_value_of_2024() -> None:
+    """
+    In the old form an odd value costs its day, and the days around it stay.
+    """
+    body = answer("days_2024.json")
+    body[0]["val"][0]["ol"] = "NaN"
+    parsed = parser_2024.parse_amounts(body, "the days", ELECTRICITY)
+
+    assert dict(parsed.skipped) == {"val.ol": 1}
+    assert {line[0] for line in list_intervals(parsed, ELECTRICITY)} == {at("2023-07-01T22:00:00"), at("2023-07-02T22:00:00")}
+
+
+@pytest.mark.parametrize(
+    ("values", "estimated"),
+    [
+        ([entry(vs=1)], [True]),
+        ([entry(vs="EST")], [True]),
+        ([entry(vs=2), entry(dc=2, vs=1)], [False, True]),
+        ([entry(vs=2)], [False]),
+        ([entry(vs=None)], [False]),
+        ([entry(gcuv="P")], [True]),
+        ([entry(gcuv="D")], [False]),
+    ],
+)
+def test_estimates_are_marked(values: list[Any], estimated: list[bool]) -> None:
+    """
+    A value that the portal calls estimated, or whose gas factor it calls provisional, says so.
+    """
+    readings = read([record(*values)]).build_readings(UsagePoint("541448820000000000", ELECTRICITY), NOW)
+
+    assert [one.is_estimated for one in readings] == estimated
+
+
+def test_a_provisional_factor_makes_no_volume_provisional() -> None:
+    """
+    Of gas only the energy depends on the factor; a day of two meters is an estimate when one half is.
+    """
+    gas = {"d": "2026-11-10T05:00:00Z", "de": "2026-11-11T05:00:00Z"}
+    first = read([record(entry(dc=0, gcuv="P"), entry(dc=0, u=5, gcuv="P"), **gas)], GAS)
+    second = read([record(entry(dc=0, v=1.0), entry(dc=0, u=5, v=1.0), **gas)], GAS)
+    readings = merge_amounts([first, second]).build_readings(UsagePoint("541448820000000000", GAS), NOW)
+
+    assert [(one.register.name, one.amount, one.is_estimated) for one in readings] == [
+        ("energy", 2.5, True),
+        ("volume", 2.5, False),
+    ]
+
+
+@pytest.mark.parametrize(("state", "days"), [(0, []), (2, [0.0]), (None, [0.0])])
+def test_zero_is_no_blank(state: int | None, days: list[float]) -> None:
+    """
+    In the old form a value 0 with state 0 is a blank; with state 2 it is a true zero.
+    """
+    names = dict.fromkeys(("ol", "ih", "il"))
+    day = {"d": "2023-06-30T22:00:00Z", "de": "2023-07-01T22:00:00Z", "oh": 0.0, "ohvs": state, **names}
+    parsed = parser_2024.parse_amounts([{"val": [day]}], "the days", ELECTRICITY)
+
+    assert [line[5] for line in list_intervals(parsed, ELECTRICITY)] == days
+
+
 def test_unknown_codes_are_counted_and_kept_out() -> None:
     """
     A register, direction or unit that nobody has seen is neither summed nor fatal.
@@ -199,7 +316,7 @@ def test_which_registers_exist(entries: list[dict[str, Any]], amounts: dict[str,
 
 def test_a_register_that_exists_may_be_zero() -> None:
     """
-    A zero with state 0 is a zero when the register has another value in the same response, unless nothing at all was measured.
+    A zero with state 0 is a blank, also where the register has other values; a zero with state 2 is a zero.
     """
     later = {"d": "2026-11-10T23:00:00Z", "de": "2026-11-11T23:00:00Z"}
     last = {"d": "2026-11-11T23:00:00Z", "de": "2026-11-12T23:00:00Z"}
@@ -207,7 +324,7 @@ def test_a_register_that_exists_may_be_zero() -> None:
         [
             record(entry(v=4.5), entry(dc=2, v=1.0)),
             record(entry(v=3.5), entry(dc=2, v=0.0, vs=0), **later),
-            record(entry(v=0.0, vs=0), entry(dc=2, v=0.0, vs=0), **last),
+            record(entry(v=0.0, vs=0), entry(dc=2, v=0.0, vs=2), **last),
         ]
     )
 
@@ -273,7 +390,7 @@ def test_a_changed_form_names_its_field(records: Any, place: str) -> None:
     A changed field is an error that names it, without its value.
     """
     with pytest.raises(ResponseError, match=rf"the days has changed: {place}: ") as caught:
-        parser.parse_records(records, "the days")
+        parser.parse_records(records, "the days", ELECTRICITY)
 
     assert "veel" not in str(caught.value)
 

@@ -4,9 +4,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from exporter.models import DAY, Commodity, Direction, Interval, Register, Unit, UsagePoint, format_resolution
 from exporter.portals.fluvius.days import day_start, metering_day
+
+CONSUMPTION_CODE, INJECTION_CODE = 1, 2
+TOTAL_REGISTER, DAY_REGISTER, NIGHT_REGISTER = 0, 1, 2
+KWH_CODE, KW_CODE, M3_CODE = 3, 4, 5
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -18,12 +23,17 @@ class RegisterKey:
     unit: Unit
 
 
+ESTIMATED_STATE = 1
+VALIDATION_STATES: Mapping[str, int] = {"READ": 2, "EST": ESTIMATED_STATE, "VAL": 2, "NVAL": 3}
+"""The official names of the validation states, should the portal write them; 0 is the state of a value that does not exist."""
+
+
 @dataclass(frozen=True, slots=True)
 class RecordValue:
     """A value as the portal sends it.
 
     `direction_code` (t): 1 consumption, 2 injection. `register_code` (dc): 1 day, 2 night, 0 total. `unit_code` (u): 3 kWh,
-    4 kW, 5 m³. `validation_state` (vs): 0 for registers that do not exist.
+    4 kW, 5 m³. `validation_state` (vs): 0 for values that do not exist. `has_provisional_factor`: of gas in kWh.
     """
 
     direction_code: int
@@ -31,6 +41,7 @@ class RecordValue:
     unit_code: int
     value: float | None
     validation_state: int | None
+    has_provisional_factor: bool = False
 
     @property
     def codes(self) -> tuple[int, int, int]:
@@ -38,9 +49,19 @@ class RecordValue:
         return self.direction_code, self.register_code, self.unit_code
 
     @property
-    def is_filler(self) -> bool:
-        """Whether the portal sends it for a register that the meter does not have, or it has no value."""
-        return self.value is None or (self.value == 0 and self.validation_state == 0)
+    def amount(self) -> "Amount | None":
+        """The amount; None where nothing was measured: no value, or a zero with state 0, which is a blank."""
+        if self.value is None or (self.value == 0 and self.validation_state == 0):
+            return None
+        is_provisional = self.has_provisional_factor and self.unit_code == KWH_CODE
+        return Amount(self.value, self.validation_state == ESTIMATED_STATE or is_provisional)
+
+
+class Amount(NamedTuple):
+    """An amount, and whether the portal calls it estimated or provisional."""
+
+    value: float
+    is_estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +76,7 @@ class Record:
 FIRST_YEAR, LAST_YEAR = 2000, 2100
 """Outside of these there is no measurement: the portal writes years 1 and 9999 for never."""
 TimeSpan = tuple[datetime, datetime]
-RegisterAmounts = Mapping[RegisterKey, float]
+RegisterAmounts = Mapping[RegisterKey, Amount]
 
 
 @dataclass(slots=True)
@@ -82,7 +103,7 @@ class ParsedAmounts:
         for (start, end), amounts in sorted(self.amounts.items()):
             if end <= now:
                 for key in sorted(amounts):
-                    yield Interval(build_register(point, key), start, end, amounts[key])
+                    yield Interval(build_register(point, key), start, end, *amounts[key])
 
 
 def build_register(point: UsagePoint, key: RegisterKey) -> Register:
@@ -94,19 +115,17 @@ def build_register(point: UsagePoint, key: RegisterKey) -> Register:
 def build_amounts(records: Iterable[Record], commodity: Commodity) -> ParsedAmounts:
     """Build one meter's amounts from its records, by their length and codes.
 
-    A zero with validation state 0 is what the portal sends for a register that the meter does not have. So a register
-    with nothing else in the whole response is skipped, and so is a period with nothing else in any register: nothing
-    was measured. Any other such zero is a zero of a register that exists.
+    The portal sends a zero with validation state 0 for a register that the meter does not have, and for a blank.
     """
-    records = tuple(record for record in records if not all(value.is_filler for value in record.values))
-    known_codes = {value.codes for record in records for value in record.values if not value.is_filler}
     parsed = ParsedAmounts()
     for record in records:
+        if all(value.amount is None for value in record.values):
+            continue
         span = _find_span(record, commodity)
         if span is None:
             parsed.skipped["periods of an unknown length"] += 1
             continue
-        amounts, skipped = _collect_amounts(record, commodity, known_codes)
+        amounts, skipped = _collect_amounts(record, commodity)
         parsed.skipped += skipped
         if amounts:
             parsed.amounts[span] = amounts
@@ -129,7 +148,11 @@ def merge_amounts(parts: Iterable[ParsedAmounts]) -> ParsedAmounts:
 
 def _add_amounts(first: RegisterAmounts, second: RegisterAmounts) -> RegisterAmounts:
     # The portal sends at most four decimals: rounding to six removes the error of adding floats.
-    return {key: round(first.get(key, 0.0) + second.get(key, 0.0), 6) for key in {**first, **second}}
+    sums = {**first, **second}
+    for key in first.keys() & second.keys():
+        (one, one_estimated), (other, other_estimated) = first[key], second[key]
+        sums[key] = Amount(round(one + other, 6), one_estimated or other_estimated)
+    return sums
 
 
 def _find_span(record: Record, commodity: Commodity) -> TimeSpan | None:
@@ -149,29 +172,25 @@ def _find_span(record: Record, commodity: Commodity) -> TimeSpan | None:
     return None if record.start.timestamp() % length.total_seconds() else (record.start, record.end)
 
 
-def _collect_amounts(
-    record: Record, commodity: Commodity, known_codes: set[tuple[int, int, int]]
-) -> tuple[RegisterAmounts, Counter[str]]:
+def _collect_amounts(record: Record, commodity: Commodity) -> tuple[RegisterAmounts, Counter[str]]:
     """Return the amounts of a record by register, and what was skipped."""
-    amounts: dict[RegisterKey, float] = {}
+    amounts: dict[RegisterKey, Amount] = {}
     skipped: Counter[str] = Counter()
     for value in record.values:
-        if value.value is None or value.codes not in known_codes:
+        amount, key = value.amount, _REGISTER_KEYS[commodity].get(value.codes)
+        if amount is None:
             continue
-        key = _REGISTER_KEYS[commodity].get(value.codes)
         if key is None:
             skipped["values with the codes t {}, dc {}, u {}".format(*value.codes)] += 1
         elif key in amounts:
             skipped["second values of one register"] += 1
         else:
-            amounts[key] = value.value
+            amounts[key] = amount
     totals = _find_redundant_totals(amounts)
-    if totals:
-        skipped["totals beside their parts"] += len(totals)
     return {key: amount for key, amount in amounts.items() if key not in totals}, skipped
 
 
-def _find_redundant_totals(amounts: RegisterAmounts) -> set[RegisterKey]:
+def _find_redundant_totals(amounts: Iterable[RegisterKey]) -> set[RegisterKey]:
     """Return the totals that have day and night registers beside them: counted too, their energy would be counted twice."""
     split = {key.direction for key in amounts if key.name in ("day", "night")}
     return {key for key in amounts if key.name == "total" and key.direction in split}
@@ -179,12 +198,12 @@ def _find_redundant_totals(amounts: RegisterAmounts) -> set[RegisterKey]:
 
 _REGISTER_KEYS: Mapping[Commodity, Mapping[tuple[int, int, int], RegisterKey]] = {
     Commodity.ELECTRICITY: {
-        (t, dc, 3): RegisterKey(direction, name, Unit.KWH)
-        for t, direction in ((1, Direction.CONSUMPTION), (2, Direction.INJECTION))
-        for dc, name in ((0, "total"), (1, "day"), (2, "night"))
+        (t, dc, KWH_CODE): RegisterKey(direction, name, Unit.KWH)
+        for t, direction in ((CONSUMPTION_CODE, Direction.CONSUMPTION), (INJECTION_CODE, Direction.INJECTION))
+        for dc, name in ((TOTAL_REGISTER, "total"), (DAY_REGISTER, "day"), (NIGHT_REGISTER, "night"))
     },
     Commodity.GAS: {
-        (1, 0, 3): RegisterKey(Direction.CONSUMPTION, "energy", Unit.KWH),
-        (1, 0, 5): RegisterKey(Direction.CONSUMPTION, "volume", Unit.M3),
+        (CONSUMPTION_CODE, TOTAL_REGISTER, KWH_CODE): RegisterKey(Direction.CONSUMPTION, "energy", Unit.KWH),
+        (CONSUMPTION_CODE, TOTAL_REGISTER, M3_CODE): RegisterKey(Direction.CONSUMPTION, "volume", Unit.M3),
     },
 }

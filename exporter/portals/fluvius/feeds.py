@@ -17,7 +17,7 @@ from exporter.errors import HistoryExhaustedError, LoginError, PortalError, Rate
 from exporter.models import DAY, Commodity, Inventory, Note, PartialFailure, Reading, StoredInterval, VisitPart
 from exporter.portals.base import BackfillChunk, VisitInput
 from exporter.portals.fluvius import parser, parser_2024
-from exporter.portals.fluvius.amounts import ParsedAmounts, build_amounts, merge_amounts
+from exporter.portals.fluvius.amounts import ParsedAmounts, merge_amounts
 from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
 from exporter.portals.fluvius.days import ZONE, DayRange, last_complete_day, month_start, subtract_months
@@ -76,7 +76,7 @@ async def fetch_days(client: FluviusApiClient, meter: MeterConfig, window: DayRa
     parts = []
     for serial in reversed(meter.serial):
         body = await client.fetch_history(meter, serial, extended, code)
-        parts.append(build_amounts(parser.parse_records(body, where), meter.commodity))
+        parts.append(parser.parse_records(body, where, meter.commodity))
         if any(start < window.start for start, _ in parts[-1].amounts):
             break
     return merge_amounts(parts).drop_before(window.start)
@@ -90,7 +90,7 @@ async def fetch_intervals(client: FluviusApiClient, meter: MeterConfig, day: dat
     parts = []
     for number in filter(lambda index: history.can_have_measured(index, day), reversed(range(count))):
         body = await client.fetch_history(meter, meter.serial[number], window, client.config.get_interval_granularity(meter))
-        parts.append(build_amounts(parser.parse_records(body, where), meter.commodity))
+        parts.append(parser.parse_records(body, where, meter.commodity))
         if whole := parts[-1].sum_interval_time() >= window.end - window.start:
             await history.record_whole_day(client.session, key, number, count, day)
         if whole or history.is_only_meter(number, day):

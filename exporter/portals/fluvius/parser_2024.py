@@ -1,22 +1,29 @@
 """Responses of the API of 2024: one object for each meter of the EAN, its registers as fields."""
 
+from collections import Counter
 from typing import Any
 
 from pydantic import AwareDatetime, RootModel
 
 from exporter.models import Commodity
-from exporter.portals.base import FailFastList, ResponseModel, parse_response
-from exporter.portals.fluvius.amounts import ParsedAmounts, Record, RecordValue, build_amounts, merge_amounts
-from exporter.portals.fluvius.peaks import (
+from exporter.portals.base import Detail, ResponseModel, TolerantList, parse_response
+from exporter.portals.fluvius.amounts import (
     CONSUMPTION_CODE,
+    DAY_REGISTER,
+    INJECTION_CODE,
     KW_CODE,
-    MonthlyPeaks,
-    PeakRecord,
-    build_monthly_peaks,
-    merge_monthly_peaks,
+    KWH_CODE,
+    M3_CODE,
+    NIGHT_REGISTER,
+    TOTAL_REGISTER,
+    ParsedAmounts,
+    Record,
+    RecordValue,
+    build_amounts,
+    merge_amounts,
 )
-
-TOTAL_REGISTER, DAY_REGISTER, NIGHT_REGISTER, INJECTION_CODE, KWH_CODE, M3_CODE = 0, 1, 2, 2, 3, 5
+from exporter.portals.fluvius.parser import PROVISIONAL_FACTOR, AmountValue, ValidationState
+from exporter.portals.fluvius.peaks import MonthlyPeaks, PeakRecord, build_monthly_peaks, merge_monthly_peaks
 
 
 class _DayResponse2024(ResponseModel):
@@ -24,71 +31,81 @@ class _DayResponse2024(ResponseModel):
 
     d: AwareDatetime
     de: AwareDatetime | None = None
-    oh: float | None
-    ohvs: int | None = None
-    ol: float | None
-    olvs: int | None = None
-    ih: float | None
-    ihvs: int | None = None
-    il: float | None
-    ilvs: int | None = None
-    ok: float | None = None
-    okvs: int | None = None
-    om: float | None = None
-    omvs: int | None = None
+    oh: AmountValue | None
+    ohvs: ValidationState = None
+    ol: AmountValue | None
+    olvs: ValidationState = None
+    ih: AmountValue | None
+    ihvs: ValidationState = None
+    il: AmountValue | None
+    ilvs: ValidationState = None
+    ok: AmountValue | None = None
+    okvs: ValidationState = None
+    om: AmountValue | None = None
+    omvs: ValidationState = None
+    okgcf: Detail[str] = None
 
 
 class _PeakResponse2024(ResponseModel):
     d: AwareDatetime
     de: AwareDatetime | None = None
-    o: float | None
-    ovs: int | None = None
-    tscs: AwareDatetime | None = None
+    o: AmountValue | None
+    ovs: ValidationState = None
+    tscs: Detail[AwareDatetime] = None
 
 
 class _MeterResponse2024(ResponseModel):
-    val: FailFastList[_DayResponse2024] | None
+    val: TolerantList[_DayResponse2024] | None
 
 
 class _PeakMeterResponse2024(ResponseModel):
-    val: FailFastList[_PeakResponse2024] | None
+    val: TolerantList[_PeakResponse2024] | None
 
 
-class _MeterList2024(RootModel[FailFastList[_MeterResponse2024]]):
+class _MeterList2024(RootModel[TolerantList[_MeterResponse2024]]):
     pass
 
 
-class _PeakMeterList2024(RootModel[FailFastList[_PeakMeterResponse2024]]):
+class _PeakMeterList2024(RootModel[TolerantList[_PeakMeterResponse2024]]):
     pass
 
 
 def parse_amounts(body: Any, where: str, commodity: Commodity) -> ParsedAmounts:
     """Parse `[{"sn": ..., "mdf": ..., "mdu": ..., "val": [{"d": ..., "oh": 0.0, "ohvs": 2, ...}, ...]}, ...]`.
 
-    Each meter of the EAN is parsed by itself, then they are merged. Raises ResponseError that names the field.
+    Each meter of the EAN is parsed by itself, then they are merged.
+    Raise ResponseError that names the field when nothing can be understood.
     """
-    meters = parse_response(_MeterList2024, body, where).root
-    return merge_amounts(build_amounts((_build_record(day, commodity) for day in meter.val or ()), commodity) for meter in meters)
+    skipped = Counter[str]()
+    meters = parse_response(_MeterList2024, body, where, skipped).root
+    parsed = merge_amounts(
+        build_amounts((_build_record(day, commodity) for day in meter.val or ()), commodity) for meter in meters
+    )
+    parsed.skipped += skipped
+    return parsed
 
 
 def parse_peaks(body: Any, where: str) -> MonthlyPeaks:
     """Parse `[{"sn": ..., "val": [{"d": ..., "de": ..., "o": 5.098, "ovs": 2, "tscs": ..., "tecs": ...}]}, ...]`.
 
-    Raises ResponseError that names the field.
+    Raise ResponseError that names the field when nothing can be understood.
     """
-    meters = parse_response(_PeakMeterList2024, body, where).root
-    return merge_monthly_peaks(
+    skipped = Counter[str]()
+    meters = parse_response(_PeakMeterList2024, body, where, skipped).root
+    peaks = merge_monthly_peaks(
         build_monthly_peaks(
             PeakRecord(record.d, record.de, CONSUMPTION_CODE, KW_CODE, record.o, record.ovs, record.tscs)
             for record in meter.val or ()
         )
         for meter in meters
     )
+    peaks.skipped += skipped
+    return peaks
 
 
 def _build_record(day: _DayResponse2024, commodity: Commodity) -> Record:
     gas = (
-        RecordValue(CONSUMPTION_CODE, TOTAL_REGISTER, KWH_CODE, day.ok, day.okvs),
+        RecordValue(CONSUMPTION_CODE, TOTAL_REGISTER, KWH_CODE, day.ok, day.okvs, day.okgcf == PROVISIONAL_FACTOR),
         RecordValue(CONSUMPTION_CODE, TOTAL_REGISTER, M3_CODE, day.om, day.omvs),
     )
     electricity = (

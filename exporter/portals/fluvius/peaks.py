@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from exporter.models import Commodity, Peak, Unit, UsagePoint
-from exporter.portals.fluvius.amounts import FIRST_YEAR, LAST_YEAR, TimeSpan
+from exporter.portals.fluvius.amounts import CONSUMPTION_CODE, FIRST_YEAR, KW_CODE, LAST_YEAR, TimeSpan
 from exporter.portals.fluvius.days import metering_day, month_start, subtract_months
-
-CONSUMPTION_CODE, KW_CODE = 1, 4
 
 
 @dataclass(frozen=True, slots=True)
 class PeakRecord:
-    """A month's peak as the portal sends it: `value` in kW (`unit_code` 4), `at` the start of its quarter-hour, all in UTC."""
+    """A month's peak as the portal sends it: `value` in kW (`unit_code` 4), `at` the start of its quarter-hour, all in UTC.
+
+    After a breaker has been off, the portal estimates the peak, and `at` may be missing or no instant of the month.
+    """
 
     start: datetime
     end: datetime | None
@@ -27,15 +28,15 @@ class PeakRecord:
 
 @dataclass(slots=True)
 class MonthlyPeaks:
-    """kW and the start of the quarter-hour, by month; `skipped` counts what could not be parsed."""
+    """kW and the start of the quarter-hour (None: not known), by month; `skipped` counts what could not be parsed."""
 
-    months: dict[TimeSpan, tuple[float, datetime]] = field(default_factory=dict)
+    months: dict[TimeSpan, tuple[float, datetime | None]] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
 
-    def add(self, span: TimeSpan, power: float, at: datetime) -> None:
-        """Keep the higher of two peaks of a month; of equal ones the earlier."""
+    def add(self, span: TimeSpan, power: float, at: datetime | None) -> None:
+        """Keep the higher of two peaks of a month; one without an instant only where there is no other."""
         known = self.months.get(span)
-        if known is None or (power, known[1]) > (known[0], at):
+        if known is None or _rank(power, at) > _rank(*known):
             self.months[span] = power, at
 
     def drop_before(self, start: datetime) -> "MonthlyPeaks":
@@ -52,12 +53,8 @@ def build_monthly_peaks(records: Iterable[PeakRecord]) -> MonthlyPeaks:
     """Build one meter's peaks from its records; only consumption counts, in any register."""
     peaks = MonthlyPeaks()
     for record in records:
-        if (
-            record.value is None
-            or record.at is None
-            or (record.value == 0 and record.validation_state == 0)
-            or record.direction_code != CONSUMPTION_CODE
-        ):
+        value = record.value
+        if value is None or (value == 0 and record.validation_state == 0) or record.direction_code != CONSUMPTION_CODE:
             continue
         span = _find_month(record)
         if span is None:
@@ -65,7 +62,7 @@ def build_monthly_peaks(records: Iterable[PeakRecord]) -> MonthlyPeaks:
         elif record.unit_code not in (None, KW_CODE):
             peaks.skipped[f"peaks in the unknown unit {record.unit_code}"] += 1
         else:
-            peaks.add(span, record.value, record.at)
+            peaks.add(span, value, record.at if record.at and span[0] <= record.at < span[1] else None)
     return peaks
 
 
@@ -77,6 +74,11 @@ def merge_monthly_peaks(meters: Iterable[MonthlyPeaks]) -> MonthlyPeaks:
         for span, (power, at) in peaks.months.items():
             whole.add(span, power, at)
     return whole
+
+
+def _rank(power: float, at: datetime | None) -> tuple[bool, float, float]:
+    """Return the rank of a peak: with its instant, the higher, of equal ones the earlier."""
+    return at is not None, power, -at.timestamp() if at else 0
 
 
 def _find_month(record: PeakRecord) -> TimeSpan | None:

@@ -20,9 +20,9 @@ from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
-from exporter.models import Discovery, Finding, PartialFailure, VisitPart
+from exporter.models import Discovery, Finding, VisitPart
 from exporter.poller import LOGIN_SUSPENSION, build_account_view, open_session
-from exporter.portals.base import Portal, VisitInput
+from exporter.portals.base import Portal
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +61,10 @@ async def open_visit(
 async def visit_once(context: CommandContext) -> tuple[str, str]:
     """Visit once; gives the page that the account would have, and the reason of what failed in part."""
     async with open_visit(context) as (portal, ledger, session):
-        told = [item async for item in portal.fetch(session, VisitInput(ledger.get_stored_readings(portal.name)))]
-        short = next((item.error for item in told if isinstance(item, PartialFailure)), None)
-        page = await asyncio.to_thread(_render_dry_run, portal, ledger, told)
-        return page, f"{short.reason}: {short}" if short else ""
+        result = await portal.latest(session, ledger.get_stored_readings(portal.name))
+        failure = next(iter(result.failures), None)
+        page = await asyncio.to_thread(_render_dry_run, portal, ledger, list(result.parts()))
+        return page, f"{failure.reason}: {failure}" if failure else ""
 
 
 async def discover_account(context: CommandContext) -> Discovery:

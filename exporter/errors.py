@@ -77,8 +77,6 @@ class FeedRefusedError(PortalError):
     `until` is when to ask again (aware); None leaves it to the policy.
     """
 
-    reason = "refused"
-
     def __init__(self, message: str, until: datetime | None = None) -> None:
         super().__init__(message)
         self.until = until
@@ -87,10 +85,6 @@ class FeedRefusedError(PortalError):
 class TooOldError(PortalError):
     """The first day asked for lies before what the portal gives of this feed; later days may well be given."""
 
-    reason = "too_old"
-
 
 class TooLongError(PortalError):
     """More days were asked for than the portal gives at once."""
-
-    reason = "too_long"

@@ -1,6 +1,6 @@
 """The words: what a portal can tell about a meter, with its units and instants."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -220,7 +220,52 @@ class StateUpdate:
 
 
 VisitPart = Reading | Facts | Holder | Inventory | Note | NextVisit | PartialFailure | StateUpdate
-"""Everything a visit can bring home."""
+"""A part of a visit."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisitResult:
+    """What a visit brought; all of it is stored in one transaction, or nothing."""
+
+    readings: Sequence[Reading] = ()
+    facts: Sequence[Facts] = ()
+    inventory: Inventory | None = None
+    """None: what is shown stays."""
+    holder: Holder | None = None
+    notes: Sequence[str] = ()
+    """What the user should know that is no failure; shown on the status page, logged when it is new."""
+    state: Sequence[StateUpdate] = ()
+    next_visit: datetime | None = None
+    """When the portal's own rhythm wants the next visit after one that succeeded (aware, UTC)."""
+    failures: Sequence[PortalError] = ()
+    """What failed while the rest is good: the rest is stored, the visit counts as failed."""
+    skipped: int = 0
+    """Values or rows of responses that could not be understood and were left out."""
+
+    @classmethod
+    def from_parts(cls, parts: Sequence[VisitPart]) -> "VisitResult":
+        """Return a result of parts."""
+        return cls(
+            readings=[part for part in parts if isinstance(part, Index | Interval | Peak)],
+            facts=[part for part in parts if isinstance(part, Facts)],
+            inventory=next((part for part in reversed(parts) if isinstance(part, Inventory)), None),
+            holder=next((part for part in reversed(parts) if isinstance(part, Holder)), None),
+            notes=[part.text for part in parts if isinstance(part, Note)],
+            state=[part for part in parts if isinstance(part, StateUpdate)],
+            next_visit=next((part.at for part in parts if isinstance(part, NextVisit)), None),
+            failures=[part.error for part in parts if isinstance(part, PartialFailure)],
+        )
+
+    def parts(self) -> Iterator[VisitPart]:
+        """Return what the ledger stores."""
+        yield from self.readings
+        yield from self.facts
+        if self.holder:
+            yield self.holder
+        if self.inventory:
+            yield self.inventory
+        yield from map(Note, self.notes)
+        yield from self.state
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
 from exporter.metrics.families import AccountView
 from exporter.metrics.page import AccountMetrics, MetricsPage
-from exporter.models import NextVisit, PartialFailure, VisitPart
-from exporter.portals.base import Portal, VisitInput
+from exporter.models import VisitResult
+from exporter.portals.base import Portal
 
 LOGIN_SUSPENSION = timedelta(days=1)
 """How long a refused login is not tried again, unless the configuration changes."""
@@ -38,8 +38,7 @@ log = logging.getLogger(__name__)
 class VisitOutcome:
     """How a visit ended: what was told, and the first thing that went wrong."""
 
-    parts: list[VisitPart] = field(default_factory=list)
-    """Emptied once it is kept: a town's is 20 MB, and the page is made anew next."""
+    result: VisitResult = field(default_factory=VisitResult)
     error: PortalError | LedgerError | None = None
     reason: str = ""
     is_complete: bool = True
@@ -153,8 +152,7 @@ class AccountPoller:
     async def _fetch(self) -> VisitOutcome:
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
-                wanted = VisitInput(self._ledger.get_stored_readings(self.portal.name))
-                told = [item async for item in self.portal.fetch(session, wanted)]
+                result = await self.portal.latest(session, self._ledger.get_stored_readings(self.portal.name))
         except (PortalError, LedgerError) as error:
             return VisitOutcome(error=error, reason=error.reason, is_complete=False)
         except TimeoutError:
@@ -163,8 +161,8 @@ class AccountPoller:
         except Exception:  # a portal's bug must not silence the other accounts, nor end this one's visits
             log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.portal)
             return VisitOutcome(error=PortalError("a bug in the portal; the log has more"), reason="bug", is_complete=False)
-        short = next((item.error for item in told if isinstance(item, PartialFailure)), None)
-        return VisitOutcome(told, short, short.reason if short else "")
+        failure = next(iter(result.failures), None)
+        return VisitOutcome(result, failure, failure.reason if failure else "")
 
     @asynccontextmanager
     async def _open_session(self) -> AsyncIterator[Session]:
@@ -197,11 +195,9 @@ class AccountPoller:
 
     def _write_outcome(self, outcome: VisitOutcome, after: AccountState, now: datetime) -> tuple[LedgerChanges, AccountState]:
         if outcome.is_complete:
-            done = self._ledger.record_visit(
-                self.portal.name, outcome.parts, after, at=now, keep_personal=self.portal.personal_data
+            return self._ledger.record_visit(
+                self.portal.name, list(outcome.result.parts()), after, at=now, keep_personal=self.portal.personal_data
             )
-            outcome.parts.clear()
-            return done
         self._ledger.save_health(self.portal.name, after)
         return LedgerChanges(), self._ledger.get_state(self.portal.name)
 
@@ -232,8 +228,8 @@ class AccountPoller:
             )
         if isinstance(error, UnreachableError | LedgerError):
             return self._defer_to_visiting_time(ended_at + self._backoff(after.failures))
-        if error is None and (wish := next((item for item in outcome.parts if isinstance(item, NextVisit)), None)):
-            return max(wish.at, now + MIN_VISIT_GAP)
+        if error is None and outcome.result.next_visit:
+            return max(outcome.result.next_visit, now + MIN_VISIT_GAP)
         return self._defer_to_visiting_time(now + self.portal.every * (1 + JITTER * (2 * self._random_fraction() - 1)))
 
     def _backoff(self, failures: int) -> timedelta:

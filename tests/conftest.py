@@ -17,7 +17,6 @@ from hypothesis import settings
 from exporter.client.session import Session
 from exporter.log import JsonFormatter, LogfmtFormatter
 from exporter.models import StoredInterval
-from exporter.portals.base import VisitInput
 
 pytest_plugins = ["tests.certificates"]
 
@@ -110,7 +109,7 @@ class NoStoredReadings:
         return None
 
 
-EMPTY_VISIT_INPUT = VisitInput(NoStoredReadings())
+NO_STORED_READINGS = NoStoredReadings()
 
 OpenSession = Callable[..., AbstractAsyncContextManager[Session]]
 

@@ -1,7 +1,7 @@
 """A portal that says what a test tells it to, for tests of the house around portals."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar
@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr
 
-from exporter.client.session import Session
+from exporter.client.session import Session, StoredReadings
 from exporter.duration import Duration
-from exporter.models import Commodity, Index, Interval, Register, Unit, UsagePoint, VisitPart
-from exporter.portals.base import Portal, VisitInput
+from exporter.models import Commodity, Index, Interval, Register, Unit, UsagePoint, VisitPart, VisitResult
+from exporter.portals.base import Portal
 
 POINT = UsagePoint("B-1", Commodity.WATER, meter="S-17", site="Mill", name="Kitchen")
 REGISTER = Register(POINT, Unit.M3)
@@ -40,7 +40,7 @@ class ScriptedPortal(Portal):
     every: Annotated[Duration, Field()] = timedelta(hours=1)
     password: SecretStr = SecretStr("pw")
 
-    async def fetch(self, session: Session, visit_input: VisitInput) -> AsyncIterator[VisitPart]:
+    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
         script = SCRIPTS[self.name]
         script.visits.append(session.now)
         step = script.steps.pop(0) if script.steps else []
@@ -48,8 +48,7 @@ class ScriptedPortal(Portal):
             raise step
         if isinstance(step, Callable):  # type: ignore[arg-type]
             step = await step(session)
-        for item in step:
-            yield item
+        return VisitResult.from_parts(step)
 
 
 async def hang_forever(session: Session) -> list[VisitPart]:

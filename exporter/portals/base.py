@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -28,14 +28,8 @@ from pydantic import (
 from exporter.client.session import Session, StoredReadings
 from exporter.duration import Duration, format_duration
 from exporter.errors import PortalError, ResponseError
-from exporter.models import Commodity, Discovery, Reading, StateUpdate, VisitPart
-
-
-@dataclass(frozen=True, slots=True)
-class VisitInput:
-    """The input of a visit: what the ledger already holds."""
-
-    stored: StoredReadings
+from exporter.models import Commodity, Discovery, Reading, StateUpdate, VisitResult
+from exporter.sync.feeds import Feed, FeedResult, Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +94,29 @@ class Portal(BaseModel):
             raise ValueError(f"must be {format_duration(cls.min_every)} to {format_duration(cls.max_every)}")
         return every
 
-    async def fetch(self, session: Session, visit_input: VisitInput) -> AsyncIterator[VisitPart]:
-        """Log in if needed and yield what is new; all of it is stored in one transaction, or nothing."""
+    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+        """Log in if needed and return what is asked at every visit whatever is known: indexes, flags, inventory, holder.
+
+        `stored` is what the ledger already holds.
+        """
         raise NotImplementedError
-        yield  # pragma: no cover  # makes this an async generator, as its overrides are
+
+    def feeds(self) -> Sequence[Feed]:
+        """Return the feeds: the series of questions whose days the engine asks for (`exporter/sync`)."""
+        return ()
+
+    async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
+        """Make one request (or the few that make one) for local days [first, last] of a feed.
+
+        Raise NoDataError for a good response with nothing, FeedRefusedError, TooOldError, TooLongError; and the general ones:
+        RateLimitError, UnreachableError, LoginError, ResponseError.
+        """
+        raise NotImplementedError
+
+    @property
+    def pace(self) -> Pace:
+        """How fast the engine may ask for feeds."""
+        return Pace()
 
     async def discover(self, session: Session) -> Discovery:
         """Return what the account holds."""

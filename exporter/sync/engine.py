@@ -85,7 +85,7 @@ class Engine(Generic[SessionT]):
 
     def __init__(
         self,
-        source: FeedSource[SessionT, Any],
+        source: FeedSource[SessionT],
         store: FeedStore,
         *,
         every: timedelta,

@@ -16,7 +16,6 @@ DAY = 86_400
 Period = tuple[int, int]
 """Start and end of a reading in Unix seconds; both are the same for an index."""
 SessionT_contra = TypeVar("SessionT_contra", contravariant=True)
-LatestT_co = TypeVar("LatestT_co", covariant=True)
 
 
 class Form(StrEnum):
@@ -163,11 +162,8 @@ class Pace:
     keeps by raising RateLimitError for older days only."""
 
 
-class FeedSource(Protocol[SessionT_contra, LatestT_co]):
-    """The part of a portal that the engine and the poller ask."""
-
-    async def latest(self, session: SessionT_contra) -> LatestT_co:
-        """Return what is asked at every visit whatever is known: indexes, flags, inventory, account."""
+class FeedSource(Protocol[SessionT_contra]):
+    """The part of a portal that the engine asks."""
 
     def feeds(self) -> Sequence[Feed]:
         """Return the feeds; they may depend on the inventory that `latest` brought."""

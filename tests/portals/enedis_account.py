@@ -15,7 +15,7 @@ from exporter.portals.enedis.account import Enedis
 from exporter.portals.enedis.timestamps import PARIS, local_day
 from exporter.simulators.base import run_simulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
-from tests.conftest import EMPTY_VISIT_INPUT, FakeClock, InMemoryAccountStore
+from tests.conftest import NO_STORED_READINGS, FakeClock, InMemoryAccountStore
 
 PRM = "01234567890123"
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "enedis"
@@ -62,7 +62,7 @@ class EnedisAccount:
         """Make a visit; its results are stored only when it succeeds."""
         self.results = []
         async with self.open_session(**more) as session:
-            async for result in self.portal.fetch(session, EMPTY_VISIT_INPUT):
+            async for result in self.portal.fetch(session, NO_STORED_READINGS):
                 self.results.append(result)
         await self.store(self.results)
         return self.results

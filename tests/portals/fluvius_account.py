@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from exporter.models import Interval, Peak, StoredInterval, VisitPart, format_resolution
-from exporter.portals.base import VisitInput
 from exporter.portals.fluvius.account import Fluvius
 from exporter.simulators.base import run_simulation
 from exporter.simulators.fluvius.simulation import FluviusSimulation, TrueAmount
@@ -62,7 +61,7 @@ class StoredIntervals:
 async def run_visit(account: Fluvius, session: Any, stored: StoredIntervals | None = None) -> list[VisitPart]:
     """Make a whole visit and store its results."""
     stored = stored or StoredIntervals()
-    results = [result async for result in account.fetch(session, VisitInput(stored))]
+    results = [result async for result in account.fetch(session, stored)]
     stored.store(results, session.now)
     return results
 

@@ -26,7 +26,7 @@ from exporter.models import (
 )
 from exporter.portals.base import BackfillChunk
 from exporter.portals.cem.account import Cem
-from tests.conftest import EMPTY_VISIT_INPUT, FakeClock, InMemoryAccountStore, OpenSession
+from tests.conftest import NO_STORED_READINGS, FakeClock, InMemoryAccountStore, OpenSession
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "cem"
 BASE = "https://cem.example/cemapi/api"
@@ -54,7 +54,7 @@ def mock_responses(web: Any, but: Mapping[int, Any] | None = None, last: Mapping
 
 async def fetch_parts(cem: Cem, visit: OpenSession) -> list[VisitPart]:
     async with visit() as session:
-        return [one async for one in cem.fetch(session, EMPTY_VISIT_INPUT)]
+        return [one async for one in cem.fetch(session, NO_STORED_READINGS)]
 
 
 def values(parts: list[VisitPart]) -> dict[str, float]:
@@ -152,7 +152,7 @@ async def test_other_wrappings_are_the_same(web: Any, visit: OpenSession) -> Non
     web.post(f"{BASE}?id=8", payload=turned("last"))
 
     async with visit(store=InMemoryAccountStore()) as session:
-        assert [one async for one in portal().fetch(session, EMPTY_VISIT_INPUT)] == plain
+        assert [one async for one in portal().fetch(session, NO_STORED_READINGS)] == plain
 
 
 @pytest.mark.parametrize(

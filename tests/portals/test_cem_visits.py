@@ -18,7 +18,7 @@ from exporter.portals.base import BackfillChunk
 from exporter.portals.cem.account import Cem
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
-from tests.conftest import EMPTY_VISIT_INPUT, FakeClock, InMemoryAccountStore, OpenSession
+from tests.conftest import NO_STORED_READINGS, FakeClock, InMemoryAccountStore, OpenSession
 
 PRAGUE = ZoneInfo("Europe/Prague")
 BATCH = "api?id=8"
@@ -36,7 +36,7 @@ class CemFixture:
 
     async def fetch(self, cem: Cem | None = None, **more: Any) -> list[VisitPart]:
         async with self.visit(**more) as session:
-            return [one async for one in (cem or self.cem()).fetch(session, EMPTY_VISIT_INPUT)]
+            return [one async for one in (cem or self.cem()).fetch(session, NO_STORED_READINGS)]
 
     def count_requests(self, since: int = 0) -> Counter[str]:
         return Counter(f"{one.method} {one.query['id']}" for one in self.simulation.requests[since:])

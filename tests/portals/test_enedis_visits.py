@@ -8,7 +8,7 @@ import pytest
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.models import Fact, Facts, Holder, Index, Interval, Inventory, Note, PartialFailure, Peak
 from exporter.portals.enedis.timestamps import day_span
-from tests.conftest import EMPTY_VISIT_INPUT, FakeClock
+from tests.conftest import NO_STORED_READINGS, FakeClock
 from tests.portals.enedis_account import ACCESS_METHODS, EnedisAccount, restrict_usage_points, run_account
 
 WEEK = [date(2026, 11, 13) + timedelta(days=n) for n in range(7)]
@@ -330,7 +330,7 @@ async def test_a_visit_that_failed_is_asked_again() -> None:
     """
     async with run_account() as home:
         async with home.open_session() as session:
-            async for _ in home.portal.fetch(session, EMPTY_VISIT_INPUT):
+            async for _ in home.portal.fetch(session, NO_STORED_READINGS):
                 pass  # read, and lost
         first = len(home.list_newest_calls())
         home.simulation.requests.clear()

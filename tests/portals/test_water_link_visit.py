@@ -12,7 +12,7 @@ from exporter.portals.water_link.days import ZONE, day_start
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.simulation import FOREIGN_METER, WaterLinkSimulation
 from exporter.simulators.water_link.water_meter import is_away, is_leaking
-from tests.conftest import EMPTY_VISIT_INPUT
+from tests.conftest import NO_STORED_READINGS
 
 HOME, GARDEN = "204417", "204418"
 DAY = timedelta(days=1)
@@ -32,7 +32,7 @@ def fetch(portal, visit):
 
     async def visit_portal(patience: float = 5, **keys):
         async with visit(timeout=timedelta(seconds=patience)) as session:
-            return [part async for part in WaterLink(**portal[1] | keys).fetch(session, EMPTY_VISIT_INPUT)]
+            return [part async for part in WaterLink(**portal[1] | keys).fetch(session, NO_STORED_READINGS)]
 
     return visit_portal
 
@@ -219,7 +219,7 @@ async def test_a_meter_that_is_new_has_an_index_and_no_days_before(clock, visit)
     """
     simulation = WaterLinkSimulation(clock, since=date(2026, 11, 20))
     async with run_simulation(simulation) as url, visit() as session:
-        parts = [part async for part in WaterLink(**simulation.build_accounts(url)[0]).fetch(session, EMPTY_VISIT_INPUT)]
+        parts = [part async for part in WaterLink(**simulation.build_accounts(url)[0]).fetch(session, NO_STORED_READINGS)]
 
     assert days(parts) == {}
     assert Note("meters[0]: the portal states no meterReading, so there is no index") in parts

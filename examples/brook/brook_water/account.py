@@ -1,6 +1,6 @@
 """An account at Brook Water: its configuration keys, and what a visit and an import do."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -9,12 +9,12 @@ from pydantic import Field, SecretStr
 
 from brook_water.parser import ZONE, BrookTokenResponse, build_register, parse_days, parse_meter
 from exporter.client.response import Response
-from exporter.client.session import Session
+from exporter.client.session import Session, StoredReadings
 from exporter.client.token_cache import Token, TokenCache
 from exporter.duration import Duration
 from exporter.errors import LoginError, ResponseError
-from exporter.models import Discovery, Finding, Index, Inventory, Reading, Unit, VisitPart
-from exporter.portals.base import BackfillChunk, Portal, RawCall, VisitInput, parse_response
+from exporter.models import Discovery, Finding, Inventory, Reading, Unit, VisitResult
+from exporter.portals.base import BackfillChunk, Portal, RawCall, parse_response
 
 DAY = timedelta(days=1)
 RECENT_DAYS = 7
@@ -40,21 +40,22 @@ class Brook(Portal):
     every: Annotated[Duration, Field(description="Distance between visits; the meter is read at night.")] = timedelta(hours=6)
     portal_url: Annotated[str, Field(pattern="^https?://[^/]+$", description="Address of the portal.")] = "https://brook.example"
 
-    async def fetch(self, session: Session, visit_input: VisitInput) -> AsyncIterator[VisitPart]:
-        """Yield the index, the leak flag and the last days; what comes late, or is corrected, is stored on its own day."""
+    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+        """Return the index, the leak flag and the last days; what comes late, or is corrected, is stored on its own day."""
         today = session.now.astimezone(ZONE).date()
         meter = await self._get_meter(session)
         days = await self._get_days(session, today - RECENT_DAYS * DAY, today - DAY)
-        for part in parse_meter(self.contract, meter.json(), session.now):
-            yield part
-        for interval in parse_days(self.contract, days.json(), today):
-            yield interval
-        yield Inventory((build_register(self.contract).usage_point,))
+        index, facts = parse_meter(self.contract, meter.json(), session.now)
+        return VisitResult(
+            readings=[index, *parse_days(self.contract, days.json(), today)],
+            facts=[facts],
+            inventory=Inventory((build_register(self.contract).usage_point,)),
+        )
 
     async def discover(self, session: Session) -> Discovery:
         """Return what Brook knows of the contract; it has no list of contracts."""
         response = await self._get_meter(session)
-        index = next(part for part in parse_meter(self.contract, response.json(), session.now) if isinstance(part, Index))
+        index, _ = parse_meter(self.contract, response.json(), session.now)
         facts = {"meter": index.register.usage_point.meter, "index": f"{index.value:.3f} {Unit.M3}"}
         return Discovery((Finding(f"contract {self.contract}", facts),), f"contract: {self.contract}")
 

@@ -1,6 +1,6 @@
 """The responses of Brook: their models, and the readings in them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field
 
 from exporter.errors import ResponseError
-from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, Unit, UsagePoint, VisitPart
+from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, Unit, UsagePoint
 from exporter.portals.base import FailFastList, ResponseModel, parse_decimal_comma, parse_response
 
 ZONE = ZoneInfo("Europe/Dublin")
@@ -55,15 +55,15 @@ def build_register(contract: str) -> Register:
     return Register(UsagePoint(contract, Commodity.WATER), Unit.M3)
 
 
-def parse_meter(contract: str, body: Any, now: datetime) -> Iterator[VisitPart]:
-    """Yield what the meter showed when it was read, and whether Brook sees a leak; raise ResponseError."""
+def parse_meter(contract: str, body: Any, now: datetime) -> tuple[Index, Facts]:
+    """Return what the meter showed when it was read, and whether Brook sees a leak; raise ResponseError."""
     meter = parse_response(BrookMeterResponse, body, "the meter")
     point = UsagePoint(contract, Commodity.WATER, meter=meter.serial)
     at = meter.read.replace(tzinfo=ZONE).astimezone(UTC)  # Brook gives local time without a zone
     if at > now:
         raise ResponseError("the meter has changed: read: lies in the future")
-    yield Index(Register(point, Unit.M3), meter.m3, at)
-    yield Facts(point, {} if meter.leak is None else {Fact.DIVERGENT_CONSUMPTION: float(meter.leak)})
+    flags = {} if meter.leak is None else {Fact.DIVERGENT_CONSUMPTION: float(meter.leak)}
+    return Index(Register(point, Unit.M3), meter.m3, at), Facts(point, flags)
 
 
 def parse_days(contract: str, body: Any, today: date) -> Sequence[Interval]:

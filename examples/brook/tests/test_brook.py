@@ -17,7 +17,6 @@ from exporter.errors import LoginError, PortalError, RateLimitError, ResponseErr
 from exporter.ledger.ledger import Ledger
 from exporter.models import Fact, Facts, Index, Interval
 from exporter.poller import open_session
-from exporter.portals.base import VisitInput
 from exporter.simulators.base import run_simulation
 
 NOW = datetime(2031, 3, 31, 9, 30, tzinfo=UTC)
@@ -38,7 +37,7 @@ class BrookFixture:
         account = self.account(**keys)
         open_account(self.ledger, account)
         async with open_session(account, self.ledger, lambda: NOW) as session:
-            return [part async for part in account.fetch(session, VisitInput(self.ledger.get_stored_readings(account.name)))]
+            return list((await account.latest(session, self.ledger.get_stored_readings(account.name))).parts())
 
     async def run_import(self, first: date | None, last: date | None) -> list[Interval]:
         account = self.account()

@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr
 
-from exporter.client.session import Session
+from exporter.client.session import Session, StoredReadings
 from exporter.duration import Duration
 from exporter.errors import PortalError, RateLimitError
-from exporter.models import Commodity, Discovery, PartialFailure, Reading, VisitPart
-from exporter.portals.base import BackfillChunk, BaseUrl, Portal, RawCall, VisitInput
+from exporter.models import Commodity, Discovery, PartialFailure, Reading, VisitPart, VisitResult
+from exporter.portals.base import BackfillChunk, BaseUrl, Portal, RawCall
 from exporter.portals.cem import feeds, raw
 from exporter.portals.cem.catalog import CounterSelection
 from exporter.portals.cem.client import CemApiClient
@@ -67,7 +67,11 @@ class Cem(Portal):
         """Return the account's own certificate authorities, and whether to verify at all."""
         return str(self.ca_file) if self.ca_file else None, self.verify_tls
 
-    async def fetch(self, session: Session, visit_input: VisitInput) -> AsyncIterator[VisitPart]:
+    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+        """Return the holder, the inventory and the last value of every selected counter."""
+        return VisitResult.from_parts([part async for part in self.fetch(session, stored)])
+
+    async def fetch(self, session: Session, stored: StoredReadings) -> AsyncIterator[VisitPart]:
         """Yield holder, inventory and the last value of every selected counter, at the instant that the portal states."""
         metadata = self._build_metadata_store(session)
         selected, stated = await metadata.load_selected(self._build_selection())

@@ -8,11 +8,23 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, model_validator
 
-from exporter.client.session import Session
+from exporter.client.session import Session, StoredReadings
 from exporter.duration import Duration
 from exporter.errors import UnavailableError
-from exporter.models import DAY, Commodity, Discovery, Holder, Inventory, NextVisit, Reading, StateUpdate, UsagePoint, VisitPart
-from exporter.portals.base import BackfillChunk, Portal, RawCall, VisitInput
+from exporter.models import (
+    DAY,
+    Commodity,
+    Discovery,
+    Holder,
+    Inventory,
+    NextVisit,
+    Reading,
+    StateUpdate,
+    UsagePoint,
+    VisitPart,
+    VisitResult,
+)
+from exporter.portals.base import BackfillChunk, Portal, RawCall
 from exporter.portals.enedis.auth import parse_token_claims
 from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient
 from exporter.portals.enedis.config import (
@@ -84,7 +96,11 @@ class Enedis(Portal):
             raise ValueError("usage_points: is needed, the token names none")
         return self
 
-    async def fetch(self, session: Session, visit_input: VisitInput) -> AsyncIterator[VisitPart]:
+    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+        """Return the last seven days of each awaited series, and some of the backlog."""
+        return VisitResult.from_parts([part async for part in self.fetch(session, stored)])
+
+    async def fetch(self, session: Session, stored: StoredReadings) -> AsyncIterator[VisitPart]:
         """Return the last seven days of each awaited series, then some of the backlog."""
         state = await SyncState.load(self._build_client(session), self._configured_points)
         yield Inventory(tuple(UsagePoint(point.prm, Commodity.ELECTRICITY) for point in self._configured_points))

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import date, timedelta
 from typing import Any, ClassVar
 
-from exporter.client.session import Session
-from exporter.models import Commodity, Discovery, Reading, VisitPart
-from exporter.portals.base import BackfillChunk, RawCall, VisitInput
+from exporter.client.session import Session, StoredReadings
+from exporter.models import Commodity, Discovery, Reading, VisitPart, VisitResult
+from exporter.portals.base import BackfillChunk, RawCall
 from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.fluvius.discover import discover_meters
 from exporter.portals.fluvius.feeds import (
@@ -26,9 +26,13 @@ class Fluvius(FluviusConfig):
     """Gas is published three days late."""
     raw_calls: ClassVar[Mapping[str, RawCall]] = RAW_CALLS
 
-    async def fetch(self, session: Session, visit_input: VisitInput) -> AsyncIterator[VisitPart]:
+    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
         """Return the last days, the monthly peaks and missing intervals."""
-        async for part in fetch_visit(self, session, visit_input):
+        return VisitResult.from_parts([part async for part in self.fetch(session, stored)])
+
+    async def fetch(self, session: Session, stored: StoredReadings) -> AsyncIterator[VisitPart]:
+        """Return the last days, the monthly peaks and missing intervals."""
+        async for part in fetch_visit(self, session, stored):
             yield part
 
     async def discover(self, session: Session) -> Discovery:

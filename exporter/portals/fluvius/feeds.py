@@ -15,7 +15,7 @@ from typing import Any, Self
 from exporter.client.session import Session, StoredReadings
 from exporter.errors import HistoryExhaustedError, LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.models import DAY, Commodity, Inventory, Note, PartialFailure, Reading, StoredInterval, VisitPart
-from exporter.portals.base import BackfillChunk, VisitInput
+from exporter.portals.base import BackfillChunk
 from exporter.portals.fluvius import parser, parser_2024
 from exporter.portals.fluvius.amounts import ParsedAmounts, merge_amounts
 from exporter.portals.fluvius.client import FluviusApiClient
@@ -297,7 +297,7 @@ INTERVAL_DELAY = timedelta(days=5)
 """A day older than this would be there if the portal had any intervals of the meter."""
 
 
-async def fetch_visit(config: FluviusConfig, session: Session, visit_input: VisitInput) -> AsyncIterator[VisitPart]:
+async def fetch_visit(config: FluviusConfig, session: Session, stored: StoredReadings) -> AsyncIterator[VisitPart]:
     """Return all that is new. Raise what the login raises, and the first error when no part succeeded."""
     client, parts = FluviusApiClient(config, session), _VisitParts()
     await client.log_in()
@@ -306,7 +306,7 @@ async def fetch_visit(config: FluviusConfig, session: Session, visit_input: Visi
         for fetch in (_visit_days, _visit_peaks) if meter.commodity is Commodity.ELECTRICITY else (_visit_days,):
             for result in await parts.fetch(meter, partial(fetch, client, meter)):
                 yield result
-    for missing in await select_due_days(config, session, visit_input.stored):
+    for missing in await select_due_days(config, session, stored):
         for result in await parts.fetch(missing.meter, partial(_visit_intervals, client, missing)):
             yield result
     for failure in parts.list_failures():

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
-from exporter.client.session import Session
+from exporter.client.session import Session, StoredReadings
 from exporter.duration import Duration
 from exporter.errors import PortalError
 from exporter.models import (
@@ -21,8 +21,9 @@ from exporter.models import (
     Register,
     Unit,
     VisitPart,
+    VisitResult,
 )
-from exporter.portals.base import BackfillChunk, BaseUrl, Portal, RawCall, VisitInput
+from exporter.portals.base import BackfillChunk, BaseUrl, Portal, RawCall
 from exporter.portals.water_link import discover, feeds, raw
 from exporter.portals.water_link.auth import OAuthClient
 from exporter.portals.water_link.client import WaterLinkApiClient
@@ -63,7 +64,11 @@ class WaterLink(Portal):
         """Return the numbers of all meters."""
         return frozenset(self.meters)
 
-    async def fetch(self, session: Session, visit_input: VisitInput) -> AsyncIterator[VisitPart]:
+    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+        """Return every meter's facts, index and days of the previous and the current month."""
+        return VisitResult.from_parts([part async for part in self.fetch(session, stored)])
+
+    async def fetch(self, session: Session, stored: StoredReadings) -> AsyncIterator[VisitPart]:
         """Yield every meter's facts, index and days of the previous and the current month, then the inventory.
 
         Both months are requested each time: a day that comes late, or is corrected, is stored on its own date.

@@ -427,7 +427,7 @@ def test_a_damaged_file_stays_where_serve_has_it(tmp_path):
         serving.database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         path = tmp_path / "ledger.sqlite"
         path.write_bytes(b"x" * path.stat().st_size)
-        with pytest.raises(LedgerError, match="the next start of `serve` keeps it aside"):
+        with pytest.raises(LedgerError, match="the next start of `serve` moves it aside"):
             Ledger(tmp_path)
 
         assert list(tmp_path.glob("*.damaged-*")) == []
@@ -442,7 +442,7 @@ def test_a_newer_schema_is_refused(tmp_path):
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     db.close()
     before = (tmp_path / "ledger.sqlite").read_bytes()
-    with pytest.raises(LedgerError, match=rf"schema {SCHEMA_VERSION + 1}, this program knows {SCHEMA_VERSION}"):
+    with pytest.raises(LedgerError, match=rf"schema {SCHEMA_VERSION + 1}, this program supports {SCHEMA_VERSION}"):
         Ledger(tmp_path)
 
     assert (tmp_path / "ledger.sqlite").read_bytes() == before
@@ -482,7 +482,7 @@ def test_a_read_only_folder_is_a_clear_error():
         """
         done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
 
-    assert done.stdout.strip() == f"{folder} cannot be written to", done.stderr
+    assert done.stdout.strip() == f"{folder} is not writable", done.stderr
 
 
 def test_killed_in_the_middle_of_a_visit(tmp_path):

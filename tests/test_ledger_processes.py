@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from exporter.errors import LedgerError
-from exporter.ledger.database import LEDGER_FILE, LOG_KEPT
+from exporter.ledger.database import LEDGER_FILE, MAX_LOG_BYTES
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.migrations import MIGRATIONS, SCHEMA_VERSION
 
@@ -232,7 +232,7 @@ def test_the_log_becomes_short_again(tmp_path):
     with Ledger(tmp_path) as ledger:
         with ledger.database.write() as db:
             db.execute(f"INSERT INTO reading {LARGE}")
-        assert log.stat().st_size > 2 * LOG_KEPT
+        assert log.stat().st_size > 2 * MAX_LOG_BYTES
         ledger.open_account("home", portal="brook", zone="UTC", login="")
 
-        assert log.stat().st_size <= LOG_KEPT
+        assert log.stat().st_size <= MAX_LOG_BYTES

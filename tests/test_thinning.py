@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.account_status import AccountView
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE, from_ms
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.maintenance import STARTUP_DELAY, MaintenanceTask, run_maintenance, settled
+from exporter.ledger.maintenance import STARTUP_DELAY, MaintenanceTask, run_maintenance, wait_for_steady_clock
 from exporter.ledger.migrations import MIGRATIONS
 from exporter.ledger.retention import select_superfluous
-from exporter.metrics.families import AccountView
 from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Index, Interval, Peak, Register, Unit, UsagePoint, VisitPart
 from tests.conftest import NOW, FakeClock
@@ -188,8 +188,8 @@ async def test_an_hour_of_an_even_clock_comes_first(jump):
     Nothing goes in the first hour after a start, nor in the first hour after the clock was set.
     """
     even, jumped = Jumping({}), Jumping({7: jump})
-    await settled(even)
-    await settled(jumped)
+    await wait_for_steady_clock(even)
+    await wait_for_steady_clock(jumped)
 
     assert even.slept == STARTUP_DELAY == timedelta(hours=1)
     assert jumped.slept == timedelta(minutes=35) + STARTUP_DELAY

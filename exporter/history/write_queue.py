@@ -23,8 +23,8 @@ from exporter.history import encoding
 from exporter.history.config import Receiver
 from exporter.history.series import MIN_TIMESTAMP_MS, Aliases, HistorySeries, list_series
 from exporter.ledger.database import to_ms
-from exporter.ledger.delivery_state import DeliveryProgress, PendingRange, PendingSample
-from exporter.ledger.ledger import Ledger, Snapshot, WantedReadings
+from exporter.ledger.delivery_state import DeliveryProgress, PendingQuery, PendingRange, PendingSample
+from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.ledger.queries import TimestampRule
 
 SAMPLES_PER_SLICE = 2048
@@ -188,7 +188,7 @@ class WriteQueue:
     def _select_due(
         self,
         snapshot: Snapshot,
-        selection: WantedReadings,
+        selection: PendingQuery,
         series_ids: Sequence[int],
         corrected_since: Mapping[int, Collection[int]],
         limit: int,
@@ -208,7 +208,7 @@ class WriteQueue:
     def _select_due_with_corrections(
         self,
         snapshot: Snapshot,
-        selection: WantedReadings,
+        selection: PendingQuery,
         series_ids: Sequence[int],
         corrected_since: Mapping[int, Collection[int]],
     ) -> Iterator[PendingSample]:
@@ -223,12 +223,12 @@ class WriteQueue:
                     continue
             yield number, stamp, value
 
-    def _build_selection(self, group: SettlementGroup, first: int, last: int, now: int) -> WantedReadings:
+    def _build_selection(self, group: SettlementGroup, first: int, last: int, now: int) -> PendingQuery:
         fresh, since = self._progress.settled.get(group.form, -DAY_MS), self._round.since
         fresh = (fresh if since is None else min(fresh, since - 1)) - group.period_end_offset_ms
         floor = max(_oldest_timestamp(self._receiver.not_before, now), MIN_TIMESTAMP_MS)
         key, after, upto = self._receiver.key, self._progress.after, self._round.upto
-        return WantedReadings(key, group.timestamp_rule, first, last, floor, after, upto, fresh)
+        return PendingQuery(key, group.timestamp_rule, first, last, floor, after, upto, fresh)
 
     def _split_into_batches(self, rows: Sequence[PendingSample], first: int, last: int) -> Iterator[Batch]:
         limit = self._receiver.samples_per_request

@@ -1,4 +1,4 @@
-"""What is kept of an account besides readings: its health, its memory, its call budgets, what was imported."""
+"""What is stored of an account besides readings: its health, its key-value store, its calls, its imported chunks."""
 
 import asyncio
 import json
@@ -11,37 +11,37 @@ from exporter.ledger.database import Database, from_ms, optional_from_ms, option
 from exporter.models import Holder
 
 QUOTA_RETENTION = timedelta(days=8)
-"""No budget counts calls that are older."""
+"""No quota counts calls that are older."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """An account's health as of its last visit; all instants aware, in UTC; None where it never happened."""
+    """An account's health after its last visit; all instants aware, in UTC; None if it never happened."""
 
     last_visit: datetime | None = None
     last_success: datetime | None = None
     last_new_data: datetime | None = None
     next_visit: datetime | None = None
     suspended_until: datetime | None = None
-    """While in the future, the portal has refused the login and is not asked."""
+    """While in the future, no visits are made: the portal refused the login."""
     duration: float | None = None
-    """Seconds the last visit took."""
+    """Seconds, of the last visit."""
     up: bool | None = None
     failures: int = 0
-    """Failed visits since the last good one."""
+    """Failed visits since the last successful one."""
     reason: str = ""
-    """Why the last visit failed; empty when it did not."""
+    """Why the last visit failed; empty if it did not."""
     message: str = ""
     notes: tuple[str, ...] = ()
     holder: Holder = field(default_factory=Holder)
     readings: int = 0
     corrections: int = 0
     thinned: int = 0
-    """Readings that grew old and went."""
+    """Old readings that were deleted."""
 
 
 def open_account(database: Database, name: str, portal: str, zone: str, login: str) -> AccountState:
-    """Find or begin an account; a changed login lifts a suspension and forgets what the old one was told."""
+    """Return an account's state, creating it if new; a changed login lifts a suspension and empties the store."""
     with database.write() as db:
         row = db.execute("SELECT id, portal, login FROM account WHERE name = ?", (name,)).fetchone()
         if row is None:
@@ -59,27 +59,27 @@ def open_account(database: Database, name: str, portal: str, zone: str, login: s
 
 
 def load_state(db: sqlite3.Connection, name: str) -> AccountState:
-    """Read an account's state; an account never seen has an empty one."""
-    asked = db.execute("SELECT * FROM account WHERE name = ?", (name,))
-    if (row := asked.fetchone()) is None:
+    """Return an account's state; that of an unknown account is empty."""
+    cursor = db.execute("SELECT * FROM account WHERE name = ?", (name,))
+    if (row := cursor.fetchone()) is None:
         return AccountState()
-    kept = dict(zip((column[0] for column in asked.description), row, strict=True))
+    columns = dict(zip((column[0] for column in cursor.description), row, strict=True))
     instants: dict[str, Any] = {
-        key: optional_from_ms(kept[key])
+        key: optional_from_ms(columns[key])
         for key in ("last_visit", "last_success", "last_new_data", "next_visit", "suspended_until")
     }
-    plain = {key: kept[key] for key in ("duration", "failures", "reason", "message", "readings", "corrections", "thinned")}
+    plain = {key: columns[key] for key in ("duration", "failures", "reason", "message", "readings", "corrections", "thinned")}
     return AccountState(
         **instants,
         **plain,
-        up=None if kept["up"] is None else bool(kept["up"]),
-        notes=tuple(json.loads(kept["notes"])),
-        holder=_parse_holder(json.loads(kept["holder"])),
+        up=None if columns["up"] is None else bool(columns["up"]),
+        notes=tuple(json.loads(columns["notes"])),
+        holder=_parse_holder(json.loads(columns["holder"])),
     )
 
 
 def save_health(db: sqlite3.Connection, name: str, state: AccountState) -> None:
-    """Write an account's health (not its readings' counts, which `record` keeps)."""
+    """Write an account's health (not the counts of its readings, which `write_visit` updates)."""
     db.execute(
         "UPDATE account SET last_visit = ?, last_success = ?, next_visit = ?, suspended_until = ?, duration = ?, up = ?,"
         " failures = ?, reason = ?, message = ? WHERE name = ?",
@@ -99,7 +99,7 @@ def save_health(db: sqlite3.Connection, name: str, state: AccountState) -> None:
 
 
 def save_login(db: sqlite3.Connection, name: str, login: str) -> None:
-    """Write by which login an account is visited: another process may have opened it with another one meanwhile."""
+    """Write with which login an account is visited: another process may have opened it with another one meanwhile."""
     db.execute("UPDATE account SET login = ? WHERE name = ? AND login <> ?", (login, name, login))
 
 
@@ -112,7 +112,7 @@ def suspend(db: sqlite3.Connection, name: str, reason: str, until: datetime) -> 
 
 
 def select_suspension(database: Database, name: str, login: str) -> tuple[datetime, str] | None:
-    """Give until when an account is suspended and why, where it was this very login that was refused."""
+    """Return until when an account is suspended and why, if this login was refused."""
     with database.read() as db:
         row = db.execute(
             "SELECT suspended_until, message FROM account WHERE name = ? AND login = ? AND suspended_until IS NOT NULL",
@@ -122,22 +122,22 @@ def select_suspension(database: Database, name: str, login: str) -> tuple[dateti
 
 
 def serialize_holder(holder: Holder) -> str:
-    """Write a holder as JSON."""
-    facts = {name: getattr(holder, name) for name in ("name", "company", "company_id", "customer_id", "person_id")}
-    return json.dumps(facts | {"access_expires": optional_to_ms(holder.access_expires)})
+    """Return a holder as JSON."""
+    fields = {name: getattr(holder, name) for name in ("name", "company", "company_id", "customer_id", "person_id")}
+    return json.dumps(fields | {"access_expires": optional_to_ms(holder.access_expires)})
 
 
-def _parse_holder(kept: dict[str, Any]) -> Holder:
-    return replace(Holder(), **kept | {"access_expires": optional_from_ms(kept.get("access_expires"))})
+def _parse_holder(fields: dict[str, Any]) -> Holder:
+    return replace(Holder(), **fields | {"access_expires": optional_from_ms(fields.get("access_expires"))})
 
 
 def select_account_id(db: sqlite3.Connection, name: str) -> int:
-    """Give an account's number."""
+    """Return an account's ID."""
     return int(db.execute("SELECT id FROM account WHERE name = ?", (name,)).fetchone()[0])
 
 
 def put_value(db: sqlite3.Connection, account: int, key: str, value: object, expires_at: datetime | None) -> None:
-    """Keep a JSON value in an account's memory, until `ends`."""
+    """Store a JSON value under a key of an account, until it expires."""
     db.execute(
         "INSERT OR REPLACE INTO memory (account, key, value, ends) VALUES (?, ?, ?, ?)",
         (account, key, json.dumps(value, ensure_ascii=False, separators=(",", ":")), optional_to_ms(expires_at)),
@@ -145,41 +145,43 @@ def put_value(db: sqlite3.Connection, account: int, key: str, value: object, exp
 
 
 class LedgerAccountStore:
-    """An account's memory on disk: what a session reads and writes during a visit, at once and off the event loop."""
+    """An account's key-value store and calls on disk: for its session, written at once and off the event loop."""
 
     def __init__(self, database: Database, account: str, cache: dict[str, Any] | None = None) -> None:
         self._database, self._account = database, account
         self.cache = {} if cache is None else cache
-        """What a portal has worked out and holds in this process only."""
+        """What a portal caches in this process only."""
 
     async def get(self, key: str, now: datetime) -> Any | None:
-        """Give the value kept under `key`, or None when there is none or it has ended."""
+        """Return the value of a key, or None if there is none or it has expired."""
         return await asyncio.to_thread(self._get, key, to_ms(now))
 
     async def put(self, key: str, value: Any, expires_at: datetime | None = None) -> None:
-        """Keep a JSON value, until `ends`."""
+        """Store a JSON value, until it expires."""
         await asyncio.to_thread(self._put, key, value, expires_at)
 
     async def delete(self, key: str) -> None:
-        """Forget a value."""
+        """Delete a value."""
         await asyncio.to_thread(self._delete, key)
 
     async def record_calls(self, quota: str, at: datetime, calls: int = 1) -> None:
-        """Count calls against a budget."""
+        """Count calls against a quota."""
         await asyncio.to_thread(self._record_calls, quota, at, calls)
 
     async def count_calls(self, quota: str, since: datetime) -> int:
-        """How many calls a budget counts since an instant."""
+        """Return how many calls a quota counts since an instant."""
         return await asyncio.to_thread(self.count_calls_blocking, quota, since)
 
     def count_calls_blocking(self, quota: str, since: datetime) -> int:
-        """Return the same, not for the event loop.
+        """Return how many calls a quota counts since an instant; blocks.
 
-        What lies far ahead was counted by a wrong clock: such calls count as of the last call before them that does not.
+        Calls far in the future were counted by a wrong clock: each counts as of the last call before it that is not.
         """
         far = to_ms(since + 2 * QUOTA_RETENTION)
         with self._database.read() as db:
-            found = db.execute(_SPENT, {"budget": quota, "since": to_ms(since), "far": far, "name": self._account}).fetchone()
+            found = db.execute(
+                _COUNT_CALLS, {"budget": quota, "since": to_ms(since), "far": far, "name": self._account}
+            ).fetchone()
         return int(found[0] or 0)
 
     def _put(self, key: str, value: Any, expires_at: datetime | None) -> None:
@@ -210,20 +212,20 @@ class LedgerAccountStore:
 
 
 def select_imported_chunks(database: Database, account: str) -> set[str]:
-    """Name the pieces of the past that an import has brought home."""
+    """Return the names of the chunks of the past that were imported."""
     with database.read() as db:
-        found = db.execute(
+        rows = db.execute(
             "SELECT piece FROM imported JOIN account ON account.id = imported.account WHERE account.name = ?", (account,)
         )
-        return {piece for (piece,) in found}
+        return {chunk for (chunk,) in rows}
 
 
 def mark_chunk_imported(db: sqlite3.Connection, account: str, chunk: str) -> None:
-    """Remember a piece of the past as brought home."""
+    """Mark a chunk of the past as imported."""
     db.execute("INSERT OR IGNORE INTO imported (account, piece) SELECT id, ? FROM account WHERE name = ?", (chunk, account))
 
 
-_SPENT = (
+_COUNT_CALLS = (
     "SELECT sum(calls) FROM spending JOIN account ON account.id = spending.account"
     " WHERE name = :name AND budget = :budget AND at >= :since AND (at < :far OR EXISTS ("
     " SELECT 1 FROM spending AS before WHERE before.account = spending.account AND before.budget = spending.budget"

@@ -1,4 +1,4 @@
-"""The usage points and series of an account: found, begun, described and shown, only what differs being written."""
+"""The usage points and series of an account: finds, creates and describes them, and writes only what changed."""
 
 import sqlite3
 from collections import defaultdict
@@ -13,170 +13,174 @@ SeriesKey = tuple[str, str, str, str, str, str]
 ReadingForm = tuple[str, str]
 """`index`, `interval` or `peak`; resolution, empty for an index."""
 CatalogRow = tuple[int, tuple[str, ...], int]
-"""Number in the file, what is told of it, whether it is shown."""
+"""ID, description, whether it is shown."""
 
 
 class IdentityCache:
-    """Numbers of objects that were met: portals tell the same ones visit after visit, and they need no second look.
+    """Row IDs by the identity of the object: portals return the same objects at each visit, and identity is faster than equality.
 
-    Known by their address, and therefore held, for as long as visits bring them again.
+    An object is referenced, so that its identity stays its own, for as long as visits return it.
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[int, int] = {}
+        self._ids: dict[int, int] = {}
         self._objects: list[object] = []
         self._hits = 0
-        """How many of those were met in this visit."""
+        """How many of the objects this visit returned."""
 
     def begin_visit(self) -> None:
-        """Begin a visit: when the one before met less than half of what is held, all is let go."""
+        """Begin a visit: if the previous one returned less than half of the objects, clear the cache."""
         if 2 * self._hits < len(self._objects):
-            self._numbers, self._objects = {}, []
+            self._ids, self._objects = {}, []
         self._hits = 0
 
     def get(self, key: object) -> int | None:
-        """Give the number of an object."""
-        number = self._numbers.get(id(key))
-        self._hits += number is not None
-        return number
+        """Return the row ID of an object, or None."""
+        row_id = self._ids.get(id(key))
+        self._hits += row_id is not None
+        return row_id
 
-    def put(self, key: object, number: int) -> int:
-        """Meet an object."""
-        self._numbers[id(key)] = number
+    def put(self, key: object, row_id: int) -> int:
+        """Cache the row ID of an object, and return it."""
+        self._ids[id(key)] = row_id
         self._objects.append(key)
         self._hits += 1
-        return number
+        return row_id
 
 
 class AccountCatalog:
-    """What the file holds of an account's points and series: good for as long as nobody else writes, and none of it is undone.
+    """An account's usage points and series: valid as long as no other process writes, and no transaction is rolled back.
 
-    Between visits only the numbers of what was met are kept. The tables are read when something else is told, and let go.
+    Between visits only the IDs of known objects are kept. The tables are read only when a visit returns others.
     """
 
     def __init__(self, db: sqlite3.Connection, account: int, *, keep_personal: bool) -> None:
         self._db, self.account, self._keep_personal = db, account, keep_personal
         self.changed_usage_points: set[str] = set()
-        """The usage points of which this visit has written something."""
+        """The usage points of which this visit changed something."""
         self._usage_point_ids, self._series_ids = IdentityCache(), defaultdict[ReadingForm, IdentityCache](IdentityCache)
         self._shown_inventory: Inventory | None = None
-        """The inventory that is shown."""
+        """The inventory that is shown now."""
 
     def begin_visit(self) -> None:
         """Begin a visit."""
         self.changed_usage_points = set()
-        self.__dict__.pop("_points", None)
-        self.__dict__.pop("_series", None)
-        for met in (self._usage_point_ids, *self._series_ids.values()):
-            met.begin_visit()
+        self.__dict__.pop("_usage_point_rows", None)
+        self.__dict__.pop("_series_rows", None)
+        for cache in (self._usage_point_ids, *self._series_ids.values()):
+            cache.begin_visit()
 
     @cached_property
     def _usage_point_rows(self) -> dict[str, CatalogRow]:
         rows = self._db.execute(_SELECT_USAGE_POINTS, (self.account,))
-        return {usage_point: (number, tuple(told), shown) for usage_point, number, shown, *told in rows}
+        return {usage_point: (row_id, tuple(description), shown) for usage_point, row_id, shown, *description in rows}
 
     @cached_property
     def _series_rows(self) -> dict[SeriesKey, CatalogRow]:
         found: dict[SeriesKey, CatalogRow] = {}
-        for number, shown, *line, nature, kind, unit, description in self._db.execute(_SELECT_SERIES, (self.account,)):
-            found[tuple(line)] = number, (nature, kind, unit, description), shown
+        for row_id, shown, *key, nature, kind, unit, description in self._db.execute(_SELECT_SERIES, (self.account,)):
+            found[tuple(key)] = row_id, (nature, kind, unit, description), shown
         return found
 
     def get_series_id(self, register: Register, form: ReadingForm) -> int:
-        """Give the number of a register's series, begun where there is none."""
-        met = self._series_ids[form]
-        number = met.get(register)
-        return met.put(register, self._describe_series((*_register_key(register), *form), register)) if number is None else number
+        """Return the ID of a register's series, creating it if new."""
+        cache = self._series_ids[form]
+        row_id = cache.get(register)
+        if row_id is None:
+            row_id = cache.put(register, self._describe_series((*_register_key(register), *form), register))
+        return row_id
 
     def get_usage_point_id(self, point: UsagePoint) -> int:
-        """Give the number of a usage point, begun where there is none."""
-        number = self._usage_point_ids.get(point)
-        return self._usage_point_ids.put(point, self._describe_usage_point(point)) if number is None else number
+        """Return the ID of a usage point, creating it if new."""
+        row_id = self._usage_point_ids.get(point)
+        return self._usage_point_ids.put(point, self._describe_usage_point(point)) if row_id is None else row_id
 
     def show_inventory(self, inventory: Inventory) -> None:
-        """Show what the account holds, and nothing else."""
+        """Show the usage points and series of an inventory, and no others."""
         if inventory is self._shown_inventory:
             return
-        held = {self.get_usage_point_id(point) for point in inventory.usage_points}
+        usage_point_ids = {self.get_usage_point_id(point) for point in inventory.usage_points}
         if inventory.registers is None:
-            lines = {row[0] for line, row in self._series_rows.items() if self._usage_point_rows[line[0]][0] in held}
+            series_ids = {
+                row[0] for key, row in self._series_rows.items() if self._usage_point_rows[key[0]][0] in usage_point_ids
+            }
         else:
-            lines = self._select_series(inventory.registers, held)
-        self._show_usage_points(held)
-        self._show_series(lines)
+            series_ids = self._select_series(inventory.registers, usage_point_ids)
+        self._show_usage_points(usage_point_ids)
+        self._show_series(series_ids)
         self._shown_inventory = inventory
 
     def _select_series(self, registers: Iterable[Register], usage_point_ids: set[int]) -> set[int]:
-        names = set()
+        register_keys = set()
         for register in registers:
-            names.add(name := _register_key(register))
+            register_keys.add(register_key := _register_key(register))
             for form in (("index", ""), ("interval", "")):
-                if (*name, *form) in self._series_rows:
+                if (*register_key, *form) in self._series_rows:
                     self.get_series_id(register, form)
         return {
             row[0]
-            for line, row in self._series_rows.items()
-            if line[:4] in names or (line[4] == "peak" and self._usage_point_rows[line[0]][0] in usage_point_ids)
+            for key, row in self._series_rows.items()
+            if key[:4] in register_keys or (key[4] == "peak" and self._usage_point_rows[key[0]][0] in usage_point_ids)
         }
 
     def _describe_series(self, key: SeriesKey, register: Register) -> int:
-        told = (register.nature, register.kind, register.portal_unit, register.description)
+        description = (register.nature, register.kind, register.portal_unit, register.description)
         point = self.get_usage_point_id(register.usage_point)
         found = self._series_rows.get(key)
         if found is None:
             self._shown_inventory = None
-            done = self._db.execute(_INSERT_SERIES, (point, *key[1:], *told))
-            found = int(done.lastrowid or 0), told, 1
-        elif found[1] == told:
+            cursor = self._db.execute(_INSERT_SERIES, (point, *key[1:], *description))
+            found = int(cursor.lastrowid or 0), description, 1
+        elif found[1] == description:
             return found[0]
         else:
-            self._db.execute(_UPDATE_SERIES, (*told, found[0]))
-        self._series_rows[key] = found[0], told, found[2]
+            self._db.execute(_UPDATE_SERIES, (*description, found[0]))
+        self._series_rows[key] = found[0], description, found[2]
         self.changed_usage_points.add(key[0])
         return found[0]
 
     def _describe_usage_point(self, point: UsagePoint) -> int:
-        number, known, is_shown = self._usage_point_rows.get(point.id, (0, ("",) * 5, 1))
-        # A part of an answer that says less of the point than another did must not make it forgotten.
-        told = (point.commodity, point.meter, point.site, point.name, point.address)
-        *facts, address = (new or old for new, old in zip(told, known, strict=True))
-        said = (*facts, address if self._keep_personal else "")
-        if number and said == known:
-            return number
-        if not number:
+        row_id, stored, is_shown = self._usage_point_rows.get(point.id, (0, ("",) * 5, 1))
+        # A response that describes the usage point in less detail than another one must not erase the details.
+        current = (point.commodity, point.meter, point.site, point.name, point.address)
+        *details, address = (new or old for new, old in zip(current, stored, strict=True))
+        description = (*details, address if self._keep_personal else "")
+        if row_id and description == stored:
+            return row_id
+        if not row_id:
             self._shown_inventory = None
-            number = int(self._db.execute(_INSERT_USAGE_POINT, (self.account, point.id, *said)).lastrowid or 0)
+            row_id = int(self._db.execute(_INSERT_USAGE_POINT, (self.account, point.id, *description)).lastrowid or 0)
         else:
-            self._db.execute(_UPDATE_USAGE_POINT, (*said, number))
-        self._usage_point_rows[point.id] = number, said, is_shown
+            self._db.execute(_UPDATE_USAGE_POINT, (*description, row_id))
+        self._usage_point_rows[point.id] = row_id, description, is_shown
         self.changed_usage_points.add(point.id)
-        return number
+        return row_id
 
     def _show_usage_points(self, usage_point_ids: set[int]) -> None:
         changed = [
-            (usage_point, number, told, int(number in usage_point_ids))
-            for usage_point, (number, told, shown) in self._usage_point_rows.items()
-            if (number in usage_point_ids) != bool(shown)
+            (usage_point, row_id, description, int(row_id in usage_point_ids))
+            for usage_point, (row_id, description, shown) in self._usage_point_rows.items()
+            if (row_id in usage_point_ids) != bool(shown)
         ]
-        for usage_point, number, told, shown in changed:
-            self._db.execute("UPDATE point SET shown = ? WHERE id = ?", (shown, number))
-            self._usage_point_rows[usage_point] = number, told, shown
+        for usage_point, row_id, description, shown in changed:
+            self._db.execute("UPDATE point SET shown = ? WHERE id = ?", (shown, row_id))
+            self._usage_point_rows[usage_point] = row_id, description, shown
             self.changed_usage_points.add(usage_point)
 
     def _show_series(self, series_ids: set[int]) -> None:
         changed = [
-            (line, number, told, int(number in series_ids))
-            for line, (number, told, shown) in self._series_rows.items()
-            if (number in series_ids) != bool(shown)
+            (key, row_id, description, int(row_id in series_ids))
+            for key, (row_id, description, shown) in self._series_rows.items()
+            if (row_id in series_ids) != bool(shown)
         ]
-        for line, number, told, shown in changed:
-            self._db.execute("UPDATE series SET shown = ? WHERE id = ?", (shown, number))
-            self._series_rows[line] = number, told, shown
-            self.changed_usage_points.add(line[0])
+        for key, row_id, description, shown in changed:
+            self._db.execute("UPDATE series SET shown = ? WHERE id = ?", (shown, row_id))
+            self._series_rows[key] = row_id, description, shown
+            self.changed_usage_points.add(key[0])
 
 
 class CatalogCache:
-    """The directories of all accounts, kept between their visits while the file is as this process left it."""
+    """The catalogs of all accounts, kept between visits while only this process changes the file."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -184,7 +188,7 @@ class CatalogCache:
         self._catalogs: dict[tuple[int, bool], AccountCatalog] = {}
 
     def get(self, db: sqlite3.Connection, account: int, *, keep_personal: bool) -> AccountCatalog:
-        """Give an account's directory for a visit, within its transaction."""
+        """Return an account's catalog for a visit, within its transaction."""
         if (state := self._database.change_counter()) != self._change_counter:
             self._catalogs, self._change_counter = {}, state
         if (found := self._catalogs.get((account, keep_personal))) is None:

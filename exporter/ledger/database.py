@@ -1,8 +1,8 @@
-"""The file under the ledger: opened safely, moved aside when damaged, written by one, read by many.
+"""The SQLite file of the ledger: one writer, several readers, safe to open beside other processes.
 
-SQLite keeps processes apart by POSIX locks, and a process loses all of those it has on a file when it closes any descriptor
-of that file. So nothing here opens the ledger's files but SQLite, save `_make_file`, which opens none that is there already;
-and they are renamed only while no process of ours may have them open.
+SQLite separates processes by POSIX locks, and a process loses all its locks on a file when it closes any descriptor of that
+file. So only SQLite opens the ledger's files, except `_create_file`, which never opens an existing one; and the files are
+renamed only while no other process of ours can have them open.
 """
 
 import fcntl
@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from exporter.errors import LedgerError
-from exporter.ledger.files import Files
+from exporter.ledger.files import OpenFiles
 from exporter.ledger.migrations import SCHEMA_VERSION, migrate, read_schema_version
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,12 +24,12 @@ _MS = timedelta(milliseconds=1)
 
 
 def to_ms(at: datetime) -> int:
-    """Give an aware instant in milliseconds."""
+    """Return an aware instant as milliseconds since 1970."""
     return (at - EPOCH) // _MS
 
 
 def from_ms(ms: int) -> datetime:
-    """Give the instant, aware, in UTC."""
+    """Return the instant, aware, in UTC."""
     return EPOCH + ms * _MS
 
 
@@ -45,22 +45,22 @@ def optional_from_ms(ms: int | None) -> datetime | None:
 
 LEDGER_FILE, LOCK_FILE = "ledger.sqlite", "serve.lock"
 MAX_CHECKED_BYTES = 256 * 1024 * 1024
-"""A file up to this size is checked page by page at the start, a larger one only after it was found damaged."""
-LOG_KEPT = 16 * 1024 * 1024
-"""The write-ahead log is cut to this size once all of it is in the file; a long transaction makes it larger for a while."""
-SHARED = 64 * 1024
-"""Less room than this is none: SQLite needs 32 KB beside a file that several use."""
+"""A file up to this size is checked page by page at startup, a larger one only after an error that suggests damage."""
+MAX_LOG_BYTES = 16 * 1024 * 1024
+"""The write-ahead log is truncated to this size after a checkpoint; a long transaction makes it larger meanwhile."""
+MIN_FREE_BYTES = 64 * 1024
+"""With less free space the disk counts as full: SQLite needs 32 KB for the shared index of the write-ahead log."""
 log = logging.getLogger(__name__)
 
 
 class Database:
-    """One SQLite file in WAL mode: one connection that writes, a few that read.
+    """One SQLite file in WAL mode: one writing connection, a few reading ones.
 
-    All methods may be called from any thread; none may be called on the event loop.
+    Methods may be called from any thread, but block: never call them on the event loop.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False, serving: bool = False) -> None:
-        """Open the file; `serving` opens it on a full disk too, where its newest state can be read and little else."""
+        """Open the file; with `serving` also on a full disk, where it can only be read."""
         self.path = folder / LEDGER_FILE
         self._damage_marker = folder / f"{LEDGER_FILE}.suspect"
         self._write_lock = threading.RLock()
@@ -68,28 +68,28 @@ class Database:
         self._lock_file: int | None = None
         self._closed = False
         self._rollbacks = 0
-        self.cramped = ""
-        """What keeps this process from sharing the file with others; empty in all but bad times."""
+        self.sharing_error = ""
+        """Why this process cannot share the file with others, and so only reads it; normally empty."""
         with _translate_errors(self.path):
             _create_folder(folder)
             if serving:
-                self._open_even_cramped()
+                self._open_serving()
             else:
                 self._connection = self._connect_reader() if read_only else self._open()
-            self._files = Files(self.path)
+            self._files = OpenFiles(self.path)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Hold the one writing connection for a transaction: kept whole, or not at all.
+        """Hold the writing connection for one transaction, committed as a whole or rolled back.
 
-        Raises LedgerError when the disk is full, the file locked, read-only, damaged, removed or replaced.
+        Raise LedgerError if the disk is full, or the file locked, read-only, damaged, removed or replaced.
         """
         with self._write_lock, _translate_errors(self.path, self._damage_marker):
             self._files.check()
-            if self.cramped:
+            if self.sharing_error:
                 self._connection.close()
-                self._open_even_cramped()
-                self._files = Files(self.path)
+                self._open_serving()
+                self._files = OpenFiles(self.path)
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -101,16 +101,16 @@ class Database:
                 raise
 
     def change_counter(self) -> tuple[int, int]:
-        """Give numbers that change when another process has written, or a transaction of this one was undone."""
+        """Return numbers that change when another process writes, or a transaction of this one is rolled back."""
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0]), self._rollbacks
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Hold a reading connection for one consistent look at the file. Raises LedgerError."""
+        """Hold a reading connection for one consistent view of the file. Raise LedgerError."""
         with _translate_errors(self.path, self._damage_marker), ExitStack() as stack:
-            if self.cramped:
+            if self.sharing_error:
                 stack.enter_context(self._write_lock)
-            if self.cramped:  # still: there is one connection for all
+            if self.sharing_error:  # still: all share one connection
                 yield self._connection
                 return
             connection = self._acquire_reader()
@@ -123,7 +123,7 @@ class Database:
                 self._release_reader(connection)
 
     def lock_folder(self) -> None:
-        """Take the folder for one `serve`; raises LedgerError when another one has it."""
+        """Lock the folder for one `serve`; raise LedgerError if another one has it."""
         self._lock_file = os.open(self.path.parent / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -131,7 +131,7 @@ class Database:
             raise LedgerError(f"{self.path.parent} is in use by another `utility-exporter serve`") from None
 
     def close(self) -> None:
-        """Close all connections; the last one folds the write-ahead log into the file."""
+        """Close all connections; the last one checkpoints the write-ahead log."""
         with self._write_lock:
             self._closed = True
             while self._readers:
@@ -142,46 +142,46 @@ class Database:
                 self._lock_file = None
 
     def _open(self) -> sqlite3.Connection:
-        with _turn(self.path.parent) as turn:
+        with _lock_startup(self.path.parent) as startup_lock:
             _create_file(self.path)
             try:
-                return self._connect_checked(turn)
+                return self._connect_checked(startup_lock)
             except sqlite3.DatabaseError as error:
                 if not _is_damage_error(error):
                     raise
-            fcntl.flock(turn, fcntl.LOCK_EX)
-            try:  # another process may have begun a new one meanwhile
+            fcntl.flock(startup_lock, fcntl.LOCK_EX)
+            try:  # another process may have created a new one meanwhile
                 return self._connect_checked()
             except sqlite3.DatabaseError as error:
                 if not _is_damage_error(error):
                     raise
-            if self._is_served():  # it would go on writing into the file under its new name
-                raise LedgerError(f"{self.path} is damaged; the next start of `serve` keeps it aside and begins a new one")
+            if self._is_served():  # it would continue to write to the renamed file
+                raise LedgerError(f"{self.path} is damaged; the next start of `serve` moves it aside and creates a new one")
             aside = self._move_aside()
-            log.error("the ledger %s was damaged: it is kept as %s, and a new one is begun", self.path, aside)
+            log.error("the ledger %s was damaged: moved to %s, created a new one", self.path, aside)
             _create_file(self.path)
             return self._connect_checked()
 
-    def _open_even_cramped(self) -> None:
-        """Open the file, where the disk is full for this process alone: what processes share takes room, a reader alone none."""
+    def _open_serving(self) -> None:
+        """Open the file; on a full disk for this process alone, since only shared access needs free space."""
         try:
-            self._connection, self.cramped = self._open(), ""
+            self._connection, self.sharing_error = self._open(), ""
         except sqlite3.OperationalError as error:
-            if not _is_cramped(error):
+            if not _is_disk_error(error):
                 raise
-            self._connection = _connect_alone(self.path)
-            if read_schema_version(self._connection) != SCHEMA_VERSION:  # an older one, or none: neither can be read
+            self._connection = _connect_exclusively(self.path)
+            if read_schema_version(self._connection) != SCHEMA_VERSION:  # older or empty: not readable
                 self._connection.close()
                 raise
-            self.cramped = _words(self.path, error)
+            self.sharing_error = _describe_error(self.path, error)
 
-    def _connect_checked(self, turn: int | None = None) -> sqlite3.Connection:
+    def _connect_checked(self, startup_lock: int | None = None) -> sqlite3.Connection:
         connection = _connect(self.path)
         try:
             found = read_schema_version(connection)
-            _refuse_newer(self.path, found)
-            if found == SCHEMA_VERSION and turn is not None:
-                fcntl.flock(turn, fcntl.LOCK_UN)  # nobody need wait for the check
+            _check_not_newer(self.path, found)
+            if found == SCHEMA_VERSION and startup_lock is not None:
+                fcntl.flock(startup_lock, fcntl.LOCK_UN)  # others need not wait for the check
             if found and (self.path.stat().st_size <= MAX_CHECKED_BYTES or self._damage_marker.exists()):
                 _check_integrity(connection)
             migrate(connection)
@@ -193,7 +193,7 @@ class Database:
         return connection
 
     def _is_served(self) -> bool:
-        """Tell whether a `serve` has the folder."""
+        """Return whether a `serve` has the folder locked."""
         try:
             lock = os.open(self.path.parent / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -221,7 +221,7 @@ class Database:
                 raise LedgerError("the ledger is closed")
             if self._readers:
                 return self._readers.pop()
-        self._files.check()  # another file would be read beside the one that is written
+        self._files.check()  # otherwise one file would be written and another read
         return self._connect_reader()
 
     def _connect_reader(self) -> sqlite3.Connection:
@@ -239,39 +239,39 @@ class Database:
 
 
 @contextmanager
-def _turn(folder: Path) -> Iterator[int]:
-    """Wait until no other process, nor thread, makes the file or brings it up to the present form; give the lock's descriptor.
+def _lock_startup(folder: Path) -> Iterator[int]:
+    """Hold the lock under which one process or thread at a time creates or migrates the file; return its descriptor.
 
-    SQLite cannot have a file switched to its write-ahead log by several at once. The lock is the folder's, so it leaves no file.
+    SQLite fails when several processes switch a file to WAL mode at once. The lock is on the folder, so it leaves no file.
     """
-    turn = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    startup_lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        yield turn
+        fcntl.flock(startup_lock, fcntl.LOCK_EX)
+        yield startup_lock
     finally:
-        os.close(turn)
+        os.close(startup_lock)
 
 
 def _create_file(path: Path) -> None:
-    """Make the file for its owner alone, where there is none: one that is there may have a connection, and is not touched."""
+    """Create the file, readable by its owner only; an existing one may have connections, and is not touched."""
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open a file that is there: one that was removed is not begun anew beside connections to the one before."""
-    where = f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(where, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
+    """Connect to an existing file: a removed one is not created anew beside connections to the old one."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
     try:
         if not path.stat().st_size:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only while a file is empty
-        # NORMAL in WAL mode: a killed process loses nothing, a power cut at most the last visits; never the file.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect only while a file is empty
+        # NORMAL in WAL mode: a killed process loses nothing, a power cut at most the last visits, never the file.
         for pragma in (
             "journal_mode = WAL",
             "synchronous = NORMAL",
             "cache_size = -8192",
             "temp_store = MEMORY",
-            f"journal_size_limit = {LOG_KEPT}",
+            f"journal_size_limit = {MAX_LOG_BYTES}",
         ):
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
@@ -280,8 +280,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _connect_alone(path: Path) -> sqlite3.Connection:
-    """Open a file with no other process beside us."""
+def _connect_exclusively(path: Path) -> sqlite3.Connection:
+    """Connect to a file that no other process has open."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False)
     for pragma in ("locking_mode = EXCLUSIVE", "synchronous = NORMAL", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
@@ -289,21 +289,21 @@ def _connect_alone(path: Path) -> sqlite3.Connection:
 
 
 def _enable_vacuum(connection: sqlite3.Connection) -> None:
-    """Write a file of an older version anew, once, so that it can become shorter; at another start when it is in use."""
+    """Rewrite a file of an older version once, so that it can be vacuumed incrementally; if it is in use, at a later start."""
     if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
         return
-    with suppress(sqlite3.OperationalError), _room_on_disk(connection):
+    with suppress(sqlite3.OperationalError), _temp_store_on_disk(connection):
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @contextmanager
-def _room_on_disk(connection: sqlite3.Connection) -> Iterator[None]:
-    """Have what SQLite works with beside the ledger: in memory it would be as large as the file, and so in many a /tmp."""
-    where = str(Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent).replace("'", "''")
+def _temp_store_on_disk(connection: sqlite3.Connection) -> Iterator[None]:
+    """Put SQLite's temporary files beside the ledger: they are as large as the file, too large for memory and many a /tmp."""
+    folder = str(Path(connection.execute("PRAGMA database_list").fetchone()[2]).parent).replace("'", "''")
     connection.execute("PRAGMA temp_store = FILE")
-    connection.execute(f"PRAGMA temp_store_directory = '{where}'")
+    connection.execute(f"PRAGMA temp_store_directory = '{folder}'")
     try:
         yield
     finally:
@@ -311,11 +311,11 @@ def _room_on_disk(connection: sqlite3.Connection) -> Iterator[None]:
         connection.execute("PRAGMA temp_store = MEMORY")
 
 
-def _refuse_newer(path: Path, version: int) -> None:
+def _check_not_newer(path: Path, version: int) -> None:
     if version > SCHEMA_VERSION:
         raise LedgerError(
-            f"{path} was written by a newer version (schema {version}, this program knows {SCHEMA_VERSION}):"
-            " upgrade the program, or name another --storage.path"
+            f"{path} was written by a newer version (schema {version}, this program supports {SCHEMA_VERSION}):"
+            " upgrade the program, or use another --storage.path"
         )
 
 
@@ -328,36 +328,36 @@ def _check_integrity(connection: sqlite3.Connection) -> None:
 def _create_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise LedgerError(f"{folder} cannot be written to")
+        raise LedgerError(f"{folder} is not writable")
 
 
 def _is_damage_error(error: sqlite3.Error) -> bool:
     return any(word in str(error) for word in ("malformed", "not a database", "file is encrypted"))
 
 
-def _is_cramped(error: sqlite3.Error) -> bool:
+def _is_disk_error(error: sqlite3.Error) -> bool:
     return any(word in str(error) for word in ("is full", "disk I/O error"))
 
 
-def _words(path: Path, error: sqlite3.Error) -> str:
-    """Say what is wrong; SQLite calls it an I/O error when there is no room for what processes share."""
+def _describe_error(path: Path, error: sqlite3.Error) -> str:
+    """Return an error's text; SQLite reports a disk too full for the shared index as an I/O error."""
     with suppress(OSError):
         disk = os.statvfs(path.parent)
-        if "disk I/O error" in str(error) and disk.f_bavail * disk.f_frsize < SHARED:
+        if "disk I/O error" in str(error) and disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
             return "the disk is full"
     return str(error)
 
 
 @contextmanager
 def _translate_errors(path: Path, damage_marker: Path | None = None) -> Iterator[None]:
-    """Say SQLite's and the system's errors as ours; leave a mark when the file looks damaged, for the next start."""
+    """Raise errors of SQLite and the system as LedgerError; if the file seems damaged, mark it for the next start."""
     try:
         yield
     except sqlite3.Error as error:
         if damage_marker and _is_damage_error(error):
             with suppress(OSError):
                 damage_marker.touch()
-            raise LedgerError(f"{path} is damaged; the next start keeps it aside and begins a new one") from None
-        raise LedgerError(f"{path}: {_words(path, error)}") from None
+            raise LedgerError(f"{path} is damaged; the next start moves it aside and creates a new one") from None
+        raise LedgerError(f"{path}: {_describe_error(path, error)}") from None
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror or error}") from None

@@ -1,4 +1,4 @@
-"""Once a day, in the background: old readings are thinned and the ledger's file is made shorter, a little at a time."""
+"""Daily maintenance in the background: thins old readings and vacuums the ledger's file, in small steps."""
 
 import asyncio
 import logging
@@ -9,20 +9,20 @@ from exporter.errors import LedgerError
 from exporter.ledger.ledger import Ledger
 
 MAINTENANCE_INTERVAL = timedelta(hours=23)
-"""With the hour before each time, about once a day."""
+"""With the startup delay before each run, about once a day."""
 TRANSACTION_PAUSE = timedelta(milliseconds=50)
-"""Between two transactions: whoever waits to write has its turn."""
+"""The pause between two transactions, in which visits can write."""
 STARTUP_DELAY = timedelta(hours=1)
-"""Nothing that cannot be undone happens before the clock has gone evenly for so long."""
-LOOK = timedelta(minutes=5)
-"""The clock is looked at this often meanwhile."""
-JUMP = timedelta(minutes=1)
-"""A clock that has moved so much more or less than was waited has been set, or the machine slept."""
+"""How long the clock must have been steady before anything is deleted."""
+CLOCK_CHECK_INTERVAL = timedelta(minutes=5)
+"""How often the clock is checked meanwhile."""
+MAX_CLOCK_DRIFT = timedelta(minutes=1)
+"""A clock that differs by more than this after an interval was set, or the machine was suspended."""
 log = logging.getLogger(__name__)
 
 
 class MaintenanceTask:
-    """The task that tidies the ledger."""
+    """The background task that runs the maintenance."""
 
     def __init__(self, ledger: Ledger, clock: Clock) -> None:
         self._ledger, self._clock = ledger, clock
@@ -30,46 +30,47 @@ class MaintenanceTask:
         self._task: asyncio.Task[None] | None = None
 
     def configure(self, index_days: int) -> None:
-        """Keep counters' readings as read for so many days, 0 for ever; begins anew when that has changed."""
+        """Set for how many days index readings are kept unthinned (0: for ever), and restart if that has changed."""
         if index_days == self._index_days:
             return
         if self._task:
             self._task.cancel()
-        self._index_days, self._task = index_days, asyncio.create_task(self._run(index_days), name="housekeeping")
+        self._index_days, self._task = index_days, asyncio.create_task(self._run(index_days), name="maintenance")
 
     async def stop(self) -> None:
-        """Leave off."""
+        """Stop the task."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self, index_days: int) -> None:
         while True:
-            await settled(self._clock)
+            await wait_for_steady_clock(self._clock)
             try:
                 await run_maintenance(self._ledger, self._clock, index_days)
             except LedgerError as error:
-                log.warning("the ledger could not be tidied: %s", error)
+                log.warning("ledger maintenance failed: %s", error)
             await self._clock.sleep(MAINTENANCE_INTERVAL)
 
 
-async def settled(clock: Clock) -> None:
-    """Wait until the clock has gone evenly for an hour."""
-    calm = timedelta(0)
-    while calm < STARTUP_DELAY:
+async def wait_for_steady_clock(clock: Clock) -> None:
+    """Wait until the clock has been steady for an hour."""
+    steady = timedelta(0)
+    while steady < STARTUP_DELAY:
         before = clock.now()
-        await clock.sleep(LOOK)
-        calm = calm + LOOK if abs(clock.now() - before - LOOK) < JUMP else timedelta(0)
+        await clock.sleep(CLOCK_CHECK_INTERVAL)
+        drift = abs(clock.now() - before - CLOCK_CHECK_INTERVAL)
+        steady = steady + CLOCK_CHECK_INTERVAL if drift < MAX_CLOCK_DRIFT else timedelta(0)
 
 
 async def run_maintenance(ledger: Ledger, clock: Clock, index_days: int) -> None:
-    """Forget calls that no budget counts, thin what is old, then give free room back; raises LedgerError."""
+    """Delete old calls, thin old readings, then vacuum the file. Raise LedgerError."""
     now = clock.now()
-    await asyncio.to_thread(ledger.clear_spending, now)
-    present = await asyncio.to_thread(ledger.present, now) if index_days else {}
-    after: int | None = 0 if present else None
+    await asyncio.to_thread(ledger.delete_old_calls, now)
+    reference_times = await asyncio.to_thread(ledger.select_reference_times, now) if index_days else {}
+    after: int | None = 0 if reference_times else None
     while after is not None:
-        after = await asyncio.to_thread(ledger.thin_readings, present, index_days, after)
+        after = await asyncio.to_thread(ledger.thin_readings, reference_times, index_days, after)
         await clock.sleep(TRANSACTION_PAUSE)
     while await asyncio.to_thread(ledger.vacuum):
         await clock.sleep(TRANSACTION_PAUSE)

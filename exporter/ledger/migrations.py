@@ -1,20 +1,19 @@
-"""The tables of the ledger, and the steps that bring an older file up to them.
+"""The tables of the ledger, and the migrations that upgrade an older file.
 
-Instants are milliseconds since 1970 UTC. A series is one line of readings: a register of a usage point in one form
-(`index`, `interval`, `peak`) and one resolution. A reading's `at` is the instant of an index, or the start of the
-period; its `span` is, in seconds, from there to the end of an interval, or to the instant of a peak (NULL where the
-portal does not tell it: such a peak has no sample in the history). `visit` says when
-the present value was learned, `correction` what it replaced. Of an index series, readings before `thinned` are the last
-ones of their days; an account's `thinned` counts the readings that went.
-A `target` is a receiver of remote write; `owed` is where in a series there may be
-readings it does not have, and the last visit that touched them.
+Instants are milliseconds since 1970 UTC. A series is a register of a usage point in one form (`index`, `interval`, `peak`) and
+one resolution. A reading's `at` is the instant of an index, or the start of the period; its `span` is, in seconds, from there to
+the end of an interval, or to the instant of a peak (NULL where the portal does not state it: such a peak has no sample in the
+history). `visit` is when the current value was learned, `correction` what it replaced.
+Of an index series, readings before `thinned` are the last ones of their days; an account's `thinned` counts the readings that
+were deleted. A `target` is a receiver of remote write; `owed` is the range of a series in which there may be readings it was not
+sent, and the last visit that changed one of them.
 """
 
 import sqlite3
 from contextlib import suppress
 
 APPLICATION_ID = 0x7574696C
-"""Marks the file as ours (`PRAGMA application_id`)."""
+"""Identifies our files (`PRAGMA application_id`)."""
 
 MIGRATIONS = (
     """
@@ -140,25 +139,24 @@ SCHEMA_VERSION = len(MIGRATIONS)
 
 
 def read_schema_version(connection: sqlite3.Connection) -> int:
-    """Say which schema a file has; 0 is an empty file."""
+    """Return the schema version of a file, 0 if it is empty."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the file up to the present schema, in one transaction."""
+    """Upgrade the file to the current schema, in one transaction."""
     if read_schema_version(connection) == SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for step in MIGRATIONS[
-            read_schema_version(connection) :
-        ]:  # another process may have done it before we had the file to ourselves
+        version = read_schema_version(connection)  # again: another process may have upgraded it before our transaction began
+        for step in MIGRATIONS[version:]:
             for statement in step.split(";"):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("COMMIT")
     except BaseException:
-        with suppress(sqlite3.Error):  # SQLite may have undone it by itself
+        with suppress(sqlite3.Error):  # SQLite may have rolled back by itself
             connection.execute("ROLLBACK")
         raise

@@ -1,4 +1,4 @@
-"""Looking into the ledger: what an account holds, its newest readings, a series' readings in time order."""
+"""Queries of the ledger: usage points, facts, series and readings."""
 
 import json
 import sqlite3
@@ -11,19 +11,19 @@ from exporter.ledger.database import from_ms, to_ms
 from exporter.models import Commodity, Direction, Fact, Nature, StoredInterval
 
 ROWS_PER_FETCH = 4096
-"""How many rows are taken at a time."""
+"""How many rows are fetched at a time."""
 _MAX_BEFORE_STAMP, _MAX_AFTER_STAMP = 32 * 86_400_000, 86_400_000
-"""How far a period may start before its stamp, and an unruly portal's after it."""
+"""The maximum time from the start of a period to its timestamp, and, for irregular portals, from the timestamp to the start."""
 
 SampleRows = list[tuple[int, float]]
-"""Stamps in milliseconds since 1970 with their values, in time order, no stamp twice."""
+"""Timestamps in milliseconds since 1970 with their values, in time order, without duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimestampRule:
-    """Where the sample of a reading stands, from its `at`: at `shift` where all periods have one length, else at its own span.
+    """The timestamp of a reading's sample: `at + shift` if all periods have the same length, else `at + span - offset`.
 
-    `shift` is in milliseconds. Without it a sample stands at `at + span - less`, and of two on one instant the higher stays.
+    Both are in milliseconds. Of two samples with the same timestamp the higher value is used.
     """
 
     shift: int | None = None
@@ -31,26 +31,26 @@ class TimestampRule:
 
 
 def count_samples(db: sqlite3.Connection, series_id: int, rule: TimestampRule, first: int, last: int) -> int:
-    """Count a series' samples with stamps in [first, last]."""
+    """Return the number of a series' samples with timestamps in [first, last]."""
     statement, values = _build_sample_query(series_id, rule, first, last)
-    (found,) = db.execute(f"SELECT count(*) FROM ({statement})", values).fetchone()  # our own statement
-    return int(found)
+    (count,) = db.execute(f"SELECT count(*) FROM ({statement})", values).fetchone()
+    return int(count)
 
 
 def iterate_samples(db: sqlite3.Connection, series_id: int, rule: TimestampRule, first: int, last: int) -> Iterator[SampleRows]:
-    """Give a series' samples with stamps in [first, last], a slice at a time."""
+    """Yield a series' samples with timestamps in [first, last], in slices."""
     cursor = db.execute(*_build_sample_query(series_id, rule, first, last))
     while rows := cursor.fetchmany(ROWS_PER_FETCH):
         yield rows
 
 
 def select_zones(db: sqlite3.Connection) -> dict[str, str]:
-    """Give the accounts with the names of their time zones."""
+    """Return account -> name of its time zone."""
     return dict(db.execute("SELECT name, zone FROM account ORDER BY name"))
 
 
 def select_series_version(db: sqlite3.Connection) -> tuple[int, ...]:
-    """Give numbers that change whenever the list of series does."""
+    """Return numbers that change whenever the list of series does."""
     return tuple(db.execute("SELECT count(*), max(id), total(nature = 'counter') FROM series").fetchone())
 
 
@@ -59,18 +59,18 @@ def _build_sample_query(series_id: int, rule: TimestampRule, first: int, last: i
         shift = rule.shift
         return _SHIFTED_SAMPLES, {"series": series_id, "shift": shift, "first": first - shift, "last": last - shift}
     bounds = {"from": first - _MAX_BEFORE_STAMP, "to": last + _MAX_AFTER_STAMP}
-    return _SPAN_SAMPLES, bounds | {"series": series_id, "less": rule.offset, "first": first, "last": last}
+    return _SPAN_SAMPLES, bounds | {"series": series_id, "offset": rule.offset, "first": first, "last": last}
 
 
 _SHIFTED_SAMPLES = "SELECT at + :shift, value FROM reading WHERE series = :series AND at BETWEEN :first AND :last ORDER BY at"
 _SPAN_SAMPLES = (
-    "SELECT at + span * 1000 - :less AS stamp, max(value) FROM reading WHERE series = :series AND at BETWEEN :from AND :to"
-    " AND at + span * 1000 - :less BETWEEN :first AND :last GROUP BY stamp ORDER BY stamp"
+    "SELECT at + span * 1000 - :offset AS stamp, max(value) FROM reading WHERE series = :series AND at BETWEEN :from AND :to"
+    " AND at + span * 1000 - :offset BETWEEN :first AND :last GROUP BY stamp ORDER BY stamp"
 )
 
 
 class UsagePointRow(NamedTuple):
-    """A usage point as the account last told of it."""
+    """A usage point as the account's portal last described it."""
 
     usage_point: str
     commodity: Commodity
@@ -81,7 +81,7 @@ class UsagePointRow(NamedTuple):
 
 
 class SeriesRow(NamedTuple):
-    """One line of readings; `form` is `index`, `interval` or `peak`, `resolution` ISO 8601 (empty for an index)."""
+    """One series of readings; `form` is `index`, `interval` or `peak`, `resolution` ISO 8601 (empty for an index)."""
 
     id: int
     account: str
@@ -100,7 +100,7 @@ class SeriesRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoredReading:
-    """A reading of a series: an index at `at`; an amount of [at, at + span); a peak of the period at `at`, reached at + span."""
+    """A reading of a series: an index at `at`; an amount of [at, at + span); a peak at `at + span` of the period from `at` on."""
 
     at: datetime
     value: float
@@ -110,19 +110,19 @@ class StoredReading:
 
     @property
     def end(self) -> datetime:
-        """End of an interval, instant of a peak or an index."""
+        """Return the end of an interval, or the instant of a peak or an index."""
         return self.at + self.span
 
 
 def select_usage_points(
     db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None
 ) -> Iterator[UsagePointRow]:
-    """Give the usage points that the account holds now, or those of them named in `only`."""
-    which, names = _filter_usage_points(usage_points)
+    """Return the usage points in the account's inventory, or those of them in `usage_points`."""
+    condition, values = _filter_usage_points(usage_points)
     rows = db.execute(
         "SELECT usage_point, commodity, meter, site, point.name, address FROM point JOIN account ON account.id = point.account"
-        f" WHERE account.name = ? AND shown{which} ORDER BY point.id",
-        (account, *names),
+        f" WHERE account.name = ? AND shown{condition} ORDER BY point.id",
+        (account, *values),
     )
     return (UsagePointRow(usage_point, _COMMODITIES[commodity], *rest) for usage_point, commodity, *rest in rows)
 
@@ -130,18 +130,18 @@ def select_usage_points(
 def select_facts(
     db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None
 ) -> Iterator[tuple[str, Fact, float]]:
-    """Give usage point, fact and value of all that is stated now."""
-    which, names = _filter_usage_points(usage_points)
+    """Return usage point, fact and value of all current facts."""
+    condition, values = _filter_usage_points(usage_points)
     rows = db.execute(
         "SELECT usage_point, fact, value FROM fact JOIN point ON point.id = fact.point JOIN account ON account.id = point.account"
-        f" WHERE account.name = ? AND shown{which} ORDER BY point.id, fact",
-        (account, *names),
+        f" WHERE account.name = ? AND shown{condition} ORDER BY point.id, fact",
+        (account, *values),
     )
     return ((usage_point, Fact(fact), value) for usage_point, fact, value in rows)
 
 
 def select_series(db: sqlite3.Connection, account: str | None = None, *, shown_only: bool = False) -> list[SeriesRow]:
-    """Give the series of an account, or of all; `shown` leaves out what the account no longer holds."""
+    """Return the series of an account, or of all; `shown_only` leaves out what the inventory does not have."""
     rows = db.execute(
         f"SELECT {_SERIES_COLUMNS} FROM series JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
         " WHERE (:account IS NULL OR account.name = :account) AND (NOT :shown OR (series.shown AND point.shown))"
@@ -154,26 +154,26 @@ def select_series(db: sqlite3.Connection, account: str | None = None, *, shown_o
 def select_shown_series(
     db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None
 ) -> Iterator[tuple[SeriesRow, tuple[int, float] | None]]:
-    """Give what the account holds now, usage point by usage point; an index with its newest milliseconds and value."""
-    which, names = _filter_usage_points(usage_points)
+    """Return the series in the account's inventory, by usage point; an index with its newest milliseconds and value."""
+    condition, values = _filter_usage_points(usage_points)
     rows = db.execute(
         f"SELECT {_SERIES_COLUMNS}, reading.at, value FROM account JOIN point ON point.account = account.id"
         " JOIN series ON series.point = point.id LEFT JOIN reading ON form = 'index' AND reading.series = series.id"
         " AND reading.at = (SELECT max(at) FROM reading AS any WHERE any.series = series.id)"
-        f" WHERE account.name = ? AND series.shown AND point.shown{which} ORDER BY point.id, series.id",
-        (account, *names),
+        f" WHERE account.name = ? AND series.shown AND point.shown{condition} ORDER BY point.id, series.id",
+        (account, *values),
     )
     return ((_build_series_row(*row), None if at is None else (at, value)) for *row, at, value in rows)
 
 
 def select_newest(db: sqlite3.Connection, series_id: int, count: int = 1) -> list[StoredReading]:
-    """Give a series' newest readings, newest first."""
+    """Return a series' newest readings, newest first."""
     rows = db.execute("SELECT at, value, span FROM reading WHERE series = ? ORDER BY at DESC LIMIT ?", (series_id, count))
     return [_build_stored_reading(*row) for row in rows]
 
 
 def select_readings(db: sqlite3.Connection, series_id: int, start: datetime, end: datetime) -> Iterator[StoredReading]:
-    """Give a series' readings with `at` in [start, end), in time order."""
+    """Return a series' readings with `at` in [start, end), in time order."""
     rows = db.execute(
         "SELECT at, value, span FROM reading WHERE series = ? AND at >= ? AND at < ? ORDER BY at",
         (series_id, to_ms(start), to_ms(end)),
@@ -182,7 +182,7 @@ def select_readings(db: sqlite3.Connection, series_id: int, start: datetime, end
 
 
 def select_first(db: sqlite3.Connection, series_id: int) -> StoredReading | None:
-    """Give a series' oldest reading."""
+    """Return a series' oldest reading."""
     row = db.execute("SELECT at, value, span FROM reading WHERE series = ? ORDER BY at LIMIT 1", (series_id,)).fetchone()
     return _build_stored_reading(*row) if row else None
 
@@ -190,7 +190,7 @@ def select_first(db: sqlite3.Connection, series_id: int) -> StoredReading | None
 def select_stored_intervals(
     db: sqlite3.Connection, account: str, usage_point: str, start: datetime, end: datetime, resolution: str | None
 ) -> list[StoredInterval]:
-    """Give the kept intervals of a usage point that start in [start, end), in order of their start."""
+    """Return the stored intervals of a usage point that start in [start, end), ordered by start."""
     rows = db.execute(
         "SELECT register, direction, unit, reading.at, span, value, visit.at FROM series"
         " JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
@@ -208,7 +208,7 @@ def select_stored_intervals(
 def select_stored_span(
     db: sqlite3.Connection, account: str, usage_point: str, resolution: str
 ) -> tuple[datetime, datetime] | None:
-    """Give start and end of the first and last kept interval of a resolution."""
+    """Return the start of the first and the end of the last stored interval of a resolution."""
     row = db.execute(
         "SELECT min((SELECT min(at) FROM reading WHERE reading.series = series.id)),"
         " max((SELECT max(at) FROM reading WHERE reading.series = series.id)) FROM series"
@@ -218,23 +218,23 @@ def select_stored_span(
     ).fetchone()
     if row[0] is None:
         return None
-    lengths = select_stored_intervals(db, account, usage_point, from_ms(row[1]), from_ms(row[1] + 1), resolution)
-    return from_ms(row[0]), max(interval.end for interval in lengths)
+    intervals = select_stored_intervals(db, account, usage_point, from_ms(row[1]), from_ms(row[1] + 1), resolution)
+    return from_ms(row[0]), max(interval.end for interval in intervals)
 
 
 def _filter_usage_points(usage_points: Collection[str] | None) -> tuple[str, tuple[str, ...]]:
-    """Give the condition that leaves these usage points, and its value."""
+    """Return the SQL condition that selects these usage points, and its values."""
     if usage_points is None:
         return "", ()
     return " AND usage_point IN (SELECT value FROM json_each(?))", (json.dumps(list(usage_points)),)
 
 
 def _build_series_row(
-    number: int, account: str, usage_point: str, commodity: str, register: str, direction: str, *rest: str
+    series_id: int, account: str, usage_point: str, commodity: str, register: str, direction: str, *rest: str
 ) -> SeriesRow:
     unit, form, resolution, nature, kind, portal_unit, description = rest
     return SeriesRow(
-        number, account, usage_point, _COMMODITIES[commodity], register, _DIRECTIONS[direction], unit, form, resolution,
+        series_id, account, usage_point, _COMMODITIES[commodity], register, _DIRECTIONS[direction], unit, form, resolution,
         _NATURES[nature], kind, portal_unit, description,
     )  # fmt: skip
 
@@ -247,7 +247,7 @@ _SERIES_COLUMNS = (
     "series.id, account.name, usage_point, commodity, register, direction, unit, form, resolution, nature, kind,"
     " portal_unit, description"
 )
-# Looked up, for a call of an enumeration takes five times as long.
-_COMMODITIES = {str(one): one for one in Commodity}
-_DIRECTIONS = {str(one): one for one in Direction}
-_NATURES = {str(one): one for one in Nature}
+# A dictionary is five times as fast as a call of the enumeration.
+_COMMODITIES = {str(member): member for member in Commodity}
+_DIRECTIONS = {str(member): member for member in Direction}
+_NATURES = {str(member): member for member in Nature}

@@ -43,7 +43,7 @@ from exporter.history import remote_write_sender
 from exporter.portals.base import Portal
 poller.MIN_VISIT_GAP = poller.CRASH_RETRY_DELAY = Portal.min_every = timedelta(seconds=1)
 remote_write_sender.POLL_INTERVAL = remote_write_sender.SETTLE_INTERVAL = timedelta(seconds=1)
-from exporter.__main__ import main
+from exporter.cli import main
 sys.exit(main())
 """
 """The program, with intervals of a second for visits and remote write."""

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from exporter.account_status import AccountView
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
-from exporter.metrics.families import AccountView
 from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Index, Inventory, Register, Unit, UsagePoint, VisitPart
 

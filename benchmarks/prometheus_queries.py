@@ -19,13 +19,13 @@ from zoneinfo import ZoneInfo
 
 import aiohttp
 
+from exporter.account_status import AccountView
 from exporter.clock import WallClock
 from exporter.history.export import ExportSelection, export_series
 from exporter.history.read_worker import RemoteReader
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.families import AccountView
 from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Interval, Register, Unit, UsagePoint
 from exporter.poller import PollerGroup

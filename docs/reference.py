@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from exporter.__main__ import build_parser
+from exporter.cli import build_parser
 from exporter.history.series import HISTORY_FAMILIES
 from exporter.metrics.families import CACHED_HELP, FAMILY_GROUPS, MetricFamily, MetricType
 

@@ -1,17 +1,91 @@
-"""The flags of the command line: which commands have them, what they take, how their text is read."""
+"""The command line: every command, its flags, and how their text is read."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias
 
-from exporter import log
+from exporter import commands, log
 from exporter.app import DEFAULT_PORT
+from exporter.errors import ExporterError, PortalError
 from exporter.sharding import ALL_ACCOUNTS, Shard
 from exporter.web.listen import ListenAddress
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
+    options = build_parser().parse_args(argv)
+    log.set_up_logging(options.log_level, options.log_format)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except PortalError as error:
+        return commands.report_failure(f"{error.reason}: {error}")
+    except (ExporterError, OSError) as error:
+        return commands.report_failure(str(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="utility-exporter",
+        description="A Prometheus exporter for the customer portals of utility meters.",
+        epilog="Flags follow the command: utility-exporter serve --config.file=config.yaml",
+    )
+    parser.add_argument("--version", action="version", version=f"utility-exporter {version('utility-exporter')}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_web_flags(add_command(subparsers, "serve", commands.serve, "run the exporter"))
+    add_web_config_flag(add_command(subparsers, "check", commands.check, "validate the configuration offline"))
+    add_web_flags(
+        add_command(
+            subparsers, "start", commands.start, "serve, or run the demo if the configuration's folder is missing or empty"
+        )
+    )
+    demo = add_web_flags(
+        add_command(subparsers, "demo", commands.run_demo, "run against simulated portals; no credentials, no configuration")
+    )
+    demo.set_defaults(storage_path=None)
+    add_account_flags(
+        add_command(subparsers, "visit", commands.print_visit, "visit an account once and print its metrics; stores no readings")
+    )
+    discover = add_account_flags(add_command(subparsers, "discover", commands.print_discovery, "print what an account holds"))
+    discover.add_argument("--json", action="store_true", help="print JSON")
+    raw = add_account_flags(
+        add_command(subparsers, "raw", commands.print_raw, "print the portal's own response to a named read-only call")
+    )
+    raw.add_argument("call", nargs="?", metavar="CALL", help="the call; without it the calls are listed")
+    raw.add_argument("keys", nargs="*", type=parse_key_value, metavar="KEY=VALUE", help="parameters of the call")
+    add_history_commands(subparsers)
+    return parser
+
+
+def add_history_commands(subparsers: Subparsers) -> None:
+    """Add the commands of `history`."""
+    description = "the true-time series: import past readings, export them, send them again"
+    history = subparsers.add_parser(
+        "history", help=description, description=description[0].upper() + description[1:] + ".", allow_abbrev=False
+    )
+    parts = history.add_subparsers(dest="part", required=True, metavar="COMMAND")
+    import_ = add_day_flags(
+        add_command(parts, "import", commands.import_history, "fetch past readings that the portal still has into the ledger")
+    )
+    import_.add_argument("account", metavar="ACCOUNT", help="the account's name in the configuration")
+    export = add_day_flags(
+        add_command(parts, "export", commands.export_history, "write the ledger as OpenMetrics with timestamps")
+    )
+    export.add_argument("--account", metavar="ACCOUNT", help="only this account; default: all of the ledger")
+    export.add_argument("-o", dest="output", type=Path, metavar="FILE", help="the file, written completely or not at all")
+    resend = add_command(
+        parts, "resend", commands.resend_history, "send a remote write receiver that lost its data all of it again"
+    )
+    resend.add_argument("target", nargs="?", metavar="TARGET", help="its label `target`; without it, all receivers")
+    resend.add_argument("--from", dest="first", type=parse_day, metavar="DAY", help="the first day, like 2025-12-31")
 
 
 def add_command(
@@ -20,20 +94,20 @@ def add_command(
     run: Callable[[argparse.Namespace], int],
     description: str,
 ) -> argparse.ArgumentParser:
-    """Add a command with the flags that all have."""
-    made = subparsers.add_parser(
+    """Add a command with the flags that every command has."""
+    parser = subparsers.add_parser(
         name, help=description, description=description[0].upper() + description[1:] + ".", allow_abbrev=False
     )
-    made.set_defaults(run=run)
-    made.add_argument(
+    parser.set_defaults(run=run)
+    parser.add_argument(
         "--config.file",
         dest="config_file",
         type=Path,
         default=Path("config.yaml"),
         metavar="FILE",
-        help="the configuration; default: config.yaml",
+        help="the configuration file; default: config.yaml",
     )
-    made.add_argument(
+    parser.add_argument(
         "--storage.path",
         dest="storage_path",
         type=Path,
@@ -41,15 +115,19 @@ def add_command(
         metavar="FOLDER",
         help="the folder of the ledger; default: data",
     )
-    made.add_argument(
-        "--log.level", dest="log_level", choices=log.LEVELS, default="info", help="the least that is logged; default: info"
+    parser.add_argument(
+        "--log.level",
+        dest="log_level",
+        choices=log.LEVELS,
+        default="info",
+        help="the minimum level that is logged; default: info",
     )
-    made.add_argument("--log.format", dest="log_format", choices=log.FORMATS, default="logfmt", help="default: logfmt")
-    return made
+    parser.add_argument("--log.format", dest="log_format", choices=log.FORMATS, default="logfmt", help="default: logfmt")
+    return parser
 
 
 def add_day_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add the flags that bound a span of days."""
+    """Add the flags of the first and the last day."""
     parser.add_argument(
         "--from", dest="first", type=parse_day, metavar="DAY", help="the first day, like 2026-01-31; local to the account"
     )
@@ -65,7 +143,7 @@ def add_web_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         action="append",
         type=parse_address,
         metavar="HOST:PORT",
-        help=f"where to listen, repeatable; default :{DEFAULT_PORT}",
+        help=f"address to listen on, repeatable; default: :{DEFAULT_PORT}",
     )
     parser.add_argument(
         "--web.telemetry-path",
@@ -73,11 +151,14 @@ def add_web_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         type=parse_web_path,
         default="/metrics",
         metavar="PATH",
-        help="where the live page is; default: /metrics",
+        help="path of the metrics; default: /metrics",
     )
     parser.add_argument("--web.enable-lifecycle", dest="lifecycle", action="store_true", help="allow /-/reload and /-/visit")
     parser.add_argument(
-        "--web.systemd-socket", dest="systemd_socket", action="store_true", help="listen on systemd's sockets, and on no address"
+        "--web.systemd-socket",
+        dest="systemd_socket",
+        action="store_true",
+        help="listen on the sockets of systemd, and on no address",
     )
     parser.add_argument(
         "--shard",
@@ -98,14 +179,14 @@ def add_web_config_flag(parser: argparse.ArgumentParser) -> argparse.ArgumentPar
 
 
 def add_account_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Add what a command on one account has."""
+    """Add the flags of a command on one account."""
     parser.add_argument("account", metavar="ACCOUNT", help="the account's name in the configuration")
-    parser.add_argument("--force", action="store_true", help="try once, even while the portal has refused the login")
+    parser.add_argument("--force", action="store_true", help="try once, even while the login is suspended")
     return parser
 
 
 def parse_address(text: str) -> ListenAddress:
-    """Read a listen address, for argparse."""
+    """Return a listen address; raise ArgumentTypeError."""
     try:
         return ListenAddress.parse(text)
     except ValueError as error:
@@ -113,7 +194,7 @@ def parse_address(text: str) -> ListenAddress:
 
 
 def parse_shard(text: str) -> Shard:
-    """Read a shard, for argparse."""
+    """Return the shard; raise ArgumentTypeError."""
     try:
         return Shard.parse(text)
     except ValueError as error:
@@ -121,14 +202,14 @@ def parse_shard(text: str) -> Shard:
 
 
 def parse_web_path(text: str) -> str:
-    """Read a path, for argparse."""
+    """Return the path; raise ArgumentTypeError."""
     if not text.startswith("/") or any(letter in text for letter in "{}?# "):
         raise argparse.ArgumentTypeError(f"{text!r} is not a path such as /metrics")
     return text
 
 
 def parse_day(text: str) -> date:
-    """Read a day, for argparse."""
+    """Return the day; raise ArgumentTypeError."""
     try:
         return date.fromisoformat(text)
     except ValueError:
@@ -136,7 +217,7 @@ def parse_day(text: str) -> date:
 
 
 def parse_key_value(text: str) -> tuple[str, str]:
-    """Read KEY=VALUE, for argparse."""
+    """Return the key and value of KEY=VALUE; raise ArgumentTypeError."""
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")

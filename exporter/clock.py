@@ -1,4 +1,4 @@
-"""Time, given to whoever needs it: tests have a clock of their own."""
+"""The clock as an argument, so that tests have one of their own."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ class Clock(Protocol):
     """The present instant, and waiting."""
 
     def now(self) -> datetime:
-        """Give the present instant, aware, in UTC."""
+        """Return the present instant, aware, in UTC."""
 
     async def sleep(self, length: timedelta) -> None:
         """Wait."""
@@ -19,7 +19,7 @@ class WallClock:
     """The machine's own time."""
 
     def now(self) -> datetime:
-        """Give the present instant, aware, in UTC."""
+        """Return the present instant, aware, in UTC."""
         return datetime.now(UTC)
 
     async def sleep(self, length: timedelta) -> None:

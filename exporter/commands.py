@@ -1,5 +1,6 @@
-"""Commands beside a running `serve`, whose ledger and tokens they share: visit, discover, raw, and those of history."""
+"""What each command does; those on one account may run beside a `serve`, whose ledger and tokens they share."""
 
+import argparse
 import asyncio
 import json
 import sys
@@ -11,23 +12,168 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from exporter import runtime
+from exporter.account_status import LOGIN_SUSPENSION
+from exporter.app import DEFAULT_PORT, Exporter, ServeOptions, read_web_config
 from exporter.client.session import Session
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LedgerError, LoginError
 from exporter.history.export import ExportSelection, export_series
+from exporter.history.remote_write import request_resend
 from exporter.importer import HistoryImport
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.models import Discovery, Finding, VisitPart
-from exporter.poller import LOGIN_SUSPENSION, build_account_view, open_session
+from exporter.poller import build_account_view, open_session
 from exporter.portals.base import Portal
+from exporter.web.access_control import load_access_control
+from exporter.web.listen import ListenAddress
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Run the exporter until it is stopped."""
+    runtime.limit_arenas()
+    runtime.tune_interpreter()
+    asyncio.run(Exporter(build_options(options)).run())
+    return 0
+
+
+def start(options: argparse.Namespace) -> int:
+    """Serve, or run the demo without a configuration: what the image does by default."""
+    if has_configuration(options.config_file):
+        return serve(options)
+    options.storage_path = None
+    return run_demo(options)
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """Run the exporter against simulations of the portals."""
+    from exporter.demo import serve_demo  # noqa: PLC0415  # the simulations are loaded only for the demo
+
+    asyncio.run(serve_demo(build_options(options), temporary=options.storage_path is None))
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    """Validate the configuration and the web configuration, and report every fault at once."""
+    faults, valid = [], []
+    for check_file in (check_config, check_web_config):
+        try:
+            valid += check_file(options)
+        except ConfigError as error:
+            faults.append(str(error))
+    if faults:
+        return report_failure("\n".join(faults))
+    sys.stdout.write("".join(f"{line}, no faults\n" for line in valid))
+    return 0
+
+
+def check_config(options: argparse.Namespace) -> list[str]:
+    """Return what the configuration has; raise ConfigError."""
+    config = load_config(options.config_file)
+    for warning in config.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    return [f"{options.config_file}: {len(config.accounts)} account(s)"]
+
+
+def check_web_config(options: argparse.Namespace) -> list[str]:
+    """Return what the web configuration and the files it names have, if there is one; raise ConfigError."""
+    if (file := options.web_config_file) is None:
+        return []
+    access_control = load_access_control(file, read_web_config)
+    access_control.close()
+    return [f"{file}: {'TLS' if access_control.tls_context else 'no TLS'}, {len(access_control.config.users)} user(s)"]
+
+
+def print_visit(options: argparse.Namespace) -> int:
+    """Visit an account once and print its metrics."""
+    page, failure = asyncio.run(visit_once(build_context(options)))
+    sys.stdout.write(page)
+    return report_failure(failure) if failure else 0
+
+
+def print_discovery(options: argparse.Namespace) -> int:
+    """Print what an account holds."""
+    discovery = asyncio.run(discover_account(build_context(options)))
+    sys.stdout.write((format_discovery_json if options.json else format_discovery)(discovery) + "\n")
+    return 0
+
+
+def print_raw(options: argparse.Namespace) -> int:
+    """Print the portal's own response to a call, or the calls there are."""
+    if options.call is None:
+        portal = find_account(build_context(options))
+        for name, call in portal.raw_calls.items():
+            keys = " ".join(f"{key}=..." if key in call.required else f"[{key}=...]" for key in call.parameters)
+            sys.stdout.write(f"{name} {keys}".rstrip() + f"\n    {call.description}\n")
+        return 0
+    response = asyncio.run(call_raw(build_context(options), options.call, dict(options.keys)))
+    sys.stdout.write(format_json(response) + "\n")
+    return 0
+
+
+def import_history(options: argparse.Namespace) -> int:
+    """Import an account's past readings."""
+    asyncio.run(run_import(build_context(options), options.first, options.last))
+    return 0
+
+
+def export_history(options: argparse.Namespace) -> int:
+    """Write the true-time series as OpenMetrics."""
+    selection = ExportSelection(options.account, options.first, options.last)
+    count = write_history(build_context(options), selection, options.output)
+    if options.output:
+        sys.stderr.write(f"{options.output}: {count} samples\n")
+    return 0
+
+
+def resend_history(options: argparse.Namespace) -> int:
+    """Schedule everything to be sent again to a receiver of remote write."""
+    receivers = load_config(options.config_file).history.remote_write
+    with open_existing_ledger(options.storage_path) as ledger:
+        lines = request_resend(ledger, receivers, options.target, options.first)
+    sys.stdout.write("".join(f"{line}\n" for line in lines or ["history.remote_write is empty: no receiver to send to"]))
+    return 0
+
+
+def report_failure(message: str) -> int:
+    """Write a message to stderr; return the exit code 1."""
+    sys.stderr.write("\n".join(map(strip_control, message.rstrip().split("\n"))) + "\n")
+    return 1
+
+
+def build_options(options: argparse.Namespace) -> ServeOptions:
+    """Return the options of `serve` and `demo` from their flags."""
+    return ServeOptions(
+        config_file=options.config_file,
+        storage_path=options.storage_path or Path("data"),
+        addresses=tuple(options.addresses or [ListenAddress("", DEFAULT_PORT)]),
+        telemetry_path=options.telemetry_path,
+        enable_lifecycle=options.lifecycle,
+        web_config_file=options.web_config_file,
+        systemd_socket=options.systemd_socket,
+        shard=options.shard,
+    )
+
+
+def has_configuration(config_file: Path) -> bool:
+    """Return whether the configuration's folder has anything in it, even under a wrong name, or cannot be read.
+
+    Simulated meters must never appear where a user expects their own.
+    """
+    try:
+        return any(config_file.parent.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 @dataclass(frozen=True, slots=True)
 class CommandContext:
-    """Where the configuration and the ledger are, and whose account is meant."""
+    """The configuration, the ledger and the account that a command works on."""
 
     config_file: Path
     storage_path: Path
@@ -35,13 +181,18 @@ class CommandContext:
     force: bool = False
 
 
+def build_context(options: argparse.Namespace) -> CommandContext:
+    """Return the context of a command on one account from its flags."""
+    return CommandContext(options.config_file, options.storage_path, options.account, getattr(options, "force", False))
+
+
 @asynccontextmanager
 async def open_visit(
     context: CommandContext, hint: str = ", except with --force"
 ) -> AsyncIterator[tuple[Portal, Ledger, Session]]:
-    """Open an account for one going to its portal.
+    """Open an account for one visit to its portal.
 
-    Raises ConfigError, LedgerError, and LoginError while the account is suspended (unless forced).
+    Raise ConfigError, LedgerError, and LoginError while the login is suspended (unless forced).
     """
     portal = find_account(context)
     ledger = await asyncio.to_thread(Ledger, context.storage_path)
@@ -59,7 +210,7 @@ async def open_visit(
 
 
 async def visit_once(context: CommandContext) -> tuple[str, str]:
-    """Visit once; gives the page that the account would have, and the reason of what failed in part."""
+    """Visit once; return the metrics that the account would have, and the reason of a partial failure."""
     async with open_visit(context) as (portal, ledger, session):
         result = await portal.latest(session, ledger.get_stored_readings(portal.name))
         failure = next(iter(result.failures), None)
@@ -68,15 +219,15 @@ async def visit_once(context: CommandContext) -> tuple[str, str]:
 
 
 async def discover_account(context: CommandContext) -> Discovery:
-    """Look at what an account holds."""
+    """Return what an account holds."""
     async with open_visit(context) as (portal, _, session):
         return await portal.discover(session)
 
 
 async def run_import(context: CommandContext, first: date | None, last: date | None, *, quiet: bool = False) -> None:
-    """Bring home an account's past, and say on standard error how much of it is there, however it ends, unless `quiet`.
+    """Import an account's past readings, and report the progress on stderr however it ends, unless `quiet`.
 
-    Raises what `Import.run` does; a login that is refused suspends the account, as a visit would.
+    Raise what `HistoryImport.run` raises; a refused login suspends the account, as in a visit.
     """
     async with open_visit(context, "") as (portal, ledger, session):
         run = HistoryImport(portal, ledger, session, quiet=quiet)
@@ -91,35 +242,35 @@ async def run_import(context: CommandContext, first: date | None, last: date | N
 
 
 def write_history(context: CommandContext, selection: ExportSelection, file: Path | None) -> int:
-    """Write the true-time series as OpenMetrics; gives how many samples there are."""
+    """Write the true-time series as OpenMetrics; return the number of samples."""
     aliases = {portal.name: portal.aliases for portal in load_config(context.config_file).accounts}
     with open_existing_ledger(context.storage_path) as ledger:
         return export_series(ledger, aliases, selection, utc_now(), file)
 
 
 def open_existing_ledger(folder: Path) -> Ledger:
-    """Open a ledger that is there; raises LedgerError."""
+    """Return an existing ledger; raise LedgerError."""
     if not (folder / LEDGER_FILE).exists():
-        raise LedgerError(f"{folder} holds no ledger; --storage.path names the folder of the one that is meant")
+        raise LedgerError(f"{folder} holds no ledger; set --storage.path to its folder")
     return Ledger(folder)
 
 
-async def call_raw(context: CommandContext, call: str, keys: Mapping[str, str]) -> Any:
-    """Give the portal's own answer to one of its named calls; raises ConfigError for a call or key it does not have."""
+async def call_raw(context: CommandContext, call: str, parameters: Mapping[str, str]) -> Any:
+    """Return the portal's own response to one of its named calls; raise ConfigError for an unknown call or parameter."""
     portal = find_account(context)
-    known = portal.raw_calls.get(call)
-    if known is None:
+    raw_call = portal.raw_calls.get(call)
+    if raw_call is None:
         raise ConfigError(f"{portal.portal} has no call {call!r}; it has {', '.join(portal.raw_calls)}")
-    if strange := sorted(set(keys) - set(known.parameters)):
-        raise ConfigError(f"{call} takes no {strange[0]!r}; it takes {', '.join(known.parameters) or 'nothing'}")
-    if missing := sorted(known.required - set(keys)):
-        raise ConfigError(f"{call} needs {missing[0]}=... ({known.parameters[missing[0]]})")
+    if unknown := sorted(set(parameters) - set(raw_call.parameters)):
+        raise ConfigError(f"{call} takes no {unknown[0]!r}; it takes {', '.join(raw_call.parameters) or 'nothing'}")
+    if missing := sorted(raw_call.required - set(parameters)):
+        raise ConfigError(f"{call} needs {missing[0]}=... ({raw_call.parameters[missing[0]]})")
     async with open_visit(context) as (_, _, session):
-        return await portal.fetch_raw(session, call, keys)
+        return await portal.fetch_raw(session, call, parameters)
 
 
 def find_account(context: CommandContext) -> Portal:
-    """Find an account in the configuration; raises ConfigError that names those there are."""
+    """Return an account of the configuration; raise ConfigError that lists the accounts."""
     accounts = {portal.name: portal for portal in load_config(context.config_file).accounts}
     if context.account not in accounts:
         raise ConfigError(f"{context.config_file} has no account {context.account!r}; it has {', '.join(accounts) or 'none'}")
@@ -132,7 +283,7 @@ def open_account(ledger: Ledger, portal: Portal) -> AccountState:
 
 
 def format_discovery(discovery: Discovery) -> str:
-    """Write a discovery as an indented tree, its notes, and the lines of configuration."""
+    """Return a discovery as an indented tree, its notes, and the lines of configuration."""
     lines = [line for finding in discovery.findings for line in _format_finding(finding, "")]
     notes = [f"note: {note}" for note in discovery.notes]
     config = ["", "# config.yaml", *discovery.config.rstrip().splitlines()] if discovery.config else []
@@ -140,44 +291,50 @@ def format_discovery(discovery: Discovery) -> str:
 
 
 def format_discovery_json(discovery: Discovery) -> str:
-    """Write a discovery as JSON."""
+    """Return a discovery as JSON."""
 
-    def branch(finding: Finding) -> dict[str, Any]:
-        return {"text": finding.text, "facts": dict(finding.facts), "under": [branch(below) for below in finding.children]}
+    def build_branch(finding: Finding) -> dict[str, Any]:
+        return {"text": finding.text, "facts": dict(finding.facts), "under": [build_branch(child) for child in finding.children]}
 
     return format_json(
-        {"tree": [branch(finding) for finding in discovery.findings], "notes": list(discovery.notes), "config": discovery.config}
+        {
+            "tree": [build_branch(finding) for finding in discovery.findings],
+            "notes": list(discovery.notes),
+            "config": discovery.config,
+        }
     )
 
 
 def format_json(value: Any) -> str:
-    """Write JSON for a person: letters as they are, what a terminal might obey as JSON's escapes."""
-    said = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    return "".join(letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in said)
+    """Return JSON for people: printable characters as they are, all others as escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    return "".join(
+        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1] for character in text
+    )
 
 
 def strip_control(line: str) -> str:
-    """Take out of a line what a terminal might obey: portals write what they like."""
-    return "".join(letter if letter.isprintable() else "�" for letter in line)
+    """Return a line without control characters, which a portal could send to a terminal."""
+    return "".join(character if character.isprintable() else "�" for character in line)
 
 
 def utc_now() -> datetime:
-    """Give the present instant."""
+    """Return the present instant."""
     return datetime.now(UTC)
 
 
 def _format_finding(finding: Finding, indent: str) -> Sequence[str]:
     facts = ", ".join(f"{key}: {value}" for key, value in finding.facts.items() if value not in (None, ""))
     line = f"{indent}{finding.text}" + (f"  ({facts})" if facts else "")
-    return [line, *(below for under in finding.children for below in _format_finding(under, indent + "  "))]
+    return [line, *(child_line for child in finding.children for child_line in _format_finding(child, indent + "  "))]
 
 
 def _render_dry_run(portal: Portal, ledger: Ledger, parts: Sequence[VisitPart], now: Callable[[], datetime] = utc_now) -> str:
     page = MetricsPage(ledger, now, version("utility-exporter"))
-    part = page.add_account(build_account_view(portal), portal.every)
+    account = page.add_account(build_account_view(portal), portal.every)
     at = now()
     health = AccountState(last_visit=at, last_success=at, up=True)
-    with ledger.dry_run(portal.name, parts, at=at, keep_personal=portal.personal_data) as look:
-        page.refresh_from_snapshot(look, portal.name)
-    part.health.state = health
+    with ledger.dry_run(portal.name, parts, at=at, keep_personal=portal.personal_data) as snapshot:
+        page.refresh_from_snapshot(snapshot, portal.name)
+    account.health.state = health
     return page.render().decode()

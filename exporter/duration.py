@@ -19,7 +19,7 @@ _PATTERN = re.compile("".join(rf"(?:([0-9]{{1,9}}){unit})?" for unit in _UNIT_MI
 
 
 def parse_duration(text: object) -> timedelta:
-    """Read a duration: units from the largest to the smallest, each once; raises ValueError that says the form."""
+    """Return a duration written with units from the largest to the smallest, each once; raise ValueError that shows the form."""
     if isinstance(text, timedelta):
         return text
     match = _PATTERN.fullmatch(text) if isinstance(text, str) and text else None
@@ -32,12 +32,12 @@ def parse_duration(text: object) -> timedelta:
 
 
 def format_duration(length: timedelta) -> str:
-    """Write a duration in the form that `parse_duration` reads, with no unit larger than days."""
-    rest, said = round(length.total_seconds() * 1000), ""
+    """Return a duration in the form that `parse_duration` reads, with no unit larger than days."""
+    rest, text = round(length.total_seconds() * 1000), ""
     for unit in ("d", "h", "m", "s", "ms"):
         number, rest = divmod(rest, _UNIT_MILLISECONDS[unit])
-        said += f"{number}{unit}" if number else ""
-    return said or "0s"
+        text += f"{number}{unit}" if number else ""
+    return text or "0s"
 
 
 Duration = Annotated[

@@ -1,14 +1,14 @@
-"""The tree of what can go wrong, and what follows from each."""
+"""Every error, and what follows from it."""
 
 from datetime import datetime, timedelta
 
 
 class ExporterError(Exception):
-    """Anything this program says itself; the message is fit to be read by its user and holds no secret."""
+    """Any error of this program; its message is for the user and holds no secret."""
 
 
 class ConfigError(ExporterError):
-    """The configuration cannot be used; the message says where in the file, one fault a line."""
+    """The configuration cannot be used; the message names file and line, one fault a line."""
 
 
 class LedgerError(ExporterError):
@@ -18,7 +18,7 @@ class LedgerError(ExporterError):
 
 
 class RequestError(ExporterError):
-    """A request to us that cannot be answered as it is; the message is for whoever asked."""
+    """A bad request to our own server; the message is for its client."""
 
 
 class PortalError(ExporterError):
@@ -28,13 +28,13 @@ class PortalError(ExporterError):
 
 
 class UnreachableError(PortalError):
-    """Network, timeout, 5xx: come back sooner, backing off."""
+    """Network, timeout, 5xx: retried sooner, with backoff."""
 
     reason = "unreachable"
 
 
 class RateLimitError(PortalError):
-    """The portal (or our own call budget) asks us to wait; `wait` is how long, when it said so."""
+    """The portal (or our own quota) asks us to wait; `retry_after` is how long, if known."""
 
     reason = "rate_limit"
 
@@ -44,31 +44,31 @@ class RateLimitError(PortalError):
 
 
 class LoginError(PortalError):
-    """The portal refused the login: no further try until the configuration changes or a day has passed."""
+    """The portal refused the login: no further attempt until the configuration changes or a day has passed."""
 
     reason = "login"
 
 
 class ResponseError(PortalError):
-    """We do not understand the answer: the portal changed."""
+    """The response cannot be parsed: the portal has changed."""
 
     reason = "response"
 
 
 class ReadingError(ResponseError, ValueError):
-    """A reading that no meter can have: not a number, beyond all numbers, or not of our time."""
+    """A reading that no meter can have: not a number, out of range, or not of our time."""
 
 
 class NoDataError(PortalError):
-    """A good answer that holds nothing yet: normal in the past, or of a part of a visit; a whole visit of it has failed."""
+    """A valid response without data: normal for past days or a part of a visit; a whole visit without data has failed."""
 
 
 class HistoryExhaustedError(NoDataError):
-    """The portal has nothing older of this; an import stops asking further back."""
+    """The portal has nothing older of this feed; an import asks no further back."""
 
 
 class UnavailableError(NoDataError):
-    """A good answer: this is not given, or not any more, and may be later; an import leaves it for this time."""
+    """The portal does not offer this at present; an import skips the feed this time."""
 
 
 class FeedRefusedError(PortalError):

@@ -15,7 +15,7 @@ class LogfmtFormatter(logging.Formatter):
     """One line a record: ts=... level=... component=... msg="..."."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; control characters and line ends are escaped."""
+        """Return a record as one line; control characters and line ends are escaped."""
         return " ".join(f"{key}={_quote(value)}" for key, value in build_fields(record).items())
 
 
@@ -23,31 +23,33 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
+        """Return a record as one line."""
         return json.dumps(build_fields(record), ensure_ascii=False)
 
 
 def build_fields(record: logging.LogRecord) -> dict[str, str]:
-    """Take a record apart: time in UTC, level, component, message, and the way to a bug."""
-    said = {
+    """Return the fields of a record: time in UTC, level, component, message, and the traceback of a bug."""
+    fields = {
         "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "level": _LEVEL_NAMES.get(record.levelno, record.levelname.lower()),
         "component": record.name.removeprefix("exporter.").split(".", maxsplit=1)[0],
         "msg": record.getMessage(),
     }
     error = record.exc_info[1] if record.exc_info else None
-    return said | ({"error": format_trace(error)} if error else {})
+    return fields | ({"error": format_trace(error)} if error else {})
 
 
 def format_trace(error: BaseException) -> str:
-    """Say what kind of error it is and every line of the way to it; its own text may hold anything, so it is left out."""
-    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    way = "".join(traceback.format_tb(error.__traceback__))
-    return (f"{format_trace(before)}\nand then\n" if before else "") + f"{way}{type(error).__module__}.{type(error).__qualname__}"
+    """Return the type and the traceback of an error, without its message, which may hold a secret."""
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    return (
+        f"{format_trace(cause)}\nand then\n" if cause else ""
+    ) + f"{frames}{type(error).__module__}.{type(error).__qualname__}"
 
 
 def set_up_logging(level: str, log_format: str) -> None:
-    """Send our log to stderr; what libraries say only from a warning up, for they know no secrets from words."""
+    """Log to stderr; libraries only from a warning up, because their messages may hold secrets."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
@@ -55,5 +57,5 @@ def set_up_logging(level: str, log_format: str) -> None:
 
 
 def _quote(text: str) -> str:
-    plain = text.isprintable() and text and not any(letter in text for letter in ' "=')
+    plain = text.isprintable() and text and not any(character in text for character in ' "=')
     return text if plain else json.dumps(text, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""The words: what a portal can tell about a meter, with its units and instants."""
+"""The data model: readings, facts and all else that a visit to a portal can return."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from enum import StrEnum
 from exporter.errors import PortalError, ReadingError
 
 MAX_VALUE = 1e15
-"""No meter shows more than this; twice as much as a float holds would end every sum."""
+"""No meter shows more than this; values near the maximum of a float would break every sum."""
 MIN_YEAR, MAX_YEAR = 1900, 9000
-"""The years in which readings lie; beyond them the calendar itself ends."""
+"""The years in which readings lie; beyond them `datetime` itself ends."""
 
 
 class Commodity(StrEnum):
@@ -25,7 +25,7 @@ class Commodity(StrEnum):
 
 
 class Unit(StrEnum):
-    """The units that leave a portal; a counter in none of them keeps the portal's own text."""
+    """The units that portals are converted to; a counter in another unit keeps the portal's own text."""
 
     KWH = "kWh"
     M3 = "m³"
@@ -37,7 +37,7 @@ class Unit(StrEnum):
 
 
 class Direction(StrEnum):
-    """Which way it flowed: what the network delivered, or what was fed in."""
+    """Consumption from the grid, or injection into it."""
 
     CONSUMPTION = "consumption"
     INJECTION = "injection"
@@ -47,13 +47,13 @@ class Nature(StrEnum):
     """What the number of a register means."""
 
     COUNTER = "counter"
-    """It counts up; what was used is the difference of two readings."""
+    """It counts up; consumption is the difference of two readings."""
     MOMENTARY = "momentary"
     """A value of that moment, such as a temperature."""
     AMOUNT = "amount"
-    """Each value is an amount of its own; the span it covers is not known."""
+    """Each value is an amount of its own; its period is not known."""
     STATE = "state"
-    """A number out of a list, such as open or shut."""
+    """A number from a list, such as open or closed."""
 
 
 class Fact(StrEnum):
@@ -118,7 +118,7 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What passed through a register in [start, end) (aware, UTC), in the register's unit."""
+    """The amount that passed through a register in [start, end) (aware, UTC), in the register's unit."""
 
     register: Register
     start: datetime
@@ -155,7 +155,7 @@ Reading = Index | Interval | Peak
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that the portal states now about a usage point; what is not among the values is no longer stated."""
+    """All that the portal states at present about a usage point; what is absent is no longer stated."""
 
     usage_point: UsagePoint
     values: Mapping[Fact, float]
@@ -163,7 +163,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds the account (personal, dropped unless the account allows it), and until when access lasts."""
+    """The holder of the account (personal, dropped unless the account allows it), and the end of access."""
 
     name: str = ""
     company: str = ""
@@ -171,14 +171,14 @@ class Holder:
     customer_id: str = ""
     person_id: str = ""
     access_expires: datetime | None = None
-    """End of what a person must renew; never of a token the program renews itself."""
+    """End of a consent or token that a person must renew; never of a token that the program renews itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What the account holds now: points and registers outside it leave the page (the ledger keeps them).
+    """What the account holds at present: other usage points and registers leave the page (the ledger keeps them).
 
-    `registers` is None where a portal does not list them: then all registers of the points stay.
+    `registers` is None where a portal does not list them: then all registers of the usage points stay.
     """
 
     usage_points: tuple[UsagePoint, ...]
@@ -187,31 +187,31 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something its user should know that is no failure; shown on the status page, logged when it is new."""
+    """A message for the user that is no failure; shown on the status page, logged once."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class NextVisit:
-    """When the portal's own rhythm wants us back after a visit that succeeded (aware, UTC)."""
+    """When to visit next after a success, by the portal's own schedule (aware, UTC)."""
 
     at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class PartialFailure:
-    """A part of the visit that failed while the rest is good: what was told is kept, the visit counts as failed."""
+    """The failure of a part of a visit: the other parts are stored, the visit counts as failed."""
 
     error: PortalError
 
 
 @dataclass(frozen=True, slots=True)
 class StateUpdate:
-    """A JSON value for the portal's memory that is kept in the same transaction as the readings told, or not at all.
+    """A JSON value for the account's store, written in the same transaction as the visit's readings, or not at all.
 
-    What was asked and brought readings is remembered so: put into `session.memory` at once it would outlive a visit whose
-    readings were lost, and they would never be asked again.
+    Which days were requested is recorded this way: written to `session.store` at once, it would outlive a visit whose
+    readings were lost, and they would never be requested again.
     """
 
     key: str
@@ -270,7 +270,7 @@ class VisitResult:
 
 @dataclass(frozen=True, slots=True)
 class StoredInterval:
-    """An interval the ledger holds, and when we learned its present amount."""
+    """An interval of the ledger, and when its present amount was stored."""
 
     register: str
     direction: Direction
@@ -283,7 +283,7 @@ class StoredInterval:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of what `discover` prints, its facts, and what stands under it."""
+    """One line that `discover` prints, its facts, and the lines below it."""
 
     text: str
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -292,7 +292,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What an account holds: a tree, and the lines of the configuration that would select it."""
+    """What an account holds: a tree, and the lines of configuration that select it."""
 
     findings: tuple[Finding, ...]
     config: str
@@ -304,14 +304,14 @@ _NAMED_RESOLUTIONS = {timedelta(hours=1): "PT1H", **{timedelta(hours=h): "P1D" f
 
 
 def format_resolution(length: timedelta) -> str:
-    """Give the ISO 8601 name of a period's length; days have 23, 24 or 25 hours, months 28 to 31 days give or take one.
+    """Return the ISO 8601 name of a period's length; days have 23 to 25 hours, months 28 to 31 days, an hour more or less.
 
-    Raises ValueError for a length that no portal delivers.
+    Raise ValueError for a length that no portal delivers.
     """
     if named := _NAMED_RESOLUTIONS.get(length):
         return named
-    minutes, rest = divmod(length, timedelta(minutes=1))
-    if not rest and 0 < minutes < 60 and 60 % minutes == 0:
+    minutes, remainder = divmod(length, timedelta(minutes=1))
+    if not remainder and 0 < minutes < 60 and 60 % minutes == 0:
         return f"PT{minutes}M"
     if timedelta(days=27, hours=23) <= length <= timedelta(days=31, hours=1):
         return "P1M"
@@ -319,12 +319,12 @@ def format_resolution(length: timedelta) -> str:
 
 
 def is_possible_value(value: float) -> bool:
-    """Say whether a meter can show a number."""
-    return -MAX_VALUE <= value <= MAX_VALUE  # not a number is neither
+    """Return whether a meter can show a value."""
+    return -MAX_VALUE <= value <= MAX_VALUE  # NaN is neither
 
 
 def clean_label(text: str) -> str:
-    """Make a portal's free text fit for a label: no control characters, at most 200 characters."""
+    """Return a portal's free text as a label: no control characters, at most 200 characters."""
     if not text.isprintable():
         text = "".join(filter(str.isprintable, text[:400]))
     return text[:200].strip()

@@ -1,4 +1,4 @@
-"""One account, visited again and again: when to come back after what."""
+"""When an account is visited, and what follows from how a visit ended."""
 
 import asyncio
 import logging
@@ -10,45 +10,48 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from exporter import runtime
+from exporter.account_status import (
+    LOGIN_SUSPENSION,
+    MIN_VISIT_GAP,
+    AccountView,
+    cap_suspension,
+    next_visit_time,
+    shift_to_clock,
+)
 from exporter.client.session import Session
 from exporter.clock import Clock
 from exporter.errors import LedgerError, LoginError, PortalError, RateLimitError, UnreachableError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
-from exporter.metrics.families import AccountView
 from exporter.metrics.page import AccountMetrics, MetricsPage
 from exporter.models import VisitResult
 from exporter.portals.base import Portal
 
-LOGIN_SUSPENSION = timedelta(days=1)
-"""How long a refused login is not tried again, unless the configuration changes."""
-MIN_VISIT_GAP = timedelta(minutes=1)
-"""First step of the backoff; also the least distance between a visit and one asked for by a person."""
 CRASH_RETRY_DELAY = timedelta(minutes=5)
-"""When to come back if the process dies during a visit: a crash loop must not be a login loop."""
+"""Time to the next visit if the process dies during one: a crash loop must not be a login loop."""
 MAX_VISIT_DURATION = timedelta(minutes=30)
 JITTER = 0.05
 MAX_SLEEP = timedelta(seconds=30)
-"""The wall clock is looked at this often: it may be set while we wait."""
+"""The wall clock is read this often while waiting: it may be set meanwhile."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class VisitOutcome:
-    """How a visit ended: what was told, and the first thing that went wrong."""
+    """How a visit ended: its parts, and the first error."""
 
     result: VisitResult = field(default_factory=VisitResult)
     error: PortalError | LedgerError | None = None
     reason: str = ""
     is_complete: bool = True
-    """False when nothing of the visit may be kept."""
+    """False when nothing of the visit may be stored."""
 
 
 class AccountPoller:
-    """Visits one account when it is due, keeps what it tells, and tells the page.
+    """Visits one account when it is due, stores the result, and refreshes the metrics page.
 
-    An account of which nothing is kept is visited at once; later never before it is due, restarts included.
+    An account that the ledger does not know is visited at once; later never before it is due, restarts included.
     """
 
     def __init__(
@@ -66,13 +69,13 @@ class AccountPoller:
 
     @property
     def state(self) -> AccountState:
-        """The account's health as of now."""
+        """The account's present health."""
         return self._account_metrics.health.state if self._account_metrics else AccountState()
 
     async def open(self) -> None:
-        """Take up the account where the ledger left it: the page is full before the first visit.
+        """Restore the account from the ledger: its metrics are on the page before the first visit.
 
-        Raises LedgerError.
+        Raise LedgerError.
         """
         portal = self.portal
         state = await asyncio.to_thread(
@@ -88,26 +91,26 @@ class AccountPoller:
             await asyncio.to_thread(self._page.refresh, portal.name)
         except LedgerError:
             raise
-        except Exception:  # readings that the page cannot take must not keep the other accounts from starting
-            log.exception("account %s: what is kept could not be shown", portal.name)
+        except Exception:  # readings that the page cannot show must not keep the other accounts from starting
+            log.exception("account %s: failed to render stored readings", portal.name)
 
     def restore_metrics(self) -> None:
-        """Take its place on the page again, where a successor that could not be opened may stand."""
+        """Put the account's metrics back on the page, in place of those of a successor that failed to open."""
         if self._account_metrics:
             self._page.accounts[self.portal.name] = self._account_metrics
 
     async def run(self) -> None:
-        """Visit for ever."""
+        """Visit the account whenever it is due, for ever."""
         while True:
             await self._wait_until_due()
             if not await self._adopt_suspension():
                 await self.visit()
-            self._visit_requested.clear()  # who asked during the visit has been served: what it met may forbid another one
+            self._visit_requested.clear()  # a request during the visit is served by it: its result may forbid another one
 
     def request_visit(self) -> timedelta | None:
-        """Ask for a visit soon, by a person's word.
+        """Request a visit now, on behalf of a person.
 
-        Gives how long to wait where the last visit is less than a minute ago; raises LoginError while suspended.
+        Return how long to wait if the last visit is less than a minute ago; raise LoginError while suspended.
         """
         now, state = self._clock.now(), self.state
         if state.suspended_until and now < state.suspended_until:
@@ -118,7 +121,7 @@ class AccountPoller:
         return None
 
     async def visit(self) -> None:
-        """Go there once, and keep what comes of it."""
+        """Visit once, and store the result."""
         assert self._account_metrics is not None, "an account is opened before it is visited"
         health, before, now = self._account_metrics.health, self._account_metrics.health.state, self._clock.now()
         # With the instant it counts from, so that a start after a kill knows how long it was to be: the clock may be wrong.
@@ -142,7 +145,7 @@ class AccountPoller:
         await self._store_outcome(outcome, after, now)
 
     async def _record_start(self, state: AccountState) -> VisitOutcome | None:
-        """Keep that a visit has begun; where that cannot be kept the portal is not asked."""
+        """Record that a visit has started; if that fails, return the outcome, and the portal is not asked."""
         try:
             await asyncio.to_thread(self._ledger.record_visit_start, self.portal.name, state, login=self.portal.login_digest())
         except LedgerError as error:
@@ -156,28 +159,30 @@ class AccountPoller:
         except (PortalError, LedgerError) as error:
             return VisitOutcome(error=error, reason=error.reason, is_complete=False)
         except TimeoutError:
-            late = UnreachableError(f"the visit took longer than {MAX_VISIT_DURATION}")
-            return VisitOutcome(error=late, reason=late.reason, is_complete=False)
+            timeout = UnreachableError(f"visit took longer than {MAX_VISIT_DURATION}")
+            return VisitOutcome(error=timeout, reason=timeout.reason, is_complete=False)
         except Exception:  # a portal's bug must not silence the other accounts, nor end this one's visits
             log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.portal)
-            return VisitOutcome(error=PortalError("a bug in the portal; the log has more"), reason="bug", is_complete=False)
+            return VisitOutcome(error=PortalError("a bug in the portal; see the log"), reason="bug", is_complete=False)
         failure = next(iter(result.failures), None)
         return VisitOutcome(result, failure, failure.reason if failure else "")
 
     @asynccontextmanager
     async def _open_session(self) -> AsyncIterator[Session]:
         assert self._account_metrics is not None
-        answers = self._account_metrics.health.responses
-        async with open_session(self.portal, self._ledger, self._clock.now, lambda status: answers.update((status,))) as session:
+        responses = self._account_metrics.health.responses
+        async with open_session(
+            self.portal, self._ledger, self._clock.now, lambda status: responses.update((status,))
+        ) as session:
             yield session
 
     async def _store_outcome(self, outcome: VisitOutcome, after: AccountState, now: datetime) -> None:
         assert self._account_metrics is not None
         health, before = self._account_metrics.health, self._account_metrics.health.state
-        done = LedgerChanges()
+        changes = LedgerChanges()
         try:
-            done, after = await asyncio.to_thread(self._write_outcome, outcome, after, now)
-            await asyncio.to_thread(self._page.refresh, self.portal.name, done)
+            changes, after = await asyncio.to_thread(self._write_outcome, outcome, after, now)
+            await asyncio.to_thread(self._page.refresh, self.portal.name, changes)
             await asyncio.to_thread(runtime.trim_memory)
         except LedgerError as error:
             after = replace(
@@ -185,13 +190,13 @@ class AccountPoller:
                 last_success=before.last_success,
                 next_visit=self._defer_to_visiting_time(now + self._backoff(before.failures + 1)),
             )  # fmt: skip
-        except Exception:  # a reading the ledger or the page cannot take is a bug of ours, and no reason to stop visiting
-            log.exception("account %s: what the visit told could not be kept", self.portal.name)
-            after = replace(after, up=False, reason="bug", message="what the visit told could not be kept; the log has more")
+        except Exception:  # a reading that the ledger or the page cannot hold is a bug of ours, and no reason to stop visiting
+            log.exception("account %s: failed to store visit results", self.portal.name)
+            after = replace(after, up=False, reason="bug", message="failed to store visit results; see the log")
         health.state = after
         if after.reason:
             health.failures[after.reason] += 1
-        self._log_result(before, after, done)
+        self._log_result(before, after, changes)
 
     def _write_outcome(self, outcome: VisitOutcome, after: AccountState, now: datetime) -> tuple[LedgerChanges, AccountState]:
         if outcome.is_complete:
@@ -209,12 +214,12 @@ class AccountPoller:
             log.info("account %s: visits succeed again", name)
         if changes.new or changes.corrected:
             log.debug("account %s: %d new readings, %d corrected", name, changes.new, changes.corrected)
-        for count, what in (
+        for count, description in (
             (changes.backwards, "register(s) ran backwards"),
             (changes.future, "reading(s) left out: they lie in the future"),
         ):
             if count:
-                log.warning("account %s: %d %s", name, count, what)
+                log.warning("account %s: %d %s", name, count, description)
         for note in changes.notes:
             log.info("account %s: %s", name, note)
 
@@ -247,66 +252,41 @@ class AccountPoller:
             due = next_visit_time(self.state)
             if due is None or now >= due:
                 break
-            asked = asyncio.ensure_future(self._visit_requested.wait())
-            slept = asyncio.ensure_future(self._clock.sleep(min(due - now, MAX_SLEEP)))
+            requested = asyncio.ensure_future(self._visit_requested.wait())
+            timer = asyncio.ensure_future(self._clock.sleep(min(due - now, MAX_SLEEP)))
             try:
-                await asyncio.wait((asked, slept), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((requested, timer), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                asked.cancel()
-                slept.cancel()
+                requested.cancel()
+                timer.cancel()
 
     async def _adopt_suspension(self) -> bool:
-        """Take over that an import beside us was refused the login since our last visit; tells whether it was."""
+        """Adopt a suspension by an import in another process since our last visit; return whether there is one."""
         assert self._account_metrics is not None
         now, state, login = self._clock.now(), self.state, self.portal.login_digest()
         try:
-            kept = await asyncio.to_thread(self._ledger.get_suspension, self.portal.name, login=login)
+            suspension = await asyncio.to_thread(self._ledger.get_suspension, self.portal.name, login=login)
         except LedgerError:
-            return False  # a visit says so, and asks nobody
-        if state.suspended_until or not kept or kept[0] <= now:
+            return False  # the visit reports it, and asks no portal
+        if state.suspended_until or not suspension or suspension[0] <= now:
             return False
-        until = min(kept[0], now + LOGIN_SUSPENSION)
+        until = min(suspension[0], now + LOGIN_SUSPENSION)
         self._account_metrics.health.state = replace(
-            state, suspended_until=until, next_visit=until, up=False, reason=LoginError.reason, message=kept[1]
+            state, suspended_until=until, next_visit=until, up=False, reason=LoginError.reason, message=suspension[1]
         )
         self._log_result(state, self.state, LedgerChanges())
         return True
 
 
-def next_visit_time(state: AccountState) -> datetime | None:
-    """Tell when the next visit may be: never while the login is suspended."""
-    return max((at for at in (state.next_visit, state.suspended_until) if at), default=None)
-
-
-def cap_suspension(state: AccountState, now: datetime) -> AccountState:
-    """Give the state with a suspension of no more than its length: a longer one is the word of a wrong clock."""
-    if state.suspended_until is None or state.suspended_until <= now + LOGIN_SUSPENSION:
-        return state
-    return replace(state, suspended_until=now + LOGIN_SUSPENSION)
-
-
-def shift_to_clock(state: AccountState, now: datetime) -> AccountState:
-    """Give the state as it is after the clock was set back: planned waits keep their length, counted from now."""
-    if state.last_visit is None or state.last_visit - now < MIN_VISIT_GAP:
-        return state
-    shift = state.last_visit - now
-    return replace(
-        state,
-        last_visit=now,
-        next_visit=state.next_visit and state.next_visit - shift,
-        suspended_until=state.suspended_until and state.suspended_until - shift,
-    )
-
-
 def build_account_view(portal: Portal) -> AccountView:
-    """Say how an account is shown on the page."""
+    """Return how an account is shown on the page."""
     return AccountView(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.stale_after)
 
 
 def open_session(
     portal: Portal, ledger: Ledger, now: Callable[[], datetime], on_response: Callable[[str], None] = lambda _: None
 ) -> Session:
-    """Make the session of a visit to an account."""
+    """Return the session of a visit to an account."""
     ca_file, verify_tls = portal.tls_settings()
     return Session(
         store=ledger.get_account_store(portal.name),
@@ -322,7 +302,7 @@ def open_session(
 
 
 class PollerGroup:
-    """All accounts' pollers, each a task of its own."""
+    """The pollers of all accounts, each in its own task."""
 
     def __init__(self, ledger: Ledger, page: MetricsPage, clock: Clock) -> None:
         self._ledger, self._page, self._clock = ledger, page, clock
@@ -331,19 +311,19 @@ class PollerGroup:
         """A reload may come while the accounts of the start are still being opened."""
 
     def get(self, account: str) -> AccountPoller | None:
-        """Give an account's poller."""
-        found = self._running.get(account)
-        return found[0] if found else None
+        """Return an account's poller, or None."""
+        entry = self._running.get(account)
+        return entry[0] if entry else None
 
     async def reconcile(self, portals: tuple[Portal, ...]) -> None:
-        """Run these accounts: unchanged ones go on untouched, new ones start, removed ones end, changed ones start anew.
+        """Run these accounts: unchanged ones continue, new ones start, removed ones stop, changed ones restart.
 
-        Raises LedgerError; an account that could not start anew then goes on as it was.
+        Raise LedgerError; an account that could not restart then continues as it was.
         """
         async with self._reconcile_lock:
-            wanted = {portal.name: portal for portal in portals}
-            changed = [name for name, (poller, _) in self._running.items() if wanted.get(name) != poller.portal]
-            ended = [await self._stop_poller(name) for name in changed]
+            portals_by_name = {portal.name: portal for portal in portals}
+            changed = [name for name, (poller, _) in self._running.items() if portals_by_name.get(name) != poller.portal]
+            stopped = [await self._stop_poller(name) for name in changed]
             try:
                 for portal in portals:
                     if portal.name not in self._running:
@@ -351,16 +331,16 @@ class PollerGroup:
                         await poller.open()
                         self._start_poller(poller)
             except LedgerError:
-                for poller in ended:
+                for poller in stopped:
                     if poller.portal.name not in self._running:
                         poller.restore_metrics()
                         self._start_poller(poller)
                 raise
-            for name in self._page.accounts.keys() - wanted.keys():
+            for name in self._page.accounts.keys() - portals_by_name.keys():
                 self._page.remove_account(name)
 
     async def stop(self) -> None:
-        """End all visits under way."""
+        """Stop all pollers and the visits under way."""
         await asyncio.gather(*(self._stop_poller(name) for name in list(self._running)))
 
     def _start_poller(self, poller: AccountPoller) -> None:

@@ -15,14 +15,14 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `I/N`; raises ValueError that says the form."""
-        found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text, re.ASCII)
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
+        """Return the shard written as `I/N`; raise ValueError that shows the form."""
+        match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", text, re.ASCII)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
             raise ValueError(f"{text!r} is not I/N with I from 1 to N, like 2/3")
-        return cls(int(found[1]), int(found[2]))
+        return cls(int(match[1]), int(match[2]))
 
     def contains(self, account: str) -> bool:
-        """Tell whether an account is this one's: by a hash of its name, so that a new account moves no other."""
+        """Return whether an account belongs to this shard: by a hash of its name, so that a new account moves no other."""
         return int.from_bytes(hashlib.sha256(account.encode()).digest()[:8]) % self.count == self.index - 1
 
 

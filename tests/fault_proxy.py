@@ -38,9 +38,9 @@ def list_simulation_types() -> dict[str, type[Simulation]]:
 load_installed_portals = cache(load_portals)
 """The portals by name, looked for once."""
 LOGINS: dict[str, Callable[[Any], int]] = {
-    "cem": lambda portal: sum(seen.query.get("id") == "4" for seen in portal.requests),
+    "cem": lambda portal: sum(request.query.get("id") == "4" for request in portal.requests),
     "water-link": lambda portal: portal.login_count,
-    "fluvius": lambda portal: sum("SelfAsserted" in seen.path for seen in portal.requests),
+    "fluvius": lambda portal: sum("SelfAsserted" in request.path for request in portal.requests),
 }
 """How often somebody logged in at a simulation; Enedis has tokens only."""
 SMALL_ACCOUNTS = {"enedis": ("usage_points", slice(1)), "fluvius": ("meters", slice(None, None, 2))}
@@ -51,7 +51,7 @@ def remove_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no portal wait between requests, nor ask for more than a little of the past at each visit."""
     for portal in load_installed_portals().values():
         monkeypatch.setattr(portal, "min_request_gap", timedelta(0))
-    monkeypatch.setattr(ConsoClient, "quota", replace(ConsoClient.quota, trickle=1))
+    monkeypatch.setattr(ConsoClient, "quota", replace(ConsoClient.quota, backfill_per_visit=1))
 
 
 @dataclass
@@ -168,10 +168,10 @@ async def open_account(
 def list_readings(ledger: Ledger) -> Iterator[tuple[Any, float]]:
     """Give every reading kept."""
     early, late = NOW - timedelta(days=36_000), NOW + timedelta(days=36_000)
-    with ledger.snapshot() as look:
-        for line in look.select_series():
+    with ledger.snapshot() as snapshot:
+        for line in snapshot.select_series():
             key = (line.account, line.usage_point, line.register, str(line.direction), str(line.unit), line.resolution)
-            for kept in look.select_readings(line.id, early, late):
+            for kept in snapshot.select_readings(line.id, early, late):
                 yield (*key, kept.at), kept.value
 
 
@@ -181,7 +181,7 @@ async def run_visit(
     """Visit once with a small account, from opening the ledger to closing it."""
     async with (
         run_fault_proxy(portal_name, clock, attack, request_number) as (between, url),
-        open_account(folder, between.build_small_account(url, **keys), clock) as (poller, look),
+        open_account(folder, between.build_small_account(url, **keys), clock) as (poller, read_account),
     ):
         await poller.visit()
-        return between, look()
+        return between, read_account()

@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from exporter.account_status import AccountView
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.families import AccountView
 from exporter.metrics.page import MetricsPage
 from exporter.models import (
     Commodity,

@@ -1,4 +1,4 @@
-"""The configuration file: what a good one becomes, and what is said of each bad one."""
+"""The configuration file: what a good one becomes, and what is output of each bad one."""
 
 import json
 import os
@@ -30,7 +30,7 @@ HOME = "accounts:\n- name: home\n  portal: brook\n  username: me\n  password: ${
 
 
 @pytest.fixture(autouse=True)
-def _brook(monkeypatch: pytest.MonkeyPatch) -> None:
+def _install_portals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "load_portals", lambda *_: {"brook": ConfigurablePortal})
     monkeypatch.setattr(
         loader, "_installed_portals", lambda: {"broken": EntryPoint("broken", "no_such_module:Broken", loader.ENTRY_POINT_GROUP)}
@@ -58,7 +58,7 @@ def home(folder: Path, more: str = "") -> Any:
 
 
 def faults(folder: Path, text: str | bytes) -> str:
-    """Load what is bad, and give what is said of it; `#` stands for the file's name."""
+    """Load what is bad, and give what is output of it; `#` stands for the file's name."""
     with pytest.raises(ConfigError) as caught:
         load(folder, text)
     return str(caught.value).replace(str(folder / "config.yaml"), "#")
@@ -317,14 +317,14 @@ def test_what_systemd_hands_over_is_not_warned_of(folder: Path):
     assert loader.load_config(file, ENVIRONMENT | {"CREDENTIALS_DIRECTORY": str(folder / "other")}).warnings != ()
 
 
-def test_no_secret_is_said(folder: Path):
+def test_no_secret_is_shown(folder: Path):
     """
     Neither a fault nor the repr of what was read shows a secret.
     """
-    said = [faults(folder, file.read_text()) for file in BAD]
-    said.append(repr(load(folder, HOME)))
+    output = [faults(folder, file.read_text()) for file in BAD]
+    output.append(repr(load(folder, HOME)))
 
-    assert not [text for text in said if "hunter" in text or "from-the-environment" in text]
+    assert not [text for text in output if "hunter" in text or "from-the-environment" in text]
 
 
 def test_the_ways_a_portal_fails_to_load(monkeypatch: pytest.MonkeyPatch):
@@ -394,11 +394,11 @@ def test_any_bytes_are_good_or_a_config_error(folder: Path, content: bytes):
     try:
         load(folder, content)
     except ConfigError as error:
-        said = str(error)
+        output = str(error)
     else:
-        said = "good"
+        output = "good"
 
-    assert all(line.isprintable() for line in said.splitlines())
+    assert all(line.isprintable() for line in output.splitlines())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
@@ -413,11 +413,11 @@ def test_any_account_is_good_or_a_config_error(folder: Path, data: Any):
     try:
         loaded = load(folder, yaml.safe_dump({"accounts": [account]}, allow_unicode=True))
     except ConfigError as error:
-        said = str(error)
+        output = str(error)
     else:
-        said = repr(loaded)
+        output = repr(loaded)
 
-    assert "hunter2" not in said
+    assert "hunter2" not in output
 
 
 def declared() -> dict[str, type[Portal]]:

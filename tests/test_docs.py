@@ -7,7 +7,7 @@ from urllib.parse import unquote
 import pytest
 
 from docs import build, config_keys, reference
-from exporter.__main__ import build_parser
+from exporter.cli import build_parser
 from exporter.config.loader import ConfigFile
 from exporter.metrics.families import FAMILIES, FAMILY_GROUPS
 from exporter.web.web_config import WebConfig

@@ -104,28 +104,28 @@ async def test_a_disk_that_takes_nothing(tmp_path, caplog, kind, name):
     Whatever keeps the ledger from being written: the visit fails by that name, the page goes on with what is kept, nobody logs
     in more than once, and all comes in later.
     """
-    clock, (fault, said) = FakeClock(), DISKS[name]
+    clock, (fault, message) = FakeClock(), DISKS[name]
     async with (
         run_fault_proxy(kind, clock) as (between, url),
-        open_account(tmp_path, between.build_small_account(url), clock) as (poller, look),
+        open_account(tmp_path, between.build_small_account(url), clock) as (poller, read_account),
     ):
         await poller.visit()
         with fault(poller):
             for _ in range(20):  # what little fits into pages begun already may still be kept
-                before, logins = look(), logged_in(between)
+                before, logins = read_account(), logged_in(between)
                 clock.advance(days=3)
                 await poller.visit()
-                if (broken := look()).state.reason == "ledger":
+                if (broken := read_account()).state.reason == "ledger":
                     break
             again = logged_in(between)
         asked = len(between.requests)
         clock.advance(minutes=10)
         await poller.visit()
-        after = look()
+        after = read_account()
 
-    assert (broken.state.reason, said in broken.state.message) == ("ledger", True)
+    assert (broken.state.reason, message in broken.state.message) == ("ledger", True)
     assert broken.state.next_visit - clock() < timedelta(minutes=2)
-    assert [record for record in caplog.messages if said in record] == [
+    assert [record for record in caplog.messages if message in record] == [
         f"account {poller.portal.name}: visit failed (ledger): {broken.state.message}"
     ]
     assert broken.readings == before.readings
@@ -162,22 +162,22 @@ async def test_a_clock_jumps(tmp_path, kind, name):
     """
     theirs, ours, (we, they) = FakeClock(), FakeClock(), JUMPS[name]
     async with run_fault_proxy(kind, theirs) as (between, url):
-        async with open_account(tmp_path, between.build_small_account(url), ours) as (poller, look):
+        async with open_account(tmp_path, between.build_small_account(url), ours) as (poller, read_account):
             await poller.visit()
-            before = look()
+            before = read_account()
             ours.at += HOUR + we
             theirs.at += HOUR + they
             for _ in range(3):
                 await poller.visit()
-                away = look()
+                away = read_account()
                 assert away.state.reason in {"", "response", "rate_limit"}, away.state.message
                 assert before.readings.keys() <= away.readings.keys()
                 assert all(key[-1] <= ours() + MAX_CLOCK_AHEAD for key in away.readings.keys() - before.readings.keys())
             ours.at += timedelta(days=2) - we
             theirs.at += timedelta(days=2) - they
-        async with open_account(tmp_path, between.build_small_account(url), ours) as (poller, look):
+        async with open_account(tmp_path, between.build_small_account(url), ours) as (poller, read_account):
             await poller.visit()
-            after = look()
+            after = read_account()
 
     assert after.state.up, after.state.message
     assert before.readings.keys() <= after.readings.keys()
@@ -221,7 +221,7 @@ NETWORKS: dict[str, tuple[Callable[[FaultProxy, pytest.MonkeyPatch], AbstractCon
     "no answer": (lambda between, _: struck(between, malicious_responses.never_respond), "did not answer within"),
     "connection reset in the middle of an answer": (
         lambda between, _: struck(between, malicious_responses.reset_connection),
-        "broke off|was reset|was closed",
+        "was cut off|was reset|was closed",
     ),
 }
 
@@ -233,29 +233,29 @@ async def test_a_network_that_fails(tmp_path, monkeypatch, caplog, kind, name):
     Visits fail as unreachable and say why, once in the log; nothing kept is lost, no call goes uncounted, no visit tries to
     log in twice, and the next one after the fault, minutes later, is good.
     """
-    clock, (fault, said) = FakeClock(), NETWORKS[name]
+    clock, (fault, message) = FakeClock(), NETWORKS[name]
     async with run_fault_proxy(kind, clock) as (between, url):
         account = between.build_small_account(
             url.replace("127.0.0.1", "localhost"), **({"timeout": "100ms"} if name == "no answer" else {})
         )
-        async with open_account(tmp_path, account, clock) as (poller, look):
+        async with open_account(tmp_path, account, clock) as (poller, read_account):
             await poller.visit()
-            before, logins = look(), logged_in(between)
+            before, logins = read_account(), logged_in(between)
             clock.advance(days=1)
             caplog.clear()
             with fault(between, monkeypatch):
                 for wait in (2, 4):
                     await poller.visit()
                     assert poller.state.next_visit - clock() < timedelta(minutes=wait)
-                broken = look()
+                broken = read_account()
             clock.advance(minutes=5)
             await poller.visit()
             after, spent = (
-                look(),
+                read_account(),
                 poller._ledger.get_account_store(account.name).count_calls_blocking("calls", clock() - timedelta(days=2)),
             )
 
-    assert (broken.state.reason, bool(re.search(said, broken.state.message))) == ("unreachable", True)
+    assert (broken.state.reason, bool(re.search(message, broken.state.message))) == ("unreachable", True)
     assert len([record for record in caplog.messages if "visit failed" in record]) == 1
     assert broken.readings == before.readings
     assert (sample(broken.text, "utility_up"), sample(broken.text, "utility_visit_failures_total", "unreachable")) == (0, 2)
@@ -298,7 +298,7 @@ ROWS = (
     | dict.fromkeys(JUMPS, "test_faults.py::test_a_clock_jumps")
     | {
         "our clock a year ahead, and readings grow old": "test_thinning.py::test_a_clock_a_year_ahead_destroys_nothing",
-        "the ledger's files removed or replaced under `serve`": "test_beside.py::test_a_ledger_taken_away_under_serve",
+        "the ledger's files removed or replaced under `serve`": "test_beside.py::test_a_ledger_removed_under_serve",
         "killed again and again, with commands beside it": "test_beside.py::test_nothing_is_lost_beside_commands",
         "no visit can be written down": "test_faults.py::test_a_ledger_that_cannot_be_written_asks_no_portal",
         "storage not writable at the start": "test_ledger.py::test_a_read_only_folder_is_a_clear_error",

@@ -62,14 +62,14 @@ NAMED = {"unreachable", "response", "rate_limit", "login"}
 class Life:
     """A portal's ledger after a good visit and three days after it, and which requests of the second one to strike.
 
-    `steps` are one of each kind and the last one; `told` those of them that are answered with JSON.
+    `steps` are one of each kind and the last one; `json_steps` those of them that are answered with JSON.
     """
 
     folder: Path
     before: ReadingValues
     later: ReadingValues
     steps: tuple[int, ...]
-    told: tuple[int, ...]
+    json_steps: tuple[int, ...]
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -87,7 +87,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bound that a test can reach, and no waiting between requests."""
     remove_waits(monkeypatch)
     for portal in load_installed_portals().values():
-        monkeypatch.setattr(portal, "largest", 1 << 20)
+        monkeypatch.setattr(portal, "max_response_bytes", 1 << 20)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ async def test_hostile_values(lives, tmp_path, kind, name):
     """
     Whatever the values of an otherwise good answer: none that is no reading is kept, and the account lives on.
     """
-    seen = [one async for one in struck(lives[kind], kind, VALUE_ATTACKS[name], tmp_path, lives[kind].told)]
+    seen = [one async for one in struck(lives[kind], kind, VALUE_ATTACKS[name], tmp_path, lives[kind].json_steps)]
     for one in seen:
         sound(one)
 
@@ -194,7 +194,7 @@ async def test_one_hostile_value(lives, tmp_path, kind, name):
     Whichever field of an otherwise good answer holds something that no meter shows, none of it is kept, and the account lives on.
     """
     tried = 0
-    for step in lives[kind].told:
+    for step in lives[kind].json_steps:
         keys, number = [""], 0
         while number < len(keys):
             seen = await strike(lives[kind], kind, replace_key(number, SINGLE_VALUES[name], keys), tmp_path / "one", step)
@@ -240,7 +240,7 @@ async def test_an_endless_answer_takes_no_more_memory_than_its_bound(visit):
     app = web.Application()
     app.router.add_get("/bomb", partial(respond_with_bomb(1 << 30), handler=None))
     app.router.add_get("/endless", partial(CONNECTION_ATTACKS["an endless answer"][0], handler=None))
-    async with serve_app(app) as url, visit(largest=4 << 20, timeout=timedelta(seconds=60)) as session:
+    async with serve_app(app) as url, visit(max_response_bytes=4 << 20, timeout=timedelta(seconds=60)) as session:
         for path in ("/bomb", "/endless"):
             tracemalloc.start()
             with pytest.raises(ResponseError, match="more than 4194304 bytes"):
@@ -271,11 +271,11 @@ async def test_ten_thousand_counters_with_long_names(tmp_path):
     """
     screen, long = TERMINAL_TEXT.encode(errors="replace").decode(), "long " * 100
 
-    def told(number: int) -> Index:
+    def build_reading(number: int) -> Index:
         point = UsagePoint(f"{number:06}{long}", Commodity.OTHER, meter=long, site=screen, name=long)
         return Index(Register(point, long, name=f"{number}{long}", kind=long, description=long), 1e15, NOW)
 
-    SCRIPTS["home"] = VisitScript([[told(number) for number in range(10_000)]])
+    SCRIPTS["home"] = VisitScript([[build_reading(number) for number in range(10_000)]])
     async with open_account(tmp_path, ScriptedPortal(name="home"), FakeClock()) as (poller, _), asyncio.timeout(120):
         await poller.visit()
         page = poller._page.render().decode()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.__main__ import build_parser, main
+from exporter.cli import build_parser, main
 from tests import container_engine
 from tests.container_engine import IMAGE, ROOT, ContainerEngine
 
@@ -132,7 +132,7 @@ def test_start(name, command, tmp_path, monkeypatch):
     ran = []
     for mode, function in (("serve", "serve"), ("demo", "run_demo")):
         monkeypatch.setattr(
-            f"exporter.__main__.{function}", lambda options, mode=mode: ran.append((mode, options.storage_path)) or 0
+            f"exporter.commands.{function}", lambda options, mode=mode: ran.append((mode, options.storage_path)) or 0
         )
     folder = tmp_path / "config"
     if name is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.__main__ import build_parser
+from exporter.cli import build_parser
 from exporter.config.loader import load_config
 
 ROOT = Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""The page: sums out of days, holes that are said, peaks, loads, facts, and no number that nobody stated."""
+"""The page: sums out of days, holes that are record_visit, peaks, loads, facts, and no number that nobody stated."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from exporter.account_status import AccountView
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.exposition import OPENMETRICS, TEXT, negotiate
-from exporter.metrics.families import FAMILIES, AccountView, MetricType
+from exporter.metrics.families import FAMILIES, MetricType
 from exporter.metrics.page import MetricsPage
 from exporter.models import (
     Commodity,
@@ -37,8 +38,8 @@ from tests.conftest import NOW, FakeClock
 from tests.scripted_portal import POINT, REGISTER, ZONE, build_day, build_index
 
 POWER = UsagePoint("E-1", Commodity.ELECTRICITY, meter="1SAG1")
-TAKEN = {name: Register(POWER, Unit.KWH, name=name) for name in ("day", "night")}
-FED = Register(POWER, Unit.KWH, Direction.INJECTION, name="day")
+CONSUMPTION = {name: Register(POWER, Unit.KWH, name=name) for name in ("day", "night")}
+INJECTION = Register(POWER, Unit.KWH, Direction.INJECTION, name="day")
 GAS = UsagePoint("G-1", Commodity.GAS)
 Values = dict[str, float]
 
@@ -58,17 +59,17 @@ def page(ledger: Ledger, clock: FakeClock) -> MetricsPage:
 
 
 @pytest.fixture
-def said(ledger: Ledger, page: MetricsPage) -> Callable[..., Values]:
-    """Record what is told, and give the page: `family{the labels after account}` -> value."""
+def record_visit(ledger: Ledger, page: MetricsPage) -> Callable[..., Values]:
+    """Return a function that records a visit and returns the page: `family{the labels after account}` -> value."""
 
-    def say(*told: VisitPart, at: datetime = NOW) -> Values:
+    def record(*parts: VisitPart, at: datetime = NOW) -> Values:
         part = page.accounts["home"]
         health = AccountState(last_visit=at, last_success=at, up=True)
-        part.health.state = ledger.record_visit("home", told, health, at=at, keep_personal=part.view.show_personal)[1]
+        part.health.state = ledger.record_visit("home", parts, health, at=at, keep_personal=part.view.show_personal)[1]
         page.refresh("home")
         return values(page)
 
-    return say
+    return record
 
 
 def values(page: MetricsPage) -> Values:
@@ -93,11 +94,11 @@ def of(found: Values, start: str) -> Values:
     return {key: value for key, value in found.items() if key.startswith(start)}
 
 
-def test_sums_of_days(said):
+def test_sums_of_days(record_visit):
     """
     From the days come the latest day, its month and year up to it, and the month and year before.
     """
-    found = said(*days("2025-01-01", "2026-11-18", 0.5))
+    found = record_visit(*days("2025-01-01", "2026-11-18", 0.5))
 
     assert found["daily_consumption_m3 B-1 total"] == 0.5
     assert found["monthly_consumption_m3 B-1 total"] == 9.0
@@ -110,54 +111,57 @@ def test_sums_of_days(said):
     assert [found[f"{period}day_gaps B-1"] for period in ("", "monthly_", "yearly_")] == [0, 0, 0]
 
 
-def test_a_sum_with_holes_is_said_to_have_them(said):
+def test_a_sum_with_gaps_states_them(record_visit):
     """
     A missing day is a gap of its month, its year and the last 60 days; a whole period before is whole or absent.
     """
     holes = ("2026-11-03", "2026-10-30", "2026-02-01")
-    found = said(*days("2026-01-20", "2026-11-18", 1.0, but=holes))
+    found = record_visit(*days("2026-01-20", "2026-11-18", 1.0, but=holes))
 
     assert found["monthly_consumption_m3 B-1 total"] == 17.0
     assert [found[f"{period}day_gaps B-1"] for period in ("", "monthly_", "yearly_")] == [2, 1, 3]
     assert of(found, "previous_") == {}
 
 
-def test_days_before_the_first_known_one_are_no_gaps(said):
+def test_days_before_the_first_known_one_are_no_gaps(record_visit):
     """
     A meter known since the tenth has no holes before it, and no whole month either.
     """
-    found = said(*days("2026-11-10", "2026-11-18", 1.0))
+    found = record_visit(*days("2026-11-10", "2026-11-18", 1.0))
 
     assert [found[f"{period}day_gaps B-1"] for period in ("", "monthly_", "yearly_")] == [0, 0, 0]
     assert of(found, "previous_") == {}
 
 
-def test_the_turn_of_the_year(said):
+def test_the_turn_of_the_year(record_visit):
     """
     On 1 January month and year begin anew, and the month and year before are the old ones.
     """
-    found = said(*days("2025-01-01", "2026-01-01", 1.0), at=datetime(2026, 1, 2, 9, tzinfo=UTC))
+    found = record_visit(*days("2025-01-01", "2026-01-01", 1.0), at=datetime(2026, 1, 2, 9, tzinfo=UTC))
 
     assert (found["monthly_consumption_m3 B-1 total"], found["yearly_consumption_m3 B-1 total"]) == (1, 1)
     assert (found["previous_month_consumption_m3 B-1 total"], found["previous_year_consumption_m3 B-1 total"]) == (31, 365)
 
 
-def test_the_days_of_a_clock_change_are_days(said):
+def test_the_days_of_a_clock_change_are_days(record_visit):
     """
     Days of 23 and 25 hours count as one day each.
     """
-    found = said(*days("2026-03-01", "2026-03-31", 1.0), at=datetime(2026, 4, 2, tzinfo=UTC))
+    found = record_visit(*days("2026-03-01", "2026-03-31", 1.0), at=datetime(2026, 4, 2, tzinfo=UTC))
     assert (found["monthly_consumption_m3 B-1 total"], found["monthly_day_gaps B-1"]) == (31, 0)
-    found = said(*days("2026-10-01", "2026-10-31", 1.0))
+    found = record_visit(*days("2026-10-01", "2026-10-31", 1.0))
     assert found["monthly_consumption_m3 B-1 total"] == 31
 
 
-def test_the_latest_day_is_complete(said):
+def test_the_latest_day_is_complete(record_visit):
     """
     While the injection of a day is missing, the day before is the latest; registers and directions stay apart.
     """
-    told = [*days("2026-11-01", "2026-11-18", 3.0, TAKEN["day"]), *days("2026-11-01", "2026-11-18", 1.0, TAKEN["night"])]
-    found = said(*told, *days("2026-11-01", "2026-11-17", 2.0, FED))
+    consumption = [
+        *days("2026-11-01", "2026-11-18", 3.0, CONSUMPTION["day"]),
+        *days("2026-11-01", "2026-11-18", 1.0, CONSUMPTION["night"]),
+    ]
+    found = record_visit(*consumption, *days("2026-11-01", "2026-11-17", 2.0, INJECTION))
 
     assert of(found, "daily_") == {
         "daily_consumption_kwh E-1 day": 3.0,
@@ -169,23 +173,27 @@ def test_the_latest_day_is_complete(said):
     assert found["reading_timestamp_seconds E-1"] == datetime(2026, 11, 18, 23, tzinfo=UTC).timestamp()
 
 
-def test_a_silent_direction_holds_nothing_back(said):
+def test_a_silent_direction_holds_nothing_back(record_visit):
     """
     Solar panels taken down two weeks ago no longer hold back the consumption.
     """
-    found = said(*days("2026-10-01", "2026-11-18", 3.0, TAKEN["day"]), *days("2026-10-01", "2026-11-01", 2.0, FED))
+    found = record_visit(
+        *days("2026-10-01", "2026-11-18", 3.0, CONSUMPTION["day"]), *days("2026-10-01", "2026-11-01", 2.0, INJECTION)
+    )
 
     assert of(found, "daily_") == {"daily_consumption_kwh E-1 day": 3.0}
     assert found["day_gaps E-1"] == 0
 
 
-def test_gas_is_energy_and_volume_of_its_own_day(said):
+def test_gas_is_energy_and_volume_of_its_own_day(record_visit):
     """
     The same gas in kWh and m³ stays apart; its day starts at six.
     """
     registers = [Register(GAS, Unit.KWH, name="energy"), Register(GAS, Unit.M3, name="volume")]
     start = datetime(2026, 11, 16, 5, tzinfo=UTC)
-    found = said(*(Interval(one, start, start + timedelta(days=1), n) for one, n in zip(registers, (57.9, 5.1), strict=True)))
+    found = record_visit(
+        *(Interval(one, start, start + timedelta(days=1), n) for one, n in zip(registers, (57.9, 5.1), strict=True))
+    )
 
     assert found["daily_consumption_kwh G-1 energy"] == 57.9
     assert found["daily_consumption_m3 G-1 volume"] == 5.1
@@ -196,13 +204,15 @@ def quarter(at: datetime, amount: float, register: Register, minutes: int = 15) 
     return Interval(register, at, at + timedelta(minutes=minutes), amount)
 
 
-def test_load_is_the_mean_power_of_the_newest_interval(said):
+def test_load_is_the_mean_power_of_the_newest_interval(record_visit):
     """
     All registers of the newest interval together, each direction for itself, register `total`.
     """
     at = datetime(2026, 11, 18, 22, 30, tzinfo=UTC)
     later = at + timedelta(minutes=15)
-    found = said(quarter(at, 9.0, TAKEN["day"]), quarter(later, 0.1, TAKEN["night"]), quarter(later, 0.05, FED))
+    found = record_visit(
+        quarter(at, 9.0, CONSUMPTION["day"]), quarter(later, 0.1, CONSUMPTION["night"]), quarter(later, 0.05, INJECTION)
+    )
 
     assert found["consumption_load_kw E-1 total"] == pytest.approx(0.4)
     assert found["injection_load_kw E-1 total"] == pytest.approx(0.2)
@@ -210,34 +220,34 @@ def test_load_is_the_mean_power_of_the_newest_interval(said):
     assert found["reading_timestamp_seconds E-1"] == found["load_timestamp_seconds E-1"]
 
 
-def test_load_of_two_registers_is_one(said):
+def test_load_of_two_registers_is_one(record_visit):
     """
     Two registers that ran in the same interval are added.
     """
     at = datetime(2026, 11, 18, 22, 30, tzinfo=UTC)
 
-    assert said(quarter(at, 0.1, TAKEN["day"]), quarter(at, 0.2, TAKEN["night"]))[
+    assert record_visit(quarter(at, 0.1, CONSUMPTION["day"]), quarter(at, 0.2, CONSUMPTION["night"]))[
         "consumption_load_kw E-1 total"
     ] == pytest.approx(1.2)
 
 
-def test_the_shortest_interval_that_ends_last_counts_once(said):
+def test_the_shortest_interval_that_ends_last_counts_once(record_visit):
     """
     Where half-hours and quarter-hours overlap they are not added up.
     """
     at = datetime(2026, 11, 18, 22, 30, tzinfo=UTC)
-    half = quarter(at, 0.5, TAKEN["day"], 30)
+    half = quarter(at, 0.5, CONSUMPTION["day"], 30)
 
-    assert said(half, quarter(at + timedelta(minutes=15), 0.1, TAKEN["day"]))["consumption_load_kw E-1 total"] == pytest.approx(
-        0.4
-    )
+    assert record_visit(half, quarter(at + timedelta(minutes=15), 0.1, CONSUMPTION["day"]))[
+        "consumption_load_kw E-1 total"
+    ] == pytest.approx(0.4)
 
 
-def test_a_zero_is_a_value_and_nothing_is_no_series(said):
+def test_a_zero_is_a_value_and_nothing_is_no_series(record_visit):
     """
-    A day of zero is shown; what was never told is not.
+    A day of zero is shown; what was never stated is not.
     """
-    found = said(build_day("2026-11-18", 0.0))
+    found = record_visit(build_day("2026-11-18", 0.0))
 
     assert found["daily_consumption_m3 B-1 total"] == 0.0
     assert of(found, "consumption_index") == of(found, "consumption_load") == of(found, "monthly_peak") == {}
@@ -251,13 +261,13 @@ def month(year: int, number: int, power: float) -> Peak:
     )
 
 
-def test_the_capacity_tariff(said, clock):
+def test_the_capacity_tariff(record_visit, clock):
     """
     The mean is over the newest twelve closed months, each at least 2.5 kW; the running month is shown and not counted.
     """
     powers = [9.0, 4.0, 0.6, 3.0, 2.5, 5.0, 6.0, 1.0, 2.0, 3.5, 4.5, 5.5, 4.2]
     months = [month(2025 + (9 + n) // 12, (9 + n) % 12 + 1, power) for n, power in enumerate(powers)]
-    found = said(*months, month(2026, 11, 7.7))
+    found = record_visit(*months, month(2026, 11, 7.7))
 
     floored = [max(2.5, power) for power in powers[1:]]
     assert found["monthly_peak_kw E-1"] == 7.7
@@ -266,35 +276,35 @@ def test_the_capacity_tariff(said, clock):
     assert found["average_monthly_peak_months E-1"] == 12
 
 
-def test_a_peak_whose_instant_is_not_known(said):
+def test_a_peak_whose_instant_is_not_known(record_visit):
     """
     The month's power is shown, and counts for the capacity tariff; its instant is absent.
     """
     october, november = (replace(month(2026, number, 3.4), at=None) for number in (10, 11))
-    found = said(october, november)
+    found = record_visit(october, november)
 
     assert (found["monthly_peak_kw E-1"], found["average_monthly_peak_kw E-1"]) == (3.4, 3.4)
     assert of(found, "monthly_peak_timestamp") == {}
 
 
-def test_a_month_closes_by_the_clock_of_its_point(said, page, clock):
+def test_a_month_closes_by_the_clock_of_its_point(record_visit, page, clock):
     """
     The running month counts from local midnight on, though no visit has happened since.
     """
-    assert of(said(month(2026, 11, 4.0)), "average") == {}
+    assert of(record_visit(month(2026, 11, 4.0)), "average") == {}
     clock.at = datetime(2026, 11, 30, 22, 59, tzinfo=UTC)
     assert of(values(page), "average") == {}
     clock.at = datetime(2026, 11, 30, 23, 0, tzinfo=UTC)
     assert of(values(page), "average_monthly_peak_kw") == {"average_monthly_peak_kw E-1": 4.0}
 
 
-def test_daily_peak(said):
+def test_daily_peak(record_visit):
     """
     The newest daily maximum power, in kVA, with its instant.
     """
     start = datetime(2026, 11, 17, 23, tzinfo=UTC)
     at = start + timedelta(hours=19, seconds=11)
-    found = said(Peak(POWER, Unit.KVA, start, start + timedelta(days=1), 5.31, at))
+    found = record_visit(Peak(POWER, Unit.KVA, start, start + timedelta(days=1), 5.31, at))
 
     assert (found["daily_peak_kva E-1"], found["daily_peak_timestamp_seconds E-1"]) == (5.31, at.timestamp())
 
@@ -315,52 +325,52 @@ def test_daily_peak(said):
         (Register(POINT, "%", nature=Nature.MOMENTARY), "register_value B-1 total %"),
     ],
 )
-def test_each_register_has_its_family(said, register, name):
+def test_each_register_has_its_family(record_visit, register, name):
     """
     Unit, direction and nature choose the family; what fits none keeps its unit as a label.
     """
-    found = said(Index(register, 42.5, NOW))
+    found = record_visit(Index(register, 42.5, NOW))
 
     assert {key: value for key, value in found.items() if value == 42.5} == {name: 42.5}
 
 
-def test_the_newest_index_is_shown_though_older_ones_come_later(said):
+def test_the_newest_index_is_shown_though_older_ones_come_later(record_visit):
     """
     A late index does not replace a newer one.
     """
-    said(build_index(12.0, NOW - timedelta(hours=1)))
+    record_visit(build_index(12.0, NOW - timedelta(hours=1)))
 
-    assert said(build_index(11.0, NOW - timedelta(days=1)))["consumption_index_m3 B-1 total"] == 12.0
+    assert record_visit(build_index(11.0, NOW - timedelta(days=1)))["consumption_index_m3 B-1 total"] == 12.0
 
 
-def test_flags_and_contract_power(said):
+def test_flags_and_contract_power(record_visit):
     """
     A stated flag is 0 or 1; one no longer stated is no series.
     """
-    found = said(
+    found = record_visit(
         Facts(POINT, {Fact.DIVERGENT_CONSUMPTION: 1, Fact.METER_ACTIVE: 0, Fact.SUBSCRIBED_POWER: 9, Fact.DAY_OFFSET: 3})
     )
     assert (found["divergent_consumption B-1"], found["meter_active B-1"]) == (1, 0)
     assert (found["subscribed_power_kva B-1"], found["day_offset B-1"]) == (9, 3)
-    assert of(said(Facts(POINT, {})), "divergent") == {}
+    assert of(record_visit(Facts(POINT, {})), "divergent") == {}
 
 
-def test_one_register_info_for_a_register_that_counts_both_ways(said, page):
+def test_one_register_info_for_a_register_that_counts_both_ways(record_visit, page):
     """
     Joins on (account, usage_point, register) must find one series.
     """
-    said(*days("2026-11-17", "2026-11-18", 1.0, TAKEN["day"]), *days("2026-11-17", "2026-11-18", 1.0, FED))
+    record_visit(*days("2026-11-17", "2026-11-18", 1.0, CONSUMPTION["day"]), *days("2026-11-17", "2026-11-18", 1.0, INJECTION))
 
     assert page.render().decode().count("utility_register_info{") == 1
 
 
-def test_labels_are_clean_and_aliased(ledger, page, said):
+def test_labels_are_clean_and_aliased(ledger, page, record_visit):
     """
     Control characters and length are cut; an alias stands for the identifier everywhere, and two alike give no double.
     """
     page.add_account(AccountView("home", "brook", ZONE, {"B-1": "kitchen", "B-2": "kitchen"}), timedelta(hours=1))
     other = UsagePoint("B-2", Commodity.WATER, name="x\n\x1b[31m" + "y" * 500)
-    text_before = said(build_index(1.0, NOW), build_index(2.0, NOW, Register(other, Unit.M3)))
+    text_before = record_visit(build_index(1.0, NOW), build_index(2.0, NOW, Register(other, Unit.M3)))
     text = page.render().decode()
 
     assert text_before["consumption_index_m3 kitchen total"] == 1.0
@@ -371,18 +381,20 @@ def test_labels_are_clean_and_aliased(ledger, page, said):
 
 
 @pytest.mark.parametrize("personal", [True, False])
-def test_personal_data_only_where_allowed(page, said, personal):
+def test_personal_data_only_where_allowed(page, record_visit, personal):
     """
     Address and holder are empty unless the account allows them.
     """
     page.add_account(AccountView("home", "brook", ZONE, show_personal=personal), timedelta(hours=1))
-    said(Facts(UsagePoint("B-1", Commodity.WATER, address="Beekstraat 1"), {}), Holder(name="N. Invented", customer_id="C-99"))
+    record_visit(
+        Facts(UsagePoint("B-1", Commodity.WATER, address="Beekstraat 1"), {}), Holder(name="N. Invented", customer_id="C-99")
+    )
     text = page.render().decode()
 
     assert ("Beekstraat 1" in text, "N. Invented" in text, "C-99" in text) == (personal,) * 3
 
 
-def test_health(page, said, clock):
+def test_health(page, record_visit, clock):
     """
     Every reason and status is there from the start as 0; instants never known are no series.
     """
@@ -391,57 +403,57 @@ def test_health(page, said, clock):
     assert text.count("utility_portal_requests_total{") == 5
     assert "utility_up{" not in text
     assert "utility_last_visit_timestamp_seconds{" not in text
-    found = said(Holder(access_expires=NOW + timedelta(days=9)), build_index(1.0, NOW))
+    found = record_visit(Holder(access_expires=NOW + timedelta(days=9)), build_index(1.0, NOW))
     assert found["access_expires_timestamp_seconds"] == (NOW + timedelta(days=9)).timestamp()
     assert (found["up"], found["ledger_readings"], found["last_new_data_timestamp_seconds"]) == (1, 1, NOW.timestamp())
 
 
-def test_one_bad_account_does_not_empty_the_page(page, said, caplog):
+def test_one_bad_account_does_not_empty_the_page(page, record_visit, caplog):
     """
     When one account's part cannot be made, the others' are there.
     """
-    said(build_index(1.0, NOW))
+    record_visit(build_index(1.0, NOW))
     page.add_account(AccountView("bad", "brook", ZONE), timedelta(hours=1)).health = None  # type: ignore[assignment]  # a bug of ours
 
     assert "utility_consumption_index_m3{" in page.render().decode()
     assert "bad" in caplog.text
 
 
-def test_what_left_the_account_leaves_the_page(said):
+def test_what_left_the_account_leaves_the_page(record_visit):
     """
     A point outside the inventory has no series any more, its flags included.
     """
-    said(build_index(1.0, NOW), Facts(POINT, {Fact.METER_ACTIVE: 1}))
-    found = said(Inventory(()))
+    record_visit(build_index(1.0, NOW), Facts(POINT, {Fact.METER_ACTIVE: 1}))
+    found = record_visit(Inventory(()))
 
     assert {key for key in found if "B-1" in key} == set()
 
 
-def test_no_series_stands_twice(page, said):
+def test_no_series_stands_twice(page, record_visit):
     """
     Name and labels are unique over a page with everything on it.
     """
-    said(*EVERYTHING)
+    record_visit(*EVERYTHING)
     lines = [line.rpartition(" ")[0] for line in page.render().decode().splitlines() if not line.startswith("#")]
 
     assert len(lines) == len(set(lines))
 
 
-def test_promtool_has_nothing_to_say(page, said):
+def test_promtool_finds_no_fault(page, record_visit):
     """
     `promtool check metrics` is silent on a page with everything on it.
     """
-    said(*EVERYTHING)
+    record_visit(*EVERYTHING)
     done = subprocess.run(["promtool", "check", "metrics"], input=page.render(), capture_output=True, check=False)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
-def test_openmetrics_says_the_same(page, said):
+def test_openmetrics_says_the_same(page, record_visit):
     """
     The OpenMetrics page is read by its own parser, ends with EOF, and holds the same series.
     """
-    said(*EVERYTHING)
+    record_visit(*EVERYTHING)
     text = page.render(OPENMETRICS).decode()
     plain = {(s.name, tuple(sorted(s.labels.items()))) for f in parse_text(page.render(TEXT).decode()) for s in f.samples}
     rich = {(s.name, tuple(sorted(s.labels.items()))) for f in parse_openmetrics(text) for s in f.samples}
@@ -500,9 +512,9 @@ EVERYTHING: list[VisitPart] = [
     Index(Register(POINT, "KPD°", name="heat", nature=Nature.AMOUNT, kind="LB_POCTYP_TEP"), 3.0, NOW),
     Index(Register(POINT, Unit.CELSIUS, name="t", nature=Nature.MOMENTARY), 21.5, NOW),
     *days("2025-01-01", "2026-11-18", 0.25),
-    *days("2025-01-01", "2026-11-18", 4.0, TAKEN["day"]),
-    *days("2025-01-01", "2026-11-18", 1.0, FED),
-    quarter(NOW - timedelta(hours=20), 0.1, TAKEN["day"]),
+    *days("2025-01-01", "2026-11-18", 4.0, CONSUMPTION["day"]),
+    *days("2025-01-01", "2026-11-18", 1.0, INJECTION),
+    quarter(NOW - timedelta(hours=20), 0.1, CONSUMPTION["day"]),
     month(2026, 10, 4.0),
     Peak(POWER, Unit.KVA, NOW - timedelta(days=1), NOW, 5.31, NOW - timedelta(hours=3)),
     Facts(POINT, dict.fromkeys(Fact, 1.0)),

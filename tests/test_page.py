@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from exporter.account_status import AccountView
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
@@ -28,7 +29,7 @@ from exporter.metrics.cache import (
     FamilyLines,
 )
 from exporter.metrics.exposition import OPENMETRICS, TEXT, build_metric, format_lines, render_registry
-from exporter.metrics.families import FAMILIES, FAMILIES_BY_NAME, AccountView, LabelValues, Samples
+from exporter.metrics.families import FAMILIES, FAMILIES_BY_NAME, LabelValues, Samples
 from exporter.metrics.page import MetricsPage
 from exporter.metrics.process import ProcessMetrics
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit, UsagePoint, VisitPart
@@ -85,31 +86,31 @@ def test_lines_are_the_librarys(samples, form):
 
 
 @FORMS
-def test_the_process_is_told_as_the_library_tells_it(form):
+def test_process_metrics_equal_the_librarys(form):
     """
     At every scrape the end of the page is to the byte what prometheus_client makes of the same families.
     """
-    told: dict[str, float] = {}
+    values: dict[str, float] = {}
 
-    class Told:
+    class Collector:
         def describe(self) -> list[Metric]:
             return []
 
         def collect(self) -> Iterator[Metric]:
-            yield GaugeMetricFamily("process_open_fds", 'Number of "open" files, 1.0\n', value=told["files"])
+            yield GaugeMetricFamily("process_open_fds", 'Number of "open" files, 1.0\n', value=values["files"])
             count = CounterMetricFamily("python_gc_collections", "Times.", labels=["generation", "odd"])
             for text in ODD:
-                count.add_metric(["0", text], told["times"])
+                count.add_metric(["0", text], values["times"])
             yield count
             yield GaugeMetricFamily("never", "Without samples.", labels=["a"])
 
     registry = CollectorRegistry()
-    registry.register(Told())
-    process, said = ProcessMetrics(registry), []
-    for told["files"], told["times"] in ((3, 1e6), (12345678, 0.1), (float("nan"), 7)):
-        said.append((process.render(form), render_registry(registry, form)))
+    registry.register(Collector())
+    process, pages = ProcessMetrics(registry), []
+    for values["files"], values["times"] in ((3, 1e6), (12345678, 0.1), (float("nan"), 7)):
+        pages.append((process.render(form), render_registry(registry, form)))
 
-    assert [ours for ours, _ in said] == [theirs for _, theirs in said]
+    assert [ours for ours, _ in pages] == [theirs for _, theirs in pages]
 
 
 class Fleet:
@@ -132,10 +133,10 @@ class Fleet:
         page.refresh("town")
         return page
 
-    def told(self, *told: VisitPart) -> LedgerChanges:
+    def record(self, *parts: VisitPart) -> LedgerChanges:
         self.visits += 1
         at = NOW + timedelta(minutes=self.visits)
-        return self.ledger.record_visit("town", told, AccountState(), at=at)[0]
+        return self.ledger.record_visit("town", parts, AccountState(), at=at)[0]
 
 
 @pytest.fixture
@@ -176,10 +177,10 @@ def test_a_part_renewed_is_a_part_made_anew(tmp_path_factory, visits):
     After any visits the page that was renewed each time says what a page says that is made of the whole ledger.
     """
     fleet = Fleet(tmp_path_factory.mktemp("fleet"))
-    fleet.told(*(told for point in range(6) for told in step(fleet, "read", point, point)))
+    fleet.record(*(part for point in range(6) for part in step(fleet, "read", point, point)))
     fleet.page.refresh("town")
     for visit in visits:
-        recorded = fleet.told(*step(fleet, *visit))
+        recorded = fleet.record(*step(fleet, *visit))
         fleet.page.refresh("town", recorded)
         assert sorted_lines(fleet.page) == sorted_lines(fleet.fresh_page())
     fleet.ledger.close()
@@ -187,13 +188,13 @@ def test_a_part_renewed_is_a_part_made_anew(tmp_path_factory, visits):
 
 def test_many_new_points_are_a_part_made_anew(tmp_path, monkeypatch):
     """
-    More new usage points than are said at a time, two of them under one name, make the page that all at once make.
+    More new usage points than are built at a time, two of them under one name, make the page that all at once make.
     """
     monkeypatch.setattr("exporter.metrics.cache.USAGE_POINTS_PER_BLOCK", 3)
     monkeypatch.setattr("exporter.metrics.cache.BLOCKS_AT_A_TIME", 2)
     fleet = Fleet(tmp_path, points=20)
     fleet.points[17] = replace(fleet.points[17], id="one")
-    fleet.page.refresh("town", fleet.told(*(told for one in range(20) for told in step(fleet, "read", one, one % 7))))
+    fleet.page.refresh("town", fleet.record(*(part for one in range(20) for part in step(fleet, "read", one, one % 7))))
     ours, anew = fleet.page.render(), fleet.fresh_page().render()
     fleet.ledger.close()
 
@@ -208,7 +209,7 @@ def test_the_page_is_the_librarys(fleet, form):
     """
     Head, lines and their order are to the byte what the library writes of the same samples.
     """
-    fleet.page.refresh("town", fleet.told(*(told for point in range(6) for told in step(fleet, "read", point, point))))
+    fleet.page.refresh("town", fleet.record(*(part for point in range(6) for part in step(fleet, "read", point, point))))
     samples = fleet.page.accounts["town"].collect(NOW)
     ours = fleet.page.render(form)
     ours = ours[: ours.index(b"# HELP utility_exporter_build")]
@@ -225,7 +226,7 @@ def test_any_page_is_the_librarys(tmp_path_factory, visits, names, form):
     fleet = Fleet(tmp_path_factory.mktemp("fleet"))
     fleet.points = [replace(one, name=names[at], site=names[at + 6]) for at, one in enumerate(fleet.points)]
     for visit in [("read", 0, 1), *visits]:
-        fleet.page.refresh("town", fleet.told(*step(fleet, *visit)))
+        fleet.page.refresh("town", fleet.record(*step(fleet, *visit)))
     samples = fleet.page.accounts["town"].collect(NOW)
     ours = fleet.page.render(form)
     ours = ours[: ours.index(b"# HELP utility_exporter_build")]
@@ -241,7 +242,7 @@ def test_gzip_is_the_same_page(tmp_path, form):
     """
     fleet = Fleet(tmp_path, points=USAGE_POINTS_PER_BLOCK * 2 + 20)
     fleet.page.refresh(
-        "town", fleet.told(*(told for one in range(len(fleet.points)) for told in step(fleet, "read", one, one % 9)))
+        "town", fleet.record(*(part for one in range(len(fleet.points)) for part in step(fleet, "read", one, one % 9)))
     )
     ours = [line for line in gzip.decompress(fleet.page.render_gzip(form)).split(b"\n") if b"utility" in line]
     fleet.ledger.close()
@@ -249,9 +250,9 @@ def test_gzip_is_the_same_page(tmp_path, form):
     assert ours == [line for line in fleet.page.render(form).split(b"\n") if b"utility" in line]
     assert (
         sum(
-            sheet.compressed is not None
-            for sheets in fleet.page.accounts["town"].kept_samples.lines_by_family.values()
-            for sheet in sheets
+            lines.compressed is not None
+            for cached in fleet.page.accounts["town"].kept_samples.lines_by_family.values()
+            for lines in cached
         )
         > 4
     )
@@ -262,14 +263,14 @@ def test_only_what_changed_is_made_anew(tmp_path):
     Of a reading more, the lines of its leaf in its families are new; all other lines are the very ones from before.
     """
     fleet = Fleet(tmp_path, points=USAGE_POINTS_PER_BLOCK * 2)
-    fleet.page.refresh("town", fleet.told(*(told for one in range(len(fleet.points)) for told in step(fleet, "read", one, 5))))
+    fleet.page.refresh("town", fleet.record(*(part for one in range(len(fleet.points)) for part in step(fleet, "read", one, 5))))
     before = fleet.page.accounts["town"].kept_samples.blocks
-    fleet.page.refresh("town", fleet.told(*step(fleet, "read", USAGE_POINTS_PER_BLOCK + 3, 1)))
+    fleet.page.refresh("town", fleet.record(*step(fleet, "read", USAGE_POINTS_PER_BLOCK + 3, 1)))
     after = fleet.page.accounts["town"].kept_samples.blocks
     fleet.ledger.close()
 
     assert after[0] is before[0]
-    assert {family for family, sheet in after[1].lines_by_family.items() if sheet is not before[1].lines_by_family[family]} == {
+    assert {family for family, lines in after[1].lines_by_family.items() if lines is not before[1].lines_by_family[family]} == {
         "utility_consumption_index_m3", "utility_register_value", "utility_reading_timestamp_seconds",
     }  # fmt: skip
 
@@ -278,10 +279,10 @@ def test_readings_of_another_process_are_noticed(fleet):
     """
     What an import beside the exporter has brought home is on the page after the next visit.
     """
-    fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
+    fleet.page.refresh("town", fleet.record(*step(fleet, "read", 0, 5)))
     with Ledger(fleet.ledger.database.path.parent) as other:
-        other.record_chunk("town", "all", [told for told in step(fleet, "days", 3, 1) if isinstance(told, Interval)], at=NOW)
-    fleet.page.refresh("town", fleet.told(*step(fleet, "read", 1, 5)))
+        other.record_chunk("town", "all", [part for part in step(fleet, "days", 3, 1) if isinstance(part, Interval)], at=NOW)
+    fleet.page.refresh("town", fleet.record(*step(fleet, "read", 1, 5)))
 
     assert b'utility_daily_consumption_m3{account="town",register="1",usage_point="P3"} 0.125' in fleet.page.render()
 
@@ -290,12 +291,12 @@ def test_a_refresh_that_failed_is_made_good(fleet, monkeypatch):
     """
     When the ledger cannot be read after a visit, the next refresh brings that visit's readings too.
     """
-    recorded = fleet.told(*step(fleet, "read", 0, 5))
+    recorded = fleet.record(*step(fleet, "read", 0, 5))
     with monkeypatch.context() as broken:
         broken.setattr("exporter.metrics.page.update_samples", lambda *_: (_ for _ in ()).throw(LedgerError("the disk is gone")))
         with pytest.raises(LedgerError):
             fleet.page.refresh("town", recorded)
-    fleet.page.refresh("town", fleet.told())
+    fleet.page.refresh("town", fleet.record())
 
     assert sorted_lines(fleet.page) == sorted_lines(fleet.fresh_page())
 
@@ -307,7 +308,7 @@ def test_two_names_alike_are_one(tmp_path):
     fleet = Fleet(tmp_path)
     fleet.points[2] = UsagePoint(" P0", Commodity.WATER)
     for number in (1, 2, 3):
-        fleet.page.refresh("town", fleet.told(*step(fleet, "read", 2 * (number % 2), number)))
+        fleet.page.refresh("town", fleet.record(*step(fleet, "read", 2 * (number % 2), number)))
         assert sorted_lines(fleet.page) == sorted_lines(fleet.fresh_page())
     fleet.ledger.close()
 
@@ -321,7 +322,7 @@ def test_ages_of_many_are_written_ahead(tmp_path, monkeypatch, gzipped):
     """
     monkeypatch.setattr("exporter.metrics.cache.STEPPED_ABOVE", 3)
     fleet = Fleet(tmp_path)
-    fleet.page.refresh("town", fleet.told(*(told for point in range(6) for told in step(fleet, "read", point, 1))))
+    fleet.page.refresh("town", fleet.record(*(part for point in range(6) for part in step(fleet, "read", point, 1))))
 
     def ages() -> list[bytes]:
         page = fleet.page.render_gzip() if gzipped else fleet.page.render()
@@ -342,7 +343,7 @@ def test_an_account_that_is_removed_leaves_the_page(fleet):
     """
     Its kept lines go with it, at once.
     """
-    fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
+    fleet.page.refresh("town", fleet.record(*step(fleet, "read", 0, 5)))
     assert b'usage_point="P0"' in fleet.page.render()
     fleet.page.remove_account("town")
 
@@ -353,7 +354,7 @@ def test_an_account_that_begins_anew_stays_on_the_page(fleet):
     """
     A reload that changes an account's rhythm leaves no scrape without its readings; another way to show it does not wait.
     """
-    fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
+    fleet.page.refresh("town", fleet.record(*step(fleet, "read", 0, 5)))
     part = fleet.page.accounts["town"]
     fleet.page.add_account(part.view, timedelta(hours=2))
     same = fleet.page.render()
@@ -367,7 +368,7 @@ def test_accounts_share_a_family(fleet):
     """
     A family's lines stand together, whatever account they are of.
     """
-    fleet.page.refresh("town", fleet.told(*step(fleet, "read", 0, 5)))
+    fleet.page.refresh("town", fleet.record(*step(fleet, "read", 0, 5)))
     fleet.ledger.open_account("village", portal="brook", zone=ZONE.key, login="")
     fleet.ledger.record_visit("village", step(fleet, "read", 3, 2), AccountState(), at=NOW)
     fleet.page.add_account(AccountView("village", "brook", ZONE), timedelta(hours=1))
@@ -383,18 +384,18 @@ def test_pages_are_whole_while_they_change(tmp_path):
     Whoever asks while parts are renewed is given a page with every line there is, once.
     """
     fleet = Fleet(tmp_path, points=40)
-    fleet.page.refresh("town", fleet.told(*(told for one in range(40) for told in step(fleet, "read", one, 5))))
+    fleet.page.refresh("town", fleet.record(*(part for one in range(40) for part in step(fleet, "read", one, 5))))
     expected, done, chance = len(sorted_lines(fleet.page)), threading.Event(), random.Random(3)
     found = set()
 
-    def look() -> None:
+    def render() -> None:
         while not done.is_set():
             found.add(len(set(sorted_lines(fleet.page))))
 
-    asking = threading.Thread(target=look)
+    asking = threading.Thread(target=render)
     asking.start()
     for _ in range(60):
-        fleet.page.refresh("town", fleet.told(*step(fleet, "read", chance.randrange(40), chance.randrange(5))))
+        fleet.page.refresh("town", fleet.record(*step(fleet, "read", chance.randrange(40), chance.randrange(5))))
     done.set()
     asking.join()
     fleet.ledger.close()
@@ -403,33 +404,33 @@ def test_pages_are_whole_while_they_change(tmp_path):
 
 
 @given(st.dictionaries(st.tuples(texts, texts), values, min_size=1), st.data())
-def test_a_sheet_replaced_is_a_sheet_written(before, data):
+def test_replaced_lines_equal_lines_built_anew(before, data):
     """
-    Lines taken out and told anew leave the text that all of them written at once would have.
+    Lines taken out and samples anew leave the text that all of them written at once would have.
     """
     family = "utility_subscribed_power_kva"
     names = data.draw(st.sets(st.one_of(st.sampled_from(sorted(name for _, name in before)), texts), min_size=1))
-    told = data.draw(st.dictionaries(st.tuples(texts, st.sampled_from(sorted(names))), values))
-    kept = {labels: value for labels, value in before.items() if labels[1] not in names or labels in told}
-    after: dict[LabelValues, float] = kept | told
-    written, sheet = (
+    samples = data.draw(st.dictionaries(st.tuples(texts, st.sampled_from(sorted(names))), values))
+    kept = {labels: value for labels, value in before.items() if labels[1] not in names or labels in samples}
+    after: dict[LabelValues, float] = kept | samples
+    written, lines = (
         FamilyLines.from_samples(family, after),
-        FamilyLines.from_samples(family, before).replace_usage_points(names, told),
+        FamilyLines.from_samples(family, before).replace_usage_points(names, samples),
     )
 
-    assert (sheet and sheet.text) == (written and written.text)
-    assert sheet is None or (FamilyLines.from_samples(family, sheet.values).text, sheet.labels) == (sheet.text, list(after))
-    assert sheet is None or (sheet.compressed is None) == (len(sheet.text) < MIN_OWN_MEMBER_BYTES)
+    assert (lines and lines.text) == (written and written.text)
+    assert lines is None or (FamilyLines.from_samples(family, lines.values).text, lines.labels) == (lines.text, list(after))
+    assert lines is None or (lines.compressed is None) == (len(lines.text) < MIN_OWN_MEMBER_BYTES)
 
 
 @given(st.dictionaries(texts, st.integers(0, 10**10), min_size=1), st.data())
-def test_ages_renewed_are_ages_taken_anew(before, data):
+def test_updated_ages_equal_ages_built_anew(before, data):
     """
-    Whatever becomes of the sheet of the instants, the ages that are renewed with it are those that it gives.
+    Whatever becomes of the lines of the instants, the ages that are renewed with it are those that it gives.
     """
     old = FamilyLines.from_samples(TIMESTAMP_FAMILY, {("home", name): at for name, at in before.items()})
     names = data.draw(st.sets(st.one_of(st.sampled_from(sorted(before)), texts), min_size=1))
-    told = data.draw(st.dictionaries(st.sampled_from(sorted(names)), st.integers(0, 10**10)))
-    new = old.replace_usage_points(names, {("home", name): at for name, at in told.items()})
+    samples = data.draw(st.dictionaries(st.sampled_from(sorted(names)), st.integers(0, 10**10)))
+    new = old.replace_usage_points(names, {("home", name): at for name, at in samples.items()})
 
     assert new is None or AgePrefixes.from_lines(old).update(old, new) == AgePrefixes.from_lines(new)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from exporter.__main__ import main
+from exporter.cli import main
 from exporter.client.session import Session
 from exporter.commands import open_account
 from exporter.config import loader
@@ -100,7 +100,7 @@ async def test_every_piece_comes_home(bring, ledger):
     one, _, error = await bring()
 
     assert error is None
-    assert str(one.progress) == "32 of 32 pieces are home, 16 readings new, 0 corrected"
+    assert str(one.progress) == "32 of 32 chunks imported, 16 readings new, 0 corrected"
     assert len(Creek.asked) == len(set(Creek.asked)) == 32
     assert ledger.get_state("home").last_visit is None
 
@@ -165,8 +165,10 @@ async def test_a_short_rest_is_waited_for(bring):
     assert waits == [timedelta(minutes=2), timedelta(seconds=1)]
 
 
-@pytest.mark.parametrize(("wait", "said"), [(timedelta(hours=5), "after 2026-11-20 14:30 UTC"), (None, "goes on later")])
-async def test_a_spent_budget_stops_it(bring, wait, said):
+@pytest.mark.parametrize(
+    ("wait", "message"), [(timedelta(hours=5), "after 2026-11-20 14:30 UTC"), (None, "run the same command later")]
+)
+async def test_a_spent_budget_stops_it(bring, wait, message):
     """
     A budget that is spent for long stops the import with a word about when to go on; the next one starts where it stopped.
     """
@@ -176,7 +178,7 @@ async def test_a_spent_budget_stops_it(bring, wait, said):
     again, _, none = await bring()
 
     assert isinstance(error, RateLimitError)
-    assert said in str(error)
+    assert message in str(error)
     assert (waits, one.progress.chunks_done, none, again.progress.chunks_done) == ([], asked - 1, None, 32)
     assert len(Creek.asked) == 33
 
@@ -256,10 +258,10 @@ def test_the_command(tmp_path: Path, capsys, monkeypatch):
     with Ledger(tmp_path / "data") as ledger:
         until = ledger.get_state("home").suspended_until
 
-    assert "home: 8 of 8 pieces are home, 4 readings new, 0 corrected" in whole
-    assert "importing: 8 pieces\n" in whole
+    assert "home: 8 of 8 chunks imported, 4 readings new, 0 corrected" in whole
+    assert "importing: 8 chunks\n" in whole
     assert "login: the password is refused" in refused
-    assert "9 of 10 pieces are home" in refused
+    assert "9 of 10 chunks imported" in refused
     assert "the portal has refused the login of home" in suspended
     assert "--force" not in suspended
     assert len(Creek.asked) == asked

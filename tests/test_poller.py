@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from exporter.account_status import shift_to_clock
 from exporter.commands import open_account
 from exporter.errors import (
     LedgerError,
@@ -23,7 +24,7 @@ from exporter.errors import (
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.models import NextVisit, Note, PartialFailure, VisitPart
-from exporter.poller import AccountPoller, PollerGroup, shift_to_clock
+from exporter.poller import AccountPoller, PollerGroup
 from tests.conftest import NOW
 from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript, build_index, hang_forever
 
@@ -186,7 +187,7 @@ async def test_backoff_grows_to_the_interval(start, script):
     assert poller.state.next_visit == NOW + HOUR
 
 
-async def test_what_was_told_stays_when_a_visit_fails(start, script):
+async def test_results_stay_when_a_visit_fails(start, script):
     """
     A failed visit changes health, never readings.
     """

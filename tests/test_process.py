@@ -171,7 +171,7 @@ async def test_killed_in_a_visit_and_started_again(home):
     """
     async with home.serve() as program:
         await program.until("utility_up{")
-    home.portal.faults.set("id=8", "hang")
+    home.portal.faults.add("id=8", "hang")
     make_due(home)
     before = len(home.portal.requests)
     async with home.serve() as program:
@@ -193,7 +193,7 @@ async def test_sigterm_in_a_visit(home):
     """
     async with home.serve() as program:
         await program.until("utility_up{")
-    home.portal.faults.set("id=8", "hang")
+    home.portal.faults.add("id=8", "hang")
     make_due(home)
     before = len(home.portal.requests)
     async with home.serve() as program:
@@ -292,7 +292,7 @@ async def test_discover_and_raw(home):
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         ((), 2, "COMMAND"),
         (("serve", "--config=x"), 2, "unrecognized arguments"),
@@ -308,14 +308,14 @@ async def test_discover_and_raw(home):
         (("check", "--config.file=."), 1, "folder"),
     ],
 )
-async def test_wrong_use_is_said(home, words, code, said):
+async def test_wrong_use_is_reported(home, words, code, message):
     """
     Wrong usage is 2, what cannot be done is 1; both say why in a line, without a traceback.
     """
     found, out, err = await home.command(*words)
 
     assert (found, out) == (code, "")
-    assert said in err
+    assert message in err
     assert "Traceback" not in err
 
 

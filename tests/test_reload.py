@@ -35,7 +35,7 @@ class Running:
 
     exporter: Exporter
     file: Path
-    taken: list[ListenAddress]
+    addresses: list[ListenAddress]
     client: aiohttp.ClientSession
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -43,7 +43,7 @@ class Running:
         self.file.write_text(json.dumps({"accounts": [{"name": name, "portal": "brook", **keys} for name in names], **self.more}))
 
     async def ask(self, method: str, path: str, **more: Any) -> tuple[int, str]:
-        async with self.client.request(method, f"http://{self.taken[0]}{path}", **more) as answer:
+        async with self.client.request(method, f"http://{self.addresses[0]}{path}", **more) as answer:
             return answer.status, await answer.text()
 
     async def reload(self) -> tuple[int, str]:
@@ -69,11 +69,11 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             made.exporter = Exporter(options)
             started = asyncio.Event()
 
-            def say(taken: list[ListenAddress]) -> None:
-                made.taken = taken
+            def on_ready(addresses: list[ListenAddress]) -> None:
+                made.addresses = addresses
                 started.set()
 
-            tasks.append((made.exporter, asyncio.create_task(made.exporter.run(say))))
+            tasks.append((made.exporter, asyncio.create_task(made.exporter.run(on_ready))))
             await asyncio.wait(
                 [tasks[-1][1], asyncio.ensure_future(started.wait())], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED
             )
@@ -174,8 +174,8 @@ async def test_a_changed_login_lifts_a_suspension(start):
     await until(lambda: running.exporter.page.accounts["home"].health.state.up is True)
 
 
-@pytest.mark.parametrize("way", ["http", "signal"])
-async def test_a_broken_file_changes_nothing(start, caplog, way):
+@pytest.mark.parametrize("trigger", ["http", "signal"])
+async def test_a_broken_file_changes_nothing(start, caplog, trigger):
     """
     A broken configuration is said in the answer, the log, the metric and on the page; the accounts run on.
     """
@@ -185,7 +185,7 @@ async def test_a_broken_file_changes_nothing(start, caplog, way):
     before = (await running.page()).partition("last_reload_success_timestamp_seconds ")[2].partition("\n")[0]
     running.write("home", "home")
     fault = f"{running.file}:1: accounts[1].name: is the name of accounts[0] already"
-    if way == "http":
+    if trigger == "http":
         status, text = await running.reload()
         assert (status, text) == (500, f"{fault}\nReload failed, keeping the previous configuration.\n")
     else:
@@ -195,8 +195,8 @@ async def test_a_broken_file_changes_nothing(start, caplog, way):
     page = await running.page()
     assert "utility_exporter_config_last_reload_successful 0.0" in page
     assert f"last_reload_success_timestamp_seconds {before}\n" in page
-    assert [record.message for record in caplog.records if "stays in force" in record.message] == [
-        f"the configuration before stays in force: {fault}"
+    assert [record.message for record in caplog.records if "keeping the previous" in record.message] == [
+        f"reload failed, keeping the previous configuration: {fault}"
     ]
     assert "Reload failed, keeping the previous configuration" in (await running.ask("GET", "/"))[1]
     assert visits("home") == 1
@@ -257,14 +257,14 @@ async def test_every_path_on_every_address_is_guarded(start, certificates: Certi
     paths = ("/", "/metrics", "/-/healthy", "/-/ready", "/-/reload", "/-/visit", "/static/status.css", "/none")
     known = {"Authorization": "Basic " + base64.b64encode(b"bob:secret").decode()}
     found = []
-    for at in running.taken:
+    for at in running.addresses:
         for path in paths:
             async with running.client.get(f"https://{at}{path}", ssl=context) as answer:
                 found.append(answer.status)
         async with running.client.get(f"https://{at}/-/healthy", ssl=context, headers=known) as answer:
             found.append(answer.status)
 
-    assert len({at.port for at in running.taken}) == 2
+    assert len({at.port for at in running.addresses}) == 2
     assert found == [*[401] * len(paths), 200] * 2
 
 
@@ -278,6 +278,6 @@ async def test_visits_by_a_persons_word(start):
 
     assert (await running.ask("POST", "/-/visit?account=nobody"))[0] == 404
     assert (await running.ask("GET", "/-/visit?account=home"))[0] == 405
-    async with running.client.post(f"http://{running.taken[0]}/-/visit?account=home") as answer:
+    async with running.client.post(f"http://{running.addresses[0]}/-/visit?account=home") as answer:
         assert (answer.status, 0 < int(answer.headers["Retry-After"]) <= 60) == (429, True)
     assert visits("home") == 1

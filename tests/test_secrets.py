@@ -49,33 +49,33 @@ PERSONAL = {
 class Listener(FaultProxy):
     """Hears every secret that passes: what a client proves itself with, and what the portal hands out."""
 
-    heard: set[str] = field(default_factory=set)
+    received: set[str] = field(default_factory=set)
 
     @web.middleware
     async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._hear([request.headers.get("Authorization", "").partition(" ")[2], *request.cookies.values()])
-        self._hear(
+        self._collect([request.headers.get("Authorization", "").partition(" ")[2], *request.cookies.values()])
+        self._collect(
             value for name, value in [*request.query.items(), *parse_qsl(await request.text())] if SECRET_KEYS.search(name)
         )
         answer = await super()._handle(request, handler)
-        self._hear(morsel.value for morsel in answer.cookies.values())
-        self._hear(re.findall(r"[?&](?:code|state)=([^&]+)", answer.headers.get("Location", "")))
+        self._collect(morsel.value for morsel in answer.cookies.values())
+        self._collect(re.findall(r"[?&](?:code|state)=([^&]+)", answer.headers.get("Location", "")))
         if isinstance(answer, web.Response) and isinstance(answer.body, bytes) and answer.body[:1] == b"{":
-            told = json.loads(answer.body)
-            self._hear(str(value) for name, value in told.items() if SECRET_KEYS.search(name))
+            body = json.loads(answer.body)
+            self._collect(str(value) for name, value in body.items() if SECRET_KEYS.search(name))
         return answer
 
-    def _hear(self, values: Any) -> None:
-        self.heard |= {value for value in values if len(value) > 7}
+    def _collect(self, values: Any) -> None:
+        self.received |= {value for value in values if len(value) > 7}
 
 
 async def echo(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse, and say back all that was sent: in the status line, the headers, and the body."""
-    said = f"{request.headers.get('Authorization')} {request.headers.get('Cookie')} {request.path_qs} {await request.text()}"
-    plain = unquote_plus(re.sub(r"[\r\n]", " ", said))
-    told = {"error": plain, "error_description": plain, "message": plain, "status": "400", "reason": plain, plain: plain}
+    output = f"{request.headers.get('Authorization')} {request.headers.get('Cookie')} {request.path_qs} {await request.text()}"
+    plain = unquote_plus(re.sub(r"[\r\n]", " ", output))
+    body = {"error": plain, "error_description": plain, "message": plain, "status": "400", "reason": plain, plain: plain}
     ascii_only = plain.encode("ascii", "replace").decode()[:4000]
-    return web.Response(status=400, reason=ascii_only, text=json.dumps(told), headers={"X-Said": ascii_only})
+    return web.Response(status=400, reason=ascii_only, text=json.dumps(body), headers={"X-Said": ascii_only})
 
 
 async def echo_page(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -104,11 +104,11 @@ class Planted:
     lines: list[str]
 
     def everything(self) -> set[str]:
-        return {secret for secret in self.secrets | self.personal | self.listener.heard if len(secret) > 5}
+        return {secret for secret in self.secrets | self.personal | self.listener.received if len(secret) > 5}
 
     def found(self, text: str, *, personal: bool = True) -> set[str]:
         wanted = self.everything() - (set() if personal else self.personal)
-        return {secret for secret in wanted for said in (text, unescape(text), unquote_plus(text)) if secret in said}
+        return {secret for secret in wanted for form in (text, unescape(text), unquote_plus(text)) if secret in form}
 
 
 class Collector(logging.Handler):
@@ -159,31 +159,31 @@ async def planted(kind: str, parent: Path, lines: list[str], attack: Any = None,
 
 async def served(planted: Planted) -> str:
     """Serve until the account was visited; gives all that every page says."""
-    taken: list[ListenAddress] = []
+    listening: list[ListenAddress] = []
     started = asyncio.Event()
 
-    def say(addresses: list[ListenAddress]) -> None:
-        taken.extend(addresses)
+    def on_ready(addresses: list[ListenAddress]) -> None:
+        listening.extend(addresses)
         started.set()
 
     exporter = Exporter(
         ServeOptions(planted.config, planted.config.parent / "data", (ListenAddress("127.0.0.1", 0),), enable_lifecycle=True)
     )
-    task = asyncio.create_task(exporter.run(say))
+    task = asyncio.create_task(exporter.run(on_ready))
     async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as client:
         await started.wait()
         assert exporter.page
         while any(part.health.state.up is None for part in exporter.page.accounts.values()):  # noqa: ASYNC110  # the product's own doing
             await asyncio.sleep(0.01)
-        said = []
+        output = []
         for path in PAGES:
             for headers in ({}, OPENMETRICS) if path == "/metrics" else ({},):
                 method = "POST" if path == "/-/reload" else "GET"
-                async with client.request(method, f"http://{taken[0]}{path}", headers=headers) as answer:
-                    said.append(f"{answer.status} {dict(answer.headers)} {await answer.text()}")
+                async with client.request(method, f"http://{listening[0]}{path}", headers=headers) as answer:
+                    output.append(f"{answer.status} {dict(answer.headers)} {await answer.text()}")
         exporter.stop()
         await task
-    return "\n".join(said)
+    return "\n".join(output)
 
 
 @pytest.fixture(autouse=True)
@@ -243,25 +243,25 @@ async def test_one_off_commands(tmp_path, lines, kind, attack):
         place = commands.CommandContext(
             there.config, there.config.parent / "data", load_config(there.config).accounts[0].name, force=True
         )
-        said, failures = [], list[str]()
+        output, failures = [], list[str]()
         for call in (
             commands.visit_once(place),
             commands.discover_account(place),
             *(commands.call_raw(place, *one) for one in raw_calls(there.config)),
         ):
-            told = await outcome(call)
-            if isinstance(told, ExporterError):
-                failures.append(f"{told} {told!r}")
-            elif isinstance(told, tuple):
-                failures += told
-            elif isinstance(told, commands.Discovery):
-                said += [commands.format_discovery(told), commands.format_discovery_json(told)]
+            body = await outcome(call)
+            if isinstance(body, ExporterError):
+                failures.append(f"{body} {body!r}")
+            elif isinstance(body, tuple):
+                failures += body
+            elif isinstance(body, commands.Discovery):
+                output += [commands.format_discovery(body), commands.format_discovery_json(body)]
             else:
-                said.append(commands.format_json(told))
+                output.append(commands.format_json(body))
 
-        assert attack or len(said) > 2
+        assert attack or len(output) > 2
         assert there.found("\n".join(failures)) == set()
-        assert attack or there.found("\n".join(said), personal=False) - {there_name(there)} == set()
+        assert attack or there.found("\n".join(output), personal=False) - {there_name(there)} == set()
         assert there.found("\n".join(lines)) == set()
 
 
@@ -312,13 +312,13 @@ async def test_a_bug_tells_its_place_and_not_its_values(tmp_path, lines):
     A bug's text may hold anything: the log has the kind of error and every line of the way to it, and not that text.
     """
     SCRIPTS["home"] = VisitScript([KeyError("planted-1"), ValueError("planted-2")])
-    async with open_account(tmp_path, ScriptedPortal(name="home"), FakeClock()) as (poller, look):
+    async with open_account(tmp_path, ScriptedPortal(name="home"), FakeClock()) as (poller, read_account):
         await poller.visit()
         await poller.visit()
-        page = look().text
+        page = read_account().text
     SCRIPTS.clear()
     log = "\n".join(lines)
 
     assert "KeyError" in log
-    assert "brook.py" in log
+    assert "scripted_portal.py" in log
     assert "planted" not in log + page

@@ -48,32 +48,32 @@ def answering(**answer):
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "said"),
+    ("answer", "error", "message"),
     [
         ({"status": 503}, UnreachableError, "status 503"),
         ({"status": 500, "body": "<html>"}, UnreachableError, "status 500"),
-        ({"status": 429}, RateLimitError, "slow down"),
+        ({"status": 429}, RateLimitError, "too many requests"),
         ({"exception": aiohttp.ClientConnectionError()}, UnreachableError, "GET /data"),
         ({"exception": TimeoutError()}, UnreachableError, "did not answer"),
         ({"exception": ConnectionResetError()}, UnreachableError, "reset"),
         ({"status": 404, "payload": {}}, ResponseError, "status 404"),
-        ({"body": "<!DOCTYPE html><title>x"}, ResponseError, "a web page where JSON is due"),
-        ({"body": ""}, ResponseError, "no JSON"),
-        ({"body": '{"a": NaN}'}, ResponseError, "no JSON"),
-        ({"body": '{"a": 1e999}'}, ResponseError, "no JSON"),
-        ({"body": "[" * 100_000}, ResponseError, "no JSON"),
-        ({"body": b'{"a": "\xff"}'}, ResponseError, "no JSON"),
-        ({"body": "9" * 5000}, ResponseError, "no JSON"),
+        ({"body": "<!DOCTYPE html><title>x"}, ResponseError, "returned HTML, expected JSON"),
+        ({"body": ""}, ResponseError, "expected JSON"),
+        ({"body": '{"a": NaN}'}, ResponseError, "expected JSON"),
+        ({"body": '{"a": 1e999}'}, ResponseError, "expected JSON"),
+        ({"body": "[" * 100_000}, ResponseError, "expected JSON"),
+        ({"body": b'{"a": "\xff"}'}, ResponseError, "expected JSON"),
+        ({"body": "9" * 5000}, ResponseError, "expected JSON"),
     ],
 )
-async def test_whatever_goes_wrong_is_one_of_our_errors(web, visit, answer, error, said):
+async def test_whatever_goes_wrong_is_one_of_our_errors(web, visit, answer, error, message):
     """
     Network trouble, statuses and bodies that are no JSON become our errors, in our words.
     """
     web.get(f"{SITE}/data?key=secret", **answer)
 
     async with visit() as session:
-        with pytest.raises(error, match=said) as raised:
+        with pytest.raises(error, match=message) as raised:
             (await session.get(f"{SITE}/data", params={"key": "secret"})).json()
     assert "secret" not in str(raised.value)
 
@@ -104,7 +104,7 @@ async def test_messages_hold_no_number_of_a_meter(web, visit, path):
 
 async def test_answers_are_counted_by_class(web, visit):
     """
-    Each HTTP answer is told by its class, and a call without one as `error`.
+    Each HTTP answer is errors by its class, and a call without one as `error`.
     """
     seen = []
     for status in (200, 302, 404, 503, 429):
@@ -239,7 +239,7 @@ def test_no_retry_after_breaks_a_visit(header):
     assert parse_retry_after(header, NOW) is None or parse_retry_after(header, NOW) >= timedelta(0)
 
 
-class Door:
+class LoginCounter:
     """A login and a call that accepts the newest token only."""
 
     def __init__(self, clock, life=timedelta(hours=1)):
@@ -261,70 +261,70 @@ class Door:
 
 
 @pytest.fixture
-def door(clock, web):
+def logins(clock, web):
     web.get(f"{SITE}/good", payload={}, repeat=True)
     web.get(f"{SITE}/bad", status=401, repeat=True)
-    return Door(clock)
+    return LoginCounter(clock)
 
 
-async def test_one_login_for_as_long_as_the_token_lives(door, visit, clock):
+async def test_one_login_for_as_long_as_the_token_lives(logins, visit, clock):
     """
     The token is used by all visits, in parallel and over restarts, until it is about to end.
     """
     for minutes in (0, 20, 38.9):
         clock.advance(minutes=minutes)
         async with visit() as session:
-            tokens = TokenCache(session, door.log_in)
-            await asyncio.gather(*(tokens.send(door.ask(session)) for _ in range(20)))
-    assert door.logins == 1
+            tokens = TokenCache(session, logins.log_in)
+            await asyncio.gather(*(tokens.send(logins.ask(session)) for _ in range(20)))
+    assert logins.logins == 1
     clock.advance(minutes=0.2)
     async with visit() as session:
-        await TokenCache(session, door.log_in).send(door.ask(session))
+        await TokenCache(session, logins.log_in).send(logins.ask(session))
 
-    assert door.logins == 2
-    assert (door.old[0], door.old[1].value, door.old[1].extra) == (None, "t1", {"cookie": "c"})
+    assert logins.logins == 2
+    assert (logins.old[0], logins.old[1].value, logins.old[1].extra) == (None, "t1", {"cookie": "c"})
 
 
-async def test_a_failed_login_is_tried_once_for_all(door, visit, clock):
+async def test_a_failed_login_is_tried_once_for_all(logins, visit, clock):
     """
-    However many calls want a token whose login fails, one tries, and all are told the same; a while later it is tried again.
+    However many calls want a token whose login fails, one tries, and all are errors the same; a while later it is tried again.
     """
     away = True
 
     async def log_in(old):
         if away:
-            door.logins += 1
+            logins.logins += 1
             raise UnreachableError("the portal is away")
-        return await door.log_in(old)
+        return await logins.log_in(old)
 
     async with visit() as session:
         tokens = TokenCache(session, log_in)
-        told = await asyncio.gather(*(tokens.send(door.ask(session)) for _ in range(20)), return_exceptions=True)
-        assert ({str(one) for one in told}, door.logins) == ({"the portal is away"}, 1)
+        errors = await asyncio.gather(*(tokens.send(logins.ask(session)) for _ in range(20)), return_exceptions=True)
+        assert ({str(one) for one in errors}, logins.logins) == ({"the portal is away"}, 1)
         away = False
         clock.advance(minutes=5)
-        answer = await tokens.send(door.ask(session))
+        answer = await tokens.send(logins.ask(session))
 
-    assert (answer.status, door.logins) == (200, 2)
+    assert (answer.status, logins.logins) == (200, 2)
 
 
-async def test_a_refused_token_costs_one_login(door, visit, clock):
+async def test_a_refused_token_costs_one_login(logins, visit, clock):
     """
     However many calls meet a 401, there is one new login, and each call is repeated once.
     """
     async with visit() as session:
-        await TokenCache(session, door.log_in).get_token()
+        await TokenCache(session, logins.log_in).get_token()
     clock.advance(minutes=10)
-    door.good = {"other"}
+    logins.good = {"other"}
     async with visit() as session:
-        tokens = TokenCache(session, door.log_in)
-        answers = await asyncio.gather(*(tokens.send(door.ask(session)) for _ in range(20)))
+        tokens = TokenCache(session, logins.log_in)
+        answers = await asyncio.gather(*(tokens.send(logins.ask(session)) for _ in range(20)))
 
     assert [answer.status for answer in answers] == [200] * 20
-    assert door.logins == 2
+    assert logins.logins == 2
 
 
-async def test_a_fresh_token_that_is_refused_ends_the_visit(visit, clock, door):
+async def test_a_fresh_token_that_is_refused_ends_the_visit(visit, clock, logins):
     """
     When even a new token is refused there is no third login; nor is there one for a token made minutes ago.
     """
@@ -335,22 +335,22 @@ async def test_a_fresh_token_that_is_refused_ends_the_visit(visit, clock, door):
     for minutes in (0, 2, 4):
         clock.at = NOW + timedelta(minutes=minutes)
         async with visit() as session:
-            with pytest.raises(ResponseError, match="refuses"):
-                await TokenCache(session, door.log_in).send(lambda _, session=session: refused(session))
-    assert door.logins == 1
+            with pytest.raises(ResponseError, match="refused"):
+                await TokenCache(session, logins.log_in).send(lambda _, session=session: refused(session))
+    assert logins.logins == 1
 
 
-async def test_a_short_lived_token_is_not_renewed_before_its_least_time(door, visit, clock):
+async def test_a_short_lived_token_is_not_renewed_before_its_minimum_age(logins, visit, clock):
     """
     A portal that gives tokens of a few seconds gets a login every five minutes, not one a call.
     """
-    door.life = timedelta(seconds=2)
+    logins.life = timedelta(seconds=2)
     for _ in range(10):
         async with visit() as session:
-            await TokenCache(session, door.log_in).get_token()
+            await TokenCache(session, logins.log_in).get_token()
         clock.advance(seconds=29)
 
-    assert door.logins == 1
+    assert logins.logins == 1
 
 
 async def test_requests_keep_their_distance(web, visit, monkeypatch):

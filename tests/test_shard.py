@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.__main__ import main
 from exporter.app import ServeOptions
+from exporter.cli import main
 from exporter.sharding import Shard
 
 

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from exporter.__main__ import main
+from exporter.cli import main
 from exporter.config.loader import Config
 from exporter.errors import ConfigError
 from exporter.web.access_control import find_warnings
@@ -134,7 +134,7 @@ def test_check_finds_no_fault(certificates, capsys, monkeypatch):
     """
     `check` says what a good web configuration has.
     """
-    monkeypatch.setattr("exporter.__main__.load_config", lambda _: Config(accounts=()))
+    monkeypatch.setattr("exporter.commands.load_config", lambda _: Config(accounts=()))
     code = main(["check", f"--web.config.file={write_web_config(certificates, TLS + build_user(PASSWORD_HASH))}"])
 
     assert code == 0

@@ -1,4 +1,4 @@
-"""Reading the forms and scripts of a web page: where a form posts, and what a browser would send."""
+"""The forms and scripts of a web page: where a form posts, and what a browser would send."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from yarl import URL
 
 _BUTTON_TYPES = frozenset({"submit", "button", "reset", "image", "file"})
 MAX_PAGE_LENGTH = 1 << 19
-"""No login page is longer; what stands beyond is not read."""
+"""No login page is longer; the rest is not read."""
 _CHECKABLE_TYPES = frozenset({"checkbox", "radio"})
 
 
@@ -33,17 +33,17 @@ class HtmlForm:
 
     @property
     def values(self) -> dict[str, str]:
-        """What a browser would send before anybody typed: no buttons, and only the boxes that are ticked."""
+        """What a browser would send before any input: no buttons, and only checked boxes."""
         return {
             i.name: i.value for i in self.inputs if i.type not in _BUTTON_TYPES and (i.checked or i.type not in _CHECKABLE_TYPES)
         }
 
     def has_input(self, type_: str) -> bool:
-        """Whether the form has an input of a type, such as `password`."""
+        """Return whether the form has an input of a type, such as `password`."""
         return any(i.type == type_ for i in self.inputs)
 
     def posts_to_origin(self, url: str) -> bool:
-        """Whether what is typed in goes to the scheme, host and port of `url`, and nowhere else."""
+        """Return whether the form posts to the scheme, host and port of `url`."""
         try:
             return URL(self.action).origin() == URL(url).origin()
         except ValueError:
@@ -52,14 +52,14 @@ class HtmlForm:
 
 @dataclass(frozen=True, slots=True)
 class HtmlPage:
-    """A web page: its forms, and the text a reader sees, title first, blanks run together."""
+    """A web page: its forms, and its visible text, title first, with whitespace collapsed."""
 
     forms: tuple[HtmlForm, ...]
     text: str
 
 
 def parse_page(html_text: str, url: str) -> HtmlPage:
-    """Read a page that came from `url`; what is no HTML is a page without forms."""
+    """Return a parsed page of `url`; anything but HTML is a page without forms."""
     tree = _parse_html(html_text)
     if tree is None:
         return HtmlPage((), _collapse_whitespace(html_text[:MAX_PAGE_LENGTH]))
@@ -69,13 +69,13 @@ def parse_page(html_text: str, url: str) -> HtmlPage:
 
 
 def extract_scripts(html_text: str) -> list[str]:
-    """Give the text of a page's scripts."""
+    """Return the text of a page's scripts."""
     tree = _parse_html(html_text)
     return [] if tree is None else [script.text or "" for script in tree.iter("script")]
 
 
 def _parse_html(html_text: str) -> Any | None:
-    """Parse in time that grows with the page's length; Python's own parser takes hours for some pages."""
+    """Return the parsed page, in time linear in its length; Python's own parser takes hours for some pages."""
     parser = html.HTMLParser(encoding="utf-8")
     try:
         return (
@@ -101,7 +101,7 @@ def _parse_input(tag: Any) -> FormInput:
 
 
 def _resolve_action(action: str, url: str) -> str:
-    """Where a form posts; one without an action posts to its own page."""
+    """Return where a form posts; one without an action posts to its own page."""
     try:
         return str(URL(url).join(URL(action.strip()))) if action.strip() else url
     except ValueError:

@@ -9,13 +9,13 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class PkcePair:
-    """The secret of one login, and what of it is shown beforehand."""
+    """The code verifier of one login, and its challenge."""
 
     verifier: str = field(repr=False)
 
     @classmethod
     def generate(cls) -> Self:
-        """Make one of 64 random bytes, 86 characters."""
+        """Return a pair of 64 random bytes, 86 characters."""
         return cls(_encode_base64url(secrets.token_bytes(64)))
 
     @property

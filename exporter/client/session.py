@@ -1,4 +1,4 @@
-"""A visit to a portal: cookies, one timeout, bounded answers, foreign errors made ours."""
+"""The HTTP session of a visit: cookies, one timeout, bounded responses, and errors converted to our own."""
 
 import asyncio
 import math
@@ -26,44 +26,44 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_REDIRECTS = 8
 StringMap = Mapping[str, str]
 RequestBody = StringMap | bytes
-"""A form, or bytes as they are."""
+"""A form, or raw bytes."""
 _PERSONAL_SEGMENT = re.compile(r"[^/]*(?:\d{5}|@|%40)[^/]*")
-"""A part of a path that may be somebody's: a meter's number, an EAN, a PRM, an e-mail address."""
+"""A segment of a path that may be personal: a meter's number, an EAN, a PRM, an e-mail address."""
 
 
 class AccountStore(Protocol):
-    """What an account keeps between visits, restarts included: tokens, metadata, call budgets."""
+    """What an account stores between visits, restarts included: tokens, metadata, quotas."""
 
     @property
     def cache(self) -> dict[str, Any]:
-        """What was worked out of that and takes long: held in this process only, let go when the login changes."""
+        """Values derived from it that take long to compute: in this process only, dropped when the login changes."""
 
     async def get(self, key: str, now: datetime) -> Any | None:
-        """Give the JSON value kept under `key`, or None when there is none or it has ended."""
+        """Return the JSON value stored under `key`, or None if there is none or it has expired."""
 
     async def put(self, key: str, value: Any, expires_at: datetime | None = None) -> None:
-        """Keep a JSON value at once (it outlives a failed visit), until `ends`."""
+        """Store a JSON value at once (it outlives a failed visit), until `expires_at`."""
 
     async def delete(self, key: str) -> None:
-        """Forget a value."""
+        """Delete a value."""
 
     async def record_calls(self, quota: str, at: datetime, calls: int = 1) -> None:
-        """Count calls against a named budget."""
+        """Record calls against a named quota."""
 
     async def count_calls(self, quota: str, since: datetime) -> int:
-        """How many calls a budget counts since an instant."""
+        """Return the number of calls of a quota since an instant."""
 
 
 class StoredReadings(Protocol):
-    """What the ledger already holds of an account, for portals that ask only for what is missing."""
+    """What the ledger already holds of an account, for portals that request only what is missing."""
 
     async def intervals(
         self, usage_point: str, start: datetime, end: datetime, resolution: str | None = None
     ) -> list[StoredInterval]:
-        """Give the kept intervals that start in [start, end), in order of their start."""
+        """Return the stored intervals that start in [start, end), in order of their start."""
 
     async def span(self, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
-        """Give start and end of the first and last kept interval of a resolution (`P1D`, `PT30M`, ...)."""
+        """Return the start of the first and the end of the last stored interval of a resolution (`P1D`, `PT30M`, ...)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +83,10 @@ class Exchange:
 
 
 class Session:
-    """One visit's way to the network. Use it as an async context manager.
+    """The HTTP session of one visit; an async context manager.
 
-    `counted` is told the class of every HTTP answer (`2xx` ... `5xx`, `error`); `clock` gives the present instant.
-    Redirects are followed only when asked for, and only within the same scheme, host and port.
+    `on_response` is called with the class of every response (`2xx` ... `5xx`, `error`); `clock` returns the present instant.
+    Redirects are followed only on request, and only within the same scheme, host and port.
     """
 
     def __init__(
@@ -129,12 +129,12 @@ class Session:
             await self._client.close()
 
     async def clear_cookies(self) -> None:
-        """Start with a fresh cookie jar: a login form does not come to one who still has a session."""
+        """Delete all cookies: a portal shows no login form while it knows the session."""
         if self._client:
             self._client.cookie_jar.clear()
 
     def get_cookie(self, url: str, name: str) -> str | None:
-        """Give the value of a cookie that would be sent to `url`."""
+        """Return the value of a cookie that would be sent to `url`."""
         assert self._client is not None
         morsel = self._client.cookie_jar.filter_cookies(URL(url)).get(name)
         return morsel.value if morsel else None
@@ -149,7 +149,7 @@ class Session:
         label: str = "",
         raise_for_status: bool = True,
     ) -> Response:
-        """Ask with GET; see `request`."""
+        """Send a GET request; see `request`."""
         return await self.request(
             "GET",
             url,
@@ -171,7 +171,7 @@ class Session:
         follow_redirects: bool = False,
         raise_for_status: bool = True,
     ) -> Response:
-        """Send a form or bytes (`data`), or JSON, with POST; see `request`."""
+        """Send a POST request with a form or bytes (`data`), or with JSON; see `request`."""
         return await self.request(
             "POST",
             url,
@@ -196,27 +196,27 @@ class Session:
         label: str = "",
         raise_for_status: bool = True,
     ) -> Response:
-        """Make one call and read its answer whole.
+        """Send one request and read its response completely.
 
-        `what` names the call in messages where its path holds something personal. With `checked=False` an answer of 429
-        or 5xx is given, not raised, for portals that explain themselves in its body.
-        Raises UnreachableError (network, timeout, 5xx), RateLimitError (429) and ResponseError (an answer that is too
+        `label` names the request in messages if its path holds something personal. With `raise_for_status=False` a
+        response of 429 or 5xx is returned, not raised, for portals that explain errors in the body.
+        Raise UnreachableError (network, timeout, 5xx), RateLimitError (429) and ResponseError (a response that is too
         large, or a redirect to another host).
         """
-        once = partial(self._send, headers=headers, label=label, raise_for_status=raise_for_status)
-        answer = await once(method, url, params=params, data=data, json=json)
+        send = partial(self._send, headers=headers, label=label, raise_for_status=raise_for_status)
+        response = await send(method, url, params=params, data=data, json=json)
         for _ in range(MAX_REDIRECTS if follow_redirects else 0):
-            if answer.status not in (301, 302, 303, 307, 308) or not (target := answer.location):
+            if response.status not in (301, 302, 303, 307, 308) or not (target := response.location):
                 break
-            if _parse_origin(target) != _parse_origin(answer.url):
-                raise ResponseError(f"{answer.label} redirects to another host")
-            again = method if answer.status in (307, 308) else "GET"
-            same = {"data": data, "json": json} if again == method else {}
-            answer = await once(again, target, **same)
+            if _parse_origin(target) != _parse_origin(response.url):
+                raise ResponseError(f"{response.label} redirects to another host")
+            next_method = method if response.status in (307, 308) else "GET"
+            body = {"data": data, "json": json} if next_method == method else {}
+            response = await send(next_method, target, **body)
         else:
             if follow_redirects:
-                raise ResponseError(f"{answer.label} redirects without end")
-        return answer
+                raise ResponseError(f"{response.label} redirects without end")
+        return response
 
     async def _send(
         self,
@@ -257,9 +257,9 @@ class Session:
     ) -> Response:
         assert self._client is not None, "a session is entered before it is used"
         try:
-            async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json) as response:
-                body = await self._read_body(response, label)
-                answer = Response(response.status, str(response.url), response.headers, body, label)
+            async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json) as raw:
+                body = await self._read_body(raw, label)
+                response = Response(raw.status, str(raw.url), raw.headers, body, label)
         except TimeoutError:
             self._on_response("error")
             raise UnreachableError(f"{label} did not answer within {self._timeout:g} s") from None
@@ -269,11 +269,11 @@ class Session:
         except (aiohttp.ClientError, OSError) as error:
             self._on_response("error")
             raise UnreachableError(f"{label} failed: {_describe_error(error)}") from None
-        except ValueError:  # aiohttp's word for a token or an address that no request can carry
+        except ValueError:  # raised by aiohttp for a header or an address that no request can carry
             self._on_response("error")
-            raise ResponseError(f"{label} cannot be asked: what the portal gave for it fits no request") from None
-        self._on_response(f"{answer.status // 100}xx")
-        return answer
+            raise ResponseError(f"{label} cannot be sent: the portal supplied an invalid header or address") from None
+        self._on_response(f"{response.status // 100}xx")
+        return response
 
     def _open(
         self, method: str, url: str, params: StringMap | None, headers: StringMap | None, data: RequestBody | None, json: Any
@@ -292,10 +292,11 @@ class Session:
     def _raise_for_status(self, response: Response) -> Response:
         if response.status == 429:
             raise RateLimitError(
-                f"{response.label} asks us to slow down", parse_retry_after(response.headers.get("Retry-After"), self.now)
+                f"{response.label} returned status 429 (too many requests)",
+                parse_retry_after(response.headers.get("Retry-After"), self.now),
             )
         if response.status >= 500:
-            raise UnreachableError(f"{response.label} answered with status {response.status}")
+            raise UnreachableError(f"{response.label} returned status {response.status}")
         return response
 
     async def _wait_for_gap(self) -> None:
@@ -310,7 +311,7 @@ class Session:
     def _new_client(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             headers=self._headers,
-            # Portals behind Azure AD B2C want cookie values unquoted; an IP address is what tests and private portals have.
+            # Portals behind Azure AD B2C require unquoted cookie values; tests and private portals use IP addresses.
             cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),
             connector=aiohttp.TCPConnector(ssl=self._build_tls_context(), limit=8),
             timeout=aiohttp.ClientTimeout(total=None),
@@ -330,7 +331,7 @@ class Session:
 
 
 def parse_retry_after(header: str | None, now: datetime) -> timedelta | None:
-    """Understand a Retry-After header: seconds, or an HTTP date; None for anything else."""
+    """Return the wait of a Retry-After header: seconds, or an HTTP date; None for anything else."""
     if not header:
         return None
     if header.strip().isdecimal():
@@ -349,18 +350,18 @@ def _parse_origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _describe_error(error: Exception) -> str:
-    """Say a network error in words of our own: its text could hold an address with a query."""
+    """Return a network error in our own words: its message could hold a URL with a query."""
     names = {
         aiohttp.ClientConnectorDNSError: "the host name is not known",
         aiohttp.ClientConnectorError: "no connection",
         aiohttp.ServerDisconnectedError: "the connection was closed",
-        aiohttp.ClientPayloadError: "the answer broke off",
-        aiohttp.ClientResponseError: "the answer is no HTTP",
+        aiohttp.ClientPayloadError: "the response was cut off",
+        aiohttp.ClientResponseError: "the response is not HTTP",
         aiohttp.InvalidURL: "the address is not usable",
         ConnectionResetError: "the connection was reset",
     }
-    return next((said for kind, said in names.items() if isinstance(error, kind)), type(error).__name__)
+    return next((name for type_, name in names.items() if isinstance(error, type_)), type(error).__name__)
 
 
 def _too_large_error(label: str, max_bytes: int) -> ResponseError:
-    return ResponseError(f"{label} answered with more than {max_bytes} bytes")
+    return ResponseError(f"{label} returned more than {max_bytes} bytes")

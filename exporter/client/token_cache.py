@@ -1,4 +1,4 @@
-"""Logins kept: one for as long as its token lives, over restarts and in parallel calls."""
+"""Logins stored: one for as long as its token lives, over restarts and in parallel calls."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,7 +13,7 @@ from exporter.errors import PortalError, ResponseError
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """Proof of a login: what is sent, and until when (aware, UTC); `more` is what else a portal wants kept with it."""
+    """An access token and its expiry (aware, UTC); `extra` is what a portal stores with it, such as a refresh token."""
 
     value: str = field(repr=False)
     expires_at: datetime
@@ -23,9 +23,9 @@ class Token:
 class TokenCache:
     """One login for as long as its token lives, over restarts and in parallel calls.
 
-    `log_in` makes a new token, given the old one (a refresh token may be in its `more`). A token is renewed `margin`
-    before its end, and never sooner than `least` after it was made. A login that fails is not tried again for as long:
-    whoever else wants the token is told the same.
+    `log_in` returns a new token for the old one (a refresh token may be in its `extra`). A token is renewed
+    `renew_before` its expiry, and never sooner than `min_age` after it was made. A failed login is not repeated for as
+    long: other callers get the same error.
     """
 
     def __init__(
@@ -44,49 +44,49 @@ class TokenCache:
         self._last_failure: tuple[PortalError, datetime] | None = None
 
     async def send(self, request: Callable[[Token], Awaitable[Response]]) -> Response:
-        """Ask with the token; on a 401 log in anew once and repeat once.
+        """Send a request with the token; on a 401 log in again and repeat it once.
 
-        Raises ResponseError when a token made in this very visit is refused, and whatever the login raises.
+        Raise ResponseError if a token made in this visit is refused, and whatever the login raises.
         """
         token = await self.get_token()
-        answer = await request(token)
-        if answer.status != 401:
-            return answer
-        answer = await request(await self._replace_refused(token, answer))
-        if answer.status == 401:
-            raise ResponseError(f"{answer.label} refuses the token that a new login has just given")
-        return answer
+        response = await request(token)
+        if response.status != 401:
+            return response
+        response = await request(await self._replace_refused(token, response))
+        if response.status == 401:
+            raise ResponseError(f"{response.label} refused the token of a new login")
+        return response
 
     async def get_token(self) -> Token:
-        """Give the present token, logging in when there is none or it is about to end."""
+        """Return the current token; log in if there is none or it is about to expire."""
         async with self._lock:
-            kept, made = await self._load()
-            if kept and (
-                kept is self._current or self._session.now < max(kept.expires_at - self._renew_before, made + self._min_age)
+            stored, made = await self._load()
+            if stored and (
+                stored is self._current or self._session.now < max(stored.expires_at - self._renew_before, made + self._min_age)
             ):
-                return kept
-            return await self._renew(kept)
+                return stored
+            return await self._renew(stored)
 
     async def _replace_refused(self, refused: Token, response: Response) -> Token:
         async with self._lock:
-            kept, made = await self._load()
-            if kept and kept.value != refused.value:
-                return kept
-            if kept is not None and kept is self._current:
-                raise ResponseError(f"{response.label} refuses the token that a new login has just given")
+            stored, made = await self._load()
+            if stored and stored.value != refused.value:
+                return stored
+            if stored is not None and stored is self._current:
+                raise ResponseError(f"{response.label} refused the token of a new login")
             if timedelta(0) <= self._session.now - made < self._min_age:
                 raise ResponseError(
-                    f"{response.label} refuses a token that is younger than {self._min_age}: no login so soon again"
+                    f"{response.label} refused a token younger than {self._min_age}; not logging in again so soon"
                 )
-            return await self._renew(kept)
+            return await self._renew(stored)
 
     async def _load(self) -> tuple[Token | None, datetime]:
         if self._current:
             return self._current, self._session.now
-        kept = await self._session.store.get(self._key, self._session.now)
-        if not kept:
+        stored = await self._session.store.get(self._key, self._session.now)
+        if not stored:
             return None, datetime.min.replace(tzinfo=UTC)
-        return Token(kept["value"], _from_timestamp(kept["ends"]), kept["more"]), _from_timestamp(kept["made"])
+        return Token(stored["value"], _from_timestamp(stored["ends"]), stored["more"]), _from_timestamp(stored["made"])
 
     async def _renew(self, old: Token | None) -> Token:
         made = self._session.now
@@ -98,10 +98,10 @@ class TokenCache:
             self._last_failure = error, made
             raise
         if not (token.value.isascii() and token.value.isprintable()):
-            raise ResponseError("the portal's answer to the login holds a token that cannot be sent")
-        kept = {"value": token.value, "ends": token.expires_at.timestamp(), "made": made.timestamp(), "more": token.extra}
-        # Kept a while past its end: its refresh token may outlive it.
-        await self._session.store.put(self._key, kept, max(token.expires_at, made + self._min_age) + timedelta(days=1))
+            raise ResponseError("the login returned a token that cannot be sent")
+        stored = {"value": token.value, "ends": token.expires_at.timestamp(), "made": made.timestamp(), "more": token.extra}
+        # Stored for a while after its expiry: its refresh token may outlive it.
+        await self._session.store.put(self._key, stored, max(token.expires_at, made + self._min_age) + timedelta(days=1))
         self._current = token
         return token
 

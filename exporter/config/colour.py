@@ -1,11 +1,11 @@
-"""The colour of a meter's face, its darker sister, and a text colour that can be read on each."""
+"""A colour of the status page, a darker shade of it, and a text colour that is readable on it."""
 
 import re
 from dataclasses import dataclass
 from typing import Self
 
 DEFAULT_COLOUR = "c8d42a"
-"""A yellow-green, as on the meters that gave the tiles their look."""
+"""A yellow-green, as on common electricity meters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Colour:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `c8d42a`, `#c8d42a` or `cd2`; raises ValueError that says the form."""
+        """Return the colour of `c8d42a`, `#c8d42a` or `cd2`; raise ValueError that shows the form."""
         digits = text.removeprefix("#")
         if not re.fullmatch(r"([0-9a-fA-F]{3}){1,2}", digits):
             raise ValueError("must be a colour: red, green and blue as in c8d42a (a # before it needs quotes)")
@@ -30,16 +30,16 @@ class Colour:
         return f"#{self.red:02x}{self.green:02x}{self.blue:02x}"
 
     def darken(self, fraction: float) -> "Colour":
-        """Mix with black."""
+        """Return the colour mixed with black."""
         return Colour(*(round(part * (1 - fraction)) for part in (self.red, self.green, self.blue)))
 
     def text_colour(self) -> "Colour":
-        """Give black or white, whichever reads better on this."""
+        """Return black or white, whichever is more readable on this colour."""
         black, white = Colour(0, 0, 0), Colour(255, 255, 255)
         return black if self.contrast(black) >= self.contrast(white) else white
 
     def contrast(self, other: "Colour") -> float:
-        """Give the contrast ratio of WCAG 2, 1 to 21."""
+        """Return the contrast ratio of WCAG 2, 1 to 21."""
         lighter, darker = sorted((self._luminance(), other._luminance()), reverse=True)
         return (lighter + 0.05) / (darker + 0.05)
 

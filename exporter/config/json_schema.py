@@ -1,4 +1,4 @@
-"""The JSON Schema of the configuration, so that an editor knows the keys."""
+"""The JSON Schema of the configuration, for editors."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -17,7 +17,7 @@ _ANNOTATIONS = ("description", "default")
 
 
 def build_file_schema(config_file: type[BaseModel], portals: Mapping[str, type[BaseModel]]) -> JsonSchemaValue:
-    """Give the schema of a file whose `accounts` are each of one of these portals, told apart by the key `portal`."""
+    """Return the schema of a file whose `accounts` belong to these portals, distinguished by the key `portal`."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(config_file, "validation")]
     wanted += [(portal, "validation") for portal in portals.values()]
     references, whole = models_json_schema(wanted, schema_generator=_SchemaGenerator)
@@ -36,27 +36,27 @@ def build_file_schema(config_file: type[BaseModel], portals: Mapping[str, type[B
 
 
 class _SchemaGenerator(GenerateJsonSchema):
-    """Knows what the file has beyond its models: the twins of secrets, and durations as Prometheus writes them."""
+    """Adds what the file has beyond its models: the files of secrets, and durations in the form of Prometheus."""
 
     def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
-        """Put beside each secret the key of its file; where one is required, one of the two is."""
-        made = super().model_schema(schema)
-        made.pop("title", None)
+        """Add the key of its file to each secret; if the secret is required, require one of the two."""
+        result = super().model_schema(schema)
+        result.pop("title", None)
         for name in list_secret_fields(schema["cls"]):
-            made["properties"][f"{name}_file"] = {
+            result["properties"][f"{name}_file"] = {
                 "type": "string",
                 "description": f"The file that holds the {name}; its path begins at the folder of the configuration.",
             }
-            made.setdefault("allOf", []).append(_require_one_of_two(name, required=name in made.get("required", [])))
-            made["required"] = [key for key in made.get("required", []) if key != name]
-        return made
+            result.setdefault("allOf", []).append(_require_one_of_two(name, required=name in result.get("required", [])))
+            result["required"] = [key for key in result.get("required", []) if key != name]
+        return result
 
     def encode_default(self, dft: Any) -> Any:
-        """Write a default as the file would."""
+        """Return a default as written in the file."""
         return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Leave titles out: they would repeat the key."""
+        """Return False: titles would repeat the key."""
         return False
 
 
@@ -67,7 +67,7 @@ def _require_one_of_two(name: str, *, required: bool) -> JsonSchemaValue:
 
 
 def _allow_variables(part: Any) -> Any:
-    """Allow what the file allows: a text written without quotes, and a variable in the place of any value."""
+    """Allow what the file allows: a string without quotes, and a variable for any value."""
     if isinstance(part, list):
         return [_allow_variables(item) for item in part]
     if not isinstance(part, dict):
@@ -77,8 +77,8 @@ def _allow_variables(part: Any) -> Any:
         or "enum" in part
         or (part.get("type") == "string" and "pattern" in part)
     ):
-        about = {key: part[key] for key in _ANNOTATIONS if key in part}
-        itself = {key: value for key, value in part.items() if key not in about and value != ""}
-        return about | {"anyOf": [itself, _ENVIRONMENT_REF]}
+        annotations = {key: part[key] for key in _ANNOTATIONS if key in part}
+        itself = {key: value for key, value in part.items() if key not in annotations and value != ""}
+        return annotations | {"anyOf": [itself, _ENVIRONMENT_REF]}
     walked = {key: value if key == "default" else _allow_variables(value) for key, value in part.items()}
     return walked | {"type": ["string", "number"]} if part.get("type") == "string" else walked

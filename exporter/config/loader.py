@@ -1,4 +1,4 @@
-"""The configuration: reads the file, checks it to the last key, builds the accounts."""
+"""The configuration file: read, validated to the last key, and built into accounts."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -15,8 +15,6 @@ from exporter.config.validation import Model, validate
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_document
 from exporter.history.config import HistorySettings
 from exporter.portals.base import Portal
-
-__all__ = ["Config", "build_schema", "load_config", "load_portals", "load_yaml_model"]
 
 ENTRY_POINT_GROUP = "utility_exporter.portals"
 
@@ -53,14 +51,14 @@ class LedgerSettings(_Section):
 
 
 class Config(_Section):
-    """A file that was found good."""
+    """A valid configuration."""
 
     accounts: tuple[SerializeAsAny[Portal], ...]
     history: HistorySettings = HistorySettings()
     ledger: LedgerSettings = LedgerSettings()
     web: WebSettings = WebSettings()
     warnings: tuple[str, ...] = ()
-    """What is no fault but should be known, a line each."""
+    """Warnings, one a line."""
 
 
 class ConfigFile(_Section):
@@ -73,9 +71,9 @@ class ConfigFile(_Section):
 
 
 def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
-    """Read a configuration file.
+    """Return the configuration of a file.
 
-    Raises ConfigError that lists every fault, one a line: `config.yaml:7: accounts[1].every: must be 15m to 1d`.
+    Raise ConfigError that lists every fault, one a line: `config.yaml:7: accounts[1].every: must be 15m to 1d`.
     """
     document = read_document(path)
     substitute_variables(document, environment)
@@ -95,30 +93,30 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
 
 
 def load_yaml_model(path: Path, model: type[Model]) -> Model:
-    """Read another YAML file, such as the web configuration, into its model: the same checks, but no variables or secrets.
+    """Return the model of another YAML file, such as the web configuration: the same checks, but no variables or secrets.
 
-    It may be empty, its texts may have line breaks, and what is in quotes is neither a number nor true or false.
-    Raises ConfigError as `load` does.
+    It may be empty, its strings may have line breaks, and a quoted value is neither a number nor a boolean.
+    Raise ConfigError as `load_config` does.
     """
     document = read_document(path, plain=True)
     refuse_quoted(document, model, document.data, ())
-    made = validate(document, model, fill_model(document, model, document.data, ()), ())
+    result = validate(document, model, fill_model(document, model, document.data, ()), ())
     document.raise_faults()
-    assert made is not None
-    return made
+    assert result is not None
+    return result
 
 
 def load_portals(names: Collection[str] | None = None) -> dict[str, type[Portal]]:
-    """Find the portals that are installed and can be used, by the name they have in the configuration.
+    """Return the portals that are installed and usable, by their name in the configuration.
 
-    With `named` only these are loaded: each takes room and a start's time.
+    With `names` only these are loaded: each costs memory and time at the start.
     """
     found = {name: _load_portal(entry) for name, entry in _installed_portals().items() if names is None or name in names}
     return {name: portal for name, portal in found.items() if isinstance(portal, type)}
 
 
 def build_schema() -> dict[str, Any]:
-    """Describe the file for editors, as a JSON Schema of draft 2020-12."""
+    """Return the JSON Schema of the file, draft 2020-12, for editors."""
     return build_file_schema(ConfigFile, load_portals())
 
 
@@ -127,10 +125,10 @@ def _installed_portals() -> dict[str, EntryPoint]:
 
 
 def _load_portal(entry: EntryPoint) -> type[Portal] | str:
-    """Load a portal, or say why it cannot be loaded: it may be somebody else's."""
+    """Return a portal, or why it cannot be loaded: it may be of another package."""
     try:
         portal = entry.load()
-    except Exception as error:  # importing somebody else's package can raise anything
+    except Exception as error:  # importing another package can raise anything
         return f"{type(error).__name__} while it was imported"
     return portal if isinstance(portal, type) and issubclass(portal, Portal) else "it is not a Portal"
 
@@ -140,13 +138,13 @@ def _build_accounts(document: YamlDocument, entries: list[Data]) -> list[Portal]
     names: dict[str, int] = {}
     accounts = []
     for position, entry in enumerate(entries):
-        place: KeyPath = ("accounts", position)
+        path: KeyPath = ("accounts", position)
         if not isinstance(entry, dict):
-            document.add_fault(place, "must be a block of keys, such as name and portal")
+            document.add_fault(path, "must be a block of keys, such as name and portal")
             continue
         if isinstance(name := entry.get("name"), str) and (first := names.setdefault(name, position)) != position:
-            document.add_fault((*place, "name"), f"is the name of accounts[{first}] already")
-        if account := _build_account(document, entry, place, known):
+            document.add_fault((*path, "name"), f"is the name of accounts[{first}] already")
+        if account := _build_account(document, entry, path, known):
             accounts.append(account)
     return accounts
 
@@ -178,23 +176,23 @@ def _describe_unknown_portal(name: Data) -> str:
 
 
 def _check_aliases(document: YamlDocument, aliases: Data, usage_points: frozenset[str], path: KeyPath) -> None:
-    """Two usage points must not come out under one name; `points` are those that the account names otherwise."""
-    shown: set[str] = set()
-    for point, alias in aliases.items() if isinstance(aliases, dict) else ():
-        here = (*path, point)
+    """Report two usage points of one name; `usage_points` are those that other keys of the account name."""
+    names: set[str] = set()
+    for usage_point, alias in aliases.items() if isinstance(aliases, dict) else ():
+        alias_path = (*path, usage_point)
         if alias == "":
-            document.add_fault(here, "a name must not be empty")
-        elif alias in shown:
-            document.add_fault(here, "this name stands for two usage points")
-        elif alias != point and alias in usage_points | aliases.keys():
-            document.add_fault(here, "this name is the id of another usage point")
+            document.add_fault(alias_path, "a name must not be empty")
+        elif alias in names:
+            document.add_fault(alias_path, "this name stands for two usage points")
+        elif alias != usage_point and alias in usage_points | aliases.keys():
+            document.add_fault(alias_path, "this name is the id of another usage point")
         elif isinstance(alias, str):
-            shown.add(alias)
+            names.add(alias)
 
 
 def _collect_warnings(document: YamlDocument, environment: Mapping[str, str]) -> list[str]:
-    # What systemd hands over is its user's alone, by an access list whose mask looks like the rights of a group.
-    handed_over = str(document.file.parent) == environment.get("CREDENTIALS_DIRECTORY")
-    if document.is_world_readable and document.holds_secret and not handed_over:
+    # A credential of systemd is readable by its user alone, through an ACL whose mask looks like group permissions.
+    is_systemd_credential = str(document.file.parent) == environment.get("CREDENTIALS_DIRECTORY")
+    if document.is_world_readable and document.holds_secret and not is_systemd_credential:
         return [f"{document.file}: others on this machine may read the secrets in it; chmod 600 it, or use files for them"]
     return []

@@ -1,4 +1,4 @@
-"""What stands elsewhere, brought into the data: the environment's variables and the files of secrets."""
+"""Environment variables and files of secrets, substituted into the data."""
 
 import difflib
 import re
@@ -17,14 +17,14 @@ _VARIABLE = re.compile(r"(?P<literal>\$\$\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9
 
 
 def substitute_variables(document: YamlDocument, environment: Mapping[str, str]) -> None:
-    """Put the variables in the place of `${NAME}` in all texts; `$${` is a `${` that stays."""
+    """Replace every `${NAME}` by its environment variable; `$${` is a literal `${`."""
 
-    def walk(data: Data, place: KeyPath) -> Data:
+    def walk(data: Data, path: KeyPath) -> Data:
         if isinstance(data, dict):
-            return {key: walk(value, (*place, key)) for key, value in data.items()}
+            return {key: walk(value, (*path, key)) for key, value in data.items()}
         if isinstance(data, list):
-            return [walk(value, (*place, at)) for at, value in enumerate(data)]
-        return _VARIABLE.sub(lambda match: _resolve_variable(document, environment, match, place), data) if data else data
+            return [walk(value, (*path, at)) for at, value in enumerate(data)]
+        return _VARIABLE.sub(lambda match: _resolve_variable(document, environment, match, path), data) if data else data
 
     document.data = walk(document.data, ())
 
@@ -46,10 +46,10 @@ def _resolve_variable(document: YamlDocument, environment: Mapping[str, str], ma
 
 
 def fill_model(document: YamlDocument, type_: Any, data: Data, path: KeyPath) -> Data:
-    """Make data ready for the type it is for: unknown keys are faults, secrets come from their files.
+    """Return data prepared for its type: secrets are read from their files, unknown keys are recorded as faults.
 
-    A `Path` is made to start at the configuration's folder, and the text 4 is the literal 4 (pydantic converts all other
-    numbers itself). What has the wrong form is left for pydantic to refuse.
+    A `Path` is relative to the configuration's folder, and the text 4 is the literal 4 (pydantic converts all other
+    numbers itself). Data of the wrong form is left for pydantic to reject.
     """
     models = [part for part in expand_union(type_) if isinstance(part, type) and issubclass(part, BaseModel)]
     if models and isinstance(data, dict):
@@ -69,7 +69,7 @@ def fill_model(document: YamlDocument, type_: Any, data: Data, path: KeyPath) ->
 
 
 def refuse_quoted(document: YamlDocument, type_: Any, data: Data, path: KeyPath) -> None:
-    """Note every number, true or false that stands in quotes."""
+    """Record a fault for every quoted number or boolean."""
     kinds = set(expand_union(type_)) - {NoneType}
     if path in document.quoted_paths and kinds and kinds <= {bool, int, float}:
         document.add_fault(path, "must stand without quotes")
@@ -80,7 +80,7 @@ def refuse_quoted(document: YamlDocument, type_: Any, data: Data, path: KeyPath)
 
 
 def expand_union(type_: Any) -> Iterator[Any]:
-    """Give the types that an annotation allows: the members of a union, without what is annotated."""
+    """Yield the types that an annotation allows: the members of a union, without annotations."""
     origin = get_origin(type_)
     if origin is Annotated:
         yield from expand_union(get_args(type_)[0])
@@ -92,34 +92,34 @@ def expand_union(type_: Any) -> Iterator[Any]:
 
 
 def list_secret_fields(model: type[BaseModel]) -> list[str]:
-    """Name the keys of a model that have a twin ending in `_file`."""
+    """Return the keys of a model that have a counterpart ending in `_file`."""
     return [name for name, field in model.model_fields.items() if SecretStr in expand_union(field.annotation)]
 
 
 def suggest_key(word: str, known_keys: Iterable[str]) -> str:
-    """Say which known word may have been meant: `; did you mean every?`, or nothing."""
-    close = difflib.get_close_matches(word, list(known_keys), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    """Return the most similar known key as `; did you mean every?`, or an empty text."""
+    matches = difflib.get_close_matches(word, list(known_keys), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
 def _fill_section(document: YamlDocument, models: list[type[BaseModel]], data: dict[str, Data], path: KeyPath) -> dict[str, Data]:
     kinds = {name: field.annotation for model in models for name, field in model.model_fields.items()}
     secrets = {name for model in models for name in list_secret_fields(model)}
     document.secret_paths |= {(*path, name) for name in secrets}
-    twins = {f"{name}_file": name for name in secrets}
+    file_keys = {f"{name}_file": name for name in secrets}
     filled: dict[str, Data] = {}
     for key, value in data.items():
-        here = (*path, key)
+        key_path = (*path, key)
         if key in kinds and value is None and not _allows_none(kinds[key]):
             if not _is_section(kinds[key]):
-                document.add_fault(here, "has no value")
+                document.add_fault(key_path, "has no value")
         elif key in kinds:
-            filled.setdefault(key, fill_model(document, kinds[key], value, here))
-            document.holds_secret |= key in secrets and value is not None and here not in document.environment_paths
-        elif key in twins:
-            filled[twins[key]] = _read_secret(document, value, here, data.get(twins[key]))
+            filled.setdefault(key, fill_model(document, kinds[key], value, key_path))
+            document.holds_secret |= key in secrets and value is not None and key_path not in document.environment_paths
+        elif key in file_keys:
+            filled[file_keys[key]] = _read_secret(document, value, key_path, data.get(file_keys[key]))
         else:
-            document.add_fault(here, f"unknown key{suggest_key(key, [*kinds, *twins])}")
+            document.add_fault(key_path, f"unknown key{suggest_key(key, [*kinds, *file_keys])}")
     _refuse_empty(document, filled, secrets, path)
     return filled
 
@@ -129,12 +129,12 @@ def _allows_none(type_: Any) -> bool:
 
 
 def _is_section(type_: Any) -> bool:
-    """Tell whether a key holds more keys or a list: with nothing under it, it is as good as absent."""
+    """Return whether a key holds a mapping or a list: without a value it counts as absent."""
     return any(get_origin(part) or (isinstance(part, type) and issubclass(part, BaseModel)) for part in expand_union(type_))
 
 
 def _read_secret(document: YamlDocument, file: Data, path: KeyPath, inline_value: Data) -> str:
-    """Read a secret's file; whatever is wrong with it is a fault, and gives a text so that the key is not missed too."""
+    """Return the secret of a file; on a fault return a placeholder, so that the key is not reported missing too."""
     key = str(path[-1]).removesuffix("_file")
     if inline_value is not None:
         document.add_fault(path, f"stands beside {key}; one of the two is enough")

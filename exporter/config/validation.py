@@ -1,4 +1,4 @@
-"""Pydantic's complaints in plain words, without the values it complains about."""
+"""Validation by pydantic, with its errors in plain words and without the values."""
 
 from typing import Any, TypeVar
 
@@ -46,16 +46,18 @@ _MESSAGES: dict[str, str] = {
 
 
 def validate(document: YamlDocument, model: type[Model], data: Data, path: KeyPath) -> Model | None:
-    """Make a model of data; every complaint becomes a fault of the document, and the model is None."""
+    """Return the model of data; on errors record them as faults of the document and return None."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        for complaint in error.errors(include_url=False):
-            where = _resolve_path(data, complaint, path)
-            more = (
-                f" ({where[-1]} or {where[-1]}_file)" if complaint["type"] == "missing" and where in document.secret_paths else ""
+        for details in error.errors(include_url=False):
+            error_path = _resolve_path(data, details, path)
+            hint = (
+                f" ({error_path[-1]} or {error_path[-1]}_file)"
+                if details["type"] == "missing" and error_path in document.secret_paths
+                else ""
             )
-            document.add_fault(where, _format_message(complaint) + more)
+            document.add_fault(error_path, _format_message(details) + hint)
         return None
 
 
@@ -75,18 +77,18 @@ def _format_length(kind: str, context: dict[str, Any]) -> str:
     things = "characters" if kind.startswith("string") else "entries"
     if kind.endswith("long"):
         return f"must have at most {context['max_length']} {things}" if context["max_length"] else "must be empty"
-    least = context["min_length"]
-    return "must not be empty" if least == 1 else f"must have at least {least} {things}"
+    minimum = context["min_length"]
+    return "must not be empty" if minimum == 1 else f"must have at least {minimum} {things}"
 
 
 def _strip_value(reason: str, value: object) -> str:
-    """Pass on what a model says, unless it quotes what it was given."""
+    """Return a model's own message, unless it quotes the value."""
     quoted = isinstance(value, str) and len(value) > 2 and value in reason
     return "is not usable" if quoted or not reason else reason
 
 
 def _resolve_path(data: Data, error: ErrorDetails, path: KeyPath) -> KeyPath:
-    """Follow pydantic's location through the data; what it adds for its own purposes is not found there and left out."""
+    """Return the path of an error: pydantic's location without the parts that are not in the data."""
     for part in error["loc"]:
         if isinstance(data, dict) and part in data:
             data, path = data[str(part)], (*path, part)

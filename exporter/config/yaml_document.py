@@ -1,4 +1,4 @@
-"""A YAML file as plain data, with the line of every place in it and the faults found there."""
+"""A YAML file as plain data, with the line number of every value and the faults found."""
 
 import re
 import stat
@@ -13,13 +13,13 @@ from exporter.errors import ConfigError
 
 MAX_FILE_BYTES = 1 << 20
 MAX_VALUES = 100_000
-"""More than this comes only from aliases of aliases of aliases."""
+"""Only nested aliases make more than this."""
 MAX_DEPTH = 40
 
 KeyPath = tuple[str | int, ...]
-"""Where in the data: keys and list positions from the top, ("accounts", 1, "every")."""
+"""Path of a value: keys and list positions from the top, ("accounts", 1, "every")."""
 Data = Any
-"""What stands there: dict with str keys, list, str (every scalar, as it was written) or None."""
+"""A value: dict with str keys, list, str (every scalar, as written) or None."""
 
 _KEY_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,40}")
 _NULL = "tag:yaml.org,2002:null"
@@ -40,9 +40,9 @@ _SYNTAX_MESSAGES = {
 
 
 class YamlDocument:
-    """What a file holds: plain data, the line of each place, and the faults found so far.
+    """The content of a file: plain data, the line number of each value, and the faults found so far.
 
-    Of several faults at one place the first is kept: what follows from it would only confuse.
+    Of several faults of one value the first is kept: the others mostly follow from it.
     """
 
     def __init__(self, file: Path) -> None:
@@ -50,20 +50,20 @@ class YamlDocument:
         self.data: Data = None
         self.line_numbers: dict[KeyPath, int] = {(): 1}
         self.secret_paths: set[KeyPath] = set()
-        """Places where a secret is due."""
+        """Values that are secrets."""
         self.holds_secret = False
-        """Whether one stands in this very file."""
+        """Whether the file itself holds a secret."""
         self.is_world_readable = False
-        """Whether others on this machine may read it."""
+        """Whether other users of this machine may read the file."""
         self.environment_paths: set[KeyPath] = set()
         self.quoted_paths: set[KeyPath] = set()
-        """Places of text that stands in quotes."""
+        """Values written in quotes."""
         self.private_paths: set[KeyPath] = set()
-        """Blocks whose keys are the user's own, such as usage points: no message shows them."""
+        """Mappings whose keys are the user's own, such as usage points: no message shows them."""
         self._faults: dict[KeyPath, tuple[int | None, str]] = {}
 
     def add_fault(self, path: KeyPath, reason: str, line: int | None = None) -> None:
-        """Note what is wrong at a place; the line is that of the nearest thing known above it."""
+        """Record a fault of a value; its line is that of the nearest known parent."""
         if line is None:
             line = next(self.line_numbers[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.line_numbers)
         self._faults.setdefault(path, (line, reason))
@@ -72,16 +72,16 @@ class YamlDocument:
         """Raise ConfigError with every fault, in the order of the file."""
         if self._faults:
             faults = sorted(self._faults.items(), key=lambda fault: fault[1][0] or 0)
-            raise ConfigError("\n".join(self._format_fault(line, place, reason) for place, (line, reason) in faults))
+            raise ConfigError("\n".join(self._format_fault(line, path, reason) for path, (line, reason) in faults))
 
     def format_path(self, path: KeyPath) -> str:
-        """Write a place as people do: accounts[1].usage_points[0].prm."""
-        said = ""
+        """Return a path as text: accounts[1].usage_points[0].prm."""
+        text = ""
         for end, part in enumerate(path):
             if path[:end] in self.private_paths or not (isinstance(part, int) or _KEY_PATTERN.fullmatch(part)):
                 break
-            said += f"[{part}]" if isinstance(part, int) else f".{part}"
-        return said.removeprefix(".")
+            text += f"[{part}]" if isinstance(part, int) else f".{part}"
+        return text.removeprefix(".")
 
     def _format_fault(self, line: int | None, path: KeyPath, reason: str) -> str:
         return ": ".join(
@@ -90,9 +90,9 @@ class YamlDocument:
 
 
 def read_document(file: Path, *, plain: bool = False) -> YamlDocument:
-    """Read a YAML file; raises ConfigError for what cannot be read at all.
+    """Return the document of a YAML file; raise ConfigError if it cannot be read or parsed at all.
 
-    A `plain` one may be empty, and its texts may have line breaks, as a certificate has.
+    A `plain` one may be empty, and its strings may have line breaks, as a certificate has.
     """
     document = YamlDocument(file)
     try:
@@ -117,7 +117,7 @@ def read_document(file: Path, *, plain: bool = False) -> YamlDocument:
 
 
 def read_text(file: Path, max_bytes: int) -> str:
-    """Read a file of UTF-8 text; raises ValueError that says what is wrong with it, never what is in it."""
+    """Return the text of a UTF-8 file; raise ValueError that says what is wrong, without any content."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             raise ValueError("is a folder" if file.is_dir() else "is not a regular file")
@@ -134,12 +134,12 @@ def read_text(file: Path, max_bytes: int) -> str:
 
 
 def has_control_character(text: str) -> bool:
-    """Tell whether a text holds a line break, another control character or half a character."""
+    """Return whether a text holds a line break, another control character or a lone surrogate."""
     return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes, in plain Python so that depth is bounded; remembers which of them a tag was written to."""
+    """Composes nodes, in plain Python so that depth is bounded, and records which of them have an explicit tag."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -159,7 +159,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Builder:
-    """Makes plain data of nodes."""
+    """Builds plain data from nodes."""
 
     def __init__(self, document: YamlDocument, tagged: set[yaml.Node], *, plain: bool) -> None:
         self._document, self._tagged, self._plain = document, tagged, plain
@@ -180,12 +180,12 @@ class _Builder:
         if len(self._open_nodes) == MAX_DEPTH:
             raise ConfigError(f"{self._document.file}:{self._document.line_numbers[path]}: is nested too deep")
         self._open_nodes.append(node)
-        made = self._build_mapping(node, path) if isinstance(node, yaml.MappingNode) else self._build_sequence(node, path)
+        data = self._build_mapping(node, path) if isinstance(node, yaml.MappingNode) else self._build_sequence(node, path)
         self._open_nodes.pop()
-        return made
+        return data
 
     def _build_scalar(self, node: yaml.ScalarNode, path: KeyPath) -> str | None:
-        """Keep the text as written: what it means is for the model to say, and 0123 may be a serial number."""
+        """Return the text as written: the model decides what it means, and 0123 may be a serial number."""
         if node.tag == _NULL and node.style is None:
             return None
         if node.style is not None:
@@ -198,14 +198,14 @@ class _Builder:
         return [self.build(item, (*path, position)) for position, item in enumerate(node.value)]
 
     def _build_mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Data]:
-        made: dict[str, Data] = {}
+        mapping: dict[str, Data] = {}
         for key, line, value in self._iterate_keys(node, path):
-            if key in made:
+            if key in mapping:
                 first = self._document.line_numbers[(*path, key)]
                 self._document.add_fault((*path, key), f"the same key stands on line {first} already", line)
             else:
-                made[key] = self.build(value, (*path, key), line)
-        return made
+                mapping[key] = self.build(value, (*path, key), line)
+        return mapping
 
     def _iterate_keys(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[str, int, yaml.Node]]:
         for key, value in node.value:
@@ -222,12 +222,12 @@ def _line_number(node: yaml.Node) -> int:
 
 
 def _describe_syntax_error(error: yaml.YAMLError, text: str) -> tuple[int, str]:
-    """Say in our words what PyYAML found; what it quotes could be the beginning of a password."""
+    """Return line and message of a syntax error in our own words; PyYAML's could quote the beginning of a password."""
     if isinstance(error, yaml.reader.ReaderError):
         return text.count("\n", 0, error.position) + 1, "has a character that no text file holds"
     assert isinstance(error, yaml.MarkedYAMLError)
     mark = error.problem_mark or error.context_mark
     problem = f"{error.problem} {error.context}"
     plain = re.sub(r"'[^']*'", "something", error.problem or "it cannot be read")
-    said = next((said for known, said in _SYNTAX_MESSAGES.items() if re.search(known, problem)), f"is no YAML: {plain}")
-    return (mark.line + 1 if mark else 1), said
+    message = next((text for pattern, text in _SYNTAX_MESSAGES.items() if re.search(pattern, problem)), f"is no YAML: {plain}")
+    return (mark.line + 1 if mark else 1), message

@@ -1,4 +1,4 @@
-"""The days of a usage point: the latest complete one, sums up to it, and the holes."""
+"""What is derived from stored readings: sums of days, gaps, loads, peaks, and the health of accounts."""
 
 import math
 from collections import defaultdict
@@ -9,21 +9,45 @@ from functools import cache
 from itertools import groupby
 from zoneinfo import ZoneInfo
 
+from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.ledger import Snapshot
-from exporter.ledger.queries import SeriesRow, StoredReading, UsagePointRow
-from exporter.metrics.families import AccountView, LabelValues, Samples, amount_family_name
+from exporter.ledger.queries import SeriesRow, UsagePointRow
+from exporter.metrics.families import FAILURE_REASONS, STATUS_CLASSES, LabelValues, Samples
 from exporter.models import Direction, Fact, Nature, Unit, clean_label
 
 MAX_SILENCE = timedelta(days=14)
-"""A line of days that has been silent this long no longer holds back the others' latest complete day."""
+"""A series of days without a new one for this long no longer holds back the latest complete day of the others."""
 DAY = timedelta(days=1)
 GAP_WINDOW_DAYS = 60
 FAR_FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
 
-_QUANTITIES: Mapping[tuple[str, str], str] = {
-    (Unit.KWH, Direction.CONSUMPTION): "consumption_kwh",
-    (Unit.M3, Direction.CONSUMPTION): "consumption_m3",
-    (Unit.KWH, Direction.INJECTION): "injection_kwh",
+_AMOUNT_FAMILY_NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
+    (Unit.KWH, Direction.CONSUMPTION): {
+        "daily": "utility_daily_consumption_kwh",
+        "monthly": "utility_monthly_consumption_kwh",
+        "yearly": "utility_yearly_consumption_kwh",
+        "previous_month": "utility_previous_month_consumption_kwh",
+        "previous_year": "utility_previous_year_consumption_kwh",
+    },
+    (Unit.M3, Direction.CONSUMPTION): {
+        "daily": "utility_daily_consumption_m3",
+        "monthly": "utility_monthly_consumption_m3",
+        "yearly": "utility_yearly_consumption_m3",
+        "previous_month": "utility_previous_month_consumption_m3",
+        "previous_year": "utility_previous_year_consumption_m3",
+    },
+    (Unit.KWH, Direction.INJECTION): {
+        "daily": "utility_daily_injection_kwh",
+        "monthly": "utility_monthly_injection_kwh",
+        "yearly": "utility_yearly_injection_kwh",
+        "previous_month": "utility_previous_month_injection_kwh",
+        "previous_year": "utility_previous_year_injection_kwh",
+    },
+}
+"""Unit and direction -> period -> family."""
+_LOAD_FAMILY_NAMES: Mapping[Direction, str] = {
+    Direction.CONSUMPTION: "utility_consumption_load_kw",
+    Direction.INJECTION: "utility_injection_load_kw",
 }
 
 
@@ -40,18 +64,18 @@ class DirectionDays:
 
 @dataclass(frozen=True, slots=True)
 class DailyAggregates:
-    """The days of a usage point: the latest that is complete in all lanes, sums up to it, and the holes."""
+    """The days of a usage point: the latest that is complete in all directions, sums up to it, and gaps."""
 
     directions: tuple[DirectionDays, ...]
     latest_complete: date
     newest_day: date
     latest_start: datetime
     newest_end: datetime
-    """Start of the latest complete day; end of the newest day of any lane."""
+    """End of the newest day of any direction."""
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot, series: Iterable[SeriesRow], zone: ZoneInfo) -> "DailyAggregates | None":
-        """Read the days since the January before the newest day's year."""
+        """Return the days since January of the year before the newest day; None without days."""
         grouped: dict[tuple[Direction, str], list[SeriesRow]] = defaultdict(list)
         for line in series:
             grouped[line.direction, line.unit].append(line)
@@ -60,54 +84,53 @@ class DailyAggregates:
             return None
         end = max(day.end for day in newest)
         since = datetime(max(day.at for day in newest).astimezone(zone).year - 1, 1, 1, tzinfo=zone)
-        starts: dict[date, datetime] = {}
-        lanes = tuple(_read_direction(snapshot, key, group, since, zone, starts) for key, group in grouped.items())
-        latest = _find_latest_complete(lanes)
-        return cls(lanes, latest, max(starts), starts[latest], end)
+        read = [_read_direction(snapshot, key, group, since, zone) for key, group in grouped.items()]
+        directions = tuple(direction for direction, _ in read)
+        starts = {day: start for _, found in read for day, start in found.items()}
+        latest = _find_latest_complete(directions)
+        return cls(directions, latest, max(starts), starts[latest], end)
 
     def sum_periods(self) -> Iterator[tuple[str, str, float]]:
-        """Give family, register and value of every sum up to the latest complete day."""
+        """Yield family, register and value of every sum up to the latest complete day."""
         this_month, this_year = self.latest_complete.replace(day=1), self.latest_complete.replace(month=1, day=1)
-        month_before, year_before = (this_month - DAY).replace(day=1), this_year.replace(year=this_year.year - 1)
-        for lane in self.directions:
-            if (quantity := _QUANTITIES.get((lane.unit, lane.direction))) is None:
+        previous_month, previous_year = (this_month - DAY).replace(day=1), this_year.replace(year=this_year.year - 1)
+        for direction in self.directions:
+            if (families := _AMOUNT_FAMILY_NAMES.get((direction.unit, direction.direction))) is None:
                 continue
             for period, start, end in (
                 ("daily", self.latest_complete, self.latest_complete),
                 ("monthly", this_month, self.latest_complete),
                 ("yearly", this_year, self.latest_complete),
-                ("previous_month", month_before, this_month - DAY),
-                ("previous_year", year_before, this_year - DAY),
+                ("previous_month", previous_month, this_month - DAY),
+                ("previous_year", previous_year, this_year - DAY),
             ):
-                if period.startswith("previous") and any(day not in lane.known_days for day in _iterate_days(start, end)):
+                if period.startswith("previous") and any(day not in direction.known_days for day in _iterate_days(start, end)):
                     continue
-                for register, days in lane.registers.items():
+                for register, days in direction.registers.items():
                     if values := [value for day, value in days.items() if start <= day <= end]:
-                        yield amount_family_name(period, quantity), register, math.fsum(values)
+                        yield families[period], register, math.fsum(values)
 
     def count_gaps(self, start: date, end: date) -> int:
-        """Count the days of [start, end] that some lane lacks, none before the lane's first day."""
-        begun = _select_live(self.directions)
+        """Return the number of days of [start, end] that any direction lacks, counted from its first day."""
+        live = _select_live(self.directions)
         return sum(
-            any(lane.first_day <= day and day not in lane.known_days for lane in begun) for day in _iterate_days(start, end)
+            any(direction.first_day <= day and day not in direction.known_days for direction in live)
+            for day in _iterate_days(start, end)
         )
 
     def count_gap_families(self) -> Iterator[tuple[str, int]]:
-        """Give family and number of the days that are missing."""
+        """Yield family and number of the missing days."""
         yield "utility_monthly_day_gaps", self.count_gaps(self.latest_complete.replace(day=1), self.latest_complete)
         yield "utility_yearly_day_gaps", self.count_gaps(self.latest_complete.replace(month=1, day=1), self.latest_complete)
         yield "utility_day_gaps", self.count_gaps(self.newest_day - (GAP_WINDOW_DAYS - 1) * DAY, self.newest_day)
 
 
 def _read_direction(
-    snapshot: Snapshot,
-    key: tuple[Direction, str],
-    series: list[SeriesRow],
-    since: datetime,
-    zone: ZoneInfo,
-    starts: dict[date, datetime],
-) -> DirectionDays:
+    snapshot: Snapshot, key: tuple[Direction, str], series: list[SeriesRow], since: datetime, zone: ZoneInfo
+) -> tuple[DirectionDays, dict[date, datetime]]:
+    """Return the days of one direction, and when each of them starts."""
     registers: dict[str, dict[date, float]] = {}
+    starts: dict[date, datetime] = {}
     firsts = []
     for line in series:
         days = registers.setdefault(line.register, {})
@@ -117,19 +140,20 @@ def _read_direction(
             starts[local] = day.at
         if first := snapshot.select_first(line.id):
             firsts.append(first.at.astimezone(zone).date())
-    return DirectionDays(*key, registers, min(firsts), frozenset(day for days in registers.values() for day in days))
+    known_days = frozenset(day for days in registers.values() for day in days)
+    return DirectionDays(*key, registers, min(firsts), known_days), starts
 
 
 def _select_live(directions: Iterable[DirectionDays]) -> list[DirectionDays]:
-    with_days = [lane for lane in directions if lane.known_days]
-    newest = max(max(lane.known_days) for lane in with_days)
-    return [lane for lane in with_days if max(lane.known_days) > newest - MAX_SILENCE]
+    with_days = [direction for direction in directions if direction.known_days]
+    newest = max(max(direction.known_days) for direction in with_days)
+    return [direction for direction in with_days if max(direction.known_days) > newest - MAX_SILENCE]
 
 
 def _find_latest_complete(directions: Iterable[DirectionDays]) -> date:
     live = _select_live(directions)
-    common = frozenset.intersection(*(lane.known_days for lane in live))
-    return max(common) if common else max(max(lane.known_days) for lane in live)
+    common = frozenset.intersection(*(direction.known_days for direction in live))
+    return max(common) if common else max(max(direction.known_days) for direction in live)
 
 
 def _iterate_days(start: date, end: date) -> Iterator[date]:
@@ -137,7 +161,7 @@ def _iterate_days(start: date, end: date) -> Iterator[date]:
 
 
 MIN_MONTHLY_PEAK_KW = 2.5
-"""The Flemish capacity tariff counts a lower monthly peak as this one."""
+"""The Flemish capacity tariff counts a lower monthly peak as this."""
 
 _INDEX_FAMILY_NAMES: Mapping[tuple[str, str, str], str] = {
     (Nature.COUNTER, Unit.KWH, Direction.CONSUMPTION): "utility_consumption_index_kwh",
@@ -148,13 +172,18 @@ _INDEX_FAMILY_NAMES: Mapping[tuple[str, str, str], str] = {
     (Nature.MOMENTARY, Unit.KW, Direction.CONSUMPTION): "utility_power_kw",
 }
 _FACT_FAMILIES: Mapping[Fact, str] = {
+    Fact.DIVERGENT_CONSUMPTION: "utility_divergent_consumption",
+    Fact.METER_ACTIVE: "utility_meter_active",
+    Fact.FLOW_LIMITATION: "utility_flow_limitation",
+    Fact.UP_TO_DATE: "utility_up_to_date",
+    Fact.NO_DATA_PERMISSION: "utility_no_data_permission",
+    Fact.DAY_OFFSET: "utility_day_offset",
     Fact.SUBSCRIBED_POWER: "utility_subscribed_power_kva",
-    **{fact: f"utility_{fact}" for fact in Fact if fact is not Fact.SUBSCRIBED_POWER},
 }
 READING_INDEPENDENT_FAMILIES = frozenset({"utility_usage_point_info", "utility_register_info", *_FACT_FAMILIES.values()})
-"""The families that new readings alone do not change."""
+"""Families that new readings alone do not change."""
 SeriesWithIndex = tuple[SeriesRow, tuple[int, float] | None]
-"""A series; of an index also the newest milliseconds and value."""
+"""A series, and for an index the newest timestamp in milliseconds and value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +193,17 @@ class MonthlyPeakHistory:
     peaks: tuple[tuple[datetime, float], ...]
 
     def average_closed(self, now: datetime) -> tuple[float, int] | None:
-        """Give the mean over the newest 12 closed months, each at least `FLOOR_KW`, and how many they are."""
+        """Return the mean of the newest 12 closed months, each at least `MIN_MONTHLY_PEAK_KW`, and their number."""
         closed = [max(MIN_MONTHLY_PEAK_KW, power) for ended, power in self.peaks if ended <= now][:12]
         return (math.fsum(closed) / len(closed), len(closed)) if closed else None
 
 
 @dataclass(slots=True)
 class SampleDraft:
-    """What is said of some usage points, while it is being worked out."""
+    """The samples of some usage points while they are being aggregated."""
 
     usage_points: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Name shown -> the usage points under it: one, unless two names come out alike."""
+    """Display name -> its usage points: one, unless two have the same name."""
     samples: Samples = field(default_factory=lambda: defaultdict(dict))
     monthly_peaks: dict[LabelValues, MonthlyPeakHistory] = field(default_factory=dict)
     """(account, usage_point) -> its monthly peaks."""
@@ -182,14 +211,14 @@ class SampleDraft:
 
 
 def display_name(view: AccountView, usage_point: str) -> str:
-    """Give the name by which a usage point is shown."""
+    """Return the name of a usage point on the page."""
     return clean_label(view.aliases.get(usage_point, usage_point))
 
 
 def aggregate_usage_points(
     snapshot: Snapshot, view: AccountView, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str] | None = None
 ) -> None:
-    """Write what the page says of an account's usage points (or of `only` these) into the drafts of their names."""
+    """Write the samples of an account's usage points (or only of `usage_points`) into the drafts of their names."""
     writer = _SampleWriter(snapshot, view)
     lines = groupby(snapshot.select_shown_series(view.account, usage_points), key=lambda line: line[0].usage_point)
     following = next(lines, None)
@@ -208,7 +237,7 @@ def aggregate_usage_points(
 def aggregate_readings(
     snapshot: Snapshot, view: AccountView, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str]
 ) -> None:
-    """Write only what readings make of some usage points: nothing of `STANDING`, and no points under their names."""
+    """Write only the samples of readings into the drafts: none of `READING_INDEPENDENT_FAMILIES`, and no usage points."""
     writer = _SampleWriter(snapshot, view)
     for usage_point, lines in groupby(
         snapshot.select_shown_series(view.account, usage_points), key=lambda line: line[0].usage_point
@@ -218,12 +247,12 @@ def aggregate_readings(
 
 
 class _SampleWriter:
-    """Of two samples with the same labels (two names alike) the first one stays."""
+    """Writes samples into drafts; of two with the same labels (equal names) it keeps the first."""
 
     def __init__(self, snapshot: Snapshot, view: AccountView) -> None:
         self._snapshot, self._view, self._account = snapshot, view, view.account
         self._clean_label = cache(clean_label)
-        """Also makes one text of the many that are alike."""
+        """Also shares one object among equal texts."""
         self._samples: Samples = {}
 
     def write_usage_point(self, draft: SampleDraft, name: str, point: UsagePointRow, series: list[SeriesWithIndex]) -> None:
@@ -256,12 +285,12 @@ class _SampleWriter:
 
     def _add_register_info(self, draft: SampleDraft, name: str, series: SeriesRow) -> None:
         # One series for each register, so that joins work, though it may count in both directions.
-        known, say = draft.known_registers, self._clean_label
-        start = (self._account, name, say(series.register))
+        known, clean = draft.known_registers, self._clean_label
+        start = (self._account, name, clean(series.register))
         if start not in known:
             known.add(start)
             unit = series.portal_unit or series.unit
-            labels = (*start, say(series.commodity), say(series.kind), say(unit), say(series.description))
+            labels = (*start, clean(series.commodity), clean(series.kind), clean(unit), clean(series.description))
             self._samples["utility_register_info"][labels] = 1
 
     def _add_index(self, name: str, series: SeriesRow, at: int, value: float) -> None:
@@ -300,7 +329,7 @@ class _SampleWriter:
         common = min(end for end in ends.values() if end > max(ends.values()) - MAX_SILENCE)
         loads = _sum_loads(self._snapshot, [line for line in series if line.unit == Unit.KWH], common)
         for direction, load in loads.items():
-            self._add_sample(f"utility_{direction}_load_kw", load, (*key, "total"))
+            self._add_sample(_LOAD_FAMILY_NAMES[direction], load, (*key, "total"))
         if loads:
             self._add_sample("utility_load_timestamp_seconds", common.timestamp(), key)
         yield max(ends.values())
@@ -309,33 +338,64 @@ class _SampleWriter:
         for line in series:
             if (line.unit, line.resolution) == (Unit.KW, "P1M"):
                 peaks = self._snapshot.select_newest(line.id, 24)
-                self._add_peak("utility_monthly_peak", "kw", key, peaks[0])
+                self._add_sample("utility_monthly_peak_kw", peaks[0].value, key)
+                if peaks[0].has_span:
+                    self._add_sample("utility_monthly_peak_timestamp_seconds", peaks[0].end.timestamp(), key)
                 draft.monthly_peaks[key] = MonthlyPeakHistory(
                     tuple((_next_month(peak.at, self._view.zone), peak.value) for peak in peaks)
                 )
             elif (line.unit, line.resolution) == (Unit.KVA, "P1D"):
-                self._add_peak("utility_daily_peak", "kva", key, self._snapshot.select_newest(line.id)[0])
-
-    def _add_peak(self, family: str, unit: str, key: LabelValues, peak: StoredReading) -> None:
-        self._add_sample(f"{family}_{unit}", peak.value, key)
-        if peak.has_span:
-            self._add_sample(f"{family}_timestamp_seconds", peak.end.timestamp(), key)
+                peak = self._snapshot.select_newest(line.id)[0]
+                self._add_sample("utility_daily_peak_kva", peak.value, key)
+                if peak.has_span:
+                    self._add_sample("utility_daily_peak_timestamp_seconds", peak.end.timestamp(), key)
 
 
 def _sum_loads(snapshot: Snapshot, series: Iterable[SeriesRow], end: datetime) -> dict[Direction, float]:
     loads: dict[Direction, float] = {}
     shortest: dict[Direction, timedelta] = {}
     for line in series:
-        for kept in snapshot.select_readings(line.id, end - timedelta(hours=1), end):
-            if kept.end != end or kept.span > shortest.get(line.direction, kept.span):
+        for reading in snapshot.select_readings(line.id, end - timedelta(hours=1), end):
+            if reading.end != end or reading.span > shortest.get(line.direction, reading.span):
                 continue
-            if kept.span < shortest.get(line.direction, kept.span):
+            if reading.span < shortest.get(line.direction, reading.span):
                 loads[line.direction] = 0.0
-            shortest[line.direction] = kept.span
-            loads[line.direction] = loads.get(line.direction, 0.0) + kept.value / (kept.span / timedelta(hours=1))
+            shortest[line.direction] = reading.span
+            loads[line.direction] = loads.get(line.direction, 0.0) + reading.value / (reading.span / timedelta(hours=1))
     return loads
 
 
 def _next_month(at: datetime, zone: ZoneInfo) -> datetime:
     local = at.astimezone(zone)
     return datetime(local.year + local.month // 12, local.month % 12 + 1, 1, tzinfo=zone)
+
+
+def build_health_samples(view: AccountView, health: AccountHealth, now: datetime) -> Samples:
+    """Return the samples of an account's health."""
+    state, key = health.state, (view.account, view.portal)
+    samples: Samples = {
+        "utility_visits_total": {key: health.visits},
+        "utility_visit_failures_total": {(*key, reason): health.failures[reason] for reason in FAILURE_REASONS},
+        "utility_visit_interval_seconds": {key: health.interval.total_seconds()},
+        "utility_login_suspended": {key: health.is_suspended(now)},
+        "utility_portal_requests_total": {(*key, status): health.responses[status] for status in STATUS_CLASSES},
+        "utility_ledger_readings": {(view.account,): state.readings},
+        "utility_corrections_total": {(view.account,): state.corrections},
+    }
+    instants = {
+        "utility_last_visit_timestamp_seconds": state.last_visit,
+        "utility_last_success_timestamp_seconds": state.last_success,
+        "utility_last_new_data_timestamp_seconds": state.last_new_data,
+        "utility_next_visit_timestamp_seconds": state.next_visit,
+        "utility_access_expires_timestamp_seconds": state.holder.access_expires,
+    }
+    samples |= {family: {key: at.timestamp()} for family, at in instants.items() if at is not None}
+    if state.up is not None:
+        samples["utility_up"] = {key: state.up}
+    if state.duration is not None:
+        samples["utility_visit_duration_seconds"] = {key: state.duration}
+    holder = state.holder
+    personal = (holder.name, holder.company, holder.company_id, holder.customer_id, holder.person_id)
+    labels = (clean_label(text) if view.show_personal else "" for text in personal)
+    samples["utility_account_info"] = {(*key, *labels): 1}
+    return samples

@@ -1,4 +1,16 @@
-"""Lines that are kept: those of one family for a run of usage points, as text and as gzip."""
+"""The metrics cache: the samples of all readings as lines, as text and gzip, updated after each visit.
+
+Problem: a page of 100,000 usage points has 20 MB, and a visit changes a few of its lines. Rendering it at each scrape
+takes seconds, rendering it after each visit as well, and samples as objects take several times the memory of the text.
+
+Idea: an account's usage points are divided into blocks of some hundred (`SampleBlock`). A block holds one text per
+family (`FamilyLines`), compressed as a gzip member of its own, so that a page is the concatenation of members. A visit
+rebuilds only the lines of the usage points it changed, and recompresses only their blocks. Ages change every second and
+are rendered from prefixes and timestamps (`AgePrefixes`, `RenderedAges`), for large pages ahead of the scrape.
+
+Invariants: blocks and samples are never changed, only replaced, so a scrape needs no lock; a usage point keeps its
+block; an unchanged `FamilyLines` stays the same object; the samples can be read back from the lines.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
@@ -8,6 +20,7 @@ from itertools import compress, count, islice
 from operator import add, ne
 from typing import Self
 
+from exporter.account_status import AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.writer import LedgerChanges
 from exporter.metrics.aggregates import (
@@ -26,15 +39,15 @@ from exporter.metrics.exposition import (
     parse_labels,
     parse_usage_points,
 )
-from exporter.metrics.families import AccountView, LabelValues, Samples
+from exporter.metrics.families import LabelValues, Samples
 
 MIN_OWN_MEMBER_BYTES = 16 * 1024
-"""A sheet from this many bytes on is a gzip member of its own; smaller ones are compressed with their neighbours."""
+"""Lines of at least this size are a gzip member of their own; smaller ones are compressed with their neighbours."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FamilyLines:
-    """Lines, never changed, only replaced. The samples are read back out of them: kept beside, they take twice the room."""
+    """The lines of one family in a block, never changed, only replaced. Samples are read back from them to save memory."""
 
     family: str
     text: bytes
@@ -42,44 +55,43 @@ class FamilyLines:
 
     @property
     def labels(self) -> list[LabelValues]:
-        """Give the labels of the lines, in their order."""
+        """The labels of the lines, in their order."""
         return parse_labels(self.family, self.text.decode())
 
     @property
     def lines(self) -> list[bytes]:
-        """Give the lines, without their ends."""
+        """The lines, without line ends."""
         return self.text.split(b"\n")[:-1]
 
     @property
     def values(self) -> dict[LabelValues, float]:
-        """Give the samples, in the order of the lines."""
+        """The samples, in the order of the lines."""
         values = (float(line[line.rindex(b" ") :]) for line in self.lines)
         return dict(zip(self.labels, values, strict=True))
 
     @classmethod
     def from_samples(cls, family: str, values: Mapping[LabelValues, float]) -> Self | None:
-        """Write a sheet; None without lines."""
+        """Return the lines of samples; None without samples."""
         return cls._build(family, "\n".join([*format_lines(family, values), ""]).encode()) if values else None
 
     def replace_usage_points(self, names: Set[str], samples: Mapping[LabelValues, float]) -> Self | None:
-        """Give the sheet with what is `told` of the usage points under these names, and with nothing else of them.
+        """Return the lines with `samples` as the only ones of the usage points of these names.
 
-        It is this very one where nothing differs. The text is where the starts of the lines are kept: of a known series
-        only the number is written anew.
+        Return this object if nothing differs. Of a known series only the value is formatted again.
         """
-        kept, start = self.lines, build_line_prefixer(self.family)
-        found = list(compress(count(), map(names.__contains__, parse_usage_points(self.family, self.text.decode()))))
-        known = parse_labels(self.family, b"".join(kept[place] + b"\n" for place in found).decode())
-        places = dict(zip(known, found, strict=True))
+        lines, format_prefix = self.lines, build_line_prefixer(self.family)
+        positions = list(compress(count(), map(names.__contains__, parse_usage_points(self.family, self.text.decode()))))
+        known = parse_labels(self.family, b"".join(lines[position] + b"\n" for position in positions).decode())
+        position_by_labels = dict(zip(known, positions, strict=True))
         for labels, value in samples.items():
-            if (place := places.pop(labels, None)) is None:
-                kept.append((start(labels) + format_value(value)).encode())
+            if (position := position_by_labels.pop(labels, None)) is None:
+                lines.append((format_prefix(labels) + format_value(value)).encode())
             else:
-                line = kept[place]
-                kept[place] = line[: line.rindex(b" ") + 1] + format_value(value).encode()
-        for place in sorted(places.values(), reverse=True):
-            del kept[place]
-        text = b"\n".join([*kept, b""])
+                line = lines[position]
+                lines[position] = line[: line.rindex(b" ") + 1] + format_value(value).encode()
+        for position in sorted(position_by_labels.values(), reverse=True):
+            del lines[position]
+        text = b"\n".join([*lines, b""])
         return self if text == self.text else self._build(self.family, text) if text else None
 
     @classmethod
@@ -92,127 +104,129 @@ TIMESTAMP_FAMILY = "utility_reading_timestamp_seconds"
 _AGE_NAME, _TIMESTAMP_NAME_LENGTH = AGE_FAMILY.encode(), len(TIMESTAMP_FAMILY)
 STEPPED_ABOVE = 1000
 AGE_STEP = 15
-"""The ages of more than `MANY` usage points are those of the last whole `STEP` seconds."""
+"""The ages of more than `STEPPED_ABOVE` usage points are those of the last whole `AGE_STEP` seconds."""
 RENDER_AHEAD_FOR = 300
-"""For so many seconds after somebody has asked, ages are written ahead."""
+"""Seconds after a request for which ages are rendered ahead."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgePrefixes:
-    """The starts of the lines of some usage points, and the instants (whole seconds since 1970) that their ages count from."""
+    """The prefixes of the age lines of a block, and the timestamps (whole seconds since 1970) that the ages count from."""
 
     prefixes: list[bytes]
     timestamps: list[int]
 
     @classmethod
     def from_lines(cls, lines: FamilyLines) -> Self:
-        """Take them from the sheet of the instants: its lines have the same labels, whatever is escaped in them."""
-        cut = [_split_line(line) for line in lines.lines]
-        return cls([start for start, _ in cut], [instant for _, instant in cut])
+        """Return the prefixes of the timestamp lines: they have the same labels, escaped in the same form."""
+        split = [_split_line(line) for line in lines.lines]
+        return cls([prefix for prefix, _ in split], [timestamp for _, timestamp in split])
 
     def update(self, previous: FamilyLines, current: FamilyLines) -> Self:
-        """Take them from the sheet that replaced the one they were taken from: only what differs is read."""
+        """Return the prefixes of lines that replaced the previous ones; only lines that differ are parsed."""
         lines = current.lines
         if len(lines) != len(self.prefixes):
             return self.from_lines(current)
-        starts, instants = list(self.prefixes), list(self.timestamps)
-        for place in compress(count(), map(ne, previous.lines, lines)):
-            starts[place], instants[place] = _split_line(lines[place])
-        return type(self)(starts, instants)
+        prefixes, timestamps = list(self.prefixes), list(self.timestamps)
+        for position in compress(count(), map(ne, previous.lines, lines)):
+            prefixes[position], timestamps[position] = _split_line(lines[position])
+        return type(self)(prefixes, timestamps)
 
 
 def _split_line(line: bytes) -> tuple[bytes, int]:
-    start, _, instant = line.rpartition(b" ")
-    return _AGE_NAME + start[_TIMESTAMP_NAME_LENGTH:] + b" ", int(float(instant))
+    prefix, _, timestamp = line.rpartition(b" ")
+    return _AGE_NAME + prefix[_TIMESTAMP_NAME_LENGTH:] + b" ", int(float(timestamp))
 
 
 class RenderedAges:
-    """The ages of a page, as text and as gzip, for the instants at which they are asked."""
+    """The ages of a page, as text and gzip, rendered for the instants at which they are requested."""
 
     def __init__(self, header: bytes, parts: Iterable[AgePrefixes]) -> None:
         self._header, self._prefixes = header, [part for part in parts if part.prefixes]
         self._age_step = AGE_STEP if sum(len(part.prefixes) for part in self._prefixes) > STEPPED_ABOVE else 1
         self._rendered: dict[tuple[int, bool], bytes] = {}
         self.last_requests: dict[bool, int] = {}
-        """gzip or not -> when that was last asked for."""
+        """gzip or not -> the last request for it."""
 
     def render(self, now: int, *, gzip: bool) -> bytes:
-        """Give the ages as of a whole second."""
+        """Return the ages as of a whole second."""
         self.last_requests[gzip] = now
         key = now - now % self._age_step, gzip
-        found = self._rendered.get(key)
-        return self._render(key[0], [gzip])[key] if found is None else found
+        rendered = self._rendered.get(key)
+        return self._render(key[0], [gzip])[key] if rendered is None else rendered
 
     def render_ahead(self, now: int, step_offsets: Sequence[int] = (0, 1)) -> None:
-        """Write beforehand what was asked for of late: this step's ages and the next one's."""
+        """Render the ages of this step and the next in the compressions requested lately."""
         if self._age_step == 1:
             return
-        forms = [gzip for gzip, asked in list(self.last_requests.items()) if now - asked < RENDER_AHEAD_FOR]
+        compressions = [gzip for gzip, requested in list(self.last_requests.items()) if now - requested < RENDER_AHEAD_FOR]
         for at in (now - now % AGE_STEP + step * AGE_STEP for step in step_offsets):
-            if missing := [gzip for gzip in forms if (at, gzip) not in self._rendered]:
+            if missing := [gzip for gzip in compressions if (at, gzip) not in self._rendered]:
                 self._render(at, missing)
 
     def _render(self, at: int, compressions: Iterable[bool]) -> dict[tuple[int, bool], bytes]:
         text = format_ages(self._header, self._prefixes, at)
-        said = {(at, gzip): compress_member(text) if gzip else text for gzip in compressions}
-        self._rendered = {key: kept for key, kept in self._rendered.items() if key[0] >= at - AGE_STEP} | said
-        return said
+        rendered = {(at, gzip): compress_member(text) if gzip else text for gzip in compressions}
+        self._rendered = {key: text for key, text in self._rendered.items() if key[0] >= at - AGE_STEP} | rendered
+        return rendered
 
 
 def format_ages(header: bytes, parts: Sequence[AgePrefixes], now: int) -> bytes:
-    """Write all ages as of a whole second."""
-    said = _AgeSuffixes(now)
+    """Return all ages as of a whole second."""
+    suffixes = _AgeSuffixes(now)
     return (
-        b"".join([header, *(b"".join(map(add, part.prefixes, map(said.__getitem__, part.timestamps))) for part in parts)])
+        b"".join([header, *(b"".join(map(add, part.prefixes, map(suffixes.__getitem__, part.timestamps))) for part in parts)])
         if parts
         else b""
     )
 
 
 class _AgeSuffixes(dict[int, bytes]):
-    """Instant -> the end of a line: many readings are of one second, and its age is written once."""
+    """Timestamp -> the end of a line: many readings have the same timestamp, and its age is formatted once."""
 
     def __init__(self, now: int) -> None:
         self._now = now
 
-    def __missing__(self, instant: int) -> bytes:
-        said = self[instant] = format_value(max(self._now - instant, 0)).encode() + b"\n"
-        return said
+    def __missing__(self, timestamp: int) -> bytes:
+        suffix = self[timestamp] = format_value(max(self._now - timestamp, 0)).encode() + b"\n"
+        return suffix
 
 
 USAGE_POINTS_PER_BLOCK = 500
-"""How many usage points a leaf has: few enough that a change costs little, many enough that gzip has something to say."""
+"""Usage points of a block: few enough that a change is cheap, many enough that gzip compresses well."""
 BLOCKS_AT_A_TIME = 10
 
 
 @dataclass(frozen=True, slots=True)
 class SampleBlock:
-    """All that is said of a run of usage points; never changed, only replaced."""
+    """All samples of some usage points; never changed, only replaced."""
 
     lines_by_family: Mapping[str, FamilyLines] = field(default_factory=dict)
-    """By family."""
     monthly_peaks: Mapping[LabelValues, MonthlyPeakHistory] = field(default_factory=dict)
     ages: AgePrefixes = field(default_factory=lambda: AgePrefixes([], []))
 
     def merge_draft(self, names: Set[str], draft: SampleDraft, unchanged_families: Set[str] = frozenset()) -> Self:
-        """Say anew what is said of the usage points under these names, but for the families that stand."""
-        sheets = dict(self.lines_by_family)
+        """Return the block with the samples of these names replaced by those of a draft, except in unchanged families."""
+        lines_by_family = dict(self.lines_by_family)
         for family in (self.lines_by_family.keys() | draft.samples.keys()) - unchanged_families:
-            before, told = sheets.pop(family, None), draft.samples.get(family, {})
-            if sheet := before.replace_usage_points(names, told) if before else FamilyLines.from_samples(family, told):
-                sheets[family] = sheet
-        months = {labels: peaks for labels, peaks in self.monthly_peaks.items() if labels[1] not in names} | draft.monthly_peaks
-        return type(self)(sheets, months, self._update_ages(sheets.get(TIMESTAMP_FAMILY)))
+            previous, samples = lines_by_family.pop(family, None), draft.samples.get(family, {})
+            lines = previous.replace_usage_points(names, samples) if previous else FamilyLines.from_samples(family, samples)
+            if lines:
+                lines_by_family[family] = lines
+        monthly_peaks = {
+            labels: peaks for labels, peaks in self.monthly_peaks.items() if labels[1] not in names
+        } | draft.monthly_peaks
+        return type(self)(lines_by_family, monthly_peaks, self._update_ages(lines_by_family.get(TIMESTAMP_FAMILY)))
 
-    def _update_ages(self, instants: FamilyLines | None) -> AgePrefixes:
-        before = self.lines_by_family.get(TIMESTAMP_FAMILY)
-        if instants is None:
+    def _update_ages(self, timestamps: FamilyLines | None) -> AgePrefixes:
+        previous = self.lines_by_family.get(TIMESTAMP_FAMILY)
+        if timestamps is None:
             return AgePrefixes([], [])
-        return self.ages.update(before, instants) if before else AgePrefixes.from_lines(instants)
+        return self.ages.update(previous, timestamps) if previous else AgePrefixes.from_lines(timestamps)
 
 
 class AccountSamples:
-    """All that an account's readings say, as lines that are kept, and what a render needs to say the rest.
+    """All samples of an account's readings, as cached lines, and what a scrape needs to render the others.
 
     Never changed, only replaced.
     """
@@ -225,57 +239,57 @@ class AccountSamples:
     ) -> None:
         self.blocks = blocks
         self.block_positions: Mapping[str, int] = block_positions or {}
-        """Name shown -> the place of its leaf."""
+        """Display name -> the position of its block."""
         self.shared_names: Mapping[str, list[str]] = shared_names or {}
-        """Name shown -> its usage points, where it is not the name of just one."""
+        """Display name -> its usage points, if it is not the name of just one."""
         self.lines_by_family: dict[str, list[FamilyLines]] = defaultdict(list)
-        """The kept lines by family, in the order of the page."""
-        for leaf in blocks:
-            for family, sheet in leaf.lines_by_family.items():
-                self.lines_by_family[family].append(sheet)
-        self.monthly_peaks = {labels: months for leaf in blocks for labels, months in leaf.monthly_peaks.items()}
+        """The cached lines by family, in the order of the page."""
+        for block in blocks:
+            for family, lines in block.lines_by_family.items():
+                self.lines_by_family[family].append(lines)
+        self.monthly_peaks = {labels: peaks for block in blocks for labels, peaks in block.monthly_peaks.items()}
         """(account, usage_point) -> its monthly peaks."""
 
     @property
     def samples(self) -> Samples:
-        """Give all samples that are kept, by family and labels."""
+        """All cached samples, by family and labels."""
         return {
-            family: {labels: value for sheet in sheets for labels, value in sheet.values.items()}
-            for family, sheets in self.lines_by_family.items()
+            family: {labels: value for lines in cached for labels, value in lines.values.items()}
+            for family, cached in self.lines_by_family.items()
         }
 
 
 def build_samples(snapshot: Snapshot, view: AccountView) -> AccountSamples:
-    """Work out what the page says of all that an account holds."""
-    growth = _SamplesBuilder(AccountSamples())
-    growth.rebuild(snapshot, view, None)
-    return growth.build()
+    """Return the samples of everything an account holds."""
+    builder = _SamplesBuilder(AccountSamples())
+    builder.rebuild(snapshot, view, None)
+    return builder.build()
 
 
 def update_samples(samples: AccountSamples, snapshot: Snapshot, view: AccountView, changes: LedgerChanges) -> AccountSamples:
-    """Work out anew what a visit has changed, and keep the rest.
+    """Return the samples with everything rebuilt that a visit has changed.
 
-    A few leaves at a time: what is new of a whole town would for a moment take as much room as the town does already.
+    A few blocks at a time: the new samples of 100,000 usage points would briefly double the memory.
     """
-    growth = _SamplesBuilder(samples)
+    builder = _SamplesBuilder(samples)
     whole, read = defaultdict[int | None, list[str]](list), defaultdict[int | None, list[str]](list)
     for usage_point in changes.usage_points:
         name = display_name(view, usage_point)
         alone = usage_point not in changes.described_usage_points and samples.shared_names.get(name, [name]) == [usage_point]
-        place = samples.block_positions.get(name)
-        (read if alone and place is not None else whole)[place].append(usage_point)
+        position = samples.block_positions.get(name)
+        (read if alone and position is not None else whole)[position].append(usage_point)
     if new := whole.pop(None, None):
-        growth.add(snapshot, view, new)
-    for places, renew in ((whole, growth.rebuild), (read, growth.rebuild_readings)):
-        known = sorted(place for place in places if place is not None)
+        builder.add(snapshot, view, new)
+    for usage_points_by_block, rebuild in ((whole, builder.rebuild), (read, builder.rebuild_readings)):
+        known = sorted(position for position in usage_points_by_block if position is not None)
         for start in range(0, len(known), BLOCKS_AT_A_TIME):
-            few = known[start : start + BLOCKS_AT_A_TIME]
-            renew(snapshot, view, [usage_point for place in few for usage_point in places[place]])
-    return growth.build()
+            batch = known[start : start + BLOCKS_AT_A_TIME]
+            rebuild(snapshot, view, [usage_point for position in batch for usage_point in usage_points_by_block[position]])
+    return builder.build()
 
 
 class _SamplesBuilder:
-    """Leaves while they are renewed: a name is written into its own leaf, or into the last one while that has room."""
+    """Blocks while they are rebuilt: a name is written into its own block, or a new one into the last that is not full."""
 
     def __init__(self, samples: AccountSamples) -> None:
         self._blocks, self._block_positions, self._shared_names = (
@@ -288,56 +302,56 @@ class _SamplesBuilder:
 
     @cached_property
     def _remaining(self) -> int:
-        """How many names the last leaf has room for; counted only where there is a new one."""
-        return USAGE_POINTS_PER_BLOCK - sum(place == self._last_block for place in self._block_positions.values())
+        """Number of names that fit into the last block; counted only for a new one."""
+        return USAGE_POINTS_PER_BLOCK - sum(position == self._last_block for position in self._block_positions.values())
 
     def build(self) -> AccountSamples:
         return AccountSamples(self._blocks, self._block_positions, self._shared_names)
 
     def add(self, snapshot: Snapshot, view: AccountView, usage_points: Collection[str]) -> None:
-        """Say new ones in the order in which the ledger met them: neighbours are alike, and gzip makes less of them."""
+        """Add new usage points in the order of the ledger: neighbours are similar, and compress better."""
         ordered = (point.usage_point for point in snapshot.select_usage_points(view.account, usage_points))
-        while few := list(islice(ordered, BLOCKS_AT_A_TIME * USAGE_POINTS_PER_BLOCK)):
-            self.rebuild(snapshot, view, few)
+        while batch := list(islice(ordered, BLOCKS_AT_A_TIME * USAGE_POINTS_PER_BLOCK)):
+            self.rebuild(snapshot, view, batch)
 
     def rebuild(self, snapshot: Snapshot, view: AccountView, usage_points: Sequence[str] | None) -> None:
         names = {display_name(view, usage_point) for usage_point in usage_points or ()}
-        asked = (
+        selected = (
             None
             if usage_points is None
             else {*usage_points, *(one for name in names for one in self._shared_names.get(name, [name]))}
         )
-        before = {name: self._block_positions[name] for name in names & self._block_positions.keys()}
-        aggregate_usage_points(snapshot, view, self._get_draft, asked)
-        self._update_names(before)
-        for place in sorted({*self._drafts, *before.values()}):
-            if place == len(self._blocks):
+        previous = {name: self._block_positions[name] for name in names & self._block_positions.keys()}
+        aggregate_usage_points(snapshot, view, self._get_draft, selected)
+        self._update_names(previous)
+        for position in sorted({*self._drafts, *previous.values()}):
+            if position == len(self._blocks):
                 self._blocks.append(SampleBlock())
-            self._blocks[place] = self._blocks[place].merge_draft(names, self._drafts.pop(place, SampleDraft()))
+            self._blocks[position] = self._blocks[position].merge_draft(names, self._drafts.pop(position, SampleDraft()))
 
     def rebuild_readings(self, snapshot: Snapshot, view: AccountView, usage_points: Sequence[str]) -> None:
-        """Renew what readings make of usage points that are known, each the only one of its name."""
+        """Rebuild the samples of readings of known usage points, each the only one of its name."""
         names = {display_name(view, usage_point) for usage_point in usage_points}
         aggregate_readings(snapshot, view, self._get_draft, usage_points)
-        for place in sorted({self._block_positions[name] for name in names}):
-            self._blocks[place] = self._blocks[place].merge_draft(
-                names, self._drafts.pop(place, SampleDraft()), READING_INDEPENDENT_FAMILIES
+        for position in sorted({self._block_positions[name] for name in names}):
+            self._blocks[position] = self._blocks[position].merge_draft(
+                names, self._drafts.pop(position, SampleDraft()), READING_INDEPENDENT_FAMILIES
             )
 
     def _update_names(self, previous_names: Collection[str]) -> None:
-        """Note which usage points stand under the names, and which names are gone."""
-        points = {name: under for draft in self._drafts.values() for name, under in draft.usage_points.items()}
+        """Record the usage points of shared names, and remove the names that are gone."""
+        usage_points = {name: found for draft in self._drafts.values() for name, found in draft.usage_points.items()}
         for name in previous_names:
             self._shared_names.pop(name, None)
-            if name not in points:
+            if name not in usage_points:
                 del self._block_positions[name]
-        self._shared_names |= {name: under for name, under in points.items() if under != [name]}
+        self._shared_names |= {name: found for name, found in usage_points.items() if found != [name]}
 
     def _get_draft(self, name: str) -> SampleDraft:
-        place = self._block_positions.get(name)
-        if place is None:
+        position = self._block_positions.get(name)
+        if position is None:
             if self._remaining <= 0:
                 self._last_block, self._remaining = self._last_block + 1, USAGE_POINTS_PER_BLOCK
             self._remaining -= 1
-            place = self._block_positions[name] = self._last_block
-        return self._drafts[place]
+            position = self._block_positions[name] = self._last_block
+        return self._drafts[position]

@@ -1,4 +1,4 @@
-"""What prometheus_client does for the page: the head of each family, text or OpenMetrics."""
+"""The exposition formats, as text or OpenMetrics: lines, headers, content negotiation and gzip."""
 
 import math
 import re
@@ -21,48 +21,48 @@ from exporter.metrics.families import FAMILIES_BY_NAME, LabelValues, MetricFamil
 
 MINUS_INFINITY = -math.inf
 EXPONENT_FROM = 1e6
-"""From here on the library writes an exponent where Python does not."""
+"""From this value on the library writes an exponent where Python does not."""
 
 
 def format_value(value: float) -> str:
-    """Write a value."""
+    """Return a value in the exposition format."""
     value = float(value)
     return repr(value) if MINUS_INFINITY < value < EXPONENT_FROM else str(floatToGoString(value))  # type: ignore[no-untyped-call]  # the library has no types there
 
 
 @cache
 def build_line_prefixer(family: str) -> Callable[[LabelValues], str]:
-    """Give what writes the start of a family's lines, up to and with the blank before the value."""
-    shape, pick, quotes = _build_line_format(FAMILIES_BY_NAME[family])
+    """Return a function that formats a family's line up to and with the space before the value."""
+    template, select, quotes = _build_line_format(FAMILIES_BY_NAME[family])
 
-    def start(labels: LabelValues) -> str:
-        line: str = shape % pick(labels)
+    def format_prefix(labels: LabelValues) -> str:
+        line: str = template % select(labels)
         if "\\" in line or "\n" in line or line.count('"') != quotes:
-            line = shape % tuple(map(_escape, pick(labels)))
+            line = template % tuple(map(_escape, select(labels)))
         return line
 
-    return start
+    return format_prefix
 
 
 def format_lines(family: str, values: Mapping[LabelValues, float]) -> list[str]:
-    """Write a family's samples, each without its line's end."""
-    start = build_line_prefixer(family)
-    return [f"{start(labels)}{format_value(value)}" for labels, value in values.items()]
+    """Return a family's samples as lines, without line ends."""
+    format_prefix = build_line_prefixer(family)
+    return [f"{format_prefix(labels)}{format_value(value)}" for labels, value in values.items()]
 
 
 def parse_labels(family: str, text: str) -> list[LabelValues]:
-    """Read the labels of a family's lines, each with its end, back out of them."""
+    """Return the labels of a family's lines; each line has its end."""
     pieces = _split_quoted(text)
     return list(zip(*(_select_column(family, label, pieces) for label in FAMILIES_BY_NAME[family].labels), strict=True))
 
 
 def parse_usage_points(family: str, text: str) -> list[str]:
-    """Read only the names of the usage points back out of them."""
+    """Return the label `usage_point` of a family's lines."""
     return _select_column(family, "usage_point", _split_quoted(text))
 
 
 def _split_quoted(text: str) -> list[str]:
-    """Give what stands between labels, and their values, in turn."""
+    """Return the text between label values, and the values, in turn."""
     if "\\" not in text:
         return text.split('"')
     pieces = _QUOTED_PATTERN.split(text)
@@ -76,11 +76,11 @@ def _select_column(family: str, label: str, pieces: list[str]) -> list[str]:
 
 
 def _build_line_format(family: MetricFamily) -> tuple[str, Callable[[LabelValues], tuple[str, ...]], int]:
-    """Give the shape of a line, what picks the label values in the order of their names, and how many quotes it has."""
+    """Return the template of a line, a function that sorts the label values by name, and the number of quotes."""
     order = sorted(range(len(family.labels)), key=family.labels.__getitem__)
-    pairs = ",".join(f'{family.labels[place]}="%s"' for place in order)
-    pick = itemgetter(*order) if len(order) > 1 else tuple
-    return f"{family.name}{{{pairs}}} " if pairs else f"{family.name} ", pick, 2 * len(order)
+    pairs = ",".join(f'{family.labels[index]}="%s"' for index in order)
+    select = itemgetter(*order) if len(order) > 1 else tuple
+    return f"{family.name}{{{pairs}}} " if pairs else f"{family.name} ", select, 2 * len(order)
 
 
 def _escape(text: str) -> str:
@@ -103,20 +103,20 @@ except ImportError:
 _compress: Callable[..., bytes] = _engine.compress
 _compressobj: Callable[..., Any] = _engine.compressobj
 GZIP_LEVEL = 1
-"""The lines of a page are so alike that higher levels take three times as long for a tenth less."""
+"""The lines of a page are so similar that higher levels take three times as long to save a tenth."""
 GZIP_WBITS = 31
 SMALL_BYTES, SMALL_WBITS, SMALL_MEMORY_LEVEL = 16 * 1024, 29, 6
-"""Up to this size a small table does, which is made in a third of the time: what moves is compressed at each scrape."""
+"""Up to this size a small hash table suffices, built in a third of the time: dynamic families are compressed at each scrape."""
 
 
 def compress_member(text: bytes) -> bytes:
-    """Compress a part into a member of its own; the same text gives the same bytes."""
+    """Return a text as a gzip member of its own; equal texts give equal bytes."""
     if len(text) > SMALL_BYTES:
         return _compress(text, GZIP_LEVEL, GZIP_WBITS)
     if not text:
         return b""
-    small = _compressobj(GZIP_LEVEL, zlib.DEFLATED, SMALL_WBITS, SMALL_MEMORY_LEVEL)
-    return bytes(small.compress(text) + small.flush())
+    compressor = _compressobj(GZIP_LEVEL, zlib.DEFLATED, SMALL_WBITS, SMALL_MEMORY_LEVEL)
+    return bytes(compressor.compress(text) + compressor.flush())
 
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -125,25 +125,25 @@ OPENMETRICS_EOF = b"# EOF\n"
 
 
 def render_registry(registry: CollectorRegistry, content_type: str) -> bytes:
-    """Render a registry in one of the two forms, by the library."""
+    """Return a registry in one of the two formats, rendered by the library."""
     return bytes(generate_openmetrics(registry)) if content_type == OPENMETRICS else generate_latest(registry)  # type: ignore[no-untyped-call]  # the library has no types there
 
 
 def render_family(metric: Metric, content_type: str) -> bytes:
-    """Render one family, by the library."""
-    alone = CollectorRegistry()
-    alone.register(_SingleMetricCollector(metric))
-    return render_registry(alone, content_type).removesuffix(OPENMETRICS_EOF)
+    """Return one family, rendered by the library."""
+    registry = CollectorRegistry()
+    registry.register(_SingleMetricCollector(metric))
+    return render_registry(registry, content_type).removesuffix(OPENMETRICS_EOF)
 
 
 @cache
 def render_header(family: str, content_type: str) -> bytes:
-    """Give the HELP and TYPE lines of one of our families, as the library writes them."""
+    """Return the HELP and TYPE lines of one of our families, rendered by the library."""
     return render_family(build_metric(FAMILIES_BY_NAME[family]), content_type)
 
 
 def negotiate(accept: str | None) -> str:
-    """Choose the form by an Accept header: OpenMetrics when it is preferred, text for anything strange."""
+    """Return the format for an Accept header: OpenMetrics if preferred, text for anything invalid."""
     best = {"openmetrics": 0.0, "text": 0.0}
     for part in (accept or "").split(","):
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
@@ -152,10 +152,10 @@ def negotiate(accept: str | None) -> str:
             best["openmetrics"] = max(best["openmetrics"], _parse_quality(parameters))
         elif kind in ("text/plain", "text/*", "*/*"):
             best["text"] = max(best["text"], _parse_quality(parameters))
-    wanted = best["openmetrics"]
+    quality = best["openmetrics"]
     return (
         OPENMETRICS
-        if wanted and (wanted > best["text"] or (wanted == best["text"] and _names_openmetrics_first(accept or "")))
+        if quality and (quality > best["text"] or (quality == best["text"] and _names_openmetrics_first(accept or "")))
         else TEXT
     )
 
@@ -170,9 +170,9 @@ def _parse_quality(parameters: list[str]) -> float:
 
 
 def _names_openmetrics_first(accept: str) -> bool:
-    """Of two forms wanted alike, say whether OpenMetrics is named first."""
+    """Return whether OpenMetrics is named first, for equal qualities."""
     accept = accept.lower()
-    others = [place for kind in ("text/plain", "text/*", "*/*") if (place := accept.find(kind)) >= 0]
+    others = [position for kind in ("text/plain", "text/*", "*/*") if (position := accept.find(kind)) >= 0]
     return not others or accept.find("application/openmetrics-text") < min(others)
 
 
@@ -190,7 +190,7 @@ class _SingleMetricCollector:
 
 
 def build_metric(family: MetricFamily) -> Metric:
-    """Make the library's family out of ours."""
+    """Return one of our families as a metric of the library."""
     labels = list(family.labels)
     match family.type:
         case MetricType.COUNTER:

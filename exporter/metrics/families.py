@@ -1,29 +1,11 @@
-"""The one table of metric families: what each is called, its labels, and what it says."""
+"""Every metric family: its name, its labels and its help."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
 from enum import StrEnum
-from zoneinfo import ZoneInfo
-
-from exporter.models import Commodity
 
 LabelValues = tuple[str, ...]
 Samples = dict[str, dict[LabelValues, float]]
 """Family name -> label values (in the family's order) -> value."""
-
-
-@dataclass(frozen=True, slots=True)
-class AccountView:
-    """How an account is shown: its names and its local time."""
-
-    account: str
-    portal: str
-    zone: ZoneInfo
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    show_personal: bool = False
-    stale_after: Mapping[Commodity, timedelta] = field(default_factory=dict)
-    """How old the newest reading may be before it is called late, where that is not four days."""
 
 
 ACCOUNT_LABELS = ("account",)
@@ -52,25 +34,6 @@ class MetricFamily:
 
 
 CACHED_HELP = "cached since the account's last visit"
-_QUANTITY_HELP = {
-    "consumption_kwh": "Energy delivered by the network in kWh",
-    "consumption_m3": "Volume delivered in m³",
-    "injection_kwh": "Energy fed into the network in kWh",
-}
-_PERIOD_HELP = {
-    "daily": "on the latest complete local day known",
-    "monthly": "in the month of the latest complete day, up to and with that day",
-    "yearly": "in the year of the latest complete day, up to and with that day",
-    "previous_month": "in the whole month before; only when every day of it is known",
-    "previous_year": "in the whole year before; only when every day of it is known",
-}
-
-
-def amount_family_name(period: str, quantity: str) -> str:
-    """Name the family of a period's amount: ("daily", "injection_kwh") is `utility_daily_injection_kwh`."""
-    return f"utility_{period}_{quantity}"
-
-
 _INDEX_FAMILIES = (
     MetricFamily(
         "utility_consumption_index_kwh", REGISTER_LABELS, f"What the register showed at its last reading, in kWh; {CACHED_HELP}."
@@ -82,10 +45,63 @@ _INDEX_FAMILIES = (
         "utility_injection_index_kwh", REGISTER_LABELS, f"What the register of fed-in energy showed last, in kWh; {CACHED_HELP}."
     ),
 )
-_AMOUNT_FAMILIES = tuple(
-    MetricFamily(amount_family_name(period, quantity), REGISTER_LABELS, f"{what} {when}; {CACHED_HELP}.")
-    for period, when in _PERIOD_HELP.items()
-    for quantity, what in _QUANTITY_HELP.items()
+_LATEST_DAY = "on the latest complete local day known"
+_MONTH_TO_DATE = "in the month of the latest complete day, up to and with that day"
+_YEAR_TO_DATE = "in the year of the latest complete day, up to and with that day"
+_PREVIOUS_MONTH = "in the whole month before; only when every day of it is known"
+_PREVIOUS_YEAR = "in the whole year before; only when every day of it is known"
+_AMOUNT_FAMILIES = (
+    MetricFamily(
+        "utility_daily_consumption_kwh", REGISTER_LABELS, f"Energy delivered by the network in kWh {_LATEST_DAY}; {CACHED_HELP}."
+    ),
+    MetricFamily("utility_daily_consumption_m3", REGISTER_LABELS, f"Volume delivered in m³ {_LATEST_DAY}; {CACHED_HELP}."),
+    MetricFamily(
+        "utility_daily_injection_kwh", REGISTER_LABELS, f"Energy fed into the network in kWh {_LATEST_DAY}; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_monthly_consumption_kwh",
+        REGISTER_LABELS,
+        f"Energy delivered by the network in kWh {_MONTH_TO_DATE}; {CACHED_HELP}.",
+    ),
+    MetricFamily("utility_monthly_consumption_m3", REGISTER_LABELS, f"Volume delivered in m³ {_MONTH_TO_DATE}; {CACHED_HELP}."),
+    MetricFamily(
+        "utility_monthly_injection_kwh", REGISTER_LABELS, f"Energy fed into the network in kWh {_MONTH_TO_DATE}; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_yearly_consumption_kwh",
+        REGISTER_LABELS,
+        f"Energy delivered by the network in kWh {_YEAR_TO_DATE}; {CACHED_HELP}.",
+    ),
+    MetricFamily("utility_yearly_consumption_m3", REGISTER_LABELS, f"Volume delivered in m³ {_YEAR_TO_DATE}; {CACHED_HELP}."),
+    MetricFamily(
+        "utility_yearly_injection_kwh", REGISTER_LABELS, f"Energy fed into the network in kWh {_YEAR_TO_DATE}; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_previous_month_consumption_kwh",
+        REGISTER_LABELS,
+        f"Energy delivered by the network in kWh {_PREVIOUS_MONTH}; {CACHED_HELP}.",
+    ),
+    MetricFamily(
+        "utility_previous_month_consumption_m3", REGISTER_LABELS, f"Volume delivered in m³ {_PREVIOUS_MONTH}; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_previous_month_injection_kwh",
+        REGISTER_LABELS,
+        f"Energy fed into the network in kWh {_PREVIOUS_MONTH}; {CACHED_HELP}.",
+    ),
+    MetricFamily(
+        "utility_previous_year_consumption_kwh",
+        REGISTER_LABELS,
+        f"Energy delivered by the network in kWh {_PREVIOUS_YEAR}; {CACHED_HELP}.",
+    ),
+    MetricFamily(
+        "utility_previous_year_consumption_m3", REGISTER_LABELS, f"Volume delivered in m³ {_PREVIOUS_YEAR}; {CACHED_HELP}."
+    ),
+    MetricFamily(
+        "utility_previous_year_injection_kwh",
+        REGISTER_LABELS,
+        f"Energy fed into the network in kWh {_PREVIOUS_YEAR}; {CACHED_HELP}.",
+    ),
 )
 _DAY_FAMILIES = (
     MetricFamily(
@@ -270,7 +286,7 @@ FAMILY_GROUPS = {
     "process": _EXPORTER_FAMILIES,
     "delivery": _REMOTE_WRITE_FAMILIES,
 }
-"""What belongs together, in the order of the page."""
+"""Related families, in the order of the page."""
 FAMILIES = tuple(family for group in FAMILY_GROUPS.values() for family in group)
 FAMILIES_BY_NAME = {family.name: family for family in FAMILIES}
 DYNAMIC_FAMILIES = frozenset(family.name for family in (*_HEALTH_FAMILIES, *_EXPORTER_FAMILIES, *_REMOTE_WRITE_FAMILIES)) | {
@@ -279,6 +295,6 @@ DYNAMIC_FAMILIES = frozenset(family.name for family in (*_HEALTH_FAMILIES, *_EXP
     "utility_average_monthly_peak_months",
     "utility_account_info",
 }
-"""What moves with the clock, or with every request, and is written when somebody asks; all else is kept as text."""
+"""Families that change with the clock or with every request, and are rendered at each scrape; all others are cached as text."""
 FAILURE_REASONS = ("unreachable", "rate_limit", "login", "response", "bug", "ledger")
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "error")

@@ -1,4 +1,4 @@
-"""The page's body, put together out of what is kept and what moves with the clock, as text and as gzip."""
+"""The metrics page, assembled from cached parts and from families that are rendered at each scrape, as text and gzip."""
 
 import logging
 import platform
@@ -10,34 +10,33 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from operator import is_
 
+from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.ledger.writer import LedgerChanges
+from exporter.metrics.aggregates import build_health_samples
 from exporter.metrics.cache import (
     AGE_FAMILY,
-    AGE_STEP,
     TIMESTAMP_FAMILY,
     AccountSamples,
     RenderedAges,
     build_samples,
     update_samples,
 )
-from exporter.metrics.exposition import OPENMETRICS, TEXT, compress_member, format_lines, negotiate, render_header
+from exporter.metrics.exposition import TEXT, compress_member, format_lines, render_header
 from exporter.metrics.families import (
     DYNAMIC_FAMILIES,
     FAMILIES,
-    FAMILIES_BY_NAME,
-    AccountView,
     LabelValues,
-    MetricFamily,
     Samples,
 )
-from exporter.metrics.health import AccountHealth, build_health_samples
 from exporter.metrics.process import ProcessMetrics
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class StaticPart:
-    """A part that is kept, as text and as a gzip member."""
+    """A cached part, as text and as a gzip member."""
 
     text: bytes
     compressed: bytes
@@ -45,76 +44,76 @@ class StaticPart:
 
 @dataclass(frozen=True, slots=True)
 class DynamicFamilies:
-    """The place of families that are written when somebody asks."""
+    """The position of families that are rendered at each scrape."""
 
     families: tuple[str, ...]
 
 
 class AgesSlot:
-    """The place of the ages."""
+    """The position of the ages."""
 
 
 PageParts = list[bytes | DynamicFamilies | AgesSlot]
 
 
 class PageBody:
-    """A page's kept parts in the order of the families; a family's lines stand together, whatever the account."""
+    """The cached parts of a page in the order of the families; the lines of a family are adjacent, whatever the account."""
 
     def __init__(self, content_type: str, accounts: Sequence[AccountSamples]) -> None:
         self._accounts = accounts
         *parts, last = _build_parts(content_type, accounts)
         assert isinstance(last, DynamicFamilies)
         self.tail_families = last.families
-        """What stands at the end of the page is written when somebody asks."""
+        """The families at the end of the page, rendered at each scrape."""
         self.text: PageParts = [part.text if isinstance(part, StaticPart) else part for part in parts]
         self.compressed: PageParts = list(_join_static(parts))
-        """The same compressed; what stands together is one piece, which costs a scrape less than many small ones."""
+        """The same compressed; adjacent parts are joined, which costs a scrape less than many small ones."""
         self.ages = RenderedAges(
-            render_header(AGE_FAMILY, content_type), (leaf.ages for account in accounts for leaf in account.blocks)
+            render_header(AGE_FAMILY, content_type), (block.ages for account in accounts for block in account.blocks)
         )
 
     def is_current(self, accounts: Sequence[AccountSamples]) -> bool:
-        """Tell whether these are the accounts it was put together of, as they are now."""
+        """Return whether the page was assembled from these very samples."""
         return len(accounts) == len(self._accounts) and all(map(is_, accounts, self._accounts))
 
     def inherit_requests(self, previous: "PageBody", now: int) -> None:
-        """Be ready for whoever asked the body before."""
+        """Render ages ahead for the clients of the previous body."""
         self.ages.last_requests |= previous.ages.last_requests
         self.ages.render_ahead(now, [0])
 
 
 def _join_static(parts: Iterable[StaticPart | DynamicFamilies | AgesSlot]) -> Iterator[bytes | DynamicFamilies | AgesSlot]:
-    for kind, run in groupby(parts, type):
-        if kind is StaticPart:
+    for type_, run in groupby(parts, type):
+        if type_ is StaticPart:
             yield b"".join(part.compressed for part in run if isinstance(part, StaticPart))
         else:
             yield from (part for part in run if not isinstance(part, StaticPart))
 
 
 def _build_parts(content_type: str, accounts: Sequence[AccountSamples]) -> Iterator[StaticPart | DynamicFamilies | AgesSlot]:
-    """Give the parts in their order; the last one is `Moving`."""
-    small, moving = bytearray(), list[str]()
+    """Yield the parts in their order; the last is `DynamicFamilies`."""
+    buffer, dynamic = bytearray(), list[str]()
     for family in FAMILIES:
-        sheets = [sheet for account in accounts for sheet in account.lines_by_family.get(family.name, ())]
+        cached = [lines for account in accounts for lines in account.lines_by_family.get(family.name, ())]
         if family.name in DYNAMIC_FAMILIES and family.name != AGE_FAMILY:
-            yield from _flush_static(small)
-            moving.append(family.name)
+            yield from _flush_static(buffer)
+            dynamic.append(family.name)
             continue
-        if moving and (sheets or family.name == AGE_FAMILY):
-            yield DynamicFamilies(tuple(moving))
-            moving.clear()
+        if dynamic and (cached or family.name == AGE_FAMILY):
+            yield DynamicFamilies(tuple(dynamic))
+            dynamic.clear()
         if family.name == AGE_FAMILY:
-            yield from _flush_static(small)
+            yield from _flush_static(buffer)
             yield AgesSlot()
-        small += render_header(family.name, content_type) if sheets else b""
-        for sheet in sheets:
-            if sheet.compressed is None:
-                small += sheet.text
+        buffer += render_header(family.name, content_type) if cached else b""
+        for lines in cached:
+            if lines.compressed is None:
+                buffer += lines.text
             else:
-                yield from _flush_static(small)
-                yield StaticPart(sheet.text, sheet.compressed)
-    yield from _flush_static(small)
-    yield DynamicFamilies(tuple(moving))
+                yield from _flush_static(buffer)
+                yield StaticPart(lines.text, lines.compressed)
+    yield from _flush_static(buffer)
+    yield DynamicFamilies(tuple(dynamic))
 
 
 def _flush_static(buffer: bytearray) -> Iterator[StaticPart]:
@@ -124,55 +123,37 @@ def _flush_static(buffer: bytearray) -> Iterator[StaticPart]:
         yield StaticPart(text, compress_member(text))
 
 
-__all__ = [
-    "AGE_STEP",
-    "FAMILIES",
-    "FAMILIES_BY_NAME",
-    "OPENMETRICS",
-    "TEXT",
-    "AccountHealth",
-    "AccountMetrics",
-    "AccountSamples",
-    "AccountView",
-    "MetricFamily",
-    "MetricsPage",
-    "Samples",
-    "negotiate",
-]
-log = logging.getLogger(__name__)
-
-
 @dataclass(slots=True)
 class AccountMetrics:
-    """One account's part of the page."""
+    """The metrics of one account."""
 
     view: AccountView
     health: AccountHealth
     kept_samples: AccountSamples = field(default_factory=AccountSamples)
     ledger_counts: tuple[int, int] | None = None
-    """The account's readings (thinned ones too) and corrections as of `derived`; None when it must be worked out as a whole."""
+    """Numbers of readings (thinned ones included) and corrections as of `kept_samples`; None if these must be rebuilt."""
 
     def collect(self, now: datetime) -> Samples:
-        """Say everything of the account as of now."""
+        """Return all samples of the account as of now."""
         samples = self.kept_samples.samples | self.collect_dynamic(now)
         if instants := samples.get(TIMESTAMP_FAMILY):
             samples[AGE_FAMILY] = {labels: max(int(now.timestamp()) - int(at), 0) for labels, at in instants.items()}
         return samples
 
     def collect_dynamic(self, now: datetime) -> Samples:
-        """Say what moves with the clock or with every request, but for the ages."""
+        """Return the samples that change with the clock or with every request, except the ages."""
         samples = defaultdict[str, dict[LabelValues, float]](dict, build_health_samples(self.view, self.health, now))
-        for labels, months in self.kept_samples.monthly_peaks.items():
-            if average := months.average_closed(now):
+        for labels, peaks in self.kept_samples.monthly_peaks.items():
+            if average := peaks.average_closed(now):
                 samples["utility_average_monthly_peak_kw"][labels] = average[0]
                 samples["utility_average_monthly_peak_months"][labels] = average[1]
         return samples
 
 
 class MetricsPage:
-    """All accounts' parts, and what the process says of itself.
+    """The metrics of all accounts and of the process.
 
-    `refresh` reads the ledger and writes the lines that are kept (off the event loop); `body` joins them with what moves.
+    `refresh` reads the ledger and caches lines (off the event loop); `render_parts` joins them with the dynamic families.
     """
 
     def __init__(self, ledger: Ledger, clock: Callable[[], datetime], version: str) -> None:
@@ -181,70 +162,70 @@ class MetricsPage:
         self.last_reload_successful = True
         self.last_reload: datetime | None = None
         self.collect_extra: Callable[[], Samples] = dict
-        """What else the process says at each scrape."""
+        """Returns further samples at each scrape."""
         self._process_metrics = ProcessMetrics()
         self._bodies: dict[str, PageBody] = {}
         self._replace_lock = threading.Lock()
 
     def add_account(self, view: AccountView, interval: timedelta) -> AccountMetrics:
-        """Begin (or begin anew) an account's part; where it is shown as before, its lines stay until it is refreshed."""
-        before = self.accounts.get(view.account)
-        derived = before.kept_samples if before and before.view == view else AccountSamples()
-        self.accounts[view.account] = AccountMetrics(view, AccountHealth(interval), derived)
+        """Add (or replace) an account; if its view is unchanged, its lines stay until it is refreshed."""
+        previous = self.accounts.get(view.account)
+        samples = previous.kept_samples if previous and previous.view == view else AccountSamples()
+        self.accounts[view.account] = AccountMetrics(view, AccountHealth(interval), samples)
         return self.accounts[view.account]
 
     def remove_account(self, account: str) -> None:
-        """End an account's part."""
+        """Remove an account."""
         self.accounts.pop(account, None)
 
     def refresh(self, account: str, changes: LedgerChanges | None = None) -> None:
-        """Read an account's readings out of the ledger again, or only what a visit has `recorded`.
+        """Read an account's samples from the ledger again, or only the `changes` of a visit.
 
-        Raises LedgerError; the part stays as it was then.
+        Raise LedgerError; the account then stays as it was.
         """
-        with self._ledger.snapshot() as look:
-            self.refresh_from_snapshot(look, account, changes)
+        with self._ledger.snapshot() as snapshot:
+            self.refresh_from_snapshot(snapshot, account, changes)
 
     def refresh_from_snapshot(self, snapshot: Snapshot, account: str, changes: LedgerChanges | None = None) -> None:
-        """Do the same out of a look that is open already."""
-        part, state = self.accounts[account], snapshot.get_state(account)
-        before, part.ledger_counts = part.ledger_counts, None
-        # More than was recorded: another process has brought the past home. Only the whole ledger knows what changed then.
-        if changes and before == (state.readings + state.thinned - changes.new, state.corrections - changes.corrected):
-            derived = (
-                update_samples(part.kept_samples, snapshot, part.view, changes) if changes.usage_points else part.kept_samples
-            )
+        """Do the same from an open snapshot."""
+        metrics, state = self.accounts[account], snapshot.get_state(account)
+        previous, metrics.ledger_counts = metrics.ledger_counts, None
+        # Other counts than expected: another process has imported readings, and all samples must be rebuilt.
+        if changes and previous == (state.readings + state.thinned - changes.new, state.corrections - changes.corrected):
+            samples = metrics.kept_samples
+            if changes.usage_points:
+                samples = update_samples(samples, snapshot, metrics.view, changes)
         else:
-            derived = build_samples(snapshot, part.view)
-        self._replace_samples(part, derived)
-        part.ledger_counts = state.readings + state.thinned, state.corrections
+            samples = build_samples(snapshot, metrics.view)
+        self._replace_samples(metrics, samples)
+        metrics.ledger_counts = state.readings + state.thinned, state.corrections
 
     def render_parts(self, content_type: str = TEXT, *, compress: bool = False) -> list[bytes]:
-        """Give the page as text or as OpenMetrics, in parts that are to be sent one after the other."""
+        """Return the page as text or OpenMetrics, in parts to be sent one after the other."""
         now, body, parts = self._clock(), self._get_body(content_type), list[bytes]()
-        moving = self._render_dynamic(now)
-        for place in body.compressed if compress else body.text:
-            if isinstance(place, bytes):
-                parts.append(place)
-            elif isinstance(place, DynamicFamilies):
-                text = _join_families(place.families, moving, content_type)
+        dynamic = self._render_dynamic(now)
+        for part in body.compressed if compress else body.text:
+            if isinstance(part, bytes):
+                parts.append(part)
+            elif isinstance(part, DynamicFamilies):
+                text = _join_families(part.families, dynamic, content_type)
                 parts.append(compress_member(text) if compress else text)
             else:
                 parts.append(body.ages.render(int(now.timestamp()), gzip=compress))
-        tail = _join_families(body.tail_families, moving, content_type) + self._process_metrics.render(content_type)
+        tail = _join_families(body.tail_families, dynamic, content_type) + self._process_metrics.render(content_type)
         return [*parts, compress_member(tail) if compress else tail]
 
     def render_ages_ahead(self) -> None:
-        """Write the ages that the next scrapes will be given; takes a tenth of a second for a town, not on the event loop."""
+        """Render the ages of the next scrapes; takes a tenth of a second at 100,000 usage points, so not on the event loop."""
         for body in list(self._bodies.values()):
             body.ages.render_ahead(self._now_seconds())
 
     def render(self, content_type: str = TEXT) -> bytes:
-        """Render the page as text or as OpenMetrics."""
+        """Return the page as text or OpenMetrics."""
         return b"".join(self.render_parts(content_type))
 
     def render_gzip(self, content_type: str = TEXT) -> bytes:
-        """Do the same, compressed."""
+        """Return the page compressed."""
         return b"".join(self.render_parts(content_type, compress=True))
 
     def _get_body(self, content_type: str) -> PageBody:
@@ -255,7 +236,7 @@ class MetricsPage:
         return body
 
     def _replace_samples(self, account: AccountMetrics, samples: AccountSamples) -> None:
-        """Show what was derived anew; the bodies are put together here, that no scrape waits for it."""
+        """Publish new samples; the bodies are assembled here, so that no scrape waits for it."""
         with self._replace_lock:
             accounts = [samples if other is account else other.kept_samples for other in list(self.accounts.values())]
             bodies = {content_type: PageBody(content_type, accounts) for content_type in list(self._bodies)}
@@ -271,18 +252,18 @@ class MetricsPage:
         return [part.kept_samples for part in list(self.accounts.values())]
 
     def _render_dynamic(self, now: datetime) -> Mapping[str, list[str]]:
-        """Give the lines of what moves, by family."""
+        """Return the lines of the dynamic families."""
         samples = [self._exporter_samples(), self.collect_extra()]
         for account in list(self.accounts.values()):
             try:
                 samples.append(account.collect_dynamic(now))
             except Exception:  # one account's bug must not empty the page of the others
-                log.exception("the health of account %s could not be said", account.view.account)
-        found = defaultdict[str, list[str]](list)
+                log.exception("failed to render the health of account %s", account.view.account)
+        lines = defaultdict[str, list[str]](list)
         for part in samples:
             for family, values in part.items():
-                found[family] += format_lines(family, values)
-        return found
+                lines[family] += format_lines(family, values)
+        return lines
 
     def _exporter_samples(self) -> Samples:
         samples: Samples = {
@@ -297,6 +278,6 @@ class MetricsPage:
 def _join_families(families: Iterable[str], lines_by_family: Mapping[str, list[str]], content_type: str) -> bytes:
     text = bytearray()
     for family in families:
-        if found := lines_by_family.get(family):
-            text += render_header(family, content_type) + "\n".join([*found, ""]).encode()
+        if lines := lines_by_family.get(family):
+            text += render_header(family, content_type) + "\n".join([*lines, ""]).encode()
     return bytes(text)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from exporter.__main__ import main
+from exporter.cli import main
 from exporter.config import loader
 from exporter.errors import ExporterError, LedgerError
 from exporter.history import export as module

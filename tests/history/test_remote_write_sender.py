@@ -12,7 +12,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.__main__ import main
+from exporter.cli import main
 from exporter.errors import LedgerError
 from exporter.history import write_queue
 from exporter.history.config import Receiver

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from exporter.metrics.families import FAMILIES_BY_NAME, AccountView, Samples
+from exporter.account_status import AccountView
+from exporter.metrics.families import FAMILIES_BY_NAME, Samples
 from exporter.metrics.page import AccountMetrics
 from exporter.models import Commodity
 from exporter.web.status.formatting import NO_BREAK_SPACE

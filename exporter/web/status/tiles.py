@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from exporter.metrics.families import AccountView
+from exporter.account_status import AccountView
 from exporter.models import Unit
 from exporter.web.status.formatting import (
     THIN_SPACE,

@@ -1,0 +1,68 @@
+"""How an account is doing: its health, its next visit, and the names it is shown by."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from exporter.ledger.account_state import AccountState
+from exporter.models import Commodity
+
+LOGIN_SUSPENSION = timedelta(days=1)
+"""Time for which a refused login is not tried again, unless the configuration changes."""
+MIN_VISIT_GAP = timedelta(minutes=1)
+"""First step of the backoff; also the minimum time between a visit and one requested by a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """How an account is shown: its names and its local time."""
+
+    account: str
+    portal: str
+    zone: ZoneInfo
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    show_personal: bool = False
+    stale_after: Mapping[Commodity, timedelta] = field(default_factory=dict)
+    """Age from which the newest reading counts as late, where that is not four days."""
+
+
+@dataclass(slots=True)
+class AccountHealth:
+    """The state and the counters of an account, owned by its poller; counters start at 0 with the process."""
+
+    interval: timedelta
+    state: AccountState = field(default_factory=AccountState)
+    visits: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    responses: Counter[str] = field(default_factory=Counter)
+
+    def is_suspended(self, now: datetime) -> bool:
+        """Return whether visits are suspended because the portal refused the login."""
+        return self.state.suspended_until is not None and now < self.state.suspended_until
+
+
+def next_visit_time(state: AccountState) -> datetime | None:
+    """Return when the next visit may be: never before the end of a suspension."""
+    return max((at for at in (state.next_visit, state.suspended_until) if at), default=None)
+
+
+def cap_suspension(state: AccountState, now: datetime) -> AccountState:
+    """Return the state with a suspension of at most `LOGIN_SUSPENSION`: only a wrong clock makes a longer one."""
+    if state.suspended_until is None or state.suspended_until <= now + LOGIN_SUSPENSION:
+        return state
+    return replace(state, suspended_until=now + LOGIN_SUSPENSION)
+
+
+def shift_to_clock(state: AccountState, now: datetime) -> AccountState:
+    """Return the state after the clock was set back: planned waits keep their length, counted from now."""
+    if state.last_visit is None or state.last_visit - now < MIN_VISIT_GAP:
+        return state
+    shift = state.last_visit - now
+    return replace(
+        state,
+        last_visit=now,
+        next_visit=state.next_visit and state.next_visit - shift,
+        suspended_until=state.suspended_until and state.suspended_until - shift,
+    )

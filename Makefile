@@ -23,6 +23,7 @@ bench: .venv/test.stamp .cache/tools.stamp
 lint: .venv/test.stamp
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy --strict exporter grafana docs examples/brook/brook_water
 
 unit: .venv/test.stamp .cache/tools.stamp

@@ -74,7 +74,7 @@ async def test_serve_starts_on_a_full_disk(small_disk):
             page = await program.until('utility_visit_failures_total{account="block-of-flats",portal="cem",reason="ledger"} 1')
             assert cold_water(home) in page
             assert 'utility_up{account="block-of-flats",portal="cem"} 0.0' in page
-            assert "full; what is kept is shown" in "".join(program.lines)
+            assert "full; serving stored readings only" in "".join(program.lines)
             assert "Traceback" not in "".join(program.lines)
             code, _, said = await home.command("history", "export")
             assert (code, "the disk is full" in said or "locked" in said) == (1, True)
@@ -118,7 +118,7 @@ async def test_all_is_well_when_there_is_room(tmp_path, monkeypatch):
         clock.advance(minutes=2)
         await second.visit()
 
-        assert (second.state.up, second.state.reason, ledger.database.cramped) == (True, "", "")
+        assert (second.state.up, second.state.reason, ledger.database.sharing_error) == (True, "", "")
         with Ledger(tmp_path) as beside:
             assert beside.get_state(portal.name).readings == second.state.readings
         ledger.close()
@@ -148,7 +148,7 @@ def test_killed_before_the_disk_was_full(tmp_path):
     assert (tmp_path / f"{LEDGER_FILE}-wal").stat().st_size
     os.truncate(tmp_path / f"{LEDGER_FILE}-shm", 0)
     with no_room(), Ledger(tmp_path, serving=True) as ledger:
-        assert ledger.database.cramped
+        assert ledger.database.sharing_error
         assert len(kept(ledger)) == 1
         with pytest.raises(LedgerError):
             record(ledger, *(day(n, 1.0) for n in range(2, 29)), at=AT)

@@ -42,7 +42,9 @@ _INDEX_FAMILIES = (
         "utility_consumption_index_m3", REGISTER_LABELS, f"What the register showed at its last reading, in m³; {CACHED_HELP}."
     ),
     MetricFamily(
-        "utility_injection_index_kwh", REGISTER_LABELS, f"What the register of fed-in energy showed last, in kWh; {CACHED_HELP}."
+        "utility_injection_index_kwh",
+        REGISTER_LABELS,
+        f"What the injection register showed at its last reading, in kWh; {CACHED_HELP}.",
     ),
 )
 _LATEST_DAY = "on the latest complete local day known"
@@ -52,55 +54,55 @@ _PREVIOUS_MONTH = "in the whole month before; only when every day of it is known
 _PREVIOUS_YEAR = "in the whole year before; only when every day of it is known"
 _AMOUNT_FAMILIES = (
     MetricFamily(
-        "utility_daily_consumption_kwh", REGISTER_LABELS, f"Energy delivered by the network in kWh {_LATEST_DAY}; {CACHED_HELP}."
+        "utility_daily_consumption_kwh", REGISTER_LABELS, f"Energy consumed from the grid in kWh {_LATEST_DAY}; {CACHED_HELP}."
     ),
-    MetricFamily("utility_daily_consumption_m3", REGISTER_LABELS, f"Volume delivered in m³ {_LATEST_DAY}; {CACHED_HELP}."),
+    MetricFamily("utility_daily_consumption_m3", REGISTER_LABELS, f"Volume consumed in m³ {_LATEST_DAY}; {CACHED_HELP}."),
     MetricFamily(
-        "utility_daily_injection_kwh", REGISTER_LABELS, f"Energy fed into the network in kWh {_LATEST_DAY}; {CACHED_HELP}."
+        "utility_daily_injection_kwh", REGISTER_LABELS, f"Energy injected into the grid in kWh {_LATEST_DAY}; {CACHED_HELP}."
     ),
     MetricFamily(
         "utility_monthly_consumption_kwh",
         REGISTER_LABELS,
-        f"Energy delivered by the network in kWh {_MONTH_TO_DATE}; {CACHED_HELP}.",
+        f"Energy consumed from the grid in kWh {_MONTH_TO_DATE}; {CACHED_HELP}.",
     ),
-    MetricFamily("utility_monthly_consumption_m3", REGISTER_LABELS, f"Volume delivered in m³ {_MONTH_TO_DATE}; {CACHED_HELP}."),
+    MetricFamily("utility_monthly_consumption_m3", REGISTER_LABELS, f"Volume consumed in m³ {_MONTH_TO_DATE}; {CACHED_HELP}."),
     MetricFamily(
-        "utility_monthly_injection_kwh", REGISTER_LABELS, f"Energy fed into the network in kWh {_MONTH_TO_DATE}; {CACHED_HELP}."
+        "utility_monthly_injection_kwh", REGISTER_LABELS, f"Energy injected into the grid in kWh {_MONTH_TO_DATE}; {CACHED_HELP}."
     ),
     MetricFamily(
         "utility_yearly_consumption_kwh",
         REGISTER_LABELS,
-        f"Energy delivered by the network in kWh {_YEAR_TO_DATE}; {CACHED_HELP}.",
+        f"Energy consumed from the grid in kWh {_YEAR_TO_DATE}; {CACHED_HELP}.",
     ),
-    MetricFamily("utility_yearly_consumption_m3", REGISTER_LABELS, f"Volume delivered in m³ {_YEAR_TO_DATE}; {CACHED_HELP}."),
+    MetricFamily("utility_yearly_consumption_m3", REGISTER_LABELS, f"Volume consumed in m³ {_YEAR_TO_DATE}; {CACHED_HELP}."),
     MetricFamily(
-        "utility_yearly_injection_kwh", REGISTER_LABELS, f"Energy fed into the network in kWh {_YEAR_TO_DATE}; {CACHED_HELP}."
+        "utility_yearly_injection_kwh", REGISTER_LABELS, f"Energy injected into the grid in kWh {_YEAR_TO_DATE}; {CACHED_HELP}."
     ),
     MetricFamily(
         "utility_previous_month_consumption_kwh",
         REGISTER_LABELS,
-        f"Energy delivered by the network in kWh {_PREVIOUS_MONTH}; {CACHED_HELP}.",
+        f"Energy consumed from the grid in kWh {_PREVIOUS_MONTH}; {CACHED_HELP}.",
     ),
     MetricFamily(
-        "utility_previous_month_consumption_m3", REGISTER_LABELS, f"Volume delivered in m³ {_PREVIOUS_MONTH}; {CACHED_HELP}."
+        "utility_previous_month_consumption_m3", REGISTER_LABELS, f"Volume consumed in m³ {_PREVIOUS_MONTH}; {CACHED_HELP}."
     ),
     MetricFamily(
         "utility_previous_month_injection_kwh",
         REGISTER_LABELS,
-        f"Energy fed into the network in kWh {_PREVIOUS_MONTH}; {CACHED_HELP}.",
+        f"Energy injected into the grid in kWh {_PREVIOUS_MONTH}; {CACHED_HELP}.",
     ),
     MetricFamily(
         "utility_previous_year_consumption_kwh",
         REGISTER_LABELS,
-        f"Energy delivered by the network in kWh {_PREVIOUS_YEAR}; {CACHED_HELP}.",
+        f"Energy consumed from the grid in kWh {_PREVIOUS_YEAR}; {CACHED_HELP}.",
     ),
     MetricFamily(
-        "utility_previous_year_consumption_m3", REGISTER_LABELS, f"Volume delivered in m³ {_PREVIOUS_YEAR}; {CACHED_HELP}."
+        "utility_previous_year_consumption_m3", REGISTER_LABELS, f"Volume consumed in m³ {_PREVIOUS_YEAR}; {CACHED_HELP}."
     ),
     MetricFamily(
         "utility_previous_year_injection_kwh",
         REGISTER_LABELS,
-        f"Energy fed into the network in kWh {_PREVIOUS_YEAR}; {CACHED_HELP}.",
+        f"Energy injected into the grid in kWh {_PREVIOUS_YEAR}; {CACHED_HELP}.",
     ),
 )
 _DAY_FAMILIES = (
@@ -123,12 +125,12 @@ _POWER_FAMILIES = (
     MetricFamily(
         "utility_consumption_load_kw",
         REGISTER_LABELS,
-        f"Mean power taken in the newest interval shorter than a day; {CACHED_HELP}.",
+        f"Mean power of consumption in the newest interval shorter than a day; {CACHED_HELP}.",
     ),
     MetricFamily(
         "utility_injection_load_kw",
         REGISTER_LABELS,
-        f"Mean power fed in in the newest interval shorter than a day; {CACHED_HELP}.",
+        f"Mean power of injection in the newest interval shorter than a day; {CACHED_HELP}.",
     ),
     MetricFamily(
         "utility_load_timestamp_seconds", USAGE_POINT_LABELS, f"End of the interval that the load is the mean of; {CACHED_HELP}."
@@ -228,29 +230,30 @@ _HEALTH_FAMILIES = (
     ),
     MetricFamily("utility_access_expires_timestamp_seconds", PORTAL_LABELS, "When access ends that a person must renew; cached."),
     MetricFamily(
-        "utility_portal_requests_total", (*PORTAL_LABELS, "status"), "HTTP answers of the portal, by class.", MetricType.COUNTER
+        "utility_portal_requests_total", (*PORTAL_LABELS, "status"), "HTTP responses of the portal, by class.", MetricType.COUNTER
     ),
     MetricFamily("utility_ledger_readings", ACCOUNT_LABELS, "Readings kept in the ledger."),
     MetricFamily("utility_corrections_total", ACCOUNT_LABELS, "Values that the portal changed afterwards.", MetricType.COUNTER),
 )
 _EXPORTER_FAMILIES = (
-    MetricFamily("utility_exporter_build_info", ("version", "python"), "What runs here.", MetricType.INFO),
-    MetricFamily("utility_exporter_config_last_reload_successful", (), "1 when the configuration was last read without a fault."),
+    MetricFamily("utility_exporter_build_info", ("version", "python"), "Version of the exporter and of Python.", MetricType.INFO),
+    MetricFamily("utility_exporter_config_last_reload_successful", (), "1 when the last configuration reload succeeded."),
     MetricFamily(
-        "utility_exporter_config_last_reload_success_timestamp_seconds", (), "When the configuration was last read well."
+        "utility_exporter_config_last_reload_success_timestamp_seconds", (), "When a configuration reload last succeeded."
     ),
 )
 _REMOTE_WRITE_FAMILIES = (
-    MetricFamily(
-        "utility_exporter_remote_write_up", TARGET_LABELS, "1 when the receiver answered the last request as it should."
-    ),
+    MetricFamily("utility_exporter_remote_write_up", TARGET_LABELS, "1 when the receiver accepted the last request."),
     MetricFamily(
         "utility_exporter_remote_write_pending_samples",
         TARGET_LABELS,
         "Samples that have settled and that the receiver does not have yet.",
     ),
     MetricFamily(
-        "utility_exporter_remote_write_sent_samples_total", TARGET_LABELS, "Samples that the receiver took.", MetricType.COUNTER
+        "utility_exporter_remote_write_sent_samples_total",
+        TARGET_LABELS,
+        "Samples that the receiver accepted.",
+        MetricType.COUNTER,
     ),
     MetricFamily(
         "utility_exporter_remote_write_refused_samples_total",
@@ -267,10 +270,10 @@ _REMOTE_WRITE_FAMILIES = (
     MetricFamily(
         "utility_exporter_remote_write_lag_seconds",
         TARGET_LABELS,
-        "How long the oldest delivery under way has been waiting to be done, 0 when nothing is pending.",
+        "Time since the oldest unfinished delivery began, 0 when nothing is pending.",
     ),
     MetricFamily(
-        "utility_exporter_remote_write_last_success_timestamp_seconds", TARGET_LABELS, "When the receiver last took samples."
+        "utility_exporter_remote_write_last_success_timestamp_seconds", TARGET_LABELS, "When the receiver last accepted samples."
     ),
 )
 FAMILY_GROUPS = {

@@ -1,4 +1,4 @@
-"""What a hostile portal may answer: on the wire, as a redirect, as a body, or as a good answer with bad values in it."""
+"""Malicious responses of a portal: on the wire, as a redirect, as a body, or as a valid response with bad values."""
 
 import asyncio
 import contextlib
@@ -16,11 +16,11 @@ from tests.fault_proxy import Attack
 
 MANY_VALUES = 50_000
 OVERSIZED_BYTES = 1 << 21
-"""More than the tests let an answer be."""
+"""More than the tests allow a response to have."""
 
 
 def send_raw(*parts: bytes, again: bytes = b"", every: float = 0.0) -> Attack:
-    """Write bytes on the connection as they are; then `again` without end, or close it."""
+    """Write bytes to the connection; then `again` without end, or close it."""
 
     async def strike(request: web.Request, handler: Handler | None) -> web.StreamResponse:
         transport = request.transport  # the request forgets it when the client leaves
@@ -37,7 +37,7 @@ def send_raw(*parts: bytes, again: bytes = b"", every: float = 0.0) -> Attack:
 
 
 def respond_with_body(content: bytes | str, kind: str = "application/json", status: int = 200, **headers: str) -> Attack:
-    """Answer with a body."""
+    """Respond with a body."""
     content = content.encode() if isinstance(content, str) else content
 
     async def strike(request: web.Request, handler: Handler | None) -> web.StreamResponse:
@@ -48,7 +48,7 @@ def respond_with_body(content: bytes | str, kind: str = "application/json", stat
 
 
 def respond_with_redirect(status: int, target: str = "") -> Attack:
-    """Answer with a redirect; without a target to where the request came."""
+    """Respond with a redirect; without a target, to the request's own URL."""
 
     async def strike(request: web.Request, handler: Handler | None) -> web.StreamResponse:
         return web.Response(status=status, headers={"Location": target or request.path_qs})
@@ -57,7 +57,7 @@ def respond_with_redirect(status: int, target: str = "") -> Attack:
 
 
 def add_cookies(count: int) -> Attack:
-    """Give the good answer, and cookies."""
+    """Respond as the portal does, with additional cookies."""
 
     async def strike(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = await handler(request)
@@ -69,44 +69,43 @@ def add_cookies(count: int) -> Attack:
 
 
 async def never_respond(request: web.Request, handler: Handler | None) -> web.StreamResponse:
-    """Never answer."""
+    """Never respond."""
     await asyncio.sleep(3600)
     return web.Response()
 
 
 async def reset_connection(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Reset the connection in the middle of a good answer."""
+    """Reset the connection in the middle of a valid response."""
     whole = await handler(request)
     assert isinstance(whole, web.Response)
     assert request.transport is not None
-    said = whole.body if isinstance(whole.body, bytes) else b""
-    request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(said) + 100) + said[: len(said) // 2])
+    body = whole.body if isinstance(whole.body, bytes) else b""
+    request.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(body) + 100) + body[: len(body) // 2])
     await asyncio.sleep(0)
     request.transport.abort()
     return whole
 
 
 def change_values(change: Callable[[Any], Any]) -> Attack:
-    """Give the good answer with every value in its JSON changed; what is no JSON stays as it is."""
+    """Respond as the portal does, with every value of the JSON changed; other bodies are unchanged."""
 
     async def strike(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = await handler(request)
         if not isinstance(answer, web.Response) or not isinstance(answer.body, bytes):
             return answer
         try:
-            told = json.loads(answer.body)
+            body = json.loads(answer.body)
         except ValueError:
             return answer
-        # A number too large for Python's own writer is put in as text, and its quotes are taken away.
-        said = re.sub(r'"bare:([^"]*)"', r"\1", json.dumps(map_values(told, change)))
-        answer.body = said.encode()
+        # A number too large for Python's encoder is inserted as text, and its quotes are removed.
+        answer.body = re.sub(r'"bare:([^"]*)"', r"\1", json.dumps(map_values(body, change))).encode()
         return answer
 
     return strike
 
 
 def redirect_elsewhere(target: str, status: int) -> Attack:
-    """Send the client to another host: by a redirect, or (status 200) by every address in the good answer."""
+    """Send the client to another host: by a redirect, or (status 200) by every URL in the valid response."""
 
     async def strike(request: web.Request, handler: Handler) -> web.StreamResponse:
         if status != 200:
@@ -166,17 +165,17 @@ def replace_everything(value: Any) -> Attack:
 
 
 def replace_key(number: int, value: Any, keys: list[str]) -> Attack:
-    """Give the good answer with every value under one of its keys changed; `keys` is told which there are."""
+    """Respond as the portal does, with every value under one of its keys changed; `keys` receives the keys."""
 
     async def strike(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = await handler(request)
         if not isinstance(answer, web.Response) or not isinstance(answer.body, bytes):
             return answer
         with contextlib.suppress(ValueError):
-            told = json.loads(answer.body)
-            keys[:] = sorted(set(_list_keys(told)))
+            body = json.loads(answer.body)
+            keys[:] = sorted(set(_list_keys(body)))
             if number < len(keys):
-                answer.body = json.dumps(_set_key(told, keys[number], value)).encode()
+                answer.body = json.dumps(_set_key(body, keys[number], value)).encode()
         return answer
 
     return strike
@@ -195,7 +194,7 @@ def _set_key(body: Any, key: str, value: Any) -> Any:
 
 
 def respond_with_bomb(size: int, coding: str = "gzip") -> Attack:
-    """Answer with a body that unpacks to `size` zeros."""
+    """Respond with a body that unpacks to `size` zeros."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31 if coding == "gzip" else 15)
     packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush()
     return respond_with_body(packed, Content_Encoding=coding)

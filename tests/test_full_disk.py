@@ -1,4 +1,4 @@
-"""A start on a disk that takes nothing: what is kept is shown, and all is well by itself when there is room."""
+"""A start on a full disk: what is stored is served, and all recovers by itself once there is space."""
 
 import os
 import resource
@@ -20,13 +20,13 @@ from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.conftest import FakeClock
 from tests.fault_proxy import StillClock, list_simulation_types, remove_waits, run_fault_proxy
-from tests.test_ledger import AT, day, kept, record
+from tests.test_ledger import AT, day, list_readings, record
 from tests.test_process import Home, cold_water, logins
 
 
 @contextmanager
-def no_room() -> Iterator[None]:
-    """Let no file of this process grow to what SQLite shares between processes, as a quota does; Python ignores the signal."""
+def limit_file_size() -> Iterator[None]:
+    """Limit files of this process to less than SQLite's shared index, as a quota does; Python ignores the signal."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, hard))
     try:
@@ -48,7 +48,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path) -> Path:
-    """Take all the room there is; gives the file that has it."""
+    """Use up all free space; return the file that has it."""
     file = folder / "filling"
     with file.open("wb", buffering=0) as filling:
         try:
@@ -60,7 +60,7 @@ def fill(folder: Path) -> Path:
 
 async def test_serve_starts_on_a_full_disk(small_disk):
     """
-    The page has what is kept, the account says why it is down, the log says full, and no portal is asked; stopping is clean.
+    The page has what is stored, the account says why it is down, the log says full, no portal is queried, and it stops cleanly.
     """
     simulation = CemSimulation()
     async with run_simulation(simulation) as url:
@@ -76,8 +76,8 @@ async def test_serve_starts_on_a_full_disk(small_disk):
             assert 'utility_up{account="block-of-flats",portal="cem"} 0.0' in page
             assert "full; serving stored readings only" in "".join(program.lines)
             assert "Traceback" not in "".join(program.lines)
-            code, _, said = await home.command("history", "export")
-            assert (code, "the disk is full" in said or "locked" in said) == (1, True)
+            code, _, error = await home.command("history", "export")
+            assert (code, "the disk is full" in error or "locked" in error) == (1, True)
             await program.stop()
             assert program.process.returncode == 0
         assert len(simulation.requests) == asked
@@ -88,26 +88,26 @@ async def test_serve_starts_on_a_full_disk(small_disk):
     assert logins(home) == 1
 
 
-async def test_all_is_well_when_there_is_room(tmp_path, monkeypatch):
+async def test_recovery_once_there_is_space(tmp_path, monkeypatch):
     """
-    What could not be kept at a start is tried again, and kept at the first try with room; then others share the file again.
+    What could not be stored at startup is tried again, and stored once there is space; then others share the file again.
     """
     remove_waits(monkeypatch)
     clock, kind = FakeClock(), next(iter(list_simulation_types()))
     async with run_fault_proxy(kind, clock) as (between, url):
         portal = between.build_small_account(url)
 
-        def poller(ledger: Ledger) -> AccountPoller:
+        def build_poller(ledger: Ledger) -> AccountPoller:
             return AccountPoller(portal, ledger, MetricsPage(ledger, clock, "0"), StillClock(clock), lambda: 0.5)
 
         with Ledger(tmp_path) as ledger:
-            first = poller(ledger)
+            first = build_poller(ledger)
             await first.open()
             await first.visit()
         asked = len(between.requests)
-        with no_room():
+        with limit_file_size():
             ledger = Ledger(tmp_path, serving=True)
-            second = poller(ledger)
+            second = build_poller(ledger)
             await second.open()
             assert (second.state.up, second.state.reason, second.state.next_visit) == (False, "ledger", None)
             assert second.state.readings == first.state.readings > 0
@@ -126,15 +126,15 @@ async def test_all_is_well_when_there_is_room(tmp_path, monkeypatch):
 
 def test_nothing_to_show(tmp_path):
     """
-    Where there is no ledger yet a full disk is an error.
+    Without a ledger a full disk is an error.
     """
-    with no_room(), pytest.raises(LedgerError, match="disk I/O error"):
+    with limit_file_size(), pytest.raises(LedgerError, match="disk I/O error"):
         Ledger(tmp_path, serving=True)
 
 
 def test_killed_before_the_disk_was_full(tmp_path):
     """
-    What only the log of a killed process has is shown as well, and outlives the next stop.
+    What is only in the log of a killed process is served too, and survives the next stop.
     """
     program = f"""if True:
         import os, pathlib
@@ -147,12 +147,12 @@ def test_killed_before_the_disk_was_full(tmp_path):
     subprocess.run([sys.executable, "-c", program], check=False)
     assert (tmp_path / f"{LEDGER_FILE}-wal").stat().st_size
     os.truncate(tmp_path / f"{LEDGER_FILE}-shm", 0)
-    with no_room(), Ledger(tmp_path, serving=True) as ledger:
+    with limit_file_size(), Ledger(tmp_path, serving=True) as ledger:
         assert ledger.database.sharing_error
-        assert len(kept(ledger)) == 1
+        assert len(list_readings(ledger)) == 1
         with pytest.raises(LedgerError):
             record(ledger, *(day(n, 1.0) for n in range(2, 29)), at=AT)
-        assert len(kept(ledger)) == 1
+        assert len(list_readings(ledger)) == 1
     with Ledger(tmp_path) as ledger:
         assert ledger.get_state("home") != AccountState()
-        assert len(kept(ledger)) == 1
+        assert len(list_readings(ledger)) == 1

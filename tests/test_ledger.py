@@ -1,4 +1,4 @@
-"""The ledger: what is kept, what a correction leaves, what a crash costs, what a damaged file does."""
+"""The ledger: what is stored, what a correction leaves, what a crash loses, what a damaged file does."""
 
 import signal
 import sqlite3
@@ -46,9 +46,9 @@ WATER = Register(POINT, Unit.M3)
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path) as kept:
-        kept.open_account("home", portal="brook", zone="Europe/Brussels", login="a")
-        yield kept
+    with Ledger(tmp_path) as opened:
+        opened.open_account("home", portal="brook", zone="Europe/Brussels", login="a")
+        yield opened
 
 
 def day(number: int, amount: float, register: Register = WATER) -> Interval:
@@ -56,24 +56,24 @@ def day(number: int, amount: float, register: Register = WATER) -> Interval:
     return Interval(register, start, start + DAY, amount)
 
 
-def record(ledger: Ledger, *told: VisitPart, at: datetime = AT, personal: bool = False):
-    return ledger.record_visit("home", told, AccountState(last_visit=at), at=at, keep_personal=personal)[0]
+def record(ledger: Ledger, *parts: VisitPart, at: datetime = AT, personal: bool = False):
+    return ledger.record_visit("home", parts, AccountState(last_visit=at), at=at, keep_personal=personal)[0]
 
 
-def kept(ledger: Ledger, form: str = "interval") -> list[tuple[str, datetime, float]]:
+def list_readings(ledger: Ledger, form: str = "interval") -> list[tuple[str, datetime, float]]:
     far = datetime(2100, 1, 1, tzinfo=UTC)
     with ledger.snapshot() as snapshot:
         lines = [line for line in snapshot.select_series() if line.form == form]
         return [
-            (line.register, one.at, one.value)
+            (line.register, reading.at, reading.value)
             for line in lines
-            for one in snapshot.select_readings(line.id, datetime(1980, 1, 1, tzinfo=UTC), far)
+            for reading in snapshot.select_readings(line.id, datetime(1980, 1, 1, tzinfo=UTC), far)
         ]
 
 
-def test_keeps_what_a_visit_told(ledger):
+def test_a_visit_is_stored(ledger):
     """
-    An index, an interval and a peak come back as they were told.
+    An index, an interval and a peak are read back as they were recorded.
     """
     month = Peak(POINT, Unit.KW, AT - 8 * DAY, AT + 23 * DAY, 4.2, AT - DAY)
     record(ledger, Index(WATER, 104.25, AT), day(8, 0.22), month)
@@ -104,7 +104,7 @@ def test_keeps_a_peak_whose_instant_is_not_known(ledger):
 
 def test_the_same_again_is_nothing_new(ledger):
     """
-    A reading told twice is written once, and counts as no correction.
+    A reading recorded twice is written once, and is no correction.
     """
     first = record(ledger, day(8, 0.22))
     second = record(ledger, day(8, 0.22), at=AT + DAY)
@@ -114,30 +114,30 @@ def test_the_same_again_is_nothing_new(ledger):
 
 
 @pytest.mark.parametrize("hours", [1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, ROWS_PER_INSERT + 1, 3 * ROWS_PER_INSERT + 7])
-def test_however_many_are_told_the_last_word_counts(ledger, hours):
+def test_the_last_of_equal_readings_counts(ledger, hours):
     """
-    Of readings told more than once in a visit the last counts: it may be new, a correction, or what is known already.
+    Of several readings of one instant in a visit the last one counts: it may be new, a correction, or unchanged.
     """
 
-    def told(value: float) -> list[Interval]:
+    def build_hours(value: float) -> list[Interval]:
         starts = [AT - (number + 1) * HOUR for number in range(hours)]
         return [Interval(WATER, start, start + HOUR, value) for start in starts]
 
-    done = [record(ledger, *told(first), *told(last)) for first, last in ((1, 2), (3, 2), (2, 4))]
+    done = [record(ledger, *build_hours(first), *build_hours(last)) for first, last in ((1, 2), (3, 2), (2, 4))]
 
     assert [(one.new, one.corrected) for one in done] == [(hours, 0), (0, 0), (0, hours)]
-    assert [value for _, _, value in kept(ledger)] == [4.0] * hours
+    assert [value for _, _, value in list_readings(ledger)] == [4.0] * hours
 
 
-def test_a_correction_replaces_and_is_remembered(ledger):
+def test_a_correction_replaces_and_is_stored(ledger):
     """
-    A corrected value stands at its instant; what it replaced, and when each was learned, is kept beside it.
+    A corrected value replaces the old one, which is stored with the times at which each was learned.
     """
     record(ledger, day(8, 0.22))
     done = record(ledger, day(8, 0.25), at=AT + DAY)
 
     assert (done.new, done.corrected) == (0, 1)
-    assert [value for _, _, value in kept(ledger)] == [0.25]
+    assert [value for _, _, value in list_readings(ledger)] == [0.25]
     assert (ledger.get_state("home").readings, ledger.get_state("home").corrections) == (1, 1)
     with sqlite3.connect(ledger.database.path) as db:
         rows = db.execute(
@@ -149,17 +149,17 @@ def test_a_correction_replaces_and_is_remembered(ledger):
 
 def test_late_days_land_on_their_own_day(ledger):
     """
-    Days that come out of order stand in order.
+    Days recorded out of order are returned in order.
     """
     record(ledger, day(8, 8.0))
     record(ledger, day(5, 5.0), day(7, 7.0))
 
-    assert [value for _, _, value in kept(ledger)] == [5.0, 7.0, 8.0]
+    assert [value for _, _, value in list_readings(ledger)] == [5.0, 7.0, 8.0]
 
 
 def test_nothing_lies_in_the_future(ledger):
     """
-    A reading ahead of our clock is left out and counted.
+    A reading in the future is left out and counted.
     """
     done = record(ledger, Index(WATER, 1.0, AT + timedelta(hours=1)), day(9, 1.0), Index(WATER, 2.0, AT + timedelta(minutes=4)))
 
@@ -168,7 +168,7 @@ def test_nothing_lies_in_the_future(ledger):
 
 def test_a_register_that_runs_backwards_is_counted(ledger):
     """
-    A counter that goes down with the same meter is kept as it is, and said; a late reading that fits is not.
+    A counter that decreases with the same meter is stored as it is, and counted; a late reading that fits is not counted.
     """
     record(ledger, Index(WATER, 10.0, AT - 2 * DAY), Index(WATER, 12.0, AT))
 
@@ -178,7 +178,7 @@ def test_a_register_that_runs_backwards_is_counted(ledger):
 
 def test_directions_and_units_are_lines_of_their_own(ledger):
     """
-    What one register consumed and fed in, or one gas in kWh and in m³, is never one series.
+    Consumption and injection of a register, or gas in kWh and in m³, are never one series.
     """
     power = UsagePoint("E", Commodity.ELECTRICITY)
     record(
@@ -188,12 +188,12 @@ def test_directions_and_units_are_lines_of_their_own(ledger):
         day(8, 3.0, Register(power, Unit.M3, name="day")),
     )
 
-    assert sorted(value for _, _, value in kept(ledger)) == [1.0, 2.0, 3.0]
+    assert sorted(value for _, _, value in list_readings(ledger)) == [1.0, 2.0, 3.0]
 
 
 def test_what_the_account_no_longer_holds_is_kept_but_not_shown(ledger):
     """
-    A point outside the inventory leaves the page and stays in the ledger; it can come back.
+    A usage point outside the inventory is no longer shown, but stays in the ledger; it can return.
     """
     other = Register(UsagePoint("P-2", Commodity.WATER), Unit.M3)
     record(ledger, day(8, 1.0), day(8, 2.0, other), Inventory((POINT,)))
@@ -209,7 +209,7 @@ def test_what_the_account_no_longer_holds_is_kept_but_not_shown(ledger):
 
 def test_registers_of_the_inventory_decide(ledger):
     """
-    Where the portal lists registers, those outside the list leave the page.
+    If the inventory lists registers, others are not shown.
     """
     record(ledger, day(8, 1.0), day(8, 2.0, Register(POINT, Unit.M3, name="garden")), Inventory((POINT,), (WATER,)))
 
@@ -219,7 +219,7 @@ def test_registers_of_the_inventory_decide(ledger):
 
 def test_facts_that_are_no_longer_stated_are_gone(ledger):
     """
-    A flag that the portal leaves out is no series.
+    A fact that the portal leaves out is deleted.
     """
     record(ledger, Facts(POINT, {Fact.METER_ACTIVE: 1, Fact.DAY_OFFSET: 1}))
     record(ledger, Facts(POINT, {Fact.DAY_OFFSET: 2}))
@@ -231,7 +231,7 @@ def test_facts_that_are_no_longer_stated_are_gone(ledger):
 @pytest.mark.parametrize("personal", [True, False])
 def test_personal_data_is_kept_only_where_allowed(ledger, personal):
     """
-    Address and holder reach the file only with the account's permission; the end of access always does.
+    Address and holder are stored only with the account's permission; the end of access always is.
     """
     record(ledger, Facts(POINT, {}), Holder(name="N. Invented", access_expires=AT), personal=personal)
 
@@ -242,7 +242,7 @@ def test_personal_data_is_kept_only_where_allowed(ledger, personal):
 
 def test_an_empty_description_forgets_nothing(ledger):
     """
-    What a part of an answer leaves out of a usage point stays as it was told; permission withdrawn takes the address.
+    What a later description leaves out stays as it was; with the permission withdrawn the address is deleted.
     """
     record(ledger, Facts(POINT, {}), personal=True)
     record(ledger, Facts(UsagePoint("P-1", Commodity.WATER, site="Mill"), {}), personal=True)
@@ -256,16 +256,16 @@ def test_an_empty_description_forgets_nothing(ledger):
 
 def test_a_note_is_new_once(ledger):
     """
-    A note is reported by the visit that brings it first, and forgotten with the visit that leaves it out.
+    A note is new in the first visit that has it, and again after a visit without it.
     """
-    said = [record(ledger, *notes).notes for notes in ([Note("curve off")], [Note("curve off")], [], [Note("curve off")])]
+    new = [record(ledger, *notes).notes for notes in ([Note("curve off")], [Note("curve off")], [], [Note("curve off")])]
 
-    assert said == [("curve off",), (), (), ("curve off",)]
+    assert new == [("curve off",), (), (), ("curve off",)]
 
 
-async def test_memory_lasts_until_its_end(ledger):
+async def test_a_stored_value_lasts_until_it_expires(ledger):
     """
-    A kept value is there for the next process, until it ends or is dropped.
+    A stored value is there for the next process, until it expires or is deleted.
     """
     store = ledger.get_account_store("home")
     await store.put("token", {"value": "t"}, AT)
@@ -277,9 +277,9 @@ async def test_memory_lasts_until_its_end(ledger):
     assert await store.get("types", AT - DAY) is None
 
 
-async def test_what_is_remembered_with_readings_is_kept_with_them(ledger):
+async def test_a_state_update_is_stored_with_the_readings(ledger):
     """
-    A value told beside readings reaches the memory in their transaction, in a visit and in an import alike.
+    A state update is stored in the transaction of the readings, in a visit and in an import alike.
     """
     record(ledger, day(8, 1.0), StateUpdate("far", "2031-03-08"))
     ledger.record_chunk("home", "p", [day(7, 1.0), StateUpdate("farther", [7])], at=AT)
@@ -290,9 +290,9 @@ async def test_what_is_remembered_with_readings_is_kept_with_them(ledger):
     assert await ledger.get_account_store("home").get("farther", AT) == [7]
 
 
-async def test_budgets_count_calls_since(ledger):
+async def test_quotas_count_calls_since(ledger):
     """
-    A budget counts the calls since an instant, by name.
+    A quota counts the calls since an instant, by name.
     """
     store = ledger.get_account_store("home")
     for hours in (13, 3, 1):
@@ -304,7 +304,7 @@ async def test_budgets_count_calls_since(ledger):
 
 async def test_calls_of_a_wrong_clock_do_not_count(ledger):
     """
-    Calls made while the clock was a year ahead do not spend a budget for a year.
+    Calls made while the clock was a year ahead do not use up a quota for a year.
     """
     store = ledger.get_account_store("home")
     await store.record_calls("conso", AT + 365 * DAY, 50)
@@ -313,9 +313,9 @@ async def test_calls_of_a_wrong_clock_do_not_count(ledger):
     assert await store.count_calls("conso", AT - timedelta(hours=12)) == 2
 
 
-async def test_a_changed_login_lifts_the_suspension_and_empties_the_memory(ledger):
+async def test_a_changed_login_lifts_the_suspension_and_empties_the_store(ledger):
     """
-    With another password the account is free at once and the old login's tokens are gone; with the same it is not.
+    With another password the account is visited at once and the old login's tokens are deleted; with the same it is not.
     """
     ledger.save_health("home", AccountState(suspended_until=AT + DAY, next_visit=AT + DAY, failures=1, reason="login"))
     await ledger.get_account_store("home").put("token", "t")
@@ -327,24 +327,24 @@ async def test_a_changed_login_lifts_the_suspension_and_empties_the_memory(ledge
     assert await ledger.get_account_store("home").get("token", AT) is None
 
 
-async def test_known_intervals(ledger):
+async def test_stored_intervals(ledger):
     """
-    A portal can ask which intervals of a usage point are kept, and how far they reach.
+    A portal can query which intervals of a usage point are stored, and which time they span.
     """
     quarter = Interval(WATER, AT - DAY, AT - DAY + timedelta(minutes=15), 0.01)
     record(ledger, day(6, 6.0), day(8, 8.0), quarter)
-    known = ledger.get_stored_readings("home")
+    stored = ledger.get_stored_readings("home")
 
-    days = await known.intervals("P-1", AT - 10 * DAY, AT, "P1D")
+    days = await stored.intervals("P-1", AT - 10 * DAY, AT, "P1D")
     assert [(one.register, one.amount, one.learned_at) for one in days] == [("total", 6.0, AT), ("total", 8.0, AT)]
-    assert len(await known.intervals("P-1", AT - 10 * DAY, AT)) == 3
-    assert await known.span("P-1", "P1D") == (datetime(2031, 3, 6, tzinfo=UTC), datetime(2031, 3, 9, tzinfo=UTC))
-    assert await known.span("P-1", "PT30M") is None
+    assert len(await stored.intervals("P-1", AT - 10 * DAY, AT)) == 3
+    assert await stored.span("P-1", "P1D") == (datetime(2031, 3, 6, tzinfo=UTC), datetime(2031, 3, 9, tzinfo=UTC))
+    assert await stored.span("P-1", "PT30M") is None
 
 
-def test_pieces_of_the_past_are_remembered(ledger):
+def test_imported_chunks_are_stored(ledger):
     """
-    What an import brought home is known by its piece, and moves neither facts nor the instant of new data.
+    An import is known by the name of its chunk, and changes neither facts nor the time of new data.
     """
     ledger.record_chunk("home", "2031-02", [day(1, 1.0)], at=AT)
 
@@ -353,26 +353,26 @@ def test_pieces_of_the_past_are_remembered(ledger):
 
 
 @given(st.lists(st.tuples(st.integers(1, 28), st.floats(0, 1e15)), max_size=40))
-def test_the_last_word_counts(tmp_path_factory, told):
+def test_the_last_value_counts(tmp_path_factory, days):
     """
-    Whatever comes in whatever order: each day holds what was said of it last, and corrections are counted.
+    Whatever is recorded in whatever order: each day has its last value, and corrections are counted.
     """
     with Ledger(tmp_path_factory.mktemp("l")) as ledger:
         ledger.open_account("home", portal="brook", zone="UTC", login="")
         expected: dict[int, float] = {}
         corrections = 0
-        for number, amount in told:
+        for number, amount in days:
             corrections += expected.get(number, amount) != amount
             expected[number] = amount
             record(ledger, day(number, amount), at=AT + 60 * DAY)
 
-        assert kept(ledger) == [("total", datetime(2031, 3, n, tzinfo=UTC), expected[n]) for n in sorted(expected)]
+        assert list_readings(ledger) == [("total", datetime(2031, 3, n, tzinfo=UTC), expected[n]) for n in sorted(expected)]
         assert ledger.get_state("home").corrections == corrections
 
 
 def test_files_are_for_their_owner_only(ledger, tmp_path):
     """
-    The folder is 0700 where we make it, the files in it 0600.
+    A folder we create is 0700, the files in it 0600.
     """
     with Ledger(tmp_path / "new" / "folder"):
         assert (tmp_path / "new" / "folder").stat().st_mode & 0o777 == 0o700
@@ -381,9 +381,9 @@ def test_files_are_for_their_owner_only(ledger, tmp_path):
     assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("ledger*")} == {0o600}
 
 
-def test_a_visit_is_kept_whole_or_not_at_all(ledger, monkeypatch):
+def test_a_visit_is_stored_whole_or_not_at_all(ledger, monkeypatch):
     """
-    When the disk fills in the middle of a visit, nothing of it is kept, the error says so, and later visits work.
+    If the disk fills up in the middle of a visit, nothing of it is stored, the error says so, and later visits succeed.
     """
     record(ledger, day(1, 1.0))
     with ledger.database.write() as db:
@@ -399,9 +399,9 @@ def test_a_visit_is_kept_whole_or_not_at_all(ledger, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all", b"", None])
-def test_a_damaged_file_is_kept_aside(tmp_path, caplog, damage):
+def test_a_damaged_file_is_moved_aside(tmp_path, caplog, damage):
     """
-    A damaged ledger is moved aside with one loud line that names both files; the exporter starts afresh.
+    A damaged ledger is moved aside with one error line that names both files; a new one is created.
     """
     with Ledger(tmp_path) as ledger:
         ledger.open_account("home", portal="brook", zone="UTC", login="")
@@ -420,7 +420,7 @@ def test_a_damaged_file_is_kept_aside(tmp_path, caplog, damage):
 
 def test_a_damaged_file_stays_where_serve_has_it(tmp_path):
     """
-    A command beside a running `serve` leaves a damaged ledger in its place: `serve` would write on into the one put aside.
+    A command beside a running `serve` leaves a damaged ledger in place: `serve` would continue to write to the moved one.
     """
     with Ledger(tmp_path) as serving:
         serving.lock_folder()
@@ -435,7 +435,7 @@ def test_a_damaged_file_stays_where_serve_has_it(tmp_path):
 
 def test_a_newer_schema_is_refused(tmp_path):
     """
-    A file of a newer program is left alone, with an error that says what to do.
+    A file of a newer version is left unchanged, with an error that says what to do.
     """
     Ledger(tmp_path).close()
     with sqlite3.connect(tmp_path / "ledger.sqlite") as db:
@@ -462,7 +462,7 @@ def test_one_serve_a_folder(tmp_path):
 
 def test_a_read_only_folder_is_a_clear_error():
     """
-    Where nothing can be written the error names the folder, with no traceback.
+    If nothing can be written the error names the folder, without a traceback.
     """
     with tempfile.TemporaryDirectory() as base:
         folder = Path(base, "storage")
@@ -487,7 +487,7 @@ def test_a_read_only_folder_is_a_clear_error():
 
 def test_killed_in_the_middle_of_a_visit(tmp_path):
     """
-    kill -9 while a visit is written loses that visit at most: the ledger opens clean with all before it.
+    kill -9 while a visit is written loses at most that visit: the ledger opens undamaged with all earlier ones.
     """
     program = f"""
         import os, pathlib, signal
@@ -502,16 +502,16 @@ def test_killed_in_the_middle_of_a_visit(tmp_path):
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
     with Ledger(tmp_path) as ledger:
-        assert [value for _, _, value in kept(ledger)] == [1.0]
+        assert [value for _, _, value in list_readings(ledger)] == [1.0]
 
 
 def test_two_processes_share_a_ledger(ledger):
     """
-    What another process writes is seen here, and both may bring new series.
+    What another process writes is visible here, and both can create series.
     """
     record(ledger, day(1, 1.0))
     with Ledger(ledger.database.path.parent) as other:
         other.record_chunk("home", None, [day(2, 2.0), day(2, 3.0, Register(POINT, Unit.M3, name="garden"))], at=AT)
     record(ledger, day(3, 3.0, Register(POINT, Unit.M3, name="garden")))
 
-    assert sorted(value for _, _, value in kept(ledger)) == [1.0, 2.0, 3.0, 3.0]
+    assert sorted(value for _, _, value in list_readings(ledger)) == [1.0, 2.0, 3.0, 3.0]

@@ -23,10 +23,10 @@ HEAD = """
     import pathlib, sys
     from contextlib import ExitStack
     from exporter.ledger.ledger import Ledger
-    from tests.test_ledger import AT, day, kept, record
+    from tests.test_ledger import AT, day, list_readings, record
     folder = pathlib.Path(sys.argv[1])
 """
-LIVING = """
+RUNNING = """
     ledger = Ledger(folder)
     ledger.lock_folder()
     ledger.open_account("home", portal="brook", zone="UTC", login="")
@@ -35,12 +35,12 @@ LIVING = """
             stack.enter_context(ledger.snapshot()).select_zones()
     for number, _ in enumerate(sys.stdin, 1):
         record(ledger, day(number, float(number)))
-        print(len(kept(ledger)), flush=True)
+        print(len(list_readings(ledger)), flush=True)
     ledger.close()
 """
-PASSING = {
-    "a command": "with Ledger(folder) as ledger: print(len(list(kept(ledger))))",
-    "a read-only one": "with Ledger(folder, read_only=True) as ledger: print(len(list(kept(ledger))))",
+COMMANDS = {
+    "a command": "with Ledger(folder) as ledger: print(len(list(list_readings(ledger))))",
+    "a read-only one": "with Ledger(folder, read_only=True) as ledger: print(len(list(list_readings(ledger))))",
 }
 
 
@@ -49,9 +49,9 @@ def source(body: str) -> list[str]:
 
 
 @contextmanager
-def living(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run a process that holds the ledger as `serve` does, and writes one more day for each line it is given."""
-    command = [*source(LIVING), str(folder)]
+def running(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that holds the ledger as `serve` does, and writes one more day for each line of input."""
+    command = [*source(RUNNING), str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -60,7 +60,7 @@ def living(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def write_one(process: subprocess.Popen[str]) -> int:
-    """Have the living process write a day; gives how many it sees itself."""
+    """Have the running process write a day; return how many it sees itself."""
     assert process.stdin
     assert process.stdout
     process.stdin.write("\n")
@@ -68,8 +68,8 @@ def write_one(process: subprocess.Popen[str]) -> int:
     return int(process.stdout.readline())
 
 
-def locks(file: Path, pid: int) -> list[str]:
-    """Give the locks a process has on a file."""
+def list_locks(file: Path, pid: int) -> list[str]:
+    """Return the locks that a process has on a file."""
     return [
         line
         for line in Path("/proc/locks").read_text().splitlines()
@@ -77,25 +77,25 @@ def locks(file: Path, pid: int) -> list[str]:
     ]
 
 
-def deleted(folder: Path, pid: int) -> list[str]:
-    """Give the files of a folder that a process has open and that are no longer there."""
+def list_deleted(folder: Path, pid: int) -> list[str]:
+    """Return the files of a folder that a process has open and that no longer exist."""
     links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
     return [link for link in links if link.startswith(str(folder)) and link.endswith("(deleted)")]
 
 
-@pytest.mark.parametrize("other", PASSING)
-def test_the_ledger_of_a_living_process(tmp_path, other):
+@pytest.mark.parametrize("other", COMMANDS)
+def test_the_ledger_of_a_running_process(tmp_path, other):
     """
-    While one process has the ledger open with several connections, others come and go: it keeps its lock, no file goes from
-    under it, and what it writes afterwards is seen by the next.
+    While one process has the ledger open with several connections, others open and close it: the first keeps its lock, none of
+    its files is deleted, and what it writes afterwards is visible to the next.
     """
-    with living(tmp_path) as process:
+    with running(tmp_path) as process:
         write_one(process)
         for number in range(1, 4):
-            done = subprocess.run([*source(PASSING[other]), str(tmp_path)], capture_output=True, text=True, check=False)
+            done = subprocess.run([*source(COMMANDS[other]), str(tmp_path)], capture_output=True, text=True, check=False)
             assert (done.stdout, done.stderr) == (f"{number}\n", "")
-            assert locks(tmp_path / LEDGER_FILE, process.pid)
-            assert deleted(tmp_path, process.pid) == []
+            assert list_locks(tmp_path / LEDGER_FILE, process.pid)
+            assert list_deleted(tmp_path, process.pid) == []
             assert write_one(process) == number + 1
         process.kill()
         process.wait()
@@ -106,31 +106,31 @@ def test_the_ledger_of_a_living_process(tmp_path, other):
 
 def test_nothing_but_sqlite_opens_the_ledger(tmp_path, monkeypatch):
     """
-    Of all that Python opens, renames or removes, the ledger's files are none once the file is made: closing one would drop
-    SQLite's locks.
+    Once the ledger's file is created, Python opens, renames or removes none of its files: closing one would release SQLite's
+    locks.
     """
     touched = list[tuple[str, str]]()
 
-    def watch(place: Any, name: str) -> None:
-        plain = getattr(place, name)
+    def watch(module: Any, name: str) -> None:
+        original = getattr(module, name)
 
         def watched(*arguments: Any, **keys: Any) -> Any:
             touched.extend((name, Path(os.fsdecode(one)).name) for one in arguments[:2] if isinstance(one, str | bytes | Path))
-            return plain(*arguments, **keys)
+            return original(*arguments, **keys)
 
-        monkeypatch.setattr(place, name, watched)
+        monkeypatch.setattr(module, name, watched)
 
     for name in ("open", "rename", "replace", "remove", "unlink", "link", "truncate"):
         watch(os, name)
     watch(builtins, "open")
 
-    def ours() -> list[tuple[str, str]]:
+    def list_touched() -> list[tuple[str, str]]:
         found = [one for one in touched if one[1] in {LEDGER_FILE, f"{LEDGER_FILE}-wal", f"{LEDGER_FILE}-shm"}]
         touched.clear()
         return found
 
     with Ledger(tmp_path) as ledger:
-        assert ours() == [("open", LEDGER_FILE)]
+        assert list_touched() == [("open", LEDGER_FILE)]
         ledger.lock_folder()
         ledger.open_account("home", portal="brook", zone="UTC", login="")
         threads = [threading.Thread(target=lambda: ledger.get_state("home")) for _ in range(4)]
@@ -143,18 +143,18 @@ def test_nothing_but_sqlite_opens_the_ledger(tmp_path, monkeypatch):
             thread.join()
         ledger.vacuum()
         inode = (tmp_path / LEDGER_FILE).stat().st_ino
-        assert locks(tmp_path / LEDGER_FILE, os.getpid())
+        assert list_locks(tmp_path / LEDGER_FILE, os.getpid())
         with Ledger(tmp_path), Ledger(tmp_path, read_only=True):
             pass
-        assert locks(tmp_path / LEDGER_FILE, os.getpid())
-    # What tries to make the file makes nothing, and has no descriptor of it to close.
-    assert set(ours()) <= {("open", LEDGER_FILE)}
+        assert list_locks(tmp_path / LEDGER_FILE, os.getpid())
+    # An attempt to create the existing file fails, and leaves no descriptor to close.
+    assert set(list_touched()) <= {("open", LEDGER_FILE)}
     assert (tmp_path / LEDGER_FILE).stat().st_ino == inode
 
 
-def test_a_ledger_that_is_gone_is_not_begun_anew_by_a_reader(tmp_path):
+def test_a_reader_does_not_create_a_ledger(tmp_path):
     """
-    A process that only reads makes no file.
+    A process that only reads creates no file.
     """
     with pytest.raises(LedgerError, match="unable to open"):
         Ledger(tmp_path, read_only=True)
@@ -165,7 +165,7 @@ def test_a_ledger_that_is_gone_is_not_begun_anew_by_a_reader(tmp_path):
 @pytest.mark.parametrize("found", ["nothing", "an empty file", "an old ledger"])
 def test_four_processes_begin_at_once(tmp_path, found):
     """
-    Whatever is there, each of four processes that open the ledger in one moment has it, brought up to the present form once.
+    Whatever exists, each of four processes that open the ledger at the same time succeeds, and it is migrated once.
     """
     if found == "an empty file":
         (tmp_path / LEDGER_FILE).touch(0o600)
@@ -180,20 +180,20 @@ def test_four_processes_begin_at_once(tmp_path, found):
     """
     command = [*source(body), str(tmp_path)]
     with ExitStack() as stack:
-        begun = [
+        processes = [
             stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
             for _ in range(4)
         ]
-        assert [process.stdout.readline() for process in begun if process.stdout] == ["ready\n"] * 4
-        for process in begun:
+        assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * 4
+        for process in processes:
             assert process.stdin
             process.stdin.close()
-        said = [process.stdout.read() for process in begun if process.stdout]
+        outputs = [process.stdout.read() for process in processes if process.stdout]
 
-    assert said == ["0\n"] * 4
-    with closing(sqlite3.connect(tmp_path / LEDGER_FILE)) as made:
-        found_now = [made.execute(f"PRAGMA {what}").fetchone()[0] for what in ("user_version", "journal_mode", "auto_vacuum")]
-        assert found_now == [SCHEMA_VERSION, "wal", 2]
+    assert outputs == ["0\n"] * 4
+    with closing(sqlite3.connect(tmp_path / LEDGER_FILE)) as connection:
+        pragmas = [connection.execute(f"PRAGMA {what}").fetchone()[0] for what in ("user_version", "journal_mode", "auto_vacuum")]
+        assert pragmas == [SCHEMA_VERSION, "wal", 2]
 
 
 LARGE = (
@@ -202,10 +202,10 @@ LARGE = (
 """Rows of a reading table that make 40 MB."""
 
 
-def test_a_large_old_file_is_written_anew_in_little_memory(tmp_path):
+def test_a_large_old_file_is_rewritten_in_little_memory(tmp_path):
     """
-    Bringing a file of the oldest form up to the present one takes no memory of the file's size, and leaves a short log and
-    nothing beside it.
+    Migrating a file of the first version needs much less memory than the file's size, and leaves a short log and no other
+    file.
     """
     with closing(sqlite3.connect(tmp_path / LEDGER_FILE, isolation_level=None)) as old:
         old.executescript(f"{MIGRATIONS[0]} PRAGMA user_version = 1; INSERT INTO reading {LARGE};")
@@ -220,13 +220,13 @@ def test_a_large_old_file_is_written_anew_in_little_memory(tmp_path):
 
     assert int(kilobytes) < 20_000
     assert files == [LEDGER_FILE, f"{LEDGER_FILE}-shm", f"{LEDGER_FILE}-wal"]
-    with closing(sqlite3.connect(tmp_path / LEDGER_FILE)) as made:
-        assert made.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    with closing(sqlite3.connect(tmp_path / LEDGER_FILE)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
 
 
 def test_the_log_becomes_short_again(tmp_path):
     """
-    After a transaction larger than most the log is cut at the next one.
+    After a large transaction the log is truncated at the next one.
     """
     log = tmp_path / f"{LEDGER_FILE}-wal"
     with Ledger(tmp_path) as ledger:

@@ -1,4 +1,4 @@
-"""Old readings: counters' are thinned to the last of each local day, in small steps; nothing else is touched."""
+"""Retention: index readings are thinned to the last one of each local day, in small steps; nothing else changes."""
 
 import asyncio
 import sqlite3
@@ -26,12 +26,12 @@ ZONE = ZoneInfo("Europe/Brussels")
 POINT = UsagePoint("P-1", Commodity.WATER)
 WATER = Register(POINT, Unit.M3)
 LATER = NOW + timedelta(days=6)
-"""When the present day is the seventh newest one with a visit."""
+"""When NOW is on the seventh newest day with a visit."""
 YEAR = timedelta(days=365)
 
 
-class Still:
-    """A clock that does not wait, and counts how often it was to."""
+class StillClock:
+    """A clock that does not wait, and counts how often it was asked to."""
 
     def __init__(self, at: datetime = LATER) -> None:
         self.at, self.slept = at, 0
@@ -45,64 +45,66 @@ class Still:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path) as made:
-        made.open_account("home", portal="brook", zone=ZONE.key, login="")
-        visited(made)
-        yield made
+    with Ledger(tmp_path) as opened:
+        opened.open_account("home", portal="brook", zone=ZONE.key, login="")
+        record_visits(opened)
+        yield opened
 
 
-def visited(ledger: Ledger, days: int = 7, until: datetime = LATER) -> None:
-    """Have an account visited on so many days, and told a peak each time."""
+def record_visits(ledger: Ledger, days: int = 7, until: datetime = LATER) -> None:
+    """Record a visit with a peak on each of so many days."""
     for ago in reversed(range(days)):
         at = until - timedelta(days=ago)
         peak = Peak(POINT, Unit.KW, at - timedelta(hours=1), at, 1.0, at - timedelta(minutes=15))
         ledger.record_visit("home", [peak], AccountState(), at=at)
 
 
-def record(ledger: Ledger, *told: VisitPart):
-    return ledger.record_visit("home", told, AccountState(), at=NOW)[0]
+def record(ledger: Ledger, *parts: VisitPart):
+    return ledger.record_visit("home", parts, AccountState(), at=NOW)[0]
 
 
-def hours(first_day: int, days: int, register: Register = WATER) -> list[Index]:
-    """An index an hour from local midnight `first_day` days ago, for some days."""
+def build_hours(first_day: int, days: int, register: Register = WATER) -> list[Index]:
+    """Return an index for each hour from local midnight `first_day` days ago on, for some days."""
     start = datetime.combine(NOW.astimezone(ZONE).date() - timedelta(days=first_day), datetime.min.time(), ZONE).astimezone(UTC)
     return [Index(register, float(n), start + timedelta(hours=n)) for n in range(24 * days)]
 
 
-def instants(ledger: Ledger, form: str = "index") -> list[datetime]:
+def list_instants(ledger: Ledger, form: str = "index") -> list[datetime]:
     with ledger.snapshot() as snapshot:
         lines = [line for line in snapshot.select_series() if line.form == form]
-        return [kept.at for line in lines for kept in snapshot.select_readings(line.id, datetime(1980, 1, 1, tzinfo=UTC), NOW)]
+        return [
+            reading.at for line in lines for reading in snapshot.select_readings(line.id, datetime(1980, 1, 1, tzinfo=UTC), NOW)
+        ]
 
 
 async def test_old_readings_are_thinned(ledger):
     """
-    Of the days that lie 90 days back and more the last reading stays; younger days are as they were read.
+    Of days 90 and more days ago only the last reading stays; newer days are unchanged.
     """
-    told = hours(93, 6)
-    record(ledger, *told)
-    await run_maintenance(ledger, Still(), 90)
-    days = [at.astimezone(ZONE).date() for at in instants(ledger)]
+    readings = build_hours(93, 6)
+    record(ledger, *readings)
+    await run_maintenance(ledger, StillClock(), 90)
+    days = [at.astimezone(ZONE).date() for at in list_instants(ledger)]
 
     assert [days.count(day) for day in sorted(set(days))] == [1, 1, 1, 24, 24, 24]
-    assert instants(ledger)[:3] == [told[place].at for place in (23, 47, 71)]
+    assert list_instants(ledger)[:3] == [readings[position].at for position in (23, 47, 71)]
     assert (ledger.get_state("home").readings, ledger.get_state("home").thinned) == (75 + 7, 69)
 
 
 async def test_nothing_else_is_thinned(ledger):
     """
-    Intervals of any age stay; and 0 days keeps all there is.
+    Intervals of any age stay; with 0 days everything stays.
     """
     start = NOW - timedelta(days=400)
     record(
         ledger, *(Interval(WATER, start + n * timedelta(hours=1), start + (n + 1) * timedelta(hours=1), 1.0) for n in range(48))
     )
-    record(ledger, *hours(300, 2))
-    await run_maintenance(ledger, Still(), 0)
-    assert len(instants(ledger)) == 48
-    await run_maintenance(ledger, Still(), 90)
+    record(ledger, *build_hours(300, 2))
+    await run_maintenance(ledger, StillClock(), 0)
+    assert len(list_instants(ledger)) == 48
+    await run_maintenance(ledger, StillClock(), 90)
 
-    assert (len(instants(ledger, "interval")), len(instants(ledger))) == (48, 2)
+    assert (len(list_instants(ledger, "interval")), len(list_instants(ledger))) == (48, 2)
 
 
 @given(st.lists(st.integers(0, 4 * 365 * 24 * 60), unique=True), st.sampled_from(["Europe/Brussels", "UTC", "Asia/Kathmandu"]))
@@ -120,54 +122,54 @@ def test_the_last_of_a_day_never_goes(minutes, zone):
 @pytest.mark.parametrize("days_wrong", [1, 6])
 async def test_a_clock_a_year_ahead_destroys_nothing(ledger, portal_too, days_wrong):
     """
-    A year ahead for up to six days of visits: no reading of the last 90 days goes, then or when the clock is right again,
+    A year ahead for up to six days of visits: no reading of the last 90 days is deleted, then or once the clock is right again,
     whether the portal's clock is right or not.
     """
-    told = hours(84, 84)
-    record(ledger, *told)
+    readings = build_hours(84, 84)
+    record(ledger, *readings)
     for number in range(days_wrong):
         wrong = LATER + YEAR + timedelta(days=number)
         reading = Index(WATER, 5000.0 + number, wrong if portal_too else LATER + timedelta(minutes=number))
         ledger.record_visit("home", [reading], AccountState(), at=wrong)
-        await run_maintenance(ledger, Still(wrong), 90)
-    await run_maintenance(ledger, Still(), 90)
+        await run_maintenance(ledger, StillClock(wrong), 90)
+    await run_maintenance(ledger, StillClock(), 90)
 
-    assert set(instants(ledger)) >= {reading.at for reading in told if reading.at <= NOW}
+    assert set(list_instants(ledger)) >= {reading.at for reading in readings if reading.at <= NOW}
     assert ledger.get_state("home").thinned == 0
 
 
 async def test_a_clock_that_is_wrong_for_weeks_is_not_believed_against_the_portal(ledger):
     """
-    However long our clock runs a year ahead: while the portal tells no newer readings, none grow old.
+    However long our clock is a year ahead: while the portal returns no newer readings, none count as old.
     """
-    told = hours(84, 84)
-    record(ledger, *told)
-    visited(ledger, 30, LATER + YEAR)
+    readings = build_hours(84, 84)
+    record(ledger, *readings)
+    record_visits(ledger, 30, LATER + YEAR)
     with ledger.database.write() as db:
         db.execute("DELETE FROM reading WHERE at > ?", (LATER.timestamp() * 1000,))
-    await run_maintenance(ledger, Still(LATER + YEAR), 90)
+    await run_maintenance(ledger, StillClock(LATER + YEAR), 90)
 
     assert ledger.get_state("home").thinned == 0
 
 
 async def test_visits_of_few_days_thin_nothing(tmp_path):
     """
-    Before there were visits on seven days nothing tells that the clock is right.
+    Before there were visits on seven days nothing shows that the clock is right.
     """
     with Ledger(tmp_path) as ledger:
         ledger.open_account("home", portal="brook", zone=ZONE.key, login="")
-        visited(ledger, 5)
-        record(ledger, *hours(200, 2))  # on a sixth day
-        await run_maintenance(ledger, Still(), 90)
+        record_visits(ledger, 5)
+        record(ledger, *build_hours(200, 2))  # on a sixth day
+        await run_maintenance(ledger, StillClock(), 90)
         assert ledger.get_state("home").thinned == 0
-        visited(ledger, 7)
-        await run_maintenance(ledger, Still(), 90)
+        record_visits(ledger, 7)
+        await run_maintenance(ledger, StillClock(), 90)
 
         assert ledger.get_state("home").thinned == 46
 
 
-class Jumping:
-    """A clock that goes as it is slept by, and is set by so much after so many sleeps."""
+class JumpingClock:
+    """A clock that advances by what is slept, and jumps after given numbers of sleeps."""
 
     def __init__(self, jumps: dict[int, timedelta]) -> None:
         self.at, self.slept, self._jumps, self._sleeps = NOW, timedelta(0), jumps, 0
@@ -183,11 +185,11 @@ class Jumping:
 
 
 @pytest.mark.parametrize("jump", [YEAR, -YEAR, timedelta(hours=1), timedelta(minutes=-2)])
-async def test_an_hour_of_an_even_clock_comes_first(jump):
+async def test_an_hour_of_a_steady_clock_comes_first(jump):
     """
-    Nothing goes in the first hour after a start, nor in the first hour after the clock was set.
+    Nothing is deleted in the first hour after a start, nor in the first hour after the clock was set.
     """
-    even, jumped = Jumping({}), Jumping({7: jump})
+    even, jumped = JumpingClock({}), JumpingClock({7: jump})
     await wait_for_steady_clock(even)
     await wait_for_steady_clock(jumped)
 
@@ -195,9 +197,9 @@ async def test_an_hour_of_an_even_clock_comes_first(jump):
     assert jumped.slept == timedelta(minutes=35) + STARTUP_DELAY
 
 
-async def test_the_ledger_is_tidied_after_an_hour(ledger, monkeypatch):
+async def test_maintenance_runs_after_an_hour(ledger, monkeypatch):
     """
-    The task tidies an hour after the start, and then each day.
+    The maintenance runs an hour after the start, and then each day.
     """
     begun, done = [], asyncio.Event()
 
@@ -207,7 +209,7 @@ async def test_the_ledger_is_tidied_after_an_hour(ledger, monkeypatch):
             done.set()
             await asyncio.Event().wait()
 
-    clock = Jumping({})
+    clock = JumpingClock({})
     monkeypatch.setattr("exporter.ledger.maintenance.run_maintenance", run)
     task = MaintenanceTask(ledger, clock)
     task.configure(90)
@@ -220,13 +222,13 @@ async def test_the_ledger_is_tidied_after_an_hour(ledger, monkeypatch):
 
 async def test_a_clock_a_year_ahead_loses_no_spending(ledger):
     """
-    Calls of today still count after a call, and a tidying, by a clock a year ahead; those of eight days ago go in the end.
+    Calls of today still count after a call, and a maintenance, by a clock a year ahead; those of eight days ago are deleted.
     """
     store = ledger.get_account_store("home")
     for ago in reversed(range(20)):
         await store.record_calls("calls", NOW - timedelta(days=ago), 5)
     await store.record_calls("calls", NOW + YEAR, 2)
-    await run_maintenance(ledger, Still(NOW + YEAR), 90)
+    await run_maintenance(ledger, StillClock(NOW + YEAR), 90)
     assert await store.count_calls("calls", NOW - timedelta(hours=12)) == 5 + 2
     assert await store.count_calls("calls", NOW - timedelta(days=7, hours=1)) == 8 * 5 + 2
     with ledger.database.read() as db:
@@ -235,41 +237,41 @@ async def test_a_clock_a_year_ahead_loses_no_spending(ledger):
     assert days < 21
 
 
-async def test_the_past_brought_home_later_is_thinned_too(ledger):
+async def test_a_later_import_is_thinned_too(ledger):
     """
-    An import of days that were thinned before is thinned at the next tidying.
+    An import of days that were thinned before is thinned at the next maintenance.
     """
-    record(ledger, *hours(95, 2))
-    await run_maintenance(ledger, Still(), 90)
-    ledger.record_chunk("home", None, hours(99, 2), at=NOW)
-    assert len(instants(ledger)) == 50
-    await run_maintenance(ledger, Still(), 90)
+    record(ledger, *build_hours(95, 2))
+    await run_maintenance(ledger, StillClock(), 90)
+    ledger.record_chunk("home", None, build_hours(99, 2), at=NOW)
+    assert len(list_instants(ledger)) == 50
+    await run_maintenance(ledger, StillClock(), 90)
 
-    assert len(instants(ledger)) == 4
+    assert len(list_instants(ledger)) == 4
 
 
 async def test_it_goes_in_small_steps(ledger, monkeypatch):
     """
-    Each transaction ends after some series, and visits have their turn between them.
+    Each transaction ends after some series, and visits can write between them.
     """
     monkeypatch.setattr("exporter.ledger.retention.MAX_SERIES_PER_TRANSACTION", 3)
-    record(ledger, *(told for n in range(10) for told in hours(95, 1, Register(POINT, Unit.M3, name=str(n)))))
-    clock = Still()
+    record(ledger, *(reading for n in range(10) for reading in build_hours(95, 1, Register(POINT, Unit.M3, name=str(n)))))
+    clock = StillClock()
     await run_maintenance(ledger, clock, 90)
 
-    assert len(instants(ledger)) == 10
+    assert len(list_instants(ledger)) == 10
     assert clock.slept >= 4
 
 
 async def test_a_thinned_ledger_is_no_news_to_the_page(ledger, monkeypatch):
     """
-    What went does not look like readings of another process: the page goes on renewing only what changes.
+    Deleted readings are not mistaken for another process's changes: the page still updates only what changes.
     """
     page = MetricsPage(ledger, FakeClock(), "1")
     page.add_account(AccountView("home", "brook", ZONE), timedelta(hours=1))
-    page.refresh("home", record(ledger, *hours(95, 2)))
-    await run_maintenance(ledger, Still(), 90)
-    monkeypatch.setattr("exporter.metrics.aggregates", lambda *_: pytest.fail("everything was worked out again"))
+    page.refresh("home", record(ledger, *build_hours(95, 2)))
+    await run_maintenance(ledger, StillClock(), 90)
+    monkeypatch.setattr("exporter.metrics.aggregates", lambda *_: pytest.fail("all samples were built again"))
     page.refresh("home", record(ledger, Index(WATER, 99.0, NOW)))
 
     assert b'utility_consumption_index_m3{account="home",register="total",usage_point="P-1"} 99.0' in page.render()
@@ -277,12 +279,12 @@ async def test_a_thinned_ledger_is_no_news_to_the_page(ledger, monkeypatch):
 
 async def test_the_file_becomes_shorter(ledger):
     """
-    Room that readings leave behind is given back to the disk.
+    Space of deleted readings is released to the disk.
     """
-    record(ledger, *(told for n in range(8) for told in hours(300, 200, Register(POINT, Unit.M3, name=str(n)))))
+    record(ledger, *(reading for n in range(8) for reading in build_hours(300, 200, Register(POINT, Unit.M3, name=str(n)))))
     ledger.database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = ledger.database.path.stat().st_size
-    await run_maintenance(ledger, Still(), 90)
+    await run_maintenance(ledger, StillClock(), 90)
     ledger.database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     assert ledger.database.path.stat().st_size < before / 4
@@ -290,9 +292,9 @@ async def test_the_file_becomes_shorter(ledger):
 
 def test_a_file_becomes_shorter_in_few_steps(ledger):
     """
-    Each step gives back as many pages as it says: a large file is not shortened page by page.
+    Each step releases as many pages as it says: a large file is not vacuumed page by page.
     """
-    record(ledger, *hours(65, 60))
+    record(ledger, *build_hours(65, 60))
     with ledger.database.write() as db:
         db.execute("DELETE FROM reading")
     before = ledger.database._connection.execute("PRAGMA freelist_count").fetchone()[0]
@@ -304,7 +306,7 @@ def test_a_file_becomes_shorter_in_few_steps(ledger):
 
 async def test_a_file_that_cannot_become_shorter(tmp_path, monkeypatch):
     """
-    A file of the first version that was in use at the start, and so was not written anew, is thinned and left at that.
+    A file of the first version that was in use at startup, and so was not rewritten, is thinned but not vacuumed.
     """
     tmp_path.chmod(0o700)
     with sqlite3.connect(tmp_path / LEDGER_FILE) as db:
@@ -313,18 +315,18 @@ async def test_a_file_that_cannot_become_shorter(tmp_path, monkeypatch):
     monkeypatch.setattr("exporter.ledger.database._enable_vacuum", lambda _: None)
     with Ledger(tmp_path) as ledger:
         ledger.open_account("home", portal="brook", zone=ZONE.key, login="")
-        visited(ledger)
-        record(ledger, *hours(300, 200))
+        record_visits(ledger)
+        record(ledger, *build_hours(300, 200))
         async with asyncio.timeout(5):
-            await run_maintenance(ledger, Still(), 90)
+            await run_maintenance(ledger, StillClock(), 90)
 
-        assert len(instants(ledger)) < 24 * 10
+        assert len(list_instants(ledger)) < 24 * 10
         assert ledger.database._connection.execute("PRAGMA freelist_count").fetchone()[0] > 0
 
 
-def test_a_file_of_the_first_version_is_brought_up(tmp_path):
+def test_a_file_of_the_first_version_is_migrated(tmp_path):
     """
-    A ledger written before there was thinning opens with its readings, and can become shorter.
+    A ledger written before there was thinning opens with its readings, and can be vacuumed.
     """
     tmp_path.chmod(0o700)
     with sqlite3.connect(tmp_path / LEDGER_FILE) as db:
@@ -332,6 +334,6 @@ def test_a_file_of_the_first_version_is_brought_up(tmp_path):
         db.execute("INSERT INTO account (name, portal, zone, login) VALUES ('home', 'brook', 'Europe/Brussels', '')")
     db.close()
     with Ledger(tmp_path) as ledger:
-        record(ledger, *hours(3, 1))
-        assert len(instants(ledger)) == 24
+        record(ledger, *build_hours(3, 1))
+        assert len(list_instants(ledger)) == 24
         assert ledger.database._connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)

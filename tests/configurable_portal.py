@@ -1,4 +1,4 @@
-"""Another portal for tests: every kind of key that a real one may have, and no network."""
+"""A portal with every kind of configuration key that a real one may have, and no network, for tests of the configuration."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from exporter.portals.base import Portal
 
 
 class ConfigurablePoint(BaseModel):
-    """A usage point, with a token of its own where it has one."""
+    """A usage point, optionally with its own token."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

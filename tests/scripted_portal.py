@@ -1,4 +1,4 @@
-"""A portal that says what a test tells it to, for tests of the house around portals."""
+"""A portal whose visits return what a test scripts, for tests of everything around portals."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ZONE = ZoneInfo("Europe/Brussels")
 
 @dataclass
 class VisitScript:
-    """What the next visits do: each entry is told, raised, or called."""
+    """What the next visits do: each entry is returned, raised, or called."""
 
     steps: list[Any] = field(default_factory=list)
     visits: list[datetime] = field(default_factory=list)
@@ -52,7 +52,7 @@ class ScriptedPortal(Portal):
 
 
 async def hang_forever(session: Session) -> list[VisitPart]:
-    """Never come back."""
+    """Never return."""
     await asyncio.sleep(3600)
     return []
 
@@ -62,7 +62,7 @@ def build_index(value: float, at: datetime, register: Register = REGISTER) -> In
 
 
 def build_day(text: str, amount: float, register: Register = REGISTER, zone: ZoneInfo = ZONE) -> Interval:
-    """Give a local day: day("2026-03-29", 0.2) has 23 hours."""
+    """Return a local day: build_day("2026-03-29", 0.2) has 23 hours."""
     start = datetime.fromisoformat(text)
     end = start + timedelta(days=1)
     return Interval(register, start.replace(tzinfo=zone).astimezone(UTC), end.replace(tzinfo=zone).astimezone(UTC), amount)

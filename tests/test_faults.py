@@ -1,4 +1,4 @@
-"""Faults of the machine: disk, lock, clock, names, and two days without rest; what is kept, and what comes back by itself."""
+"""Faults of the machine: disk, lock, clock, network, and two days without pause; what is kept, and what recovers by itself."""
 
 import asyncio
 import re
@@ -29,7 +29,7 @@ sqlite3.connect(sys.argv[1], isolation_level=None).execute("BEGIN IMMEDIATE")
 print("held", flush=True)
 sys.stdin.read()
 """
-"""A program that takes the lock of a ledger, and keeps it as long as it is let."""
+"""A program that locks a ledger until its input is closed."""
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def full(poller: AccountPoller) -> Iterator[None]:
-    """Fill the disk: the ledger can take no further page."""
+    """Fill the disk: the ledger cannot have another page."""
     db = poller._ledger.database._connection
     before = db.execute("PRAGMA max_page_count").fetchone()[0]
     db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
@@ -49,7 +49,7 @@ def full(poller: AccountPoller) -> Iterator[None]:
 
 @contextmanager
 def at_its_limit(poller: AccountPoller) -> Iterator[None]:
-    """Let no file of this process grow beyond what the ledger's log has, as a quota does; Python ignores the signal."""
+    """Limit files of this process to the size of the ledger's log, as a quota does; Python ignores the signal."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     log = Path(f"{poller._ledger.database.path}-wal")
     resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size, hard))
@@ -61,7 +61,7 @@ def at_its_limit(poller: AccountPoller) -> Iterator[None]:
 
 @contextmanager
 def read_only(poller: AccountPoller) -> Iterator[None]:
-    """Remount the disk read-only, as a machine does that finds it failing."""
+    """Remount the disk read-only, as a system does when a disk fails."""
     db = poller._ledger.database._connection
     db.execute("PRAGMA query_only = ON")
     yield
@@ -70,7 +70,7 @@ def read_only(poller: AccountPoller) -> Iterator[None]:
 
 @contextmanager
 def locked(poller: AccountPoller) -> Iterator[None]:
-    """Let another process hold the ledger's lock for longer than our patience, which is less than usual."""
+    """Let another process hold the ledger's lock for longer than our timeout, which is shortened."""
     poller._ledger.database._connection.execute("PRAGMA busy_timeout = 50")
     command = [sys.executable, "-c", HOLD, str(poller._ledger.database.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -94,15 +94,15 @@ JUMPS = {
     "the portal's clock a year ahead": (timedelta(0), YEAR),
     "the portal's clock a year back": (timedelta(0), -YEAR),
 }
-"""How far our clock and the portal's are off."""
+"""How far our clock and the portal's are wrong."""
 
 
 @pytest.mark.parametrize("kind", PORTALS)
 @pytest.mark.parametrize("name", DISKS)
 async def test_a_disk_that_takes_nothing(tmp_path, caplog, kind, name):
     """
-    Whatever keeps the ledger from being written: the visit fails by that name, the page goes on with what is kept, nobody logs
-    in more than once, and all comes in later.
+    Whatever prevents writing to the ledger: the visit fails with that reason, the page still has what is stored, nobody logs
+    in more than once, and all readings are stored later.
     """
     clock, (fault, message) = FakeClock(), DISKS[name]
     async with (
@@ -139,7 +139,7 @@ async def test_a_disk_that_takes_nothing(tmp_path, caplog, kind, name):
 @pytest.mark.parametrize("kind", PORTALS)
 async def test_a_ledger_that_cannot_be_written_asks_no_portal(tmp_path, kind):
     """
-    Where the beginning of a visit cannot be kept, the portal hears nothing: no login that nobody would remember.
+    If the start of a visit cannot be stored, the portal gets no request: no login is made without a record.
     """
     clock = FakeClock()
     async with (
@@ -157,8 +157,8 @@ async def test_a_ledger_that_cannot_be_written_asks_no_portal(tmp_path, kind):
 @pytest.mark.parametrize("name", JUMPS)
 async def test_a_clock_jumps(tmp_path, kind, name):
     """
-    Our clock jumps by an hour or a year, either way, or the portal's does: nothing kept is lost, no visit is a bug, nothing
-    lies in the future, and when the clock is right again so is everything.
+    Our clock jumps by an hour or a year, either way, or the portal's does: nothing stored is lost, no visit is a bug, nothing
+    is in the future, and once the clock is right again so is everything.
     """
     theirs, ours, (we, they) = FakeClock(), FakeClock(), JUMPS[name]
     async with run_fault_proxy(kind, theirs) as (between, url):
@@ -187,7 +187,7 @@ async def test_a_clock_jumps(tmp_path, kind, name):
 
 @contextmanager
 def names(answer: Callable[[], Any], patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Have every name resolved to what `answer` gives or raises."""
+    """Resolve every name to what `answer` gives or raises."""
 
     async def getaddrinfo(*_: Any, **__: Any) -> Any:
         return answer()
@@ -198,18 +198,18 @@ def names(answer: Callable[[], Any], patch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def unknown() -> Any:
-    """The resolver is away."""
+    """Fail as an unavailable resolver does."""
     raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
 
 def nobody() -> Any:
-    """An address at which nothing listens."""
+    """Return an address at which nothing listens."""
     return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))]
 
 
 @contextmanager
 def struck(between: FaultProxy, attack: Attack) -> Iterator[None]:
-    """Strike at every request."""
+    """Attack every request."""
     between.attack = attack
     yield
     between.attack = None
@@ -230,7 +230,7 @@ NETWORKS: dict[str, tuple[Callable[[FaultProxy, pytest.MonkeyPatch], AbstractCon
 @pytest.mark.parametrize("name", NETWORKS)
 async def test_a_network_that_fails(tmp_path, monkeypatch, caplog, kind, name):
     """
-    Visits fail as unreachable and say why, once in the log; nothing kept is lost, no call goes uncounted, no visit tries to
+    Visits fail as unreachable, with the cause once in the log; nothing stored is lost, all calls are counted, no visit tries to
     log in twice, and the next one after the fault, minutes later, is good.
     """
     clock, (fault, message) = FakeClock(), NETWORKS[name]
@@ -266,12 +266,12 @@ async def test_a_network_that_fails(tmp_path, monkeypatch, caplog, kind, name):
 
 
 def logged_in(between: FaultProxy) -> int:
-    """How often somebody logged in."""
+    """Return the number of logins."""
     return LOGINS.get(between.simulation.portal, lambda _: 0)(between.simulation)
 
 
 def sample(page: str, family: str, label: str = "") -> float:
-    """Give the one value of a family whose labels hold a text."""
+    """Return the one value of a family whose labels contain a text."""
     (value,) = re.findall(rf"^{family}{{[^}}]*{label}[^}}]*}} (\S+)$", page, re.MULTILINE)
     return float(value)
 
@@ -279,7 +279,7 @@ def sample(page: str, family: str, label: str = "") -> float:
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files where the system lists them")
 async def test_two_days_without_rest(tmp_path):
     """
-    48 hours of all portals, with faults and scrapes: no task, file, socket or thread is left, and memory stays where it was.
+    48 hours of all portals, with faults and scrapes: no task, file, socket or thread is left, and memory does not grow.
     """
     async with asyncio.timeout(240):
         done = await run_soak(tmp_path)
@@ -322,7 +322,7 @@ ROOT = Path(__file__).parent
 
 
 def table(heading: str) -> list[list[str]]:
-    """Give the rows of the tables in a chapter of docs/faults.md, cell by cell."""
+    """Return the rows of the tables in a chapter of docs/faults.md, as cells."""
     text = (ROOT.parent / "docs" / "faults.md").read_text()
     chapter = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in chapter.splitlines() if line.startswith("| ")]
@@ -331,7 +331,7 @@ def table(heading: str) -> list[list[str]]:
 
 def test_each_fault_has_its_row_and_its_test():
     """
-    The rows of the table of faults are those that are tested, by tests that there are; no test of this file is without a row.
+    The table of faults has a row for each tested fault, the tests exist, and each test of this file has a row.
     """
     rows = {row[0]: row[-1].strip("`") for row in table("When something goes wrong")}
     tests = {f"{file}::{name}" for file in {row.partition("::")[0] for row in ROWS.values()} for name in defined(file)}
@@ -346,7 +346,7 @@ def test_each_fault_has_its_row_and_its_test():
 
 def test_each_hostile_answer_has_its_row():
     """
-    The rows of the table of nonsense are the answers that are tried, with the reason that is expected of each.
+    The table of invalid responses has a row for each tested response, with its expected reason.
     """
     rows = {row[0]: row[1].strip("`") for row in table("When a portal answers nonsense")}
     answers = {
@@ -364,5 +364,5 @@ def test_each_hostile_answer_has_its_row():
 
 
 def defined(file: str) -> list[str]:
-    """Name the tests of a file."""
+    """Return the tests of a file."""
     return re.findall(r"^(?:async )?def (test_\w+)", (ROOT / file).read_text(), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Hostile portals: whatever one answers, at whatever step, time and memory are bounded and nothing that is kept is lost."""
+"""Hostile portals: whatever one responds, at whatever step, time and memory are bounded and no stored reading is lost."""
 
 import asyncio
 import math
@@ -49,7 +49,7 @@ from tests.malicious_responses import (
 from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript
 
 LATER = timedelta(days=3)
-"""All tokens have ended by then, and everything is asked again."""
+"""All tokens have expired by then, and everything is requested again."""
 PATIENCE = 20.0
 PORTALS = sorted(list_simulation_types())
 ANSWERS = CONNECTION_ATTACKS | REDIRECT_ATTACKS | BODY_ATTACKS
@@ -60,7 +60,7 @@ NAMED = {"unreachable", "response", "rate_limit", "login"}
 
 @dataclass
 class Life:
-    """A portal's ledger after a good visit and three days after it, and which requests of the second one to strike.
+    """A portal's ledger after a successful visit, its readings three days later, and which requests of that visit to attack.
 
     `steps` are one of each kind and the last one; `json_steps` those of them that are answered with JSON.
     """
@@ -77,14 +77,14 @@ class Life:
         return self.steps[0], self.steps[-1]
 
     def keeps(self, seen: AccountSnapshot) -> None:
-        """Nothing that was kept is lost; what differs is what the portal itself corrects in a good visit."""
+        """Check that no stored reading is lost, and that only those differ that the portal itself corrects."""
         assert self.before.keys() <= seen.readings.keys()
         assert all(seen.readings[key] in (value, self.later[key]) for key, value in self.before.items())
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bound that a test can reach, and no waiting between requests."""
+    """Set a limit that a test can reach, and no delay between requests."""
     remove_waits(monkeypatch)
     for portal in load_installed_portals().values():
         monkeypatch.setattr(portal, "max_response_bytes", 1 << 20)
@@ -119,13 +119,13 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Life]:
 async def struck(
     life: Life, kind: str, attack: Attack, folder: Path, steps: Iterable[int], **keys: str
 ) -> AsyncIterator[AccountSnapshot]:
-    """Strike at these requests of a visit in turn, each time in a life of its own."""
+    """Attack these requests of a visit in turn, each time with a fresh copy of the ledger."""
     for step in steps:
         yield await strike(life, kind, attack, folder / f"{kind}-{step}", step, **keys)
 
 
 async def strike(life: Life, kind: str, attack: Attack, folder: Path, step: int, **keys: str) -> AccountSnapshot:
-    """Visit, three days after a good visit, a portal that strikes at one request."""
+    """Visit, three days after a successful visit, a portal that attacks one request."""
     clock = FakeClock()
     clock.advance(days=LATER.days)
     shutil.copytree(life.folder, folder)
@@ -138,14 +138,14 @@ async def strike(life: Life, kind: str, attack: Attack, folder: Path, step: int,
 
 
 def sound(seen: AccountSnapshot) -> None:
-    """The page is one that Prometheus takes, in both forms, with no number that is none and no text that rules a screen."""
+    """Check that Prometheus accepts both formats of the page, and that it has no infinite number and no control character."""
     assert all(math.isfinite(float(number)) for page in (seen.text, seen.openmetrics) for _, number in NUMBER.findall(page))
     well_formed(NUMBER.sub(r"\1 1", seen.text), NUMBER.sub(r"\1 1", seen.openmetrics))
 
 
 @lru_cache(maxsize=100)
 def well_formed(text: str, openmetrics: str) -> None:
-    """Read both forms as Prometheus does; pages that differ in their numbers only are read once."""
+    """Parse both formats as Prometheus does; pages that differ in numbers only are parsed once."""
     for parse, page in ((parse_text, text), (parse_openmetrics, openmetrics)):
         samples = [sample for family in parse(page) for sample in family.samples]
         ours = [sample for sample in samples if sample.name.startswith("utility_")]
@@ -157,7 +157,7 @@ def well_formed(text: str, openmetrics: str) -> None:
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_hostile_answers(lives, tmp_path, kind, name):
     """
-    Whatever comes instead of an answer, at any step: the visit ends in time with a named failure, and nothing is lost.
+    Whatever is received instead of a valid response: the visit ends in time with a known reason, and nothing is lost.
     """
     attack, reason = ANSWERS[name]
     keys = {"timeout": "100ms"} if name in TIMEOUT_ATTACKS else {}
@@ -177,7 +177,7 @@ async def test_hostile_answers(lives, tmp_path, kind, name):
 @pytest.mark.parametrize("name", VALUE_ATTACKS)
 async def test_hostile_values(lives, tmp_path, kind, name):
     """
-    Whatever the values of an otherwise good answer: none that is no reading is kept, and the account lives on.
+    Whatever the values of an otherwise valid response: only readings are stored, and later visits go on.
     """
     seen = [one async for one in struck(lives[kind], kind, VALUE_ATTACKS[name], tmp_path, lives[kind].json_steps)]
     for one in seen:
@@ -191,7 +191,7 @@ async def test_hostile_values(lives, tmp_path, kind, name):
 @pytest.mark.parametrize("name", SINGLE_VALUES)
 async def test_one_hostile_value(lives, tmp_path, kind, name):
     """
-    Whichever field of an otherwise good answer holds something that no meter shows, none of it is kept, and the account lives on.
+    Whichever field of an otherwise valid response has an impossible value: none of it is stored, and later visits go on.
     """
     tried = 0
     for step in lives[kind].json_steps:
@@ -211,7 +211,7 @@ async def test_one_hostile_value(lives, tmp_path, kind, name):
 @pytest.mark.parametrize("status", [200, 302, 303, 307, 308])
 async def test_nobody_else_is_asked(lives, tmp_path, kind, status):
     """
-    Sent to another host at any step, by a redirect or by an address in an answer, nobody goes there: no secret leaves.
+    A redirect to another host, or a URL of one in a response, is not followed at any step: no secret leaks.
     """
     reached = []
 
@@ -235,7 +235,7 @@ async def test_nobody_else_is_asked(lives, tmp_path, kind, status):
 
 async def test_an_endless_answer_takes_no_more_memory_than_its_bound(visit):
     """
-    A bomb of a gigabyte and a stream without end cost about twice the bound (the parts, and the whole), not what they send.
+    A bomb of a gigabyte and an endless stream need about twice the limit in memory (the parts, and the whole), not more.
     """
     app = web.Application()
     app.router.add_get("/bomb", partial(respond_with_bomb(1 << 30), handler=None))
@@ -252,7 +252,7 @@ async def test_an_endless_answer_takes_no_more_memory_than_its_bound(visit):
 
 def test_many_values_in_little_text(visit):
     """
-    An answer of empty lists, which take thirty times its length in memory, is refused before it is taken apart.
+    A response of empty lists, which need thirty times its length in memory, is refused before it is parsed.
     """
     body = b"[" + b"[]," * 4_000_000 + b"[]]"
     answer = Response(200, "http://brook.example/", CIMultiDictProxy(CIMultiDict()), body, "GET /")
@@ -267,7 +267,7 @@ def test_many_values_in_little_text(visit):
 
 async def test_ten_thousand_counters_with_long_names(tmp_path):
     """
-    10,000 counters whose names are long and full of control characters are all kept; the page cuts each name.
+    10,000 counters whose names are long and full of control characters are all stored; the page truncates each name.
     """
     screen, long = TERMINAL_TEXT.encode(errors="replace").decode(), "long " * 100
 

@@ -196,7 +196,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", PORTALS)
 async def test_a_good_life_gives_nothing_away(tmp_path, lines, kind):
     """
-    Over a good visit no secret, and nothing personal, is on any page, in any log line, or in a file that others can read.
+    In a successful visit no secret, and nothing personal, gets on any page, in any log line, or in a file that others can read.
     """
     async with planted(kind, tmp_path, lines) as there:
         pages = await served(there)
@@ -217,7 +217,7 @@ async def test_a_good_life_gives_nothing_away(tmp_path, lines, kind):
 @pytest.mark.parametrize("attack", [echo, echo_page, echo_value], ids=lambda attack: attack.__name__)
 async def test_a_portal_that_says_secrets_back(tmp_path, lines, kind, attack):
     """
-    A portal that repeats what it was sent, at any step, in status line, headers, page or value, gets none of it published.
+    If a portal repeats what it was sent, at any step, in status line, headers, page or value, none of it is published.
     """
     async with planted(kind, tmp_path, lines) as there:
         await served(there)
@@ -237,7 +237,7 @@ async def test_a_portal_that_says_secrets_back(tmp_path, lines, kind, attack):
 @pytest.mark.parametrize("attack", [None, echo, echo_page, echo_value], ids=["good", "echo", "echo_page", "echo_value"])
 async def test_one_off_commands(tmp_path, lines, kind, attack):
     """
-    `visit` gives away no more than the page; `discover` and `raw` show what is the user's, and never what proves the login.
+    `visit` reveals no more than the page; `discover` and `raw` show the user's own data, and never a credential.
     """
     async with planted(kind, tmp_path, lines, attack) as there:
         place = commands.CommandContext(
@@ -287,7 +287,7 @@ def raw_calls(config: Path) -> list[tuple[str, dict[str, str]]]:
 @pytest.mark.parametrize("kind", PORTALS)
 async def test_reprs(tmp_path, lines, kind):
     """
-    What is printed of a configuration, a token or an answer is no secret.
+    The representation of a configuration, a token or a session has no secret.
     """
     async with planted(kind, tmp_path, lines) as there:
         config = load_config(there.config)
@@ -309,7 +309,7 @@ async def test_reprs(tmp_path, lines, kind):
 
 async def test_a_bug_tells_its_place_and_not_its_values(tmp_path, lines):
     """
-    A bug's text may hold anything: the log has the kind of error and every line of the way to it, and not that text.
+    A bug's text may contain anything: the log has the type of the error and its traceback, but not that text.
     """
     SCRIPTS["home"] = VisitScript([KeyError("planted-1"), ValueError("planted-2")])
     async with open_account(tmp_path, ScriptedPortal(name="home"), FakeClock()) as (poller, read_account):

@@ -190,7 +190,7 @@ class AccountPoller:
                 last_success=before.last_success,
                 next_visit=self._defer_to_visiting_time(now + self._backoff(before.failures + 1)),
             )  # fmt: skip
-        except Exception:  # a reading that the ledger or the page cannot hold is a bug of ours, and no reason to stop visiting
+        except Exception:  # a reading that ledger or page cannot hold is a bug of ours, and no reason to stop visiting
             log.exception("account %s: failed to store visit results", self.portal.name)
             after = replace(after, up=False, reason="bug", message="failed to store visit results; see the log")
         health.state = after

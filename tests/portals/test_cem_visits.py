@@ -198,7 +198,7 @@ async def test_no_storm_when_every_token_is_refused(account: CemFixture) -> None
     account.clock.advance(minutes=30)
     request_count = len(account.simulation.requests)
     account.simulation.faults.add(BATCH, "unauthorized")
-    with pytest.raises(ResponseError, match="refuses the token"):
+    with pytest.raises(ResponseError, match="refused the token"):
         await account.fetch(small)
 
     assert account.count_requests(request_count)["POST 4"] == 1

@@ -353,9 +353,9 @@ async def test_strange_values(fault: str, count: int, clock: FakeClock, visit: O
         (
             "status:503",
             UnreachableError,
-            r"^meters\[1\]: GET /verbruik/api/meter-measurement-history/… answered with status 503$",
+            r"^meters\[1\]: GET /verbruik/api/meter-measurement-history/… returned status 503$",
         ),
-        ("html", ResponseError, r"^meters\[1\]: .* answered with a web page where JSON is due$"),
+        ("html", ResponseError, r"^meters\[1\]: .* returned HTML, expected JSON$"),
         ("object", ResponseError, r"^meters\[1\]: .* has changed: expected a list$"),
         ("cut", UnreachableError, r"^meters\[1\]: .* failed: "),
         ("renamed-value", ResponseError, r"^meters\[1\], days has changed: 0.v.0.v: field required$"),

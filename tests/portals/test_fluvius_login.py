@@ -91,7 +91,7 @@ async def test_a_portal_that_refuses_every_token(clock: FakeClock, visit: OpenSe
     async with run_account(clock) as (simulation, home):
         simulation.faults.add("/verbruik/api/", "expired")
         async with visit() as session:
-            with pytest.raises(ResponseError, match="refuses the token that a new login has just given"):
+            with pytest.raises(ResponseError, match="refused the token of a new login"):
                 await run_visit(home, session)
 
         assert simulation.login_service.sign_in_count == 1

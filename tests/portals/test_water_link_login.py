@@ -141,7 +141,7 @@ async def test_a_fresh_token_that_is_refused_costs_no_further_login(portal, log_
     simulation, _ = portal
     simulation.faults.add("/api/", "status:401")
 
-    assert "refuses the token that a new login has just given" in await failing(log_in, ResponseError)
+    assert "refused the token of a new login" in await failing(log_in, ResponseError)
     assert simulation.login_count == 1
     assert len(list_requests(simulation, "/api/")) == 1
 
@@ -250,7 +250,7 @@ async def test_the_password_goes_nowhere_else(portal, log_in, fault):
 @pytest.mark.parametrize(
     ("where", "fault", "error_class", "message"),
     [
-        ("/portal", "status:503", UnreachableError, "login, step 1 (the portal): GET /portal answered with status 503"),
+        ("/portal", "status:503", UnreachableError, "login, step 1 (the portal): GET /portal returned status 503"),
         ("/portal", "hang", UnreachableError, "login, step 1 (the portal): GET /portal did not answer within 0.2 s"),
         (AUTHORIZE, "status:503", UnreachableError, "login, step 2 (the login page): GET /identity/oauth2/authorize answered"),
         (AUTHORIZE, "status:400", ResponseError, "login, step 2 (the login page): status 400: are client_id and redirect_uri"),
@@ -263,10 +263,10 @@ async def test_the_password_goes_nowhere_else(portal, log_in, fault):
         (AUTHORIZE, "post:status:503", UnreachableError, "login, step 4 (the password): POST /identity/oauth2/authorize"),
         (AUTHORIZE, "post:hang", UnreachableError, "login, step 4 (the password): POST /identity/oauth2/authorize did not"),
         (AUTHORIZE, "post:status:403", LoginError, "login, step 4 (the password): an unknown page"),
-        (TOKEN, "status:400", ResponseError, "login, step 5 (the token): POST /identity/oauth2/token answered with status 400"),
+        (TOKEN, "status:400", ResponseError, "login, step 5 (the token): POST /identity/oauth2/token returned status 400"),
         (TOKEN, "status:503", UnreachableError, "login, step 5 (the token): POST /identity/oauth2/token answered"),
-        (TOKEN, "html", ResponseError, "login, step 5 (the token): POST /identity/oauth2/token answered with a web page"),
-        (TOKEN, "empty", ResponseError, "login, step 5 (the token): POST /identity/oauth2/token answered with no JSON"),
+        (TOKEN, "html", ResponseError, "login, step 5 (the token): POST /identity/oauth2/token returned HTML"),
+        (TOKEN, "empty", ResponseError, "login, step 5 (the token): POST /identity/oauth2/token returned invalid data"),
         (TOKEN, "drop:access_token", ResponseError, "login, step 5 (the token): the response has changed: access_token"),
         (TOKEN, 'set:expires_in="soon"', ResponseError, "login, step 5 (the token): the response has changed: expires_in"),
         (TOKEN, "set:expires_in=-1", ResponseError, "login, step 5 (the token): the response has changed: expires_in"),

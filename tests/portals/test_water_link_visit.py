@@ -273,11 +273,11 @@ async def test_a_malformed_reading_leaves_the_rest(portal, fetch):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("html", "GET /portal/api/… answered with a web page where JSON is due"),
-        ("empty", "GET /portal/api/… answered with no JSON where JSON is due"),
-        ("garbage", "GET /portal/api/… answered with no JSON where JSON is due"),
+        ("html", "GET /portal/api/… returned HTML, expected JSON"),
+        ("empty", "GET /portal/api/… returned invalid data, expected JSON"),
+        ("garbage", "GET /portal/api/… returned invalid data, expected JSON"),
         ("drop:actualConsumption", "meters[0] has changed: actualConsumption: field required"),
-        ("status:302", "GET /portal/api/… answered with status 302"),
+        ("status:302", "GET /portal/api/… returned status 302"),
     ],
 )
 async def test_a_chart_that_changed_leaves_the_rest(portal, fetch, fault, message):
@@ -304,7 +304,7 @@ async def test_a_state_that_changed_leaves_the_days(portal, fetch):
     parts = await fetch(meters=[HOME])
 
     (error,) = failures(parts)
-    assert str(error) == "GET /portal/api/meters/… answered with a web page where JSON is due"
+    assert str(error) == "GET /portal/api/meters/… returned HTML, expected JSON"
     assert days(parts)
 
 
@@ -330,7 +330,7 @@ async def test_a_portal_out_of_reach_is_soon_abandoned(portal, fetch):
     simulation, _ = portal
     simulation.faults.add("/api/", "status:503")
 
-    with pytest.raises(UnreachableError, match=r"^GET /portal/api/meters/… answered with status 503$"):
+    with pytest.raises(UnreachableError, match=r"^GET /portal/api/meters/… returned status 503$"):
         await fetch(meters=[str(n) for n in range(204410, 204420)])
     assert sum("/api/" in request.path for request in simulation.requests) == 2
 

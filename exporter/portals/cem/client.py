@@ -63,5 +63,5 @@ class CemApiClient:
 
         response = await self._tokens.send(send)
         if 400 <= response.status < 500:
-            raise RefusedCallError(f"{response.label} (id={function}) answered with status {response.status}")
+            raise RefusedCallError(f"{response.label} (id={function}) returned status {response.status}")
         return response

@@ -80,7 +80,7 @@ class _SignInFlow:
         if not isinstance(response, Response):
             raise build_redirect_error(response)
         if response.status != 200:
-            raise ResponseError(f"{response.label} answered with status {response.status}")
+            raise ResponseError(f"{response.label} returned status {response.status}")
         html = response.text()
         settings, (user, password) = parse_settings(html), parse_form_fields(html)
         base = resolve_url(response.url, settings.hosts.tenant).rstrip("/")

@@ -44,7 +44,7 @@ def build_token_error(response: Response) -> PortalError:
     """Return the error of a refusal by the token endpoint: `{"error": "invalid_grant", "error_description": ...}`."""
     body = response.json_or_none()
     if not isinstance(body, dict):
-        return ResponseError(f"{response.label} answered with status {response.status}")
+        return ResponseError(f"{response.label} returned status {response.status}")
     return _build_oauth_error(str(body.get("error")), str(body.get("error_description")))
 
 
@@ -55,7 +55,7 @@ def build_page_error(response: Response) -> PortalError:
         return LoginError("the account has a second factor: disable it, or configure a token")
     if is_login_page(html):
         return LoginError("the portal asks for a further step, such as new conditions: sign in once with a browser")
-    return ResponseError(f"{response.label} answered with status {response.status} and no redirect: the sign-in has changed")
+    return ResponseError(f"{response.label} returned status {response.status} and no redirect: the sign-in has changed")
 
 
 def _explain_refusal(text: str) -> str:

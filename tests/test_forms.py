@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.client.html_forms import HtmlForm, parse_page
+from exporter.client.html_forms import HtmlForm, LoginDemand, parse_page
 
 HERE = "https://idp.example/oauth2/authorize?client_id=c-1"
 LOGIN = (Path(__file__).parent / "fixtures" / "water_link" / "login.html").read_text()
@@ -61,6 +61,99 @@ def test_an_action_is_absolute_and_known_to_stay_or_to_leave(action, where, stay
 
     assert form.action == where
     assert form.posts_to_origin("https://idp.example") is stays
+
+
+@pytest.mark.parametrize(
+    ("base", "action", "where"),
+    [
+        ("/idp/", "login", "https://idp.example/idp/login"),
+        ("https://cdn.example/a/", "login", "https://cdn.example/a/login"),
+        ("https://cdn.example/a/", "/login", "https://cdn.example/login"),
+        ("https://cdn.example/a/", "", HERE),
+        ("", "login", "https://idp.example/oauth2/login"),
+    ],
+)
+def test_a_base_address_counts(base, action, where):
+    """
+    `<base href>` is where relative actions start from; a form without an action posts to its own page all the same.
+    """
+    head = f'<head><base target="_top"><base href="{base}"><base href="/x/"></head>'
+    (form,) = parse_page(f'{head}<form action="{action}" method=post></form>', HERE).forms
+
+    assert form.action == where
+
+
+FIELDS = "<input name=user><input type=password name=word><input type=checkbox name=stay><input type=hidden name=csrf value=1>"
+ASKS_FOR_MORE = {
+    "a reCAPTCHA": ('<div class="g-recaptcha" data-sitekey="x"></div>', LoginDemand.CAPTCHA),
+    "an hCaptcha": ('<div class="box h-captcha"></div>', LoginDemand.CAPTCHA),
+    "a Turnstile": ("<div class=cf-turnstile></div>", LoginDemand.CAPTCHA),
+    "a captcha in a frame": ('<iframe src="https://www.google.com/recaptcha/api2/anchor"></iframe>', LoginDemand.CAPTCHA),
+    "a box in Dutch": ("<label for=c>Typ de tekens die u ziet</label><input id=c name=c>", LoginDemand.CAPTCHA),
+    "a box in French": ("<label>Saisissez les caractères <input name=c></label>", LoginDemand.CAPTCHA),
+    "a box in English": ('<input name=c placeholder="Type the characters you see">', LoginDemand.CAPTCHA),
+    "a code in Dutch": ("<label>Verificatiecode<input type=tel name=c></label>", LoginDemand.SECOND_FACTOR),
+    "a code in French": ('<input name=c title="Code de vérification">', LoginDemand.SECOND_FACTOR),
+    "a code by its name": ("<input name=otp autocomplete=one-time-code>", LoginDemand.SECOND_FACTOR),
+    "a second password": ('<input type=password name=two placeholder="Nieuw wachtwoord">', LoginDemand.NEW_PASSWORD),
+    "terms in Dutch": ('<input name=c placeholder="Aanvaard de voorwaarden: typ JA">', LoginDemand.TERMS),
+    "something else": ("<input name=c>", LoginDemand.UNKNOWN),
+}
+
+
+@pytest.mark.parametrize("name", ASKS_FOR_MORE)
+@pytest.mark.parametrize("where", ["in the form", "around it"])
+def test_a_login_page_that_asks_for_more(name, where):
+    """
+    A captcha widget anywhere beside the password, or a further field in its form, says what it is in three languages.
+    """
+    more, demand = ASKS_FOR_MORE[name]
+    inside = where == "in the form"
+    page = parse_page(f"<form method=post>{FIELDS}{more if inside else ''}</form>{'' if inside else more}", HERE)
+
+    is_field = "<input" in more
+    assert page.find_demand_before(page.forms[0], {"user", "word"}) == (None if is_field and not inside else demand)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        '<input name=trap style="display: none">',
+        "<div hidden><div class=g-recaptcha></div><input name=trap></div>",
+        "<input type=submit name=go><input type=button name=forgot><input name=off disabled>",
+        "<a href=#>Gebruiksvoorwaarden</a> <a href=#>Terms of use</a> <p>This site is no robot</p>",
+        "</form><form><div class=g-recaptcha></div><input name=newsletter></form><form>",
+    ],
+)
+def test_a_login_page_that_asks_for_nothing_more(more):
+    """
+    What nobody sees, buttons, the words of a footer and another form's captcha are no reason to stay away.
+    """
+    page = parse_page(f"<form method=post>{FIELDS}{more}</form>", HERE)
+
+    assert page.find_demand_before(page.forms[0], {"user", "word"}) is None
+
+
+@pytest.mark.parametrize(
+    ("html", "demand"),
+    [
+        ('<body data-page="ids-two_factor_choice/logon">Kies</body>', LoginDemand.SECOND_FACTOR),
+        ('<main data-page="ids-terms_of_use">Weiter</main>', LoginDemand.TERMS),
+        ('<div data-page="ids-change_password">Aa</div>', LoginDemand.NEW_PASSWORD),
+        ("<div class=h-captcha></div>Welkom", LoginDemand.CAPTCHA),
+        ("Tweestapsverificatie", LoginDemand.SECOND_FACTOR),
+        ("Veuillez recopier les caractères", LoginDemand.CAPTCHA),
+        ("Nos conditions d’utilisation ont changé", LoginDemand.TERMS),
+        ("Uw wachtwoord is verlopen", LoginDemand.NEW_PASSWORD),
+        ("Welkom!", None),
+    ],
+)
+def test_what_a_page_after_the_password_asks_for(html, demand):
+    """
+    By the page's own mark whatever its language, by a widget, else by its words.
+    """
+    assert parse_page(f"<html>{html}</html>", HERE).find_demand() is demand
 
 
 def test_the_text_is_what_a_reader_sees():

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from exporter.client.pkce import PkcePair
 from exporter.client.session import parse_retry_after
+from exporter.client.side_calls import SideCalls
 from exporter.client.token_cache import Token, TokenCache
-from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from tests.conftest import NOW
 
 SITE = "http://brook.example"
@@ -351,6 +352,134 @@ async def test_a_short_lived_token_is_not_renewed_before_its_minimum_age(logins,
         clock.advance(seconds=29)
 
     assert logins.logins == 1
+
+
+SESSION_ENDS = {
+    "forbidden": {"status": 403},
+    "a redirect to the login": {"status": 302, "headers": {"Location": "/login"}},
+    "a web page": {"status": 200, "body": " <!DOCTYPE html><title>Login</title>"},
+}
+"""How a session that died before its date looks, besides 401."""
+
+
+@pytest.mark.parametrize("kind", SESSION_ENDS)
+async def test_a_session_that_ended_before_its_date(logins, visit, clock, web, kind):
+    """
+    A token that is good by its date and is answered 403, a redirect or a page costs one new login, and the call is repeated.
+    """
+    web.get(f"{SITE}/dead", **SESSION_ENDS[kind], repeat=True)
+    async with visit() as session:
+        await TokenCache(session, logins.log_in).get_token()
+    clock.advance(minutes=10)
+
+    async with visit() as session:
+        tokens = TokenCache(session, logins.log_in)
+        path = {"t1": "dead", "t2": "good"}
+        answers = [await tokens.send(lambda token: session.get(f"{SITE}/{path[token.value]}")) for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [200] * 3
+    assert logins.logins == 2
+
+
+@pytest.mark.parametrize(("kind", "days"), [("forbidden", 7), ("a redirect to the login", 0.5), ("a web page", 0.5)])
+async def test_what_a_new_login_does_not_lift_is_remembered(logins, visit, clock, web, kind, days):
+    """
+    A meter that is refused to everybody costs one login, not one a visit, and is tried again later; the others are answered.
+    """
+    logins.life = timedelta(days=30)
+    web.get(f"{SITE}/refused", **SESSION_ENDS[kind], repeat=True)
+
+    async def visit_once():
+        async with visit() as session:
+            tokens = TokenCache(session, logins.log_in)
+            refused = await tokens.send(lambda _: session.get(f"{SITE}/refused"), "meter 1")
+            answered = await tokens.send(logins.ask(session), "meter 2")
+        return refused.status, answered.status
+
+    for _ in range(12):
+        assert await visit_once() == (SESSION_ENDS[kind]["status"], 200)
+        clock.advance(hours=1)
+    assert logins.logins == 1
+    clock.advance(days=days)
+    await visit_once()
+    await visit_once()
+
+    assert logins.logins == 2
+
+
+async def test_a_call_that_is_answered_again_is_no_longer_remembered(logins, visit, clock, web):
+    """
+    When a refused meter is answered again, its next refusal may be that of a dead session.
+    """
+    logins.life = timedelta(days=30)
+    web.get(f"{SITE}/refused", status=403, repeat=True)
+    for path in ("refused", "good", "refused"):
+        async with visit() as session:
+            await TokenCache(session, logins.log_in).send(lambda _, at=path, who=session: who.get(f"{SITE}/{at}"), "meter 1")
+        clock.advance(hours=1)
+
+    assert logins.logins == 2
+
+
+async def test_a_login_that_is_not_understood_is_tried_four_times_a_day(visit, clock):
+    """
+    Neither accepted nor refused: the waits grow, over restarts, and meanwhile each visit says what came; a success ends that.
+    """
+    tried, broken = [], True
+
+    async def log_in(_):
+        tried.append(clock())
+        if broken:
+            raise ResponseError("the login answered with status 418")
+        return Token("t", clock() + timedelta(minutes=1))
+
+    async def get_token():
+        async with visit() as session:
+            await TokenCache(session, log_in).get_token()
+
+    for _ in range(3 * 48):
+        with pytest.raises(ResponseError, match="the login answered with status 418"):
+            await get_token()
+        clock.advance(minutes=30)
+    assert [at - NOW for at in tried] == [timedelta(hours=hours) for hours in (0, 0.5, 3.5, 11.5, 35.5, 59.5)]
+    with pytest.raises(ResponseError, match=r"418; next login not before 2026-11-23 21:00 UTC$"):
+        await get_token()
+    broken, clock.at = False, NOW + timedelta(days=4)
+    await get_token()
+    clock.advance(hours=1)
+    broken = True
+    for _ in range(2):
+        with pytest.raises(ResponseError):
+            await get_token()
+        clock.advance(minutes=20)
+
+    assert [at - NOW - timedelta(days=4) for at in tried[-3:]] == [timedelta(minutes=minutes) for minutes in (0, 60, 80)]
+
+
+async def test_a_side_call_that_fails_is_a_note_for_a_week(visit, clock):
+    """
+    A failure becomes a note that later visits keep for a week, or until the call succeeds; a refused login is raised.
+    """
+
+    async def attempt(error=None, name="contract"):
+        async def call():
+            if error:
+                raise error
+            return "five"
+
+        async with visit() as session:
+            calls = SideCalls(session)
+            return await calls.attempt(name, call), await calls.list_notes()
+
+    strange = ResponseError("the contract has changed: power: input should be a valid number")
+    assert await attempt(strange) == (None, (str(strange),))
+    clock.advance(days=6, hours=23)
+    assert await attempt(UnreachableError("no answer"), "names") == (None, (str(strange), "no answer"))
+    clock.advance(hours=1)
+    assert await attempt(name="types") == ("five", ("no answer",))
+    assert await attempt(name="names") == ("five", ())
+    with pytest.raises(LoginError):
+        await attempt(LoginError("refused"))
 
 
 async def test_requests_keep_their_distance(web, visit, monkeypatch):

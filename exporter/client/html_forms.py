@@ -1,7 +1,10 @@
-"""The forms and scripts of a web page: where a form posts, and what a browser would send."""
+"""Web pages: where a form posts and what a browser would send, scripts, and what a login page requires besides a password."""
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from lxml import etree, html
@@ -10,7 +13,46 @@ from yarl import URL
 _BUTTON_TYPES = frozenset({"submit", "button", "reset", "image", "file"})
 MAX_PAGE_LENGTH = 1 << 19
 """No login page is longer; the rest is not read."""
+MAX_MARKS, MAX_DEPTH = 20, 200
 _CHECKABLE_TYPES = frozenset({"checkbox", "radio"})
+
+
+class LoginDemand(StrEnum):
+    """What a login page requires besides user name and password; the value is the message."""
+
+    CAPTCHA = "a captcha is required; sign in with a browser once"
+    SECOND_FACTOR = "a second factor is required, which is not supported"
+    NEW_PASSWORD = "a new password is required; sign in with a browser once"  # noqa: S105  # a message
+    TERMS = "new terms must be accepted; sign in with a browser once"
+    UNKNOWN = "the login page has a further field; sign in with a browser to see what it requires"
+
+
+_DEMAND_PATTERNS = {
+    LoginDemand.CAPTCHA: (
+        r"captcha|\brobot|turnstile|\btypt? (hier )?de (tekens|letters|cijfers)|tekens (over|in|uit) "
+        r"|characters? (you see|shown|in the|below)|(saisi|recopi|entre)\w* les (caractères|lettres)"
+    ),
+    LoginDemand.SECOND_FACTOR: (
+        r"(two|multi|second).?(factor|step)|verification.?code|passcode|authenticator|one.?time|\b(otp|totp|tfa|mfa|2fa)\b"
+        r"|twee(staps|factor)|tweede factor|verificatie.?code|eenmalige code|(sms|beveiligings|bevestigings).?code"
+        r"|(deux|double) (facteurs?|étapes|authentification)|code (de|d.) ?(vérification|sécurité|confirmation)|usage unique"
+    ),
+    LoginDemand.NEW_PASSWORD: (
+        r"(new|change|reset|expired).{0,20}password|password.{0,30}expired|nieuw wachtwoord|wachtwoord.{0,40}(verlopen|wijzig)"
+        r"|nouveau mot de passe|mot de passe.{0,40}(expiré|modifi|chang)"
+    ),
+    LoginDemand.TERMS: r"\bterms|voorwaarden|conditions (générales|d.utilisation)",
+}
+"""Patterns of pages in English, Dutch and French, the first match first."""
+_MARK_PATTERNS = {
+    LoginDemand.CAPTCHA: r"captcha",
+    LoginDemand.SECOND_FACTOR: r"factor|otp|mfa|tfa|passcode|verif|webauthn|\bsms",
+    LoginDemand.NEW_PASSWORD: r"(change|reset|new|expired|force|renew).?password|password.?(change|reset|expired)",
+    LoginDemand.TERMS: r"terms|tou\b|consent|privacy|agreement",
+}
+_CAPTCHA_WIDGET = re.compile(r"(^|\s)(g-recaptcha|h-captcha|cf-turnstile|frc-captcha|mtcaptcha|altcha)\b", re.IGNORECASE)
+_CAPTCHA_ADDRESS = re.compile(r"captcha|turnstile", re.IGNORECASE)
+_UNSEEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +63,10 @@ class FormInput:
     type: str
     value: str
     checked: bool = False
+    visible: bool = True
+    """Whether a user would type into it: not hidden, no button, no checkbox."""
+    hint: str = ""
+    """What states its purpose: name, id, label and placeholder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +102,47 @@ class HtmlPage:
 
     forms: tuple[HtmlForm, ...]
     text: str
+    mark: str = ""
+    """The page's own name, from its attributes `data-page`: the same in every language."""
+    has_captcha: bool = False
+    """Whether it shows a captcha widget, other than in a form without a password."""
+
+    def find_demand(self) -> LoginDemand | None:
+        """Return what a page after the password requires: by its mark, a widget, or its words."""
+        marked = (demand for demand, pattern in _MARK_PATTERNS.items() if re.search(pattern, self.mark, re.IGNORECASE))
+        if demand := next(marked, LoginDemand.CAPTCHA if self.has_captcha else None):
+            return demand
+        return recognize_demand(self.text)
+
+    def find_demand_before(self, form: HtmlForm, fields: Collection[str]) -> LoginDemand | None:
+        """Return what a login page requires besides the named fields: then no password may be sent.
+
+        The words of the page do not count, since every footer names terms; those of a further field do.
+        """
+        if self.has_captcha:
+            return LoginDemand.CAPTCHA
+        further = [one for one in form.inputs if one.visible and one.name not in fields]
+        if not further:
+            return None
+        return next((demand for one in further if (demand := recognize_demand(one.hint))), LoginDemand.UNKNOWN)
 
 
-def parse_page(html_text: str, url: str) -> HtmlPage:
-    """Return a parsed page of `url`; anything but HTML is a page without forms."""
+def recognize_demand(text: str) -> LoginDemand | None:
+    """Return what a page, a message or a field requires, by its words."""
+    return next((demand for demand, pattern in _DEMAND_PATTERNS.items() if re.search(pattern, text, re.IGNORECASE)), None)
+
+
+def parse_page(html_text: str, page_url: str) -> HtmlPage:
+    """Return a parsed page of `page_url`; anything but HTML is a page without forms."""
     tree = _parse_html(html_text)
     if tree is None:
         return HtmlPage((), _collapse_whitespace(html_text[:MAX_PAGE_LENGTH]))
-    forms = tuple(_parse_form(form, url) for form in tree.iter("form"))
+    base_url = _find_base(tree, page_url)
+    forms = tuple(_parse_form(form, page_url, base_url) for form in tree.iter("form"))
+    mark = " ".join(str(tag.get("data-page")) for tag in islice(tree.iterfind(".//*[@data-page]"), MAX_MARKS))
+    has_captcha = _has_captcha(tree)
     etree.strip_elements(tree, "script", "style", "template", etree.Comment, etree.ProcessingInstruction, with_tail=False)
-    return HtmlPage(forms, _collapse_whitespace(" ".join(tree.itertext())))
+    return HtmlPage(forms, _collapse_whitespace(" ".join(tree.itertext())), mark, has_captcha)
 
 
 def extract_scripts(html_text: str) -> list[str]:
@@ -87,25 +164,69 @@ def _parse_html(html_text: str) -> Any | None:
         return None
 
 
-def _parse_form(form: Any, url: str) -> HtmlForm:
-    inputs = (_parse_input(tag) for tag in form.iter("input") if tag.get("name") and tag.get("disabled") is None)
+def _find_base(tree: Any, page_url: str) -> str:
+    """Return the base of relative addresses: the page's first `<base href>`, else its own address."""
+    base = next((tag.get("href") for tag in tree.iter("base") if tag.get("href") is not None), "")
+    return _join(page_url, base)
+
+
+def _parse_form(form: Any, page_url: str, base_url: str) -> HtmlForm:
+    labels = {label.get("for"): label for label in form.iter("label")}
+    inputs = (_parse_input(tag, labels) for tag in form.iter("input") if tag.get("name") and tag.get("disabled") is None)
     method = (form.get("method") or "").lower()
-    return HtmlForm(_resolve_action(form.get("action") or "", url), method if method == "post" else "get", tuple(inputs))
+    action = form.get("action") or ""
+    target = _join(base_url, action) if action.strip() else page_url
+    return HtmlForm(target, method if method == "post" else "get", tuple(inputs))
 
 
-def _parse_input(tag: Any) -> FormInput:
+def _parse_input(tag: Any, labels: Mapping[str | None, Any]) -> FormInput:
     kind = (tag.get("type") or "").lower() or "text"
-    return FormInput(
-        tag.get("name"), kind, tag.get("value", "on" if kind in _CHECKABLE_TYPES else ""), tag.get("checked") is not None
+    value = tag.get("value", "on" if kind in _CHECKABLE_TYPES else "")
+    visible = kind not in _BUTTON_TYPES | _CHECKABLE_TYPES | {"hidden"} and _is_shown(tag)
+    hint = _find_hint(tag, labels) if visible else ""
+    return FormInput(tag.get("name"), kind, value, tag.get("checked") is not None, visible, hint)
+
+
+def _find_hint(tag: Any, labels: Mapping[str | None, Any]) -> str:
+    """Return what states the purpose of an input: its attributes, and the label around it or named after it."""
+    hints = [tag.get(name) or "" for name in ("name", "id", "placeholder", "aria-label", "title", "autocomplete")]
+    label = next(islice(tag.iterancestors("label"), 1), labels.get(tag.get("id")) if tag.get("id") else None)
+    return " ".join([*hints, *(islice(label.itertext(), 20) if label is not None else ())])[:1000]
+
+
+def _is_shown(tag: Any) -> bool:
+    """Return whether neither an element nor an ancestor is hidden by its attributes; style sheets are not read."""
+    return not any(
+        one.get("hidden") is not None or _UNSEEN_STYLE.search(one.get("style") or "")
+        for one in (tag, *islice(tag.iterancestors(), MAX_DEPTH))
     )
 
 
-def _resolve_action(action: str, url: str) -> str:
-    """Return where a form posts; one without an action posts to its own page."""
+def _has_captcha(tree: Any) -> bool:
+    """Return whether a captcha is shown; one in a form without a password, such as a newsletter's, does not count."""
+    others = {form for form in tree.iter("form") if not any(_is_password(one) for one in form.iter("input"))}
+    return any(
+        _is_captcha(tag) and _is_shown(tag) and next(tag.iterancestors("form"), None) not in others
+        for tag in tree.iter("div", "span", "section", "iframe", "img")
+    )
+
+
+def _is_password(tag: Any) -> bool:
+    return (tag.get("type") or "").lower() == "password"
+
+
+def _is_captcha(tag: Any) -> bool:
+    if tag.tag in {"iframe", "img"}:
+        return _CAPTCHA_ADDRESS.search(tag.get("src") or "") is not None
+    return any(_CAPTCHA_WIDGET.search(tag.get(name) or "") for name in ("class", "id"))
+
+
+def _join(base_url: str, address: str) -> str:
+    """Return an absolute address; an invalid one is returned as it is."""
     try:
-        return str(URL(url).join(URL(action.strip()))) if action.strip() else url
+        return str(URL(base_url).join(URL(address.strip()))) if address.strip() else base_url
     except ValueError:
-        return action
+        return address
 
 
 def _collapse_whitespace(text: str) -> str:

@@ -1,6 +1,11 @@
-"""Logins stored: one for as long as its token lives, over restarts and in parallel calls."""
+"""Stored logins: one for as long as its token lives, over restarts and in parallel calls.
+
+A login that is neither accepted nor refused is repeated after growing waits, over restarts. A session that ended before its
+date is recognised by its responses, and renewed once.
+"""
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,6 +14,11 @@ from typing import Any
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.errors import PortalError, ResponseError
+
+LOGIN_RETRY_WAITS = (timedelta(minutes=20), timedelta(hours=3), timedelta(hours=8), timedelta(days=1))
+"""The waits after logins that were not understood: at most four on the first day, then one a day."""
+FORBIDDEN_MEMORY, PAGE_MEMORY = timedelta(days=7), timedelta(hours=12)
+"""How long it is remembered that a new login did not help against a 403, or against a redirect or HTML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +35,7 @@ class TokenCache:
 
     `log_in` returns a new token for the old one (a refresh token may be in its `extra`). A token is renewed
     `renew_before` its expiry, and never sooner than `min_age` after it was made. A failed login is not repeated for as
-    long: other callers get the same error.
+    long: other callers get the same error. One that is not understood (ResponseError) waits longer each time.
     """
 
     def __init__(
@@ -42,19 +52,34 @@ class TokenCache:
         self._lock = asyncio.Lock()
         self._current: Token | None = None
         self._last_failure: tuple[PortalError, datetime] | None = None
+        self._refusals = _Refusals(session, f"{key}-refusals")
+        self._proven: str | None = None
+        """A token that was accepted in this visit: a later refusal is not the end of its session."""
 
-    async def send(self, request: Callable[[Token], Awaitable[Response]]) -> Response:
-        """Send a request with the token; on a 401 log in again and repeat it once.
+    async def send(self, request: Callable[[Token], Awaitable[Response]], subject: str = "") -> Response:
+        """Send a request with the token; if the session may have ended, log in again and repeat it once.
 
-        Raise ResponseError if a token made in this visit is refused, and whatever the login raises.
+        A session that has ended is answered with 401, or with 403, a redirect or HTML. The latter may as well be the
+        response for one meter or function, the `subject` of the request: if a new login does not help, that is
+        remembered, and the response is returned. Raise ResponseError if a token made in this visit is answered with 401,
+        and whatever the login raises.
         """
         token = await self.get_token()
         response = await request(token)
-        if response.status != 401:
+        kind = _find_session_end(response)
+        if kind is None:
+            return await self._accept(token, response, subject)
+        if response.status != 401 and (self._proven == token.value or await self._refusals.includes(subject)):
             return response
-        response = await request(await self._replace_refused(token, response))
+        if (renewed := await self._replace_refused(token, response)) is None:
+            await self._refusals.remember(subject, kind)
+            return response
+        response = await request(renewed)
         if response.status == 401:
             raise ResponseError(f"{response.label} refused the token of a new login")
+        if (kind := _find_session_end(response)) is None:
+            return await self._accept(renewed, response, subject)
+        await self._refusals.remember(subject, kind)
         return response
 
     async def get_token(self) -> Token:
@@ -67,18 +92,26 @@ class TokenCache:
                 return stored
             return await self._renew(stored)
 
-    async def _replace_refused(self, refused: Token, response: Response) -> Token:
+    async def _replace_refused(self, refused: Token, response: Response) -> Token | None:
+        """Return a new token; None if the refused one is too new to have ended, and the status is not 401."""
         async with self._lock:
             stored, made = await self._load()
             if stored and stored.value != refused.value:
                 return stored
-            if stored is not None and stored is self._current:
+            is_new = stored is not None and stored is self._current
+            if not is_new and not timedelta(0) <= self._session.now - made < self._min_age:
+                return await self._renew(stored)
+            if response.status != 401:
+                return None
+            if is_new:
                 raise ResponseError(f"{response.label} refused the token of a new login")
-            if timedelta(0) <= self._session.now - made < self._min_age:
-                raise ResponseError(
-                    f"{response.label} refused a token younger than {self._min_age}; not logging in again so soon"
-                )
-            return await self._renew(stored)
+            raise ResponseError(f"{response.label} refused a token younger than {self._min_age}; not logging in again so soon")
+
+    async def _accept(self, token: Token, response: Response, subject: str) -> Response:
+        if 200 <= response.status < 300:
+            self._proven = token.value
+            await self._refusals.forget(subject)
+        return response
 
     async def _load(self) -> tuple[Token | None, datetime]:
         if self._current:
@@ -92,18 +125,99 @@ class TokenCache:
         made = self._session.now
         if self._last_failure and timedelta(0) <= made - self._last_failure[1] < self._min_age:
             raise self._last_failure[0]
+        retries = LoginRetries(self._session, f"{self._key}-retries")
+        await retries.check()
         try:
             token = await self._log_in(old)
+            if not (token.value.isascii() and token.value.isprintable()):
+                raise ResponseError("the login returned a token that cannot be sent")
         except PortalError as error:
             self._last_failure = error, made
+            if isinstance(error, ResponseError):
+                await retries.record(error)
             raise
-        if not (token.value.isascii() and token.value.isprintable()):
-            raise ResponseError("the login returned a token that cannot be sent")
+        await retries.clear()
         stored = {"value": token.value, "ends": token.expires_at.timestamp(), "made": made.timestamp(), "more": token.extra}
         # Stored for a while after its expiry: its refresh token may outlive it.
         await self._session.store.put(self._key, stored, max(token.expires_at, made + self._min_age) + timedelta(days=1))
         self._current = token
         return token
+
+
+class LoginRetries:
+    """The waits after logins that were neither accepted nor refused, stored with the account."""
+
+    def __init__(self, session: Session, key: str) -> None:
+        self._session, self._key = session, key
+
+    async def check(self) -> None:
+        """Raise ResponseError with the last message while the next login is not due."""
+        stored, now = await self._load(), self._session.now
+        if stored and now < (due := _from_timestamp(stored["due"])):
+            raise ResponseError(f"{stored['message']}; next login not before {due:%Y-%m-%d %H:%M} UTC")
+
+    async def record(self, error: ResponseError) -> None:
+        """Record a login that was not understood, and when the next one is due."""
+        stored, now = await self._load(), self._session.now
+        count = stored["count"] + 1 if stored else 1
+        due = now + LOGIN_RETRY_WAITS[min(count, len(LOGIN_RETRY_WAITS)) - 1]
+        record = {"count": count, "at": now.timestamp(), "due": due.timestamp(), "message": str(error)}
+        await self._session.store.put(self._key, record, due + timedelta(days=1))
+
+    async def clear(self) -> None:
+        """Delete the record after a login that succeeded."""
+        if await self._session.store.get(self._key, self._session.now):
+            await self._session.store.delete(self._key)
+
+    async def _load(self) -> Mapping[str, Any] | None:
+        """Return the record, if any; one of a clock that ran ahead does not count."""
+        stored = await self._session.store.get(self._key, self._session.now)
+        return stored if stored and _from_timestamp(stored["at"]) <= self._session.now else None
+
+
+class _Refusals:
+    """The subjects that are refused even after a new login, and until when that is remembered, by digest."""
+
+    def __init__(self, session: Session, key: str) -> None:
+        self._session, self._key = session, key
+        self._until: dict[str, float] | None = None
+
+    async def includes(self, subject: str) -> bool:
+        """Return whether a subject is refused with every token; not if a clock that ran ahead recorded it."""
+        left = (await self._load()).get(_digest(subject), 0) - self._session.now.timestamp()
+        return 0 < left <= FORBIDDEN_MEMORY.total_seconds()
+
+    async def remember(self, subject: str, kind: str) -> None:
+        """Record that a new login does not help."""
+        now = self._session.now
+        until = {key: value for key, value in (await self._load()).items() if value > now.timestamp()}
+        self._until = until | {_digest(subject): (now + _MEMORY[kind]).timestamp()}
+        await self._session.store.put(self._key, self._until, now + FORBIDDEN_MEMORY)
+
+    async def forget(self, subject: str) -> None:
+        """Delete a subject that is answered again."""
+        if (await self._load()).pop(_digest(subject), None):
+            await self._session.store.put(self._key, self._until, self._session.now + FORBIDDEN_MEMORY)
+
+    async def _load(self) -> dict[str, float]:
+        if self._until is None:
+            self._until = await self._session.store.get(self._key, self._session.now) or {}
+        return self._until
+
+
+_MEMORY = {"forbidden": FORBIDDEN_MEMORY, "page": PAGE_MEMORY}
+
+
+def _find_session_end(response: Response) -> str | None:
+    """Return the kind of a response that may mean that the session has ended, else None."""
+    if response.status in (401, 403):
+        return "forbidden"
+    is_page = response.status == 200 and response.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"<"
+    return "page" if is_page or response.status in (301, 302, 303, 307, 308) else None
+
+
+def _digest(subject: str) -> str:
+    return hashlib.sha256(subject.encode()).hexdigest()[:16]
 
 
 def _from_timestamp(seconds: float) -> datetime:

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
+from exporter.client.quota import CallQuota
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.errors import NoDataError
 from exporter.models import Reading
 from exporter.portals.enedis.measures import Measure, select_measures
 from exporter.portals.enedis.parser import parse_readings
-from exporter.portals.enedis.quota import CallQuota
 from exporter.portals.enedis.refusals import RefusalReason, raise_for_refusal
 
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import SecretStr
 
+from exporter.client.quota import CallQuota
 from exporter.client.session import Session
 from exporter.errors import LoginError
 from exporter.portals.enedis.auth import parse_token_claims
@@ -18,7 +19,6 @@ from exporter.portals.enedis.client import (
     describe_call,
 )
 from exporter.portals.enedis.measures import Measure
-from exporter.portals.enedis.quota import CallQuota
 from exporter.portals.enedis.refusals import ConsentError, RefusalReason
 
 CONSO_V5_NAMES: Mapping[str, str] = {

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import SecretStr
 
+from exporter.client.quota import CallQuota
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.client.token_cache import Token, TokenCache
@@ -19,7 +20,6 @@ from exporter.portals.enedis.client import (
     describe_call,
 )
 from exporter.portals.enedis.measures import Measure
-from exporter.portals.enedis.quota import CallQuota
 
 DATA_CONNECT_V5_PATHS: Mapping[str, str] = {
     "consumption_days": "metering_data_dc/v5/daily_consumption",

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 from pydantic import SecretStr
 
+from exporter.client.quota import CallQuota
 from exporter.client.session import Session
 from exporter.models import DAY
 from exporter.portals.base import ResponseModel, parse_response
 from exporter.portals.enedis.auth import parse_access
 from exporter.portals.enedis.client import ApiRequest, ConfiguredPoint, EnedisApiClient, describe_call
 from exporter.portals.enedis.measures import Measure
-from exporter.portals.enedis.quota import CallQuota
 from exporter.portals.enedis.refusals import RefusalReason
 
 SERVICES_V1: Mapping[str, str] = {

@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from yarl import URL
 
-from exporter.client.html_forms import HtmlForm, HtmlPage, parse_page
+from exporter.client.html_forms import HtmlForm, HtmlPage, LoginDemand, parse_page
 from exporter.client.pkce import PkcePair
 from exporter.client.response import Response
 from exporter.client.session import Session
@@ -31,24 +31,8 @@ HIDDEN_FIELDS = ("authenticity_token", "xsrfProtection", "RelayState", "spId", "
 
 MAINTENANCE = r"maintenance|onderhoud|wartung|(temporarily|currently) unavailable|(on|niet )beschikbaar|indisponible"
 LOCKED = r"\blocked|geblokkeerd|vergrendeld|bloqué|verrouillé|too many|te veel|trop de"
-CAPTCHA = r"captcha|\brobot"
-SECOND_FACTOR = (
-    r"(two|multi|second).?(factor|step)|verification code|passcode|authenticator|one.?time|twee(staps|factor)"
-    r"|verificatiecode|eenmalige code|(deux|double) (facteurs?|étapes|authentification)|code de vérification|usage unique"
-)
-RENEWAL = (
-    r"(new|change|reset|expired).{0,20}password|password.{0,30}expired|nieuw wachtwoord|wachtwoord.{0,40}(verlopen|wijzig)"
-    r"|nouveau mot de passe|mot de passe.{0,40}(expiré|modifi|chang)"
-)
-TERMS = r"terms|voorwaarden|conditions (générales|d.utilisation)"
-PAGE_REFUSALS = {
-    LOCKED: "the account is locked; wait an hour, then sign in with a browser",
-    CAPTCHA: "a captcha is required; sign in with a browser once",
-    SECOND_FACTOR: "a second factor is required, which is not supported",
-    RENEWAL: "a new password is required; sign in with a browser once",
-    TERMS: "new terms must be accepted; sign in with a browser once",
-}
-"""Why a page without the login form came back, by its words in Dutch, English or French."""
+LOCKED_MESSAGE = "the account is locked; wait an hour, then sign in with a browser"
+_KNOWN_FIELDS = frozenset({USER_FIELD, PASSWORD_FIELD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +104,17 @@ class LoginFlow:
             page = parse_page(response.text(), response.url)
             form = next((form for form in page.forms if form.has_input("password")), None)
             if form is None:
-                raise UnreachableError("a maintenance page") if _matches(page, MAINTENANCE) else ResponseError("there is none")
+                if _matches(page, MAINTENANCE):
+                    raise UnreachableError("a maintenance page")
+                raise (
+                    LoginError(f"{demand}; no password was sent")
+                    if (demand := page.find_demand())
+                    else ResponseError("there is none")
+                )
             if missing := [name for name in (USER_FIELD, PASSWORD_FIELD, *HIDDEN_FIELDS) if name not in form.values]:
                 raise ResponseError(f"it has no input {', '.join(missing)}")
+            if demand := page.find_demand_before(form, _KNOWN_FIELDS):
+                raise LoginError(f"{demand}; no password was sent")
             if form.method != "post" or not form.posts_to_origin(self._oauth_client.identity_url):
                 raise ResponseError("it would send the password elsewhere than to the identity host")
             return form
@@ -181,11 +173,14 @@ def _prefix_step_errors(number: int, name: str) -> AbstractContextManager[None]:
 
 def _build_refusal(page: HtmlPage) -> PortalError:
     """Return the error for a page that came back instead of a redirect."""
-    if any(form.has_input("password") and PASSWORD_FIELD in form.values for form in page.forms):
-        known = next((PAGE_REFUSALS[pattern] for pattern in (LOCKED, CAPTCHA) if _matches(page, pattern)), None)
-        return LoginError(known or "user name or password is refused")
-    if known := next((message for pattern, message in PAGE_REFUSALS.items() if _matches(page, pattern)), None):
-        return LoginError(known)
+    is_login_page = any(form.has_input("password") and PASSWORD_FIELD in form.values for form in page.forms)
+    if _matches(page, LOCKED):
+        return LoginError(LOCKED_MESSAGE)
+    demand = page.find_demand()
+    if is_login_page:
+        return LoginError(demand if demand is LoginDemand.CAPTCHA else "user name or password is refused")
+    if demand:
+        return LoginError(demand)
     if _matches(page, MAINTENANCE):
         return UnreachableError("a maintenance page")
     return LoginError("an unknown page came back; sign in with a browser to see what it requires")

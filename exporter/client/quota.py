@@ -1,4 +1,4 @@
-"""The quota of calls of an access: what Enedis and the gateways allow, with a margin."""
+"""The quota of calls that an account keeps to: what its portal allows, with a margin."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,15 +9,15 @@ from exporter.errors import RateLimitError
 
 @dataclass(frozen=True, slots=True)
 class CallQuota:
-    """So many calls in a period; the last `reserved_for_visits` of them are not used for the backlog.
+    """So many calls in a period, kept over restarts; the last `reserved_for_visits` of them are not used for the backlog.
 
     A visit spends up to `backfill_per_visit` calls on the backlog.
     """
 
     calls: int
     period: timedelta
-    reserved_for_visits: int
-    backfill_per_visit: int
+    reserved_for_visits: int = 0
+    backfill_per_visit: int = 0
     name: str = "calls"
 
     async def remaining(self, session: Session, *, backfill: bool = False) -> int:

@@ -9,12 +9,12 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from grafana.electricity import electricity
 from grafana.exporter import exporter
 from grafana.fleet import fleet
-from grafana.overview import overview
+from grafana.home import home
 from grafana.water_and_gas import water_and_gas
 
 FOLDER = Path(__file__).parent / "dashboards"
 BOARDS = {
-    "overview": overview,
+    "home": home,
     "electricity": electricity,
     "water-and-gas": water_and_gas,
     "fleet": fleet,
@@ -23,7 +23,7 @@ BOARDS = {
 
 
 def text(dashboard: Dashboard) -> str:
-    """Give a dashboard's file."""
+    """Return a dashboard's file."""
     return json.dumps(json.loads(JSONEncoder().encode(dashboard)), indent=2, ensure_ascii=False) + "\n"
 
 

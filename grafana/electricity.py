@@ -1,306 +1,312 @@
-"""Electricity: the meter's face, the load curve, days, months, hours and peaks."""
+"""Electricity: when it is used, what the peaks are, what feeding in brings."""
 
 from collections.abc import Sequence
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana.board import Row, account, board, chosen, usage_point
-from grafana.months import month_against_year
-from grafana.overview import POINT_LABELS, health_row
-from grafana.parts import (
-    HISTORY_SAYS,
+from grafana.dashboard import Row, account, build_dashboard, usage_point
+from grafana.home import ELECTRIC, POINT_LABELS, data_until_panel, health_panel
+from grafana.panels import (
+    CONSUMPTION,
+    EURO,
+    HISTORY_USED,
+    INJECTION,
+    KVA,
+    KW,
+    KWH,
     NEEDS_HISTORY,
-    NEEDS_RULES,
-    RULES_SAY,
-    Ask,
+    NEEDS_MONTHS,
+    RULES_USED,
+    SHARE,
+    TARIFFS,
     Column,
-    Look,
     Panel,
-    bar_gauge,
-    bars,
+    Query,
+    Style,
+    bar_chart_panel,
+    bar_panel,
     colored,
     dashed,
-    heat,
-    number,
-    points,
-    rows,
-    stairs,
+    gauge_panel,
+    heatmap_panel,
+    point_panel,
+    stat_panel,
+    step_panel,
+    table_panel,
 )
-from grafana.promql import (
-    ACCOUNT,
+from grafana.queries import (
     BY_POINT,
+    MONTH,
     NEXT,
-    NOT_GAS,
+    dated,
     days,
     halves,
     hours_of_day,
     known,
+    largest,
     live,
+    mapped_or_reason,
+    named,
+    of_day,
+    only,
     past,
     quarters,
     total,
+    whole,
 )
 
 TAKEN, FED = "utility_interval_consumption_kwh", "utility_interval_injection_kwh"
-ELECTRIC = 'commodity="electricity"'
-LINKY = 'usage_point=~"$linky"'
-SHARE = ((None, "green"), (0.75, "orange"), (0.9, "red"))
-UNTIL_IT = " Portals tell it a day late: what runs now is not in it."
-
-
-def electric(expression: str) -> str:
-    """Keep the usage points of electricity, as the page knows them now."""
-    return f"{expression} and on ({BY_POINT}) {live('utility_usage_point_info', ELECTRIC)}"
-
-
-def of(family: str) -> str:
-    """Sum a family over the registers of each usage point of electricity."""
-    return total(electric(live(family)))
+DAY_LATE = " Portals give it a day late: what runs now is not in it."
+BARE_REGISTER = '"(day|night|H[CP].*)"'
 
 
 def electricity() -> Dashboard:
-    """Make the dashboard."""
-    linky = chosen(
-        "linky",
-        "Linky",
-        f'label_values(utility_usage_point_info{{{ACCOUNT},portal="enedis"}}, usage_point)',
-        "Meters whose face is shown.",
-    )
-    return board(
+    """Return the dashboard."""
+    return build_dashboard(
         "utility-electricity",
-        "Utilities / Electricity",
-        "Load curve, days, months and peaks of the usage points of electricity.",
-        (account(ELECTRIC), usage_point(ELECTRIC), linky),
+        "Electricity",
+        "When electricity is used, what the peaks are, what feeding in brings.",
+        (account(ELECTRIC), usage_point(ELECTRIC)),
         (
-            Row("", health_row()),
-            Row("Linky $linky", face(), each="linky"),
-            Row("Today's truth", (today(), *shares())),
-            Row("Curve", (curve(), hours())),
-            Row("Days", (by_register(), balance())),
-            Row("Months", months()),
-            Row("Peaks and the capacity tariff", peaks()),
+            Row("", (data_until_panel(12), health_panel(12), hours_panel(), peak_gauge(), peak_panel(), injection_panel())),
+            Row("Curve", (curve_panel(),)),
+            Row("Days", (tariffs_panel(), balance_panel())),
+            Row("Months", (months_panel("consumption", TAKEN), months_panel("injection", FED))),
+            Row("Peaks", (monthly_peaks_panel(), daily_power_panel())),
+            Row("Usage points", (points_panel(), registers_panel())),
         ),
     )
 
 
-def face() -> Sequence[Panel]:
-    """Make what a Linky shows when its button is pressed."""
-    facing = ACCOUNT + "," + LINKY
-    return (
-        number(
-            "Consumption",
-            "What each tariff class of the meter showed at its last reading, the midnight before yesterday's data came.",
-            [Ask(f"utility_consumption_index_kwh{{{facing}}}", "{{register}}")],
-            Look("kwatth", 8, decimals=0, nothing="No index told"),
-        ),
-        number(
-            "Injection",
-            "What the register of fed-in energy showed at its last reading.",
-            [Ask(f"utility_injection_index_kwh{{{facing}}}", "{{register}}")],
-            Look("kwatth", 4, decimals=0, nothing="Feeds nothing in"),
-        ),
-        number(
-            "Latest day",
-            "Consumption and injection of the latest complete day.",
-            [
-                Ask(f"sum(utility_daily_consumption_kwh{{{facing}}})", "taken"),
-                Ask(f"sum(utility_daily_injection_kwh{{{facing}}})", "fed in"),
-            ],
-            Look("kwatth", 6, decimals=1),
-        ),
-        number(
-            "Highest power",
-            "Highest power of the latest day, as a share of the subscribed power; at 100 % the breaker cuts." + UNTIL_IT,
-            [
-                Ask(
-                    f"max(utility_daily_peak_kva{{{facing}}} / utility_subscribed_power_kva{{{facing}}})",
-                    "of what is subscribed",
-                )
-            ],
-            Look("percentunit", 3, thresholds=SHARE, nothing="Subscribed power not told"),
-        ),
-        number(
-            "At",
-            "When the highest power of the latest day was reached.",
-            [Ask(f"max(utility_daily_peak_timestamp_seconds{{{facing}}}) * 1000", "at")],
-            Look("dateTimeFromNow", 3),
-        ),
+def of(family: str) -> str:
+    """Sum a family of the page over all chosen usage points of electricity."""
+    return f"sum({only(whole(live(family)), ELECTRIC)})"
+
+
+def hours_panel() -> Panel:
+    """Return the map of hours and days."""
+    selected = past(TAKEN, 'resolution=~"PT.+"', 'register!~"energy|volume"')
+    return heatmap_panel(
+        "When it is used: hour by day",
+        "Energy of each hour of each day, over the chosen usage points that have intervals. A day is where the "
+        "dashboard's time "
+        "zone has it. Empty is not known, the palest colour is nothing used." + HISTORY_USED,
+        [Query(mapped_or_reason(hours_of_day(selected), "hour", "00"), "{{hour}} h", "1d")],
+        Style(KWH, width=12, height=10, nothing=NEEDS_HISTORY),
     )
 
 
-def today() -> Panel:
-    """Make the table of all sums the page knows."""
-    return rows(
-        "Usage points",
-        "The latest complete day, and its month and year up to it, by register; the month and the year before where every day "
-        "of them is known.",
-        tuple(
-            Column(title, f"sum by ({BY_POINT}, register) ({electric(live(family))})", "kwatth", 1)
-            for title, family in (
-                ("Latest day", "utility_daily_consumption_kwh"),
-                ("Month", "utility_monthly_consumption_kwh"),
-                ("Month before", "utility_previous_month_consumption_kwh"),
-                ("Year", "utility_yearly_consumption_kwh"),
-                ("Year before", "utility_previous_year_consumption_kwh"),
-                ("Fed in, latest day", "utility_daily_injection_kwh"),
-                ("Fed in, month", "utility_monthly_injection_kwh"),
-                ("Fed in, year", "utility_yearly_injection_kwh"),
-            )
-        ),
-        Look(width=24, height=9),
-        POINT_LABELS | {"register": "Register"},
+def peak_gauge() -> Panel:
+    """Return the dial of the month's peak, or of the day's highest power."""
+    monthly = f"{live('utility_monthly_peak_kw')} / on ({BY_POINT}) clamp_min({live('utility_average_monthly_peak_kw')}, 2.5)"
+    daily = f"{live('utility_daily_peak_kva')} / on ({BY_POINT}) {live('utility_subscribed_power_kva')}"
+    return gauge_panel(
+        "Peak against its limit",
+        "The highest two: the month's highest quarter-hour as a share of the mean of the twelve months before "
+        "(2.5 kW at least), "
+        "which the Flemish capacity tariff counts; the latest day's highest power as a share of the subscribed "
+        "power, above which "
+        "the breaker trips." + DAY_LATE,
+        [Query(f"topk(2, {named(f'({monthly}) or ({daily})', ELECTRIC)})", "{{shown}}")],
+        Style("percentunit", width=6, height=10, thresholds=SHARE, decimals=0, nothing="No portal gives a peak"),
+        1.2,
     )
 
 
-def shares() -> Sequence[Panel]:
-    """Make the newest powers, what a month costs, and how much of a year came at night and went out."""
-    return (
-        bar_gauge(
-            "Power taken and fed in",
-            "Mean power of the newest quarter-hour, half-hour or hour that the portal has told." + UNTIL_IT,
-            [
-                Ask(live("utility_consumption_load_kw"), "{{usage_point}} taken"),
-                Ask(live("utility_injection_load_kw"), "{{usage_point}} fed in"),
-            ],
-            Look("kwatt", 8, 6, decimals=2),
-        ),
-        number(
-            "That interval's age",
-            "How long ago the interval of that power ended.",
-            [Ask(f"time() - max by ({BY_POINT}) ({live('utility_load_timestamp_seconds')})", "{{usage_point}}")],
-            Look("s", 4, 6),
-        ),
-        number(
-            "Cost of the month",
-            "Of the month up to the latest day." + RULES_SAY,
-            [Ask(electric(past("usage_point:utility_monthly_cost:eur")), "{{usage_point}}")],
-            Look("currencyEUR", 4, 6, decimals=2, nothing=NEEDS_RULES),
-        ),
-        number(
-            "Night share",
-            "Share of the year's energy that came in the cheap hours." + RULES_SAY,
-            [Ask(past("usage_point:utility_yearly_night:share"), "{{usage_point}}")],
-            Look("percentunit", 4, 6, nothing=NEEDS_RULES),
-        ),
-        number(
-            "Injection share",
-            "Share of the energy over the meter, this year, that went out." + RULES_SAY,
-            [Ask(past("usage_point:utility_yearly_injection:share"), "{{usage_point}}")],
-            Look("percentunit", 4, 6, nothing=NEEDS_RULES),
-        ),
+def peak_panel() -> Panel:
+    """Return the numbers of the peak."""
+    return stat_panel(
+        "Highest power",
+        "The highest of the chosen usage points: the month's quarter-hour, the mean of the twelve months before, what that "
+        "costs in a year by the capacity tariff, and the latest day's highest power." + DAY_LATE + RULES_USED,
+        [
+            Query(f"max({live('utility_monthly_peak_kw')})", "Month's peak", unit=KW, decimals=2),
+            Query(f"max({live('utility_average_monthly_peak_kw')})", "Mean of peaks", unit=KW, decimals=2),
+            Query(f"sum({past('usage_point:utility_capacity_year:eur')})", "Capacity, a year", unit=EURO, decimals=2),
+            Query(f"max({live('utility_daily_peak_kva')})", "Latest day", unit=KVA, decimals=2),
+        ],
+        Style(width=6, height=10, nothing="No portal gives a peak"),
+        listed=True,
     )
 
 
-def curve() -> Panel:
-    """Make the load curve, what is fed in below the line."""
-    return stairs(
+def injection_panel() -> Panel:
+    """Return what feeding in brings."""
+    return stat_panel(
+        "Fed in",
+        "Energy fed into the network in the month and the year up to the latest day, what is paid for it, and "
+        "how much of the "
+        "year's energy over the meter went out." + RULES_USED,
+        [
+            Query(of("utility_monthly_injection_kwh"), "Month so far", unit=KWH, decimals=0),
+            Query(of("utility_yearly_injection_kwh"), "Year so far", unit=KWH, decimals=0),
+            Query(f"sum({past('usage_point:utility_yearly_injection:eur')})", "Paid for the year", unit=EURO, decimals=2),
+            Query(
+                f"max({past('usage_point:utility_yearly_injection:share')})",
+                "Share that went out",
+                unit="percentunit",
+                decimals=0,
+            ),
+        ],
+        Style(width=24, height=3, nothing="Nothing is fed in"),
+        wide=True,
+    )
+
+
+def curve_panel() -> Panel:
+    """Return the load curve, what is fed in below zero."""
+    taken = f"{quarters(TAKEN)} or {halves(TAKEN)}"
+    fed = f"{quarters(FED)} or {halves(FED)}"
+    return step_panel(
         "Load curve",
-        "Mean power of each quarter-hour, half-hour or hour, fed in below zero; over long spans of longer steps." + HISTORY_SAYS,
+        "Mean power of each quarter-hour, half-hour or hour, fed in below zero; over long spans of longer steps." + HISTORY_USED,
         [
-            Ask(quarters(TAKEN, NOT_GAS), "{{usage_point}}", "15m"),
-            Ask(halves(TAKEN, NOT_GAS), "{{usage_point}}", "30m"),
-            Ask(f"-({quarters(FED)})", "{{usage_point}} fed in", "15m"),
-            Ask(f"-({halves(FED)})", "{{usage_point}} fed in", "30m"),
+            Query(named(taken, ELECTRIC), "{{shown}}", "30m"),
+            Query(f"-({named(fed, ELECTRIC)})", "{{shown}}, fed in", "30m"),
         ],
-        Look("kwatt", 24, 10, nothing=NEEDS_HISTORY, decimals=2),
+        Style(KW, 24, 10, nothing=NEEDS_HISTORY, decimals=2),
     )
 
 
-def hours() -> Panel:
-    """Make the map of hours and days."""
-    return heat(
-        "Hour by day",
-        "Energy taken in each hour of each day, over the chosen usage points that have intervals. A day is where the "
-        "dashboard's time zone has it." + HISTORY_SAYS,
-        Ask(hours_of_day(past(TAKEN, 'resolution=~"PT.+"', NOT_GAS)), "{{hour}} h", "1d"),
-        Look("kwatth", 24, 11, nothing=NEEDS_HISTORY),
+def tariff(expression: str, other: str) -> str:
+    """Sum by tariff class; a single register counts as `other`."""
+    first = f'label_replace({expression}, "tariff", "{other}", "", "")'
+    return f'sum by (tariff) (label_replace({first}, "tariff", "$1", "register", {BARE_REGISTER}))'
+
+
+def tariffs_panel() -> Panel:
+    """Return the days, a colour for each tariff class."""
+    panel = bar_panel(
+        "Consumption by day and tariff",
+        "Each day on its own day; over long spans each bar is a week or more. A meter with a single register "
+        "is `electricity`." + HISTORY_USED,
+        [Query(tariff(only(whole(days(TAKEN)), ELECTRIC), "electricity"), "{{tariff}}", "1d")],
+        Style(KWH, 12, 9, nothing=NEEDS_HISTORY),
     )
+    for pattern in ("electricity.*", "(electricity )?(day|HP.*)", "(electricity )?(night|HC.*)"):
+        colored(panel, pattern, TARIFFS[pattern])
+    return panel
 
 
-def by_register() -> Panel:
-    """Make the day bars, a colour for each register."""
-    return bars(
-        "Consumption by day and register",
-        "Each day on its own day; over long spans each bar is a week or more." + HISTORY_SAYS,
-        [Ask(total(days(TAKEN, NOT_GAS), f"{BY_POINT}, register"), "{{usage_point}} {{register}}", "1d")],
-        Look("kwatth", 12, 9, nothing=NEEDS_HISTORY),
-    )
-
-
-def balance() -> Panel:
-    """Make consumption above and injection below the line."""
-    panel = bars(
+def balance_panel() -> Panel:
+    """Return consumption above and injection below zero."""
+    panel = bar_panel(
         "Consumption against injection",
-        "Of the chosen usage points together: what came above the line, what went out below." + HISTORY_SAYS,
+        "Of the chosen usage points together: what came in above zero, what was fed in below." + HISTORY_USED,
         [
-            Ask(f"sum({days(TAKEN, NOT_GAS)})", "taken", "1d"),
-            Ask(f"-sum({days(FED)})", "fed in", "1d"),
+            Query(f"sum({only(whole(days(TAKEN)), ELECTRIC)})", "consumption", "1d"),
+            Query(f"-sum({only(whole(days(FED)), ELECTRIC)})", "injection", "1d"),
         ],
-        Look("kwatth", 12, 9, nothing=NEEDS_HISTORY),
+        Style(KWH, 12, 9, nothing=NEEDS_HISTORY),
     )
-    return colored(colored(panel, "taken", "blue"), "fed in", "orange")
+    return colored(colored(panel, "consumption", CONSUMPTION), "injection", INJECTION)
 
 
-def months() -> Sequence[Panel]:
-    """Make the sums of 30 days and their counterparts a year before."""
-    look = Look("kwatth", 12, 9, nothing=NEEDS_HISTORY)
-    return (
-        month_against_year("Month against the year before", (TAKEN, NOT_GAS), look, explained=True),
-        month_against_year("The same, fed in", (FED,), look),
+def months_panel(direction: str, family: str) -> Panel:
+    """Return the whole months stacked by usage point."""
+    amount = total(whole(of_day(past(family, MONTH)))) + largest(family, MONTH, "400d")
+    amount = f"sum by (shown) ({named(amount, ELECTRIC)})"
+    query = dated(amount, "400d", "year", "month")
+    return bar_chart_panel(
+        f"{direction.capitalize()} by month",
+        "Months of which every day is known, of the last thirteen months, by usage point." + HISTORY_USED,
+        Query(f'sum by (period, shown) (label_join({query}, "period", "-", "year", "month"))'),
+        Style(KWH, 12, 9, nothing=NEEDS_MONTHS),
+        "period",
+        "shown",
+        stacked=True,
     )
 
 
-def peaks() -> Sequence[Panel]:
-    """Make peaks, the average that the Flemish tariff counts, and what it costs."""
-    monthly = points(
+def monthly_peaks_panel() -> Panel:
+    """Return the peak of each month."""
+    panel = point_panel(
         "Monthly peaks",
-        "The highest quarter-hour of each month, at its own instant; the line is the average monthly peak of now." + HISTORY_SAYS,
+        "The highest quarter-hour of each of the last thirteen months, at its own instant; dashed is the mean of now."
+        + HISTORY_USED,
         [
-            Ask(f"max by ({BY_POINT}) (max_over_time({past('utility_measured_peak_kw')}{NEXT}))", "{{usage_point}}", "1d"),
-            Ask(f"max by ({BY_POINT}) ({known(live('utility_average_monthly_peak_kw'))})", "{{usage_point}} average", "1d"),
+            Query(
+                named(f"max by ({BY_POINT}) (max_over_time({past('utility_measured_peak_kw')}{NEXT}))", ELECTRIC),
+                "{{shown}}",
+                "1d",
+            ),
+            Query(
+                named(f"max by ({BY_POINT}) ({known(live('utility_average_monthly_peak_kw'))})", ELECTRIC),
+                "{{shown}}, mean",
+                "1d",
+            ),
         ],
-        Look("kwatt", 12, 9, nothing=NEEDS_HISTORY, decimals=2),
+        Style(KW, 12, 9, nothing="Nothing here: no portal gives monthly peaks, or set up remote read", decimals=2),
     )
-    daily = points(
+    return dashed(panel, ".*, mean").time_from("now-13M")
+
+
+def daily_power_panel() -> Panel:
+    """Return the highest power of each day."""
+    panel = point_panel(
         "Daily highest power",
-        "The highest power of each day, at its own instant; the line is the subscribed power of now." + HISTORY_SAYS,
+        "The highest power of each day, at its own instant; dashed is the subscribed power of now." + HISTORY_USED,
         [
-            Ask(f"max by ({BY_POINT}) (max_over_time({past('utility_measured_peak_kva')}{NEXT}))", "{{usage_point}}", "1h"),
-            Ask(f"max by ({BY_POINT}) ({known(live('utility_subscribed_power_kva'))})", "{{usage_point}} subscribed", "1d"),
+            Query(
+                named(f"max by ({BY_POINT}) (max_over_time({past('utility_measured_peak_kva')}{NEXT}))", ELECTRIC),
+                "{{shown}}",
+                "1h",
+            ),
+            Query(
+                named(f"max by ({BY_POINT}) ({known(live('utility_subscribed_power_kva'))})", ELECTRIC),
+                "{{shown}}, subscribed",
+                "1d",
+            ),
         ],
-        Look("kvoltamp", 12, 9, nothing=NEEDS_HISTORY, decimals=2),
+        Style(KVA, 12, 9, nothing="Nothing here: no portal gives daily peaks, or set up remote read", decimals=2),
     )
-    return (
-        number(
-            "Peak of the month",
-            "Highest quarter-hour of the newest month told." + UNTIL_IT,
-            [Ask(live("utility_monthly_peak_kw"), "{{usage_point}}")],
-            Look("kwatt", 6, decimals=2, nothing="No quarter-hours"),
+    return dashed(panel, ".*, subscribed")
+
+
+def points_panel() -> Panel:
+    """Return the sums that the page knows."""
+    columns: Sequence[Column] = (
+        Column("", f"max by ({BY_POINT}) ({live('utility_usage_point_info', ELECTRIC)})", hidden=True),
+        Column("Latest day", electric("utility_daily_consumption_kwh"), decimals=1),
+        Column("Month", electric("utility_monthly_consumption_kwh"), decimals=0),
+        Column("Month before", electric("utility_previous_month_consumption_kwh"), decimals=0),
+        Column("Year", electric("utility_yearly_consumption_kwh"), decimals=0),
+        Column("Year before", electric("utility_previous_year_consumption_kwh"), decimals=0),
+        Column("Fed in, month", electric("utility_monthly_injection_kwh"), decimals=0),
+        Column("Fed in, year", electric("utility_yearly_injection_kwh"), decimals=0),
+        Column("Load, kW", electric("utility_consumption_load_kw"), decimals=2),
+        Column("Night share", f"max by ({BY_POINT}) ({past('usage_point:utility_yearly_night:share')})", "percentunit", 0),
+        Column("Cost, month", total(only(past("usage_point:utility_monthly_cost:eur"), ELECTRIC)), EURO, 2),
+    )
+    return table_panel(
+        "Usage points, kWh",
+        "The latest complete day, and its month and year up to it; the month and the year before where every "
+        "day of them is known; "
+        "the mean power of the newest interval; the share of the year in the cheap hours." + RULES_USED,
+        columns,
+        Style(width=24, height=8, nothing="No usage point of electricity"),
+        POINT_LABELS,
+    )
+
+
+def electric(family: str) -> str:
+    """Sum a family over the registers of each usage point of electricity."""
+    return total(only(whole(live(family)), ELECTRIC))
+
+
+def registers_panel() -> Panel:
+    """Return what the registers showed."""
+    return table_panel(
+        "Meter readings, kWh",
+        "What each register of a meter of electricity showed at its last reading, as on its display.",
+        (
+            Column(
+                "Index", f"sum by ({BY_POINT}, register) ({only(live('utility_consumption_index_kwh'), ELECTRIC)})", decimals=0
+            ),
+            Column(
+                "Fed in", f"sum by ({BY_POINT}, register) ({only(live('utility_injection_index_kwh'), ELECTRIC)})", decimals=0
+            ),
         ),
-        number(
-            "Average monthly peak",
-            "Mean of the newest twelve closed months, each at least 2.5 kW: the base of the capacity tariff.",
-            [Ask(live("utility_average_monthly_peak_kw"), "{{usage_point}}")],
-            Look("kwatt", 6, decimals=2, nothing="No closed month"),
-        ),
-        number(
-            "Peak against the average",
-            "Above 100 % this month raises the average." + UNTIL_IT,
-            [Ask(f"{live('utility_monthly_peak_kw')} / {live('utility_average_monthly_peak_kw')}", "{{usage_point}}")],
-            Look("percentunit", 4, thresholds=((None, "green"), (0.9, "orange"), (1, "red")), nothing="No closed month"),
-        ),
-        number(
-            "Months in the average",
-            "How many closed months the average has; twelve when a year is known.",
-            [Ask(live("utility_average_monthly_peak_months"), "{{usage_point}}")],
-            Look("short", 4, nothing="No closed month"),
-        ),
-        number(
-            "Capacity tariff, a year",
-            "The average monthly peak times its price." + RULES_SAY,
-            [Ask(past("usage_point:utility_capacity_year:eur"), "{{usage_point}}")],
-            Look("currencyEUR", 4, nothing=NEEDS_RULES),
-        ),
-        dashed(monthly, ".*average"),
-        dashed(daily, ".*subscribed"),
+        Style(width=24, height=8, nothing="No portal gives what the meter shows"),
+        POINT_LABELS | {"register": "Register"},
     )

@@ -4,23 +4,24 @@ from collections.abc import Sequence
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana.board import Row, account, board, usage_point
-from grafana.overview import health_row
-from grafana.parts import (
+from grafana.dashboard import Row, account, build_dashboard, usage_point
+from grafana.home import data_until_panel, health_panel
+from grafana.panels import (
     ANY_IS_BAD,
-    HISTORY_SAYS,
+    COMING,
+    HISTORY_USED,
     NEEDS_BOTH,
-    RULES_SAY,
-    Ask,
+    RULES_USED,
     Column,
-    Look,
     Panel,
-    bars,
-    lines,
-    number,
-    rows,
+    Query,
+    Style,
+    bar_panel,
+    line_panel,
+    stat_panel,
+    table_panel,
 )
-from grafana.promql import health, live, process, recent
+from grafana.queries import health, live, process, recent, series_in_history
 
 LABELS = {"account": "Account", "portal": "Portal"}
 BY = "account, portal"
@@ -29,24 +30,29 @@ RATE_LIMIT = 'reason="rate_limit"'
 
 
 def each(family: str) -> str:
-    """Give one value for each account."""
+    """Return one value for each account."""
     return f"max by ({BY}) ({health(family)})"
 
 
+def each_total(family: str) -> str:
+    """Return the sum of a counter for each account."""
+    return f"sum by ({BY}) ({health(family)} * on (account) group_left (portal) {health('utility_up')} ^ 0)"
+
+
 def per_hour(family: str, by: str) -> str:
-    """Give how many there were in an hour, of an own counter."""
+    """Return how many there were in an hour, of an own counter."""
     return f"sum by ({by}) (rate({health(family)}[$__rate_interval])) * 3600"
 
 
 def exporter() -> Dashboard:
-    """Make the dashboard."""
-    return board(
+    """Return the dashboard."""
+    return build_dashboard(
         "utility-exporter",
-        "Utilities / Exporter",
+        "Exporter",
         "How the exporter itself is doing: visits to the portals, the ledger, the history, the process.",
         (account(), usage_point()),
         (
-            Row("", health_row()),
+            Row("", (data_until_panel(12), health_panel(12), access_panel())),
             Row("Accounts", (accounts(),)),
             Row("Visits", visits()),
             Row("Ledger and history", ledger()),
@@ -56,102 +62,143 @@ def exporter() -> Dashboard:
     )
 
 
+def access_panel() -> Panel:
+    """Return when access ends, what is missing, and whether the history arrives."""
+    return stat_panel(
+        "Access and history",
+        "When the first access ends that a person must renew: a token, a consent, a contract, where the portal "
+        "tells it; requests "
+        "still to be made until everything that the portals give was asked once; true-time series with a "
+        "reading in the last week, "
+        "0 without remote read; usage points that the configuration names and that have no reading.",
+        [
+            Query(
+                f"min({health('utility_access_expires_timestamp_seconds')} - time())",
+                "Access ends in",
+                unit="s",
+                thresholds=COMING,
+            ),
+            Query(f"sum({health('utility_history_pending_requests')})", "Requests pending", decimals=0),
+            Query(
+                series_in_history(),
+                "Series in the history",
+                decimals=0,
+                words={"0": ("no remote read", "orange")},
+            ),
+            Query(
+                f"count({live('utility_usage_point_configured')} unless on (account, usage_point) "
+                f"{live('utility_reading_timestamp_seconds')}) or 0 * count({live('utility_usage_point_configured')})",
+                "Without a reading",
+                decimals=0,
+                thresholds=ANY_IS_BAD,
+            ),
+        ],
+        Style(width=24, height=3),
+        wide=True,
+    )
+
+
 def accounts() -> Panel:
-    """Make the table of accounts."""
-    return rows(
+    """Return the table of accounts."""
+    return table_panel(
         "Accounts",
-        "When each account was asked, with what luck, and when it is asked again. Requests of a day are what counts against a "
+        "When each account was asked, with what luck, and when it is asked again. Requests of a day are what "
+        "counts against a "
         "portal's budget.",
         (
-            Column("Last visit", each("utility_up"), words={"0": ("failed", "red"), "1": ("good", "green")}),
+            Column("Last visit", each("utility_up"), words={"0": ("failed", "red"), "1": ("good", "text")}),
             Column("Login", each("utility_login_suspended"), words={"0": ("good", "text"), "1": ("refused", "red")}),
-            Column("Asked", f"time() - {each('utility_last_visit_timestamp_seconds')}", "s"),
-            Column("Succeeded", f"time() - {each('utility_last_success_timestamp_seconds')}", "s"),
-            Column("New data", f"time() - {each('utility_last_new_data_timestamp_seconds')}", "s"),
-            Column("Next visit in", f"{each('utility_next_visit_timestamp_seconds')} - time()", "s"),
-            Column("Every", each("utility_visit_interval_seconds"), "s"),
+            Column("Asked", f"time() - {each('utility_last_visit_timestamp_seconds')}", "s", 0),
+            Column("Succeeded", f"time() - {each('utility_last_success_timestamp_seconds')}", "s", 0),
+            Column("New data", f"time() - {each('utility_last_new_data_timestamp_seconds')}", "s", 0),
+            Column("Next visit in", f"{each('utility_next_visit_timestamp_seconds')} - time()", "s", 0),
+            Column("Every", each("utility_visit_interval_seconds"), "s", 0),
             Column("Took", each("utility_visit_duration_seconds"), "s", 1),
-            Column("Requests in a day", f"sum by ({BY}) (increase({health('utility_portal_requests_total')}[1d]))", "short", 0),
+            Column("Skipped", each_total("utility_skipped_values_total"), decimals=0, thresholds=((None, "text"), (1, "orange"))),
+            Column("Requests, day", f"sum by ({BY}) (increase({health('utility_portal_requests_total')}[1d]))", "none", 0),
             Column(
-                "Budget refusals in a day",
+                "Refused, day",
                 f"sum by ({BY}) (increase({health('utility_visit_failures_total', RATE_LIMIT)}[1d]))",
-                "short",
+                "none",
                 0,
             ),
         ),
-        Look(width=24, height=8),
+        Style(width=24, height=8),
         LABELS,
     )
 
 
 def visits() -> Sequence[Panel]:
-    """Make the graphs of visits and what went wrong."""
+    """Return the graphs of visits and what went wrong."""
     return (
-        bars(
+        bar_panel(
             "Visits",
             "Visits in an hour, by account.",
-            [Ask(per_hour("utility_visits_total", "account"), "{{account}}", "1h")],
-            Look("short", 8, 8),
+            [Query(per_hour("utility_visits_total", "account"), "{{account}}", "1h")],
+            Style("none", 8, 8),
         ),
-        bars(
+        bar_panel(
             "Failures by reason",
-            "Visits that failed, in an hour: unreachable (network, or the portal is down), rate_limit (a budget is spent), login "
+            "Visits that failed, in an hour: unreachable (network, or the portal is down), rate_limit (a "
+            "budget is spent), login "
             "(refused), response (not understood), bug (ours), ledger (the disk).",
-            [Ask(per_hour("utility_visit_failures_total", "account, reason"), "{{account}} {{reason}}", "1h")],
-            Look("short", 8, 8),
+            [Query(f"{per_hour('utility_visit_failures_total', 'account, reason')} > 0", "{{account}} {{reason}}", "1h")],
+            Style("none", 8, 8, nothing="No visit has failed"),
         ),
-        bars(
+        bar_panel(
             "Portal answers",
             "HTTP answers of the portals in an hour, by class: what call budgets count.",
-            [Ask(per_hour("utility_portal_requests_total", "account, status"), "{{account}} {{status}}", "1h")],
-            Look("short", 8, 8),
+            [Query(f"{per_hour('utility_portal_requests_total', 'account, status')} > 0", "{{account}} {{status}}", "1h")],
+            Style("none", 8, 8, nothing="No portal was asked"),
         ),
-        lines(
+        line_panel(
             "How long a visit takes",
             "Duration of the last visit.",
-            [Ask(each("utility_visit_duration_seconds"), "{{account}}")],
-            Look("s", 12, 8),
+            [Query(each("utility_visit_duration_seconds"), "{{account}}")],
+            Style("s", 12, 8),
         ),
-        lines(
+        line_panel(
             "Age of the newest reading",
             "Of each account's newest usage point: saw teeth as deliveries come.",
-            [Ask(f"min by (account) ({live('utility_reading_age_seconds')})", "{{account}}")],
-            Look("s", 12, 8),
+            [Query(f"min by (account) ({live('utility_reading_age_seconds')})", "{{account}}")],
+            Style("s", 12, 8),
         ),
     )
 
 
 def ledger() -> Sequence[Panel]:
-    """Make the graphs of what is kept and what Prometheus gets of it."""
+    """Return the graphs of what is kept and what Prometheus gets of it."""
     return (
-        lines(
+        line_panel(
             "Readings kept",
             "Readings in the ledger.",
-            [Ask(f"sum by (account) ({health('utility_ledger_readings')})", "{{account}}")],
-            Look("short", 8, 8),
+            [Query(f"sum by (account) ({health('utility_ledger_readings')})", "{{account}}")],
+            Style("none", 8, 8),
         ),
-        number(
-            "Corrections",
-            "Values that the portals changed afterwards, in the span of the graph.",
-            [Ask(f"sum by (account) (increase({health('utility_corrections_total')}[$__range]))", "{{account}}")],
-            Look("short", 4, 8, decimals=0),
-        ),
-        number(
-            "Days missing",
-            "Days without an amount among the last 60 known, of all usage points of an account.",
-            [Ask(f"sum by (account) ({live('utility_day_gaps')})", "{{account}}")],
-            Look("short", 4, 8, ((None, "green"), (1, "orange"))),
-        ),
-        rows(
-            "History delivery",
-            "For each account: usage points with a reading, true-time series that arrive here with a sample of the last week, "
-            "and usage points that had some and have none now." + HISTORY_SAYS + RULES_SAY,
+        table_panel(
+            "History",
+            "For each account: usage points with a reading, true-time series that arrive here with a sample of "
+            "the last week, "
+            "the usage points of these; days without an amount since the first known one, and among the last "
+            "60; values that the "
+            "portals changed afterwards, in the span of the graph; readings kept." + HISTORY_USED + RULES_USED,
             (
+                Column("Readings", f"sum by (account) ({health('utility_ledger_readings')})", decimals=0),
+                Column("Days missing", f"sum by (account) ({live('utility_history_missing_days')})", decimals=0),
+                Column(
+                    "of 60",
+                    f"sum by (account) ({live('utility_day_gaps')})",
+                    decimals=0,
+                    thresholds=((None, "text"), (1, "orange")),
+                ),
+                Column(
+                    "Corrections", f"sum by (account) (increase({health('utility_corrections_total')}[$__range]))", decimals=0
+                ),
                 Column("Usage points", f"count by (account) ({live('utility_reading_timestamp_seconds')})"),
-                Column("Series in the history", f"sum by (account) ({recent('usage_point:utility_history_series:count7d')})"),
-                Column("Points in the history", f"count by (account) ({recent('usage_point:utility_history_series:count7d')})"),
+                Column("Series", f"sum by (account) ({recent('usage_point:utility_history_series:count7d')})"),
+                Column("Points", f"count by (account) ({recent('usage_point:utility_history_series:count7d')})"),
             ),
-            Look(width=8, height=8, nothing=NEEDS_BOTH),
+            Style(width=16, height=8, nothing=NEEDS_BOTH),
             {"account": "Account"},
         ),
         receivers(),
@@ -159,33 +206,34 @@ def ledger() -> Sequence[Panel]:
 
 
 def receivers() -> Panel:
-    """Make the table of what the history is sent to."""
+    """Return the table of what the history is sent to."""
     sent = "utility_exporter_remote_write"
     target = "max by (target) ({})".format
-    return rows(
+    return table_panel(
         "Remote write",
-        "For each receiver of the true-time series: whether it takes them, what waits, and what it refused. Refused samples are "
+        "For each receiver of the true-time series: whether it takes them, what waits, and what it refused. "
+        "Refused samples are "
         "set aside; the log says the receiver's reason.",
         (
-            Column("Last request", target(process(f"{sent}_up")), words={"0": ("failed", "red"), "1": ("good", "green")}),
+            Column("Last request", target(process(f"{sent}_up")), words={"0": ("failed", "red"), "1": ("good", "text")}),
             Column("Samples waiting", target(process(f"{sent}_pending_samples"))),
             Column("Waiting for", target(process(f"{sent}_lag_seconds")), "s", 0, ((None, "green"), (6 * 3600, "red"))),
             Column("Last taken", f"time() - {target(process(f'{sent}_last_success_timestamp_seconds'))}", "s", 0),
-            Column("Sent in a day", target(f"increase({process(f'{sent}_sent_samples_total')}[1d])"), "short", 0),
+            Column("Sent in a day", target(f"increase({process(f'{sent}_sent_samples_total')}[1d])"), "none", 0),
             Column(
-                "Refused in a day", target(f"increase({process(f'{sent}_refused_samples_total')}[1d])"), "short", 0, ANY_IS_BAD
+                "Refused in a day", target(f"increase({process(f'{sent}_refused_samples_total')}[1d])"), "none", 0, ANY_IS_BAD
             ),
-            Column("Corrections in a day", target(f"increase({process(f'{sent}_corrections_total')}[1d])"), "short", 0),
+            Column("Corrections in a day", target(f"increase({process(f'{sent}_corrections_total')}[1d])"), "none", 0),
         ),
-        Look(width=24, height=5, nothing="No receiver: history.remote_write is not configured"),
+        Style(width=24, height=5, nothing="none: history.remote_write is not configured"),
         {"target": "Receiver"},
     )
 
 
 def running() -> Sequence[Panel]:
-    """Make the process's own numbers."""
+    """Return the process's own numbers."""
     return (
-        rows(
+        table_panel(
             "Versions",
             "What runs, and whether its configuration was last read without a fault.",
             (
@@ -201,44 +249,41 @@ def running() -> Sequence[Panel]:
                     "s",
                 ),
             ),
-            Look(width=12, height=6),
-            {"job": "Job", "instance": "Instance", "version": "Version", "python": "Python"},
+            Style(width=12, height=6),
+            {"instance": "Instance", "job": "Job", "version": "Version", "python": "Python"},
         ),
-        number(
-            "Scraped",
-            "Whether Prometheus gets the page.",
-            [Ask(f"min({process('up')})")],
-            Look(width=3, height=6, words={"0": ("no", "red"), "1": ("yes", "green")}),
+        stat_panel(
+            "Process",
+            "Whether Prometheus gets the page, how long that takes (it is made from memory), how long the "
+            "process has run, and its "
+            "open files.",
+            [
+                Query(f"min({process('up')})", "Scraped", words={"0": ("no", "red"), "1": ("yes", "text")}),
+                Query(
+                    f"max({process('scrape_duration_seconds')})",
+                    "A scrape takes",
+                    unit="s",
+                    decimals=3,
+                    thresholds=((None, "text"), (1, "orange"), (5, "red")),
+                ),
+                Query(f"time() - min({process('process_start_time_seconds')})", "Running for", unit="s", decimals=0),
+                Query(
+                    f"max({process('process_open_fds')})", "Open files", decimals=0, thresholds=((None, "text"), (500, "orange"))
+                ),
+            ],
+            Style(width=12, height=6, nothing="Prometheus has not scraped it yet"),
+            listed=True,
         ),
-        number(
-            "A scrape takes",
-            "How long the page takes to come; it is made from memory.",
-            [Ask(f"max({process('scrape_duration_seconds')})")],
-            Look("s", 3, 6, ((None, "green"), (1, "orange"), (5, "red")), decimals=3),
-            graph=True,
-        ),
-        number(
-            "Restarted",
-            "How long the process has run.",
-            [Ask(f"time() - min({process('process_start_time_seconds')})")],
-            Look("s", 3, 6),
-        ),
-        number(
-            "Open files",
-            "File descriptors in use.",
-            [Ask(f"max({process('process_open_fds')})")],
-            Look("short", 3, 6, ((None, "green"), (500, "orange"))),
-        ),
-        lines(
+        line_panel(
             "Processor",
             "Share of one processor.",
-            [Ask(f"rate({process('process_cpu_seconds_total')}[$__rate_interval])", "{{instance}}")],
-            Look("percentunit", 12, 8),
+            [Query(f"rate({process('process_cpu_seconds_total')}[$__rate_interval])", "{{instance}}")],
+            Style("percentunit", 12, 8),
         ),
-        lines(
+        line_panel(
             "Memory",
             "Resident memory.",
-            [Ask(process("process_resident_memory_bytes"), "{{instance}}")],
-            Look("bytes", 12, 8),
+            [Query(process("process_resident_memory_bytes"), "{{instance}}")],
+            Style("bytes", 12, 8),
         ),
     )

@@ -1,45 +1,54 @@
-"""Fleet: hundreds of counters by site; which are odd, which are silent."""
+"""Fleet: which of many meters are odd, late or leaking."""
 
 from collections.abc import Sequence
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana.board import Row, account, board, chosen, usage_point
-from grafana.overview import health_row
-from grafana.parts import (
+from grafana.dashboard import Row, account, build_dashboard, choice
+from grafana.home import alerts_count, failing_count
+from grafana.panels import (
     ANY_IS_BAD,
-    HISTORY_SAYS,
-    NEEDS_BOTH,
+    COLORS,
+    CONSUMPTION,
+    HISTORY_USED,
+    HOURS,
+    KW,
+    KWH,
+    M3,
     NEEDS_HISTORY,
-    RULES_SAY,
-    Ask,
+    NEEDS_HOURLY,
+    NEEDS_RULES,
+    NO_RULES,
+    RULES_USED,
     Column,
-    Look,
     Panel,
+    Query,
     Steps,
-    bar_gauge,
-    bars,
-    lines,
-    number,
-    rows,
+    Style,
+    bar_gauge_panel,
+    bar_panel,
+    colored,
+    line_panel,
+    stat_panel,
+    table_panel,
 )
-from grafana.promql import ACCOUNT, BY_POINT, gone_by, health, known, live, recent, steps, total
+from grafana.queries import ACCOUNT, BY_POINT, gone_by, known, live, of_all_points, recent, steps, total
 
 SITED, AT_SITE, KIND = 'site!=""', 'site=~"$site"', 'commodity=~"$commodity"'
 HERE = (AT_SITE, KIND)
-FRESH: Steps = ((None, "green"), (6 * 3600, "orange"), (86400, "red"))
-ODD: Steps = ((None, "green"), (3, "orange"), (6, "red"))
+FRESH: Steps = ((None, "text"), (6 * 3600, "orange"), (86400, "red"))
+ODD: Steps = ((None, "text"), (3, "orange"), (6, "red"))
 SILENT = 86400
-"""Seconds: counters of a building are read every hour or so."""
+"""Seconds: meters of a building are read every hour or so."""
 
 
 def facts(*labels: str) -> str:
-    """Give the chosen counters' facts, one series for each usage point."""
+    """Return the chosen usage points' facts, one series for each."""
     return f"max by ({', '.join((BY_POINT, *labels))}) ({live('utility_usage_point_info', *HERE)})"
 
 
 def sited(expression: str, *labels: str) -> str:
-    """Give the chosen usage points' values the site, and other labels out of their facts."""
+    """Label the chosen usage points' values with the site, and other labels out of their facts."""
     wanted = ("site", *labels)
     return f"({expression}) * on ({BY_POINT}) group_left ({', '.join(wanted)}) {facts(*wanted)}"
 
@@ -51,186 +60,210 @@ def against_median(used: str) -> str:
 
 
 def fleet() -> Dashboard:
-    """Make the dashboard."""
-    chosen_site = chosen(
-        "site", "Site", f"label_values(utility_usage_point_info{{{ACCOUNT},{SITED}}}, site)", "Buildings and flats."
-    )
-    chosen_kind = chosen(
+    """Return the dashboard."""
+    site = choice("site", "Site", f"label_values(utility_usage_point_info{{{ACCOUNT},{SITED}}}, site)", "Buildings and flats.")
+    kind = choice(
         "commodity", "Kind", f"label_values(utility_usage_point_info{{{ACCOUNT},{AT_SITE}}}, commodity)", "Water, heat, ..."
     )
-    return board(
+    return build_dashboard(
         "utility-fleet",
-        "Utilities / Fleet",
-        "Many counters of one company, such as CEM's: by site, the odd ones, the silent ones.",
-        (account(SITED), chosen_site, chosen_kind, usage_point(*HERE)),
+        "Fleet",
+        "Which of many meters are odd, late or leaking: for a company with hundreds of them, such as CEM's customers.",
+        (account(SITED), site, kind),
         (
-            Row("", health_row(FRESH)),
-            Row("Sites", (*counts(), by_site())),
-            Row("Odd ones", outliers()),
-            Row("Silent ones", silent()),
+            Row("", (counts(), leaking(), *outliers(), silent(), by_site())),
             Row("Days", by_day()),
-            Row("Air", air()),
-            Row("All counters", (all_counters(),)),
+            Row("Climate", climate()),
+            Row("All registers", (all_registers(),)),
         ),
         since="now-7d",
     )
 
 
-def counts() -> Sequence[Panel]:
-    """Make the numbers of the fleet."""
+def counts() -> Panel:
+    """Return the numbers of the fleet."""
     age = f"{live('utility_reading_age_seconds')} > {SILENT} and on ({BY_POINT}) {facts()}"
-    return (
-        number("Usage points", "Meters and points at the chosen sites.", [Ask(f"count({facts()})")], Look(width=6)),
-        number("Sites", "Sites that have any.", [Ask(f"count(count by (site) ({facts('site')}))")], Look(width=6)),
-        number(
-            "Silent for a day",
-            "Usage points without a new reading for more than a day.",
-            [Ask(f"count({age}) or vector(0)")],
-            Look(width=6, thresholds=ANY_IS_BAD),
-        ),
-        number(
-            "Readings kept",
-            "Readings of the chosen accounts in the ledger.",
-            [Ask(f"sum({health('utility_ledger_readings')})")],
-            Look(width=6),
-        ),
+    sites = f"count(count by (site) ({facts('site')}))"
+    return stat_panel(
+        "Fleet",
+        "Usage points at the chosen sites, the sites, and how many usage points have sent no reading for more "
+        "than a day; accounts "
+        "whose last visit failed and alerts that fire are in the panel beside it.",
+        [
+            Query(of_all_points(f"count({facts()})"), "Usage points"),
+            Query(of_all_points(sites), "Sites"),
+            Query(of_all_points(f"count({age}) or 0 * count({facts()})"), "Silent for a day", thresholds=ANY_IS_BAD),
+        ],
+        Style(width=12, height=3, decimals=0, nothing="No usage point has a site"),
+        wide=True,
+    )
+
+
+def leaking() -> Panel:
+    """Return how many usage points leak, alerts and accounts."""
+    flow = sited(recent("usage_point:utility_flow:hours"), "commodity")
+    flow = f"({flow}) and on ({BY_POINT}) usage_point:utility_flow_hours:limit"
+    long = f"({flow}) > on ({BY_POINT}) group_left () usage_point:utility_flow_hours:limit"
+    return stat_panel(
+        "Leaks and health",
+        "Usage points of water that has flowed longer than the limit in settings.yaml without a pause; "
+        "accounts whose last visit "
+        "failed; alerts that fire." + HISTORY_USED + RULES_USED,
+        [
+            Query(of_all_points(f"count({long}) or 0 * count({flow})"), "Water without a pause", thresholds=ANY_IS_BAD),
+            Query(failing_count(), "Accounts failing", thresholds=ANY_IS_BAD),
+            Query(of_all_points(alerts_count()), "Alerts firing", thresholds=ANY_IS_BAD, words=NO_RULES),
+        ],
+        Style(width=12, height=3, decimals=0, nothing=NEEDS_RULES),
+        wide=True,
     )
 
 
 def by_site() -> Panel:
-    """Make the table of sites."""
-    return rows(
+    """Return the table of sites."""
+    return table_panel(
         "By site",
         "What each site used in the 24 hours up to the newest readings, and the age of its furthest reading. Without remote "
         "read it needs a day of scrapes.",
-        (
-            Column("Counters", f"count by (site) ({facts('site')})"),
-            Column("Oldest reading", f"max by (site) ({sited(live('utility_reading_age_seconds'))})", "s", thresholds=FRESH),
-            Column("Water and gas, 24 h", f"sum by (site) ({sited(gone_by('m3', '1d'))})", "m3", 3),
-            Column("Energy, 24 h", f"sum by (site) ({sited(gone_by('kwh', '1d'))})", "kwatth", 1),
-        ),
-        Look(width=24, height=9, nothing="Nothing here: needs remote read, or a day of scrapes"),
+        [
+            Column("Meters", of_all_points(f"count by (site) ({facts('site')})"), decimals=0),
+            Column(
+                "Oldest reading",
+                of_all_points(f"max by (site) ({sited(live('utility_reading_age_seconds'))})"),
+                "s",
+                0,
+                thresholds=FRESH,
+            ),
+            Column("Water and gas, m³", of_all_points(f"sum by (site) ({sited(gone_by('m3', '1d'))})"), decimals=3),
+            Column("Energy, kWh", of_all_points(f"sum by (site) ({sited(gone_by('kwh', '1d'))})"), decimals=1),
+        ],
+        Style(width=14, height=9, nothing="No site: no usage point has one"),
         {"site": "Site"},
-        sort="Water and gas, 24 h",
+        sort="Water and gas, m³",
     )
 
 
 def outliers() -> Sequence[Panel]:
-    """Make the usage points that stand out among their kind."""
+    """Return the usage points that stand out among their kind."""
     text = (
-        "The week up to the newest reading against the middle usage point of the same kind, the fifteen highest: an owner "
+        "The week up to the newest reading against the middle usage point of the same kind, the ten highest: an owner "
         "compares neighbours so. Without remote read it needs a week of scrapes."
     )
+    nothing = "Set up remote read, or wait for a week of scrapes"
     return (
-        bar_gauge(
+        bar_gauge_panel(
             "Volume against the median",
             text,
-            [Ask(f"topk(15, {against_median(gone_by('m3', '1w'))})", "{{site}} {{usage_point}}")],
-            Look("short", 8, 12, ODD, decimals=1, nothing="Nothing here: needs remote read, or a week of scrapes"),
+            [Query(of_all_points(f"topk(10, {against_median(gone_by('m3', '1w'))})"), "{{site}}, {{usage_point}}")],
+            Style("suffix:×", 8, 10, ODD, decimals=1, nothing=nothing),
         ),
-        bar_gauge(
+        bar_gauge_panel(
             "Energy against the median",
             text,
-            [Ask(f"topk(15, {against_median(gone_by('kwh', '1w'))})", "{{site}} {{usage_point}}")],
-            Look("short", 8, 12, ODD, decimals=1, nothing="Nothing here: needs remote read, or a week of scrapes"),
+            [Query(of_all_points(f"topk(10, {against_median(gone_by('kwh', '1w'))})"), "{{site}}, {{usage_point}}")],
+            Style("suffix:×", 8, 10, ODD, decimals=1, nothing=nothing),
         ),
-        bar_gauge(
-            "Hours without a pause",
-            "For how long a volume has flowed without a pause up to the newest reading, at most 72; a flat's water rests at "
-            "night." + HISTORY_SAYS + RULES_SAY,
+        bar_gauge_panel(
+            "Hours of water without a pause",
+            "For how long water has flowed without a pause up to the newest reading, the ten longest, at most "
+            "72; a flat's water "
+            "rests at night." + HISTORY_USED + RULES_USED,
             [
-                Ask(
-                    f"topk(15, {sited(recent('usage_point:utility_flow:hours'), 'commodity')})",
-                    "{{site}} {{commodity}} {{usage_point}}",
+                Query(
+                    of_all_points(
+                        f"topk(10, {sited(recent('usage_point:utility_flow:hours'), 'commodity')} "
+                        f"and on ({BY_POINT}) usage_point:utility_flow_hours:limit)"
+                    ),
+                    "{{site}}, {{usage_point}}",
                 )
             ],
-            Look("h", 8, 12, ((None, "green"), (12, "orange"), (24, "red")), nothing=NEEDS_BOTH),
+            Style(
+                HOURS, 8, 10, ((None, "text"), (12, "orange"), (24, "red")), nothing=f"{NEEDS_HOURLY}, and the rules", decimals=0
+            ),
         ),
     )
 
 
-def silent() -> Sequence[Panel]:
-    """Make the usage points whose readings are oldest."""
+def silent() -> Panel:
+    """Return the usage points whose readings are oldest."""
     age = f"max by ({BY_POINT}) ({live('utility_reading_age_seconds')})"
-    return (
-        rows(
-            "Oldest readings",
-            "The twenty usage points whose newest reading is the oldest: a radio that is dead, a gateway that is off.",
-            [Column("Age", f"topk(20, {sited(age, 'commodity', 'meter')})", "s", thresholds=FRESH)],
-            Look(width=12, height=10),
-            {"site": "Site", "commodity": "Kind", "usage_point": "Usage point", "meter": "Meter", "account": "Account"},
-            sort="Age",
-        ),
-        lines(
-            "Age of readings",
-            "Of the chosen usage points: the youngest, the middle one and the oldest newest reading.",
-            [
-                Ask(f"min({sited(live('utility_reading_age_seconds'))})", "youngest"),
-                Ask(f"quantile(0.5, {sited(live('utility_reading_age_seconds'))})", "middle"),
-                Ask(f"max({sited(live('utility_reading_age_seconds'))})", "oldest"),
-            ],
-            Look("s", 12, 10),
-        ),
+    return table_panel(
+        "Late: the oldest readings",
+        "The twenty usage points whose newest reading is the oldest: a radio that is dead, a gateway that is off.",
+        [Column("Age", of_all_points(f"topk(20, {sited(age, 'commodity', 'meter')})"), "s", 0, thresholds=FRESH)],
+        Style(width=10, height=9, nothing="No usage point has a site"),
+        {"site": "Site", "usage_point": "Usage point", "meter": "Meter"},
+        sort="Age",
     )
 
 
 def by_day() -> Sequence[Panel]:
-    """Make the day bars of the fleet, by kind."""
-    return tuple(
-        bars(
+    """Return the day bars of the fleet, by kind."""
+    panels = []
+    for title, unit, shown in (("Volume by day", "m3", M3), ("Energy by day", "kwh", KWH)):
+        used = total(with_kind(total(steps(f"utility_measured_index_{unit}"))), "commodity")
+        panel = bar_panel(
             title,
-            "What registers counted between the last readings of one day and the next, by kind." + HISTORY_SAYS,
-            [Ask(total(with_kind(total(steps(f"utility_measured_index_{unit}"))), "commodity"), "{{commodity}}", "1d")],
-            Look(shown, 12, 9, nothing=NEEDS_HISTORY),
+            "What registers counted between the last readings of one day and the next, by kind." + HISTORY_USED,
+            [Query(of_all_points(used), "{{commodity}}", "1d")],
+            Style(shown, 12, 9, nothing=NEEDS_HISTORY),
         )
-        for title, unit, shown in (("Volume by day", "m3", "m3"), ("Energy by day", "kwh", "kwatth"))
-    )
+        for name, color in COLORS.items():
+            colored(panel, name, color)
+        panels.append(panel)
+    return panels
 
 
 def with_kind(expression: str) -> str:
-    """Give usage points their kind, as it is known now."""
-    told = f"max by ({BY_POINT}, commodity) ({known(live('utility_usage_point_info', *HERE))})"
-    return f"({expression}) * on ({BY_POINT}) group_left (commodity) {told}"
+    """Label usage points with their kind, as it is known now."""
+    kinds = f"max by ({BY_POINT}, commodity) ({known(live('utility_usage_point_info', *HERE))})"
+    return f"({expression}) * on ({BY_POINT}) group_left (commodity) {kinds}"
 
 
-def air() -> Sequence[Panel]:
-    """Make temperature, humidity and the power of the moment."""
-    return tuple(
-        lines(
+def climate() -> Sequence[Panel]:
+    """Return temperature, humidity and the power of the moment."""
+    panels = (
+        line_panel(
             title,
-            f"{title} at the last reading, the twenty highest of the chosen usage points, as Prometheus saw it on the page.",
-            [Ask(f"topk(20, {sited(total(live(family)))})", "{{site}} {{usage_point}}")],
-            Look(unit, 8, 9, decimals=1),
+            f"{title} at the last reading of the chosen usage points: the lowest, the middle and the highest.",
+            [
+                Query(of_all_points(f"min({sited(total(live(family)))})"), "lowest"),
+                Query(of_all_points(f"quantile(0.5, {sited(total(live(family)))})"), "middle"),
+                Query(of_all_points(f"max({sited(total(live(family)))})"), "highest"),
+            ],
+            Style(unit, 8, 8, decimals=1, nothing=f"No meter of {title.lower()}"),
         )
         for title, family, unit in (
             ("Temperature", "utility_temperature_celsius", "celsius"),
             ("Humidity", "utility_humidity_ratio", "percentunit"),
-            ("Power", "utility_power_kw", "kwatt"),
+            ("Power", "utility_power_kw", KW),
         )
     )
+    colors = (("lowest", CONSUMPTION), ("middle", "text"), ("highest", "#D9812E"))
+    return tuple(colored(colored(colored(panel, *colors[0]), *colors[1]), *colors[2]) for panel in panels)
 
 
-def all_counters() -> Panel:
-    """Make the table of everything."""
+def all_registers() -> Panel:
+    """Return the table of everything."""
 
     def shown(family: str) -> str:
         described = f"max by ({BY_POINT}, register, description) ({live('utility_register_info')})"
         value = f"max by ({BY_POINT}, register) ({live(family)}) * on ({BY_POINT}, register) group_left (description) {described}"
-        return sited(value, "commodity", "meter")
+        return of_all_points(f"topk(500, {sited(value, 'commodity', 'meter')})")
 
-    return rows(
-        "All counters",
-        "Each register with what it showed last.",
+    return table_panel(
+        "All registers",
+        "Each register with what it showed last; of more than five hundred the highest.",
         (
-            Column("kWh", shown("utility_consumption_index_kwh"), "none", 1),
-            Column("m³", shown("utility_consumption_index_m3"), "none", 3),
-            Column("Fed in, kWh", shown("utility_injection_index_kwh"), "none", 1),
-            Column("°C", shown("utility_temperature_celsius"), "none", 1),
+            Column("kWh", shown("utility_consumption_index_kwh"), decimals=1),
+            Column("m³", shown("utility_consumption_index_m3"), decimals=3),
+            Column("Fed in, kWh", shown("utility_injection_index_kwh"), decimals=1),
+            Column("°C", shown("utility_temperature_celsius"), decimals=1),
             Column("Humidity", shown("utility_humidity_ratio"), "percentunit", 0),
-            Column("kW", shown("utility_power_kw"), "none", 2),
-            Column("Other", shown("utility_register_value"), "none"),
+            Column("kW", shown("utility_power_kw"), decimals=2),
+            Column("Other", shown("utility_register_value")),
         ),
-        Look(width=24, height=14),
+        Style(width=24, height=14, nothing="No usage point has a site"),
         {
             "site": "Site",
             "commodity": "Kind",
@@ -238,6 +271,5 @@ def all_counters() -> Panel:
             "meter": "Meter",
             "register": "Register",
             "description": "Description",
-            "account": "Account",
         },
     )

@@ -1,177 +1,228 @@
-"""Water and gas: days, nights, months, and signs of a leak."""
+"""Water and gas: is there a leak; does the heating behave."""
 
 from collections.abc import Sequence
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from grafana.board import Row, account, board, usage_point
-from grafana.months import month_against_year
-from grafana.overview import POINT_LABELS, YES_IS_BAD, health_row, summed
-from grafana.parts import (
-    HISTORY_SAYS,
+from grafana.dashboard import Row, account, build_dashboard, usage_point
+from grafana.home import POINT_LABELS, YES_IS_BAD, data_until_panel, health_panel, summed
+from grafana.panels import (
+    ANY_IS_BAD,
+    EURO,
+    HISTORY_USED,
+    HOURS,
+    KWH,
+    M3,
     NEEDS_BOTH,
     NEEDS_HISTORY,
     NEEDS_HOURLY,
-    RULES_SAY,
-    Ask,
+    NEEDS_MONTHS,
+    RULES_USED,
     Column,
-    Look,
     Panel,
-    bar_gauge,
-    bars,
-    lines,
-    rows,
-    stairs,
+    Query,
+    Style,
+    bar_chart_panel,
+    bar_gauge_panel,
+    bar_panel,
+    line_panel,
+    stat_panel,
+    step_panel,
+    table_panel,
 )
-from grafana.promql import BY_POINT, GAS, HOUR, NEXT, NOT_GAS, days, gone_by, live, only, past, recent, total
+from grafana.queries import BY_POINT, DAY, GAS, HOUR, MONTH, NEXT, dated, days, live, named, of_day, only, past, recent, total
 
 VOLUME = "utility_interval_consumption_m3"
+ENERGY = "utility_interval_consumption_kwh"
 INDEX = "utility_measured_index_m3"
-WATER, FLOWING = 'commodity="water"', 'commodity=~"water|gas"'
+WATER, IS_GAS, FLOWING = 'commodity="water"', 'commodity="gas"', 'commodity=~"water|gas"'
 HOURS_OF_FLOW = ((None, "green"), (12, "orange"), (24, "red"))
 TIMES = ((None, "green"), (1.5, "orange"), (2.5, "red"))
 DAY_LATE = " A day's data can show that water ran all night; it cannot show a tap that is open now."
 
 
-def flowing(expression: str) -> str:
-    """Keep the usage points of water and gas, as the page knows them now."""
-    return f"{expression} and on ({BY_POINT}) {live('utility_usage_point_info', FLOWING)}"
-
-
 def water_and_gas() -> Dashboard:
-    """Make the dashboard."""
-    return board(
+    """Return the dashboard."""
+    return build_dashboard(
         "utility-water-gas",
-        "Utilities / Water and gas",
-        "Days, nights and months of water and gas, and what looks like a leak.",
+        "Water and gas",
+        "Is there a leak, and does the heating behave: water and gas by day, night, hour and month.",
         (account(FLOWING), usage_point(FLOWING)),
         (
-            Row("", health_row()),
-            Row("Leaks", leaks()),
-            Row("Today's truth", (today(),)),
-            Row("Days", by_day()),
+            Row("", (data_until_panel(12), health_panel(12), leak_panel(), *leaks(), by_day("water"), by_day("gas"))),
             Row("Nights and hours", nights()),
             Row("Months", months()),
+            Row("Usage points", (points_panel(),)),
         ),
+    )
+
+
+def leak_panel() -> Panel:
+    """Return whether anything looks like a leak."""
+    flow, limit = only(recent("usage_point:utility_flow:hours"), WATER), past("usage_point:utility_flow_hours:limit")
+    flag = only(live("utility_divergent_consumption"), WATER)
+    limited = only(live("utility_flow_limitation"), WATER)
+    return stat_panel(
+        "Is there a leak?",
+        "How many usage points have water that has flowed longer than the limit in settings.yaml without a "
+        "pause (of those that are "
+        "read every hour or so), how many the portal calls unusual, and how many it limits."
+        + DAY_LATE
+        + HISTORY_USED
+        + RULES_USED,
+        [
+            Query(
+                f"count(({flow}) > on ({BY_POINT}) group_left () {limit}) or 0 * count({flow})"
+                f" or -1 * max({live('utility_usage_point_info', WATER)})",
+                "Water without a pause",
+                thresholds=ANY_IS_BAD,
+                words={"0": ("none", "green"), "-1": ("not known yet", "text")},
+            ),
+            Query(f"sum({flag})", "Unusual, says the portal", thresholds=ANY_IS_BAD, words={"0": ("none", "green")}),
+            Query(f"sum({limited})", "Flow limited", thresholds=ANY_IS_BAD, words={"0": ("none", "green")}),
+        ],
+        Style(width=24, height=3, decimals=0, nothing="No water meter"),
+        wide=True,
     )
 
 
 def leaks() -> Sequence[Panel]:
-    """Make what points at a leak."""
+    """Return what points at a leak, usage point by usage point."""
+    flow = only(recent("usage_point:utility_flow:hours"), WATER)
+    odd = only(recent("usage_point:utility_day:against_weekday"), FLOWING)
     return (
-        rows(
-            "Stated by the portal",
-            "Unusual consumption is the portal's own judgement of the days before, often a leak; it stays for days after "
-            "the repair.",
-            (
-                Column("Unusual consumption", summed("utility_divergent_consumption"), words=YES_IS_BAD),
-                Column("Flow limited", summed("utility_flow_limitation"), words=YES_IS_BAD),
-                Column("Days behind", summed("utility_day_offset")),
-            ),
-            Look(width=8, height=8, nothing="No flag told"),
-            POINT_LABELS,
+        bar_gauge_panel(
+            "Hours of water without a pause",
+            "The longest eight: for how long water has flowed without a pause up to the newest reading; at "
+            "most 72. Needs readings "
+            "every hour or so." + DAY_LATE + HISTORY_USED + RULES_USED,
+            [Query(f"topk(8, {named(flow)})", "{{shown}}")],
+            Style(HOURS, 12, 8, HOURS_OF_FLOW, nothing=f"{NEEDS_HOURLY}, and prometheus/rules.yaml", decimals=0),
         ),
-        bar_gauge(
-            "Hours without a pause",
-            "For how long water or gas has flowed without a pause up to the newest reading; at most 72. Needs readings every "
-            "hour or so. A heating runs for days, a tap does not." + DAY_LATE + HISTORY_SAYS + RULES_SAY,
-            [Ask(f"topk(15, {flowing(recent('usage_point:utility_flow:hours'))})", "{{usage_point}}")],
-            Look("h", 8, 8, HOURS_OF_FLOW, nothing=NEEDS_BOTH),
-        ),
-        bar_gauge(
+        bar_gauge_panel(
             "Newest day against the same weekday",
-            "The newest day known as a multiple of the mean of that weekday in the four weeks before."
+            "The highest eight: the newest day known as a multiple of the mean of that weekday in the four weeks before."
             + DAY_LATE
-            + HISTORY_SAYS
-            + RULES_SAY,
-            [Ask(f"topk(15, {flowing(recent('usage_point:utility_day:against_weekday'))})", "{{usage_point}}")],
-            Look("short", 8, 8, TIMES, nothing=NEEDS_BOTH, decimals=1),
+            + HISTORY_USED
+            + RULES_USED,
+            [Query(f"topk(8, {named(odd)})", "{{shown}}")],
+            Style("suffix:×", 12, 8, TIMES, nothing=NEEDS_BOTH, decimals=1),
         ),
     )
 
 
-def today() -> Panel:
-    """Make the table of all sums the page knows."""
-    return rows(
-        "Usage points",
-        "Index, the latest complete day, its month and year up to it, and the month before where every day of it is known.",
-        (
-            Column("", f"max by ({BY_POINT}, commodity) ({live('utility_usage_point_info', FLOWING)})", hidden=True),
-            Column("Age", flowing(f"max by ({BY_POINT}) ({live('utility_reading_age_seconds')})"), "s"),
-            Column("Index", flowing(summed("utility_consumption_index_m3")), "m3", 3),
-            Column("Last 24 h", flowing(gone_by("m3", "1d")), "m3", 3),
-            Column("Latest day", flowing(summed("utility_daily_consumption_m3")), "m3", 3),
-            Column("Month", flowing(summed("utility_monthly_consumption_m3")), "m3", 2),
-            Column("Month before", flowing(summed("utility_previous_month_consumption_m3")), "m3", 2),
-            Column("Year", flowing(summed("utility_yearly_consumption_m3")), "m3", 1),
-            Column("Year, gas as energy", flowing(summed("utility_yearly_consumption_kwh")), "kwatth", 0),
-            Column("Cost of the month", flowing(past("usage_point:utility_monthly_cost:eur")), "currencyEUR", 2),
-        ),
-        Look(width=24, height=9, nothing="Not told, or needs remote read"),
-        POINT_LABELS | {"commodity": "Kind"},
+def by_day(kind: str) -> Panel:
+    """Return the day bars of water or of gas."""
+    matcher = f'commodity="{kind}"'
+    amount = only(total(days(VOLUME)), matcher)
+    queries = [Query(named(f"({amount}){largest_of(matcher)}", matcher), "{{shown}}", "1d")]
+    what = "Each gas day, six to six, on the day it begins" if kind == "gas" else "Each day on its own day"
+    return bar_panel(
+        f"{kind.capitalize()} by day",
+        f"{what}; over long spans each bar is a week or more. Of many usage points the eight largest." + HISTORY_USED,
+        queries,
+        Style(M3, 12, 9, nothing=f"No {kind}, or set up remote read", decimals=2),
     )
 
 
-def by_day() -> Sequence[Panel]:
-    """Make the day bars of water and of gas."""
-    return (
-        bars(
-            "Water by day",
-            "Each day on its own day; over long spans each bar is a week or more." + HISTORY_SAYS,
-            [Ask(total(days(VOLUME, NOT_GAS)), "{{usage_point}}", "1d")],
-            Look("m3", 12, 9, nothing=NEEDS_HISTORY, decimals=2),
-            stacked=False,
-        ),
-        bars(
-            "Gas by day",
-            "Each gas day, six to six, on the day it begins; over long spans each bar is a week or more." + HISTORY_SAYS,
-            [Ask(total(days(VOLUME, GAS)), "{{usage_point}}", "1d")],
-            Look("m3", 6, 9, nothing=NEEDS_HISTORY, decimals=2),
-            stacked=False,
-        ),
-        bars(
-            "Gas by day, as energy",
-            "Each gas day in kWh, by the network's own conversion." + HISTORY_SAYS,
-            [Ask(total(days("utility_interval_consumption_kwh", GAS)), "{{usage_point}}", "1d")],
-            Look("kwatth", 6, 9, nothing=NEEDS_HISTORY),
-            stacked=False,
-        ),
-    )
+def largest_of(matcher: str, family: str = VOLUME, span: str = "$__range") -> str:
+    """Keep the eight usage points of a commodity with the largest sums of the span."""
+    sums = only(total(f"sum_over_time({past(family, DAY)}[{span}] @ end())"), matcher)
+    return f" and on ({BY_POINT}) topk(8, {sums})"
 
 
 def nights() -> Sequence[Panel]:
-    """Make the flow of the small hours, and gas by the hour."""
+    """Return the flow of the small hours, and gas by the hour."""
     index = past(INDEX)
     night = total(f"last_over_time({index}[2h] offset -5h) - last_over_time({index}[2h] offset -2h)")
     return (
-        bars(
+        bar_panel(
             "Night flow of water",
-            "What registers that are read every hour or so counted between two and five at night, the twenty highest: a tight "
-            "house has nothing." + DAY_LATE + HISTORY_SAYS,
-            [Ask(f"topk(20, {only(night, WATER)})", "{{usage_point}}", "1d")],
-            Look("m3", 12, 9, nothing=NEEDS_HOURLY, decimals=3),
-            stacked=False,
+            "What registers that are read every hour or so counted between two and five at night, the eight highest: a tight "
+            "house has nothing." + DAY_LATE + HISTORY_USED,
+            [Query(f"topk(8, {named(only(night, WATER))} > 0)", "{{shown}}", "1d")],
+            Style(M3, 12, 9, nothing=NEEDS_HOURLY, decimals=3),
         ),
-        stairs(
+        step_panel(
             "Gas by the hour",
-            "Volume of each hour; over long spans the mean of hours." + HISTORY_SAYS,
-            [Ask(total(f"avg_over_time({past(VOLUME, HOUR, GAS)}{NEXT})"), "{{usage_point}}", "1h")],
-            Look("m3", 12, 9, nothing=NEEDS_HISTORY, decimals=2),
+            "Volume of each hour; over long spans the mean of hours." + HISTORY_USED,
+            [Query(named(total(f"avg_over_time({past(VOLUME, HOUR, GAS)}{NEXT})"), IS_GAS), "{{shown}}", "1h")],
+            Style(M3, 12, 9, nothing=f"{NEEDS_HOURLY} of gas", decimals=2),
         ),
     )
 
 
 def months() -> Sequence[Panel]:
-    """Make the sums of 30 days, a year before too, and the registers' own curve."""
-    look = Look("m3", 8, 9, nothing=NEEDS_HISTORY)
-    index = lines(
-        "Index",
-        "What the registers showed, on the instants they were read." + HISTORY_SAYS,
-        [Ask(f"max by ({BY_POINT}, register) (last_over_time({past(INDEX)}[$__interval]))", "{{usage_point}}", "1d")],
-        look,
-    )
+    """Return whole months of water and of gas."""
+
+    def panel(title: str, family: str, matcher: str, unit: str) -> Panel:
+        amount = only(total(of_day(past(family, MONTH))), matcher) + largest_of(matcher, family, "400d")
+        query = dated(f"sum by (shown) ({named(amount, matcher)})", "400d", "year", "month")
+        return bar_chart_panel(
+            title,
+            "Months of which every day is known, of the last thirteen months, by usage point; of many the eight largest."
+            + HISTORY_USED,
+            Query(f'sum by (period, shown) (label_join({query}, "period", "-", "year", "month"))'),
+            Style(unit, 12, 9, nothing=NEEDS_MONTHS),
+            "period",
+            "shown",
+            stacked=True,
+        )
+
     return (
-        month_against_year("Water: month against the year before", (VOLUME, NOT_GAS), look, explained=True),
-        month_against_year("Gas: month against the year before", (VOLUME, GAS), look),
-        index,
+        panel("Water by month", VOLUME, WATER, M3),
+        panel("Gas by month, as energy", ENERGY, IS_GAS, KWH),
+        line_panel(
+            "Water since the span began",
+            "How far the registers of water have gone since the beginning of the span, the eight furthest, "
+            "whatever they showed "
+            "before." + HISTORY_USED,
+            [
+                Query(
+                    "topk(8, "
+                    + named(
+                        total(
+                            f"last_over_time({past(INDEX)}[$__interval]) - on (account, usage_point, register) "
+                            f"min_over_time({past(INDEX)}[$__range] @ end())"
+                        ),
+                        WATER,
+                    )
+                    + ")",
+                    "{{shown}}",
+                    "1d",
+                )
+            ],
+            Style(M3, 24, 9, nothing=NEEDS_HISTORY, decimals=1),
+        ),
+    )
+
+
+def flowing(expression: str) -> str:
+    """Keep the usage points of water and gas, as the page knows them now."""
+    return only(expression, FLOWING)
+
+
+def points_panel() -> Panel:
+    """Return the sums that the page knows."""
+    return table_panel(
+        "Usage points, m³",
+        "Index, the latest complete day, its month and year up to it, the month before where every day of it "
+        "is known; gas as energy; "
+        "the portals' flags, where they state them: unusual consumption is often a leak and stays for days after the repair.",
+        (
+            Column("", f"max by ({BY_POINT}, commodity) ({live('utility_usage_point_info', FLOWING)})", hidden=True),
+            Column("Age", flowing(f"max by ({BY_POINT}) ({live('utility_reading_age_seconds')})"), "s", 0),
+            Column("Index", flowing(summed("utility_consumption_index_m3")), decimals=3),
+            Column("Latest day", flowing(summed("utility_daily_consumption_m3")), decimals=3),
+            Column("Month", flowing(summed("utility_monthly_consumption_m3")), decimals=2),
+            Column("Month before", flowing(summed("utility_previous_month_consumption_m3")), decimals=2),
+            Column("Year", flowing(summed("utility_yearly_consumption_m3")), decimals=1),
+            Column("Gas, year, kWh", flowing(summed("utility_yearly_consumption_kwh")), decimals=0),
+            Column("Cost, month", total(flowing(past("usage_point:utility_monthly_cost:eur"))), EURO, 2),
+            Column("Unusual", flowing(summed("utility_divergent_consumption")), words=YES_IS_BAD),
+            Column("Limited", flowing(summed("utility_flow_limitation")), words=YES_IS_BAD),
+            Column("Days behind", flowing(summed("utility_day_offset")), decimals=0),
+        ),
+        Style(width=24, height=10),
+        POINT_LABELS | {"commodity": "Kind"},
     )

@@ -21,7 +21,7 @@ from exporter.portals.base import Portal
 from exporter.simulators.base import run_simulation, utc_now
 from tests.conftest import InMemoryAccountStore
 
-IMPORT_DAYS = {"cem": 15, "water-link": 800, "fluvius": 730, "enedis": 400}
+IMPORT_DAYS = {"cem": 62, "water-link": 800, "fluvius": 730, "enedis": 730}
 """How far back, by portal: a year, and what is compared with it; of the block of flats, with a reading an hour, less. The year
 before is whole at Fluvius alone: the simulated Enedis has lost some days for good."""
 MAX_CURVE_DAYS = 366

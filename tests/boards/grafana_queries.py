@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def list_queries(board: Mapping[str, Any], values: Mapping[str, str], end: float
     for panel in list_panels(board):
         for target in panel["targets"]:
             step = _choose_step(panel, target, days * 86_400_000)
-            expr = fill_variables(target["expr"], values, step, days * 86_400)
+            expr = fill_variables(target["expr"], values, step, days * 86_400, end)
             if target.get("instant"):
                 yield DashboardQuery(board["title"], panel["title"], target["refId"], expr, end, end, 0)
                 continue
@@ -66,10 +67,11 @@ def list_queries(board: Mapping[str, Any], values: Mapping[str, str], end: float
             yield DashboardQuery(board["title"], panel["title"], target["refId"], expr, start, stop, seconds)
 
 
-def fill_variables(expr: str, values: Mapping[str, str], step: int, span: float) -> str:
+def fill_variables(expr: str, values: Mapping[str, str], step: int, span: float, end: float = 0) -> str:
     """Put in the variables, Grafana's own among them: the longer names first, as one begins like another."""
     rate = max(step + SCRAPE_INTERVAL, 4 * SCRAPE_INTERVAL)
     own = {
+        "__to:date:YYYY": str(datetime.fromtimestamp(end, UTC).year),
         "__interval_ms": str(step),
         "__interval": _format_duration(step),
         "__rate_interval": _format_duration(rate),
@@ -77,7 +79,7 @@ def fill_variables(expr: str, values: Mapping[str, str], step: int, span: float)
     }
     for name, value in sorted((own | dict(values)).items(), key=lambda one: -len(one[0])):
         expr = expr.replace("${" + name + "}", value).replace(f"${name}", value)
-    assert "$" not in expr, f"nothing fills in {expr}"
+    assert not re.search(r"\$[^1-9]", expr), f"nothing fills in {expr}"
     return expr
 
 

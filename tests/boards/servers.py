@@ -171,7 +171,9 @@ def run_prometheus(
     file = folder / "prometheus.yaml"
     file.write_text(yaml.safe_dump(config))
     command = (f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address={url[7:]}")
-    with run_server("/-/ready", url, find_program("prometheus"), *command, "--rules.alert.resend-delay=1s") as server:
+    # Blocks are filled with a year and more: they must not be thrown away.
+    command += ("--storage.tsdb.retention.time=1500d", "--rules.alert.resend-delay=1s")
+    with run_server("/-/ready", url, find_program("prometheus"), *command) as server:
         yield server
 
 

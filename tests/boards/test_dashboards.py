@@ -15,10 +15,12 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from grafana.build import BOARDS, FOLDER, text
 from tests.boards import grafana_queries
 
-CORE = {"stat", "table", "timeseries", "heatmap", "bargauge"}
+CORE = {"barchart", "bargauge", "gauge", "heatmap", "stat", "table", "timeseries", "trend"}
 GRAFANA_12 = 42
 """The schema version that Grafana 12 writes."""
-TOP = ["Accounts that answer", "Oldest reading", "Newest reading", "Alerts", "Access ends", "Series in the history"]
+FIRST_SCREEN = 20
+"""Rows of Grafana's grid that a screen of 1600 x 900 shows."""
+OWN_UNITS = re.compile(r"(prefix|suffix|time):.+")
 each_board = pytest.mark.parametrize("file", grafana_queries.FILES, ids=lambda file: file.stem)
 
 
@@ -48,6 +50,8 @@ def test_grafana_knows_every_field(file: Path):
     plugins.register_default_plugins()
     board = grafana_queries.load_dashboard(file)
     again = json.loads(JSONEncoder().encode(Dashboard.from_json(board)))
+    for link in again["links"]:
+        del link["placement"]  # the model adds it by itself
 
     assert again == board
 
@@ -57,7 +61,7 @@ def test_the_model_drops_what_grafana_does_not_know():
     A misspelt option does not survive the way through the model: the test above can fail.
     """
     plugins.register_default_plugins()
-    board = grafana_queries.load_dashboard(grafana_queries.FOLDER / "overview.json")
+    board = grafana_queries.load_dashboard(grafana_queries.FOLDER / "home.json")
     board["panels"][0]["options"]["colourMode"] = "value"
 
     assert json.loads(JSONEncoder().encode(Dashboard.from_json(board))) != board
@@ -81,14 +85,31 @@ def test_a_board_is_nobodys_own(file: Path):
 @each_board
 def test_variables(file: Path):
     """
-    The datasource is a variable; the others are multi-valued, and "All" is `.+`.
+    The datasource is a variable; the others are multi-valued, and "All" is the values there are: another job's process, or a
+    usage point of another kind, is never among them. Job and instance are hidden.
     """
     board = grafana_queries.load_dashboard(file)
     datasource, *others = board["templating"]["list"]
+    hidden = {one["name"] for one in others if one.get("hide") == 2}
 
     assert (datasource["type"], datasource["query"]) == ("datasource", "prometheus")
-    assert {"job", "instance", "account", "usage_point"} <= {one["name"] for one in others}
-    assert {(one["multi"], one["includeAll"], one["allValue"]) for one in others} == {(True, True, ".+")}
+    assert {"job", "instance", "account"} <= {one["name"] for one in others}
+    assert {(one["multi"], one["includeAll"], "allValue" in one) for one in others} == {(True, True, False)}
+    assert hidden == {"job", "instance", *(("commodity",) if file.stem == "home" else ())}
+
+
+@each_board
+def test_boards_are_linked(file: Path):
+    """
+    Links to the other boards stand above the panels (Grafana hides those that are placed in the controls' menu), and keep
+    variables and time.
+    """
+    (link,) = grafana_queries.load_dashboard(file)["links"]
+
+    assert (link["type"], link["tags"]) == ("dashboards", ["utility-exporter"])
+    assert link["includeVars"]
+    assert link["keepTime"]
+    assert "placement" not in link
 
 
 @each_board
@@ -118,7 +139,17 @@ def test_grafana_knows_every_unit(file: Path):
     used = set(re.findall(r'"unit": "([^"]*)"', file.read_text())) | column_units(grafana_queries.load_dashboard(file))
 
     assert len(known) > 200
-    assert used - known == set()
+    assert {unit for unit in used - known if not OWN_UNITS.fullmatch(unit)} == set()
+
+
+@each_board
+def test_quantities_keep_their_unit(file: Path):
+    """
+    Grafana's own units turn 11026 kWh into 11 MWh, 5510 euro into 5.51K and hours into days; a unit of our own does not.
+    """
+    used = set(re.findall(r'"unit": "([^"]*)"', file.read_text())) | column_units(grafana_queries.load_dashboard(file))
+
+    assert used & {"kwatth", "watth", "kwatt", "kvoltamp", "currencyEUR", "h", "short"} == set()
 
 
 def column_units(board: dict[str, Any]) -> set[str]:
@@ -128,16 +159,185 @@ def column_units(board: dict[str, Any]) -> set[str]:
 
 
 @each_board
-def test_health_and_age_come_first(file: Path):
+def test_health_and_age_are_on_the_first_screen(file: Path):
     """
-    The first row says whether the rest can be believed.
+    Whether the rest can be believed is seen without scrolling: how fresh it is, what fails, what alerts.
     """
-    first = sorted(
-        (panel["gridPos"]["y"], panel["gridPos"]["x"], panel["title"]) for panel in grafana_queries.load_dashboard(file)["panels"]
+    first = [panel for panel in grafana_queries.load_dashboard(file)["panels"] if panel["gridPos"]["y"] < FIRST_SCREEN]
+    seen = " ".join(target["expr"] for panel in first for target in panel.get("targets", ()))
+
+    assert "ALERTS{" in seen
+    assert "utility_up{" in seen
+    assert re.search(r"utility_reading_(age_seconds|timestamp_seconds)\{", seen)
+
+
+@each_board
+def test_alerts_are_those_of_what_is_chosen(file: Path):
+    """
+    Alerts of other accounts are not counted, those of the exporter are; 0 and "the rules are not loaded" differ.
+    """
+    counts = [
+        target["expr"] for panel in stats(file) for target in panel["targets"] if target["expr"].startswith("count(ALERTS{")
+    ]
+
+    assert counts
+    for expression in expressions(grafana_queries.load_dashboard(file)):
+        for matchers in re.findall(r"ALERTS\{([^{}]*)\}", expression):
+            assert 'account=~"$account|"' in matchers
+    for count in counts:
+        assert count.endswith("or 0 * sum(utility_rules:loaded) or vector(-1)")
+    assert "rules not loaded" in file.read_text()
+
+
+def stats(file: Path) -> list[dict[str, Any]]:
+    return [panel for panel in grafana_queries.list_panels(grafana_queries.load_dashboard(file)) if panel["type"] == "stat"]
+
+
+def of_type(file: Path, *types: str) -> list[dict[str, Any]]:
+    return [panel for panel in grafana_queries.list_panels(grafana_queries.load_dashboard(file)) if panel["type"] in types]
+
+
+@each_board
+def test_a_stat_panel_has_at_most_four_values(file: Path):
+    """
+    More would be too small to read: each query has one value (of kWh and m³ one has), or one for each commodity.
+    """
+    for panel in stats(file):
+        legends = {target["legendFormat"] for target in panel["targets"]}
+
+        assert len(legends) <= 4, panel["title"]
+        assert {label for legend in legends for label in re.findall(r"\{\{(\w+)\}\}", legend)} <= {"day", "month", "commodity"}
+
+
+@each_board
+def test_red_is_for_something_to_do(file: Path):
+    """
+    What is not known is not red: the lowest step of thresholds, which a text for nothing gets, has no alarming colour.
+    """
+    for panel in grafana_queries.list_panels(grafana_queries.load_dashboard(file)):
+        assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][0]["color"] in {"text", "green"}, panel["title"]
+
+
+@each_board
+def test_text_in_tables_has_no_unit(file: Path):
+    """
+    A column of text would be formatted as a quantity, a meter's number as "541 Quadr": only the queries' columns have units.
+    """
+    for panel in of_type(file, "table"):
+        assert panel["fieldConfig"]["defaults"]["unit"] == "string"
+
+
+@each_board
+def test_tables_fit_the_screen(file: Path):
+    """
+    The columns of a table are together no wider than its panel on a screen of 1600 pixels.
+    """
+    for panel in of_type(file, "table"):
+        widths = [
+            one["value"]
+            for override in panel["fieldConfig"]["overrides"]
+            for one in override["properties"]
+            if one["id"] in ("custom.width", "custom.minWidth")
+        ]
+
+        assert len(widths) > 1
+        assert sum(widths) <= panel["gridPos"]["w"] / 24 * 1600 - 40, panel["title"]
+
+
+@each_board
+def test_bars_begin_at_zero_and_are_stacked(file: Path):
+    """
+    Bars that begin elsewhere lie, and opaque bars side by side at one instant hide each other.
+    """
+    for panel in of_type(file, "timeseries", "barchart"):
+        custom = panel["fieldConfig"]["defaults"]["custom"]
+        if panel["type"] == "barchart" or custom.get("drawStyle") == "bars":
+            assert custom["axisSoftMin"] == 0, panel["title"]
+        if panel["type"] == "timeseries" and custom.get("drawStyle") == "bars":
+            assert custom["stacking"]["mode"] == "normal", panel["title"]
+
+
+@each_board
+def test_single_points_can_be_seen(file: Path):
+    """
+    A line of one point is drawn as a point, unless it is a curve of intervals.
+    """
+    for panel in of_type(file, "timeseries"):
+        custom = panel["fieldConfig"]["defaults"]["custom"]
+        if custom["drawStyle"] == "line" and custom.get("lineInterpolation") != "stepAfter":
+            assert custom["showPoints"] != "never", panel["title"]
+
+
+@each_board
+def test_legends_are_names(file: Path):
+    """
+    A number of eighteen digits stands in no legend: usage points are shown by alias, else by commodity and the last digits.
+    """
+    for panel in grafana_queries.list_panels(grafana_queries.load_dashboard(file)):
+        for target in panel["targets"]:
+            legend = target["legendFormat"]
+            assert "{{usage_point}}" not in legend or "{{site}}" in legend, panel["title"]
+
+
+def test_monthly_peaks_cover_a_year():
+    """
+    A month has one peak: the panel looks back thirteen months, whatever span is chosen.
+    """
+    (panel,) = (
+        one
+        for one in grafana_queries.list_panels(grafana_queries.load_dashboard(FOLDER / "electricity.json"))
+        if one["title"] == "Monthly peaks"
     )
 
-    assert [title for _, _, title in first[: len(TOP)]] == TOP
-    assert {y for y, _, _ in first[: len(TOP)]} == {0}
+    assert panel["timeFrom"] == "now-13M"
+
+
+def test_only_electricity_on_its_board():
+    """
+    What is summed or drawn on the board of electricity is electricity: gas has kWh too.
+    """
+    families = r"utility_(consumption_load_kw|interval_consumption_kwh|daily_consumption_kwh|consumption_index_kwh)\{"
+    found = [one for one in expressions(grafana_queries.load_dashboard(FOLDER / "electricity.json")) if re.search(families, one)]
+
+    assert len(found) > 5
+    for expression in found:
+        assert 'commodity="electricity"' in expression or 'register!~"energy|volume"' in expression, expression
+
+
+def test_hours_without_a_pause_are_of_water():
+    """
+    Heating gas flows for days: it is in no list of leaks.
+    """
+    for name in ("home", "water-and-gas", "fleet"):
+        for expression in expressions(grafana_queries.load_dashboard(FOLDER / f"{name}.json")):
+            if "usage_point:utility_flow:hours" in expression:
+                assert 'commodity="water"' in expression or "usage_point:utility_flow_hours:limit" in expression
+
+
+def test_home_compares_only_the_same_days():
+    """
+    No cost or amount stands beside that of a longer period, or of other usage points; totals are of one commodity each.
+    """
+    home = expressions(grafana_queries.load_dashboard(FOLDER / "home.json"))
+
+    assert not [one for one in home if "utility_previous_month_cost" in one]
+    for expression in home:
+        if "utility_interval_consumption_kwh" in expression and "tariff" not in expression:
+            assert 'commodity="$commodity"' in expression
+
+
+def test_what_is_not_there_is_not_shown():
+    """
+    Tiles and graphs of a commodity repeat by the commodities there are.
+    """
+    repeated = [
+        panel
+        for panel in grafana_queries.list_panels(grafana_queries.load_dashboard(FOLDER / "home.json"))
+        if "${commodity:text}" in panel["title"]
+    ]
+
+    assert len(repeated) >= 7
+    assert {panel.get("repeat") for panel in repeated} == {"commodity"}
 
 
 @each_board
@@ -165,7 +365,9 @@ def test_every_selector_obeys_the_variables(file: Path):
     for expression in expressions(grafana_queries.load_dashboard(file)):
         for name, matchers in re.findall(r"([a-zA-Z_:][\w:]*)\{([^{}]*)\}", expression):
             if name != "ALERTS":
-                assert 'account=~"$account"' in matchers or matchers.startswith('job=~"$job",instance=~"$instance"'), expression
+                ours = not name.startswith(("usage_point:", "utility_rules:"))
+                chosen = 'account=~"$account"' in matchers or matchers.startswith('job=~"$job",instance=~"$instance"')
+                assert chosen or not ours, expression
         assert not re.findall(r"rate\([^)]*\[(?!\$__rate_interval\])", expression)
 
 

@@ -1,0 +1,347 @@
+"""Home: what was used and what it costs, against last year; is anything wrong; how fresh is this."""
+
+from collections.abc import Sequence
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from grafana.dashboard import Row, account, build_dashboard, commodity, usage_point
+from grafana.panels import (
+    AGE,
+    ANY_IS_BAD,
+    CHANGE,
+    DATE,
+    EURO,
+    HISTORY_USED,
+    HOURS,
+    KWH,
+    M3,
+    NEEDS_MONTHS,
+    NEEDS_RULES,
+    NO_RULES,
+    RULES_USED,
+    SHARE,
+    TARIFFS,
+    Column,
+    Panel,
+    Query,
+    Style,
+    bar_chart_panel,
+    colored,
+    repeated,
+    stat_panel,
+    table_panel,
+)
+from grafana.periods import (
+    LATE,
+    NOT_TWICE,
+    THIS,
+    calendar_panel,
+    cumulative_panel,
+    days_panel,
+    latest_days,
+    months_panel,
+    of_commodity,
+    records_panel,
+)
+from grafana.queries import (
+    BY_POINT,
+    BY_REGISTER,
+    MONTH,
+    RULES_LOADED,
+    alerts_firing,
+    both_years,
+    date_label,
+    dated,
+    health,
+    known,
+    live,
+    of_day,
+    only,
+    past,
+    recent,
+    total,
+    whole,
+)
+
+YES_IS_BAD = {"0": ("no", "text"), "1": ("yes", "red")}
+NO_IS_BAD = {"0": ("no", "red"), "1": ("yes", "text")}
+POINT_LABELS = {"usage_point": "Usage point", "account": "Account"}
+WATER, ELECTRIC = 'commodity="water"', 'commodity="electricity"'
+METERED = 'commodity=~"electricity|gas|water|heat|cold"'
+PRICES = " By the prices in settings.yaml, which are made up until you change them; no standing charges."
+
+
+def home() -> Dashboard:
+    """Return the dashboard."""
+    return build_dashboard(
+        "utility-home",
+        "Home",
+        "What was used, what it costs, is it more than last year, is anything wrong: electricity, gas, water and heat.",
+        (account(), usage_point(), commodity()),
+        (
+            Row("", (use_panel(), cost_panel(), signs_panel(), data_until_panel(12), health_panel(12))),
+            Row("Days", (days_panel(),)),
+            Row("Years", (cumulative_panel(), months_panel())),
+            Row("Costs", (monthly_cost_panel(), yearly_cost_panel())),
+            Row("Calendar", (calendar_panel(), records_panel())),
+            Row("Usage points", (points_panel(), alerts_panel())),
+        ),
+    )
+
+
+def use_panel() -> Panel:
+    """Return the tiles of each commodity: the latest day, the month so far, and that against the year before."""
+    day = f"vector(scalar(min({latest_days(THIS)})) + 43200)"
+    date = f"{date_label('day', day)} * on () group_left (month) {date_label('month', day)}"
+    queries = []
+    for unit, daily in zip((KWH, M3), of_commodity(select_live, *families("daily")), strict=True):
+        expr = f"{daily} * on () group_left (day, month) ({date})"
+        queries.append(Query(expr, "Latest day, {{day}}/{{month}}", unit=unit, decimals=1 if unit == KWH else 2))
+    for unit, monthly in zip((KWH, M3), of_commodity(select_live, *families("monthly")), strict=True):
+        queries.append(Query(monthly, "Month so far", unit=unit, decimals=0 if unit == KWH else 1))
+    change = " or ".join(f"({one})" for one in month_change())
+    queries.append(Query(change, "Against last year", unit="percentunit", decimals=0, thresholds=CHANGE))
+    panel = stat_panel(
+        "${commodity:text}",
+        "The latest day that all usage points have told, the month up to it, and how much more or less that is "
+        "than on the same "
+        "days of the year before, over the usage points that have both." + HISTORY_USED,
+        queries,
+        Style(height=5, nothing="No whole day known yet"),
+        listed=True,
+    )
+    return repeated(panel, "commodity", 4)
+
+
+def families(period: str) -> tuple[str, str]:
+    """Return the names of a period's consumption in kWh and in m³."""
+    return (f"utility_{period}_consumption_kwh", f"utility_{period}_consumption_m3")
+
+
+def select_live(name: str) -> str:
+    """Select a family of the page, without the m³ of gas that has kWh too."""
+    return live(name, *((NOT_TWICE,) if name.endswith("m3") else ()))
+
+
+def month_change() -> Sequence[str]:
+    """Return how much more the month so far is than the same days of the year before, in kWh and in m³."""
+    found = []
+    for name, more in (("utility_month_to_date_consumption_kwh", ()), ("utility_month_to_date_consumption_m3", (NOT_TWICE,))):
+        this, before = (f"sum({only(whole(part), THIS)})" for part in both_years(name, *more))
+        found.append(f"{this} / {before} - 1")
+    return found
+
+
+def cost_panel() -> Panel:
+    """Return what each commodity costs in the month so far and is expected to cost at its end."""
+    panel = stat_panel(
+        "${commodity:text}, cost of the month",
+        "Of the month up to the latest day; expected adds, for the days left, the mean of the same weekdays of the last four "
+        "weeks; the error is what four months out of five stay within." + PRICES + HISTORY_USED + RULES_USED,
+        [
+            Query(f"sum({only(past('usage_point:utility_monthly_cost:eur'), THIS)})", "So far"),
+            Query(f"sum({only(recent('usage_point:utility_monthly_cost:expected_eur'), THIS)})", "Expected at its end"),
+            Query(f"sum({only(recent('usage_point:utility_monthly_cost:expected_error_eur'), THIS)})", "Give or take"),
+        ],
+        Style(EURO, height=4, decimals=2, nothing=f"No cost yet. {NEEDS_RULES}"),
+        listed=True,
+    )
+    return repeated(panel, "commodity", 4)
+
+
+def signs_panel() -> Panel:
+    """Return leaks and peaks: only those there are."""
+    flow = only(recent("usage_point:utility_flow:hours"), WATER)
+    limit = past("usage_point:utility_flow_hours:limit")
+    running = f"max(({flow}) > on ({BY_POINT}) group_left () {limit}) or 0 * max({flow})"
+    unknown = f"-1 * max({live('utility_usage_point_info', WATER)})"
+    flag = only(live("utility_divergent_consumption"), WATER)
+    monthly = (
+        f"max({live('utility_monthly_peak_kw')} / on ({BY_POINT}) clamp_min({live('utility_average_monthly_peak_kw')}, 2.5))"
+    )
+    daily = f"max({live('utility_daily_peak_kva')} / on ({BY_POINT}) {live('utility_subscribed_power_kva')})"
+    return stat_panel(
+        "Leaks and peaks",
+        "For how long water has run without a pause, when longer than the limit in settings.yaml, by readings "
+        "of every hour or so; "
+        "the portal's own flag of unusual consumption; the month's highest quarter-hour as a share of the mean "
+        "of the twelve months "
+        "before (2.5 kW at least), which the capacity tariff counts; the latest day's highest power as a share "
+        "of the subscribed "
+        "power. What no portal gives is not shown." + HISTORY_USED + RULES_USED,
+        [
+            Query(
+                f"{running} or {unknown}",
+                "Water has run for",
+                unit=HOURS,
+                decimals=0,
+                thresholds=ANY_IS_BAD,
+                words={"0": ("no leak", "green"), "-1": ("leak: not known yet", "text")},
+            ),
+            Query(
+                f"max({flag})",
+                "Water, says the portal",
+                words={"0": ("nothing unusual", "green"), "1": ("unusual consumption", "red")},
+            ),
+            Query(monthly, "Month's peak", unit="percentunit", decimals=0, thresholds=SHARE),
+            Query(daily, "Day's highest power", unit="percentunit", decimals=0, thresholds=SHARE),
+        ],
+        Style(width=24, height=3, nothing="No portal gives a leak or a peak"),
+        wide=True,
+    )
+
+
+def data_until_panel(width: int) -> Panel:
+    """Return up to which day there is data, for each commodity."""
+    facts = f"max by ({BY_POINT}, commodity) ({live('utility_usage_point_info', METERED)})"
+    latest = (
+        f"({live('utility_latest_day_timestamp_seconds')} + 43200 or on ({BY_POINT}) {live('utility_reading_timestamp_seconds')})"
+    )
+    running = f"({latest} > on () group_left () (max({latest}) - {LATE}))"
+    until = f"min by (commodity) ({running} * on ({BY_POINT}) group_left (commodity) {facts})"
+    return stat_panel(
+        "Data until",
+        "The newest day that all usage points of a commodity have; those that ended more than ten days before "
+        "the others are left "
+        "out. Days come a day late, gas three.",
+        [Query(f"1000 * {until}", "{{commodity}}")],
+        Style(DATE, width=width, height=3, nothing="No reading yet"),
+        wide=True,
+    )
+
+
+def failing_count() -> str:
+    """Count the accounts whose last visit failed."""
+    return f"count({health('utility_up')} == 0) or 0 * count({health('utility_up')})"
+
+
+def alerts_count() -> str:
+    """Count the alerts that fire; -1 where the rules are not loaded."""
+    return f"count({alerts_firing()}) or 0 * sum({RULES_LOADED}) or vector(-1)"
+
+
+def health_panel(width: int) -> Panel:
+    """Return whether accounts fail and alerts fire."""
+    return stat_panel(
+        "Health",
+        "Accounts whose last visit to the portal failed; alerts that fire for the chosen accounts, and whether the rules are "
+        "loaded at all.",
+        [
+            Query(failing_count(), "Accounts failing", thresholds=ANY_IS_BAD),
+            Query(alerts_count(), "Alerts firing", thresholds=ANY_IS_BAD, words=NO_RULES),
+        ],
+        Style(width=width, height=3, decimals=0, nothing="No visit yet"),
+        wide=True,
+    )
+
+
+def tariff_labels(expression: str) -> str:
+    """Label a register's amount with its tariff: the class of electricity where there are several, else the commodity."""
+    facts = f"max by ({BY_REGISTER}, commodity) ({known(live('utility_register_info'))})"
+    joined = f"({expression}) * on ({BY_REGISTER}) group_left (commodity) {facts}"
+    return (
+        f'label_replace(label_replace({joined}, "tariff", "$1", "commodity", "(.+)"), "tariff", "$1", "register", '
+        '"(day|night|H[CP].*)")'
+    )
+
+
+def monthly_costs() -> str:
+    """Return the costs of every whole month by tariff, injection below zero."""
+    consumed = " or ".join(of_day(past(f"utility_interval_consumption_{unit}", MONTH)) for unit in ("kwh", "m3"))
+    price = known_price("register:utility_consumption:price_eur")
+    fed = of_day(past("utility_interval_injection_kwh", MONTH))
+    earned = f"sum({fed} * on ({BY_REGISTER}) {known_price('register:utility_injection:price_eur')})"
+    peak = f"clamp_min(avg_over_time({past('utility_measured_peak_kw', MONTH)}[366d]), 2.5)"
+    capacity = f"sum({peak} * on ({BY_POINT}) group_left () {known_price('usage_point:utility_capacity:price_eur')} / 12)"
+    first = "(day_of_month(vector(time())) == 1)"
+    return (
+        f"(sum by (tariff) ({tariff_labels(f'({consumed}) * on ({BY_REGISTER}) {price}')})"
+        f' or label_replace({capacity} and on () {first}, "tariff", "capacity", "", "")'
+        f' or label_replace(-{earned}, "tariff", "injection", "", ""))'
+    )
+
+
+def known_price(recorded: str) -> str:
+    """Return a price as it is now, at every point."""
+    return f"last_over_time({past(recorded)}[25h] @ end() offset -1d)"
+
+
+def monthly_cost_panel() -> Panel:
+    """Return the costs of every month stacked by tariff."""
+    query = dated(monthly_costs(), "400d", "year", "month")
+    panel = bar_chart_panel(
+        "Cost by month",
+        "Whole months by tariff, at today's prices: day and night, HP and HC, capacity (a twelfth of a year at "
+        "the mean of the "
+        "peaks until then), gas, water, heat; what is paid for injection is below zero." + PRICES + HISTORY_USED + RULES_USED,
+        Query(f'sum by (period, tariff) (label_join({query}, "period", "-", "year", "month"))'),
+        Style(EURO, width=16, height=9, decimals=0, nothing=NEEDS_MONTHS + ", or load prometheus/rules.yaml"),
+        "period",
+        "tariff",
+        stacked=True,
+    )
+    for pattern, color in TARIFFS.items():
+        colored(panel, pattern, color)
+    return panel
+
+
+def yearly_cost_panel() -> Panel:
+    """Return what the year has cost and is expected to cost."""
+    return stat_panel(
+        "Cost of the year",
+        "Of the year up to the latest day, and expected at its end: the year before, times this year's share "
+        "of it so far, at "
+        "today's prices; the error is how much months differed from those of the year before."
+        + PRICES
+        + HISTORY_USED
+        + RULES_USED,
+        [
+            Query(f"sum({past('usage_point:utility_yearly_cost:eur')})", "So far"),
+            Query(f"sum({recent('usage_point:utility_yearly_cost:expected_eur')})", "Expected at its end"),
+            Query(f"sum({recent('usage_point:utility_yearly_cost:expected_error_eur')})", "Give or take"),
+            Query(f"-sum({past('usage_point:utility_yearly_injection:eur')})", "Fed in so far"),
+        ],
+        Style(EURO, width=8, height=9, decimals=2, nothing=NEEDS_RULES),
+        listed=True,
+    )
+
+
+def points_panel() -> Panel:
+    """Return the table of usage points."""
+    facts = f"max by ({BY_POINT}, commodity, site) ({live('utility_usage_point_info')})"
+    return table_panel(
+        "Usage points",
+        "What each usage point shows: sums over its registers. The latest day is the latest complete one known, which is "
+        "yesterday at best; month and year count up to it. Gas is in kWh and in m³.",
+        (
+            Column("", facts, hidden=True),
+            Column("Age", f"max by ({BY_POINT}) ({live('utility_reading_age_seconds')})", "s", 0, thresholds=AGE),
+            Column("Day, kWh", summed("utility_daily_consumption_kwh"), decimals=1),
+            Column("Day, m³", summed("utility_daily_consumption_m3"), decimals=2),
+            Column("Month, kWh", summed("utility_monthly_consumption_kwh"), decimals=0),
+            Column("Month, m³", summed("utility_monthly_consumption_m3"), decimals=1),
+            Column("Year, kWh", summed("utility_yearly_consumption_kwh"), decimals=0),
+            Column("Year, m³", summed("utility_yearly_consumption_m3"), decimals=1),
+            Column("Index, kWh", summed("utility_consumption_index_kwh"), decimals=0),
+            Column("Index, m³", summed("utility_consumption_index_m3"), decimals=1),
+            Column("Fed in, month", summed("utility_monthly_injection_kwh"), decimals=0),
+        ),
+        Style(width=24, height=9),
+        {"usage_point": "Usage point", "commodity": "Kind", "site": "Site", "account": "Account"},
+    )
+
+
+def alerts_panel() -> Panel:
+    """Return the table of alerts that fire."""
+    return table_panel(
+        "Alerts that fire",
+        f"For the chosen accounts and usage points, and for the exporter. What to do is in docs/runbook.md.{RULES_USED}",
+        [Column("", f"max by (alertname, severity, account, usage_point) ({alerts_firing()})", hidden=True)],
+        Style(width=24, height=6, nothing="none, if the rules are loaded"),
+        {"alertname": "Alert", "severity": "Severity", "account": "Account", "usage_point": "Usage point"},
+    )
+
+
+def summed(family: str) -> str:
+    """Sum a family of the live page over the registers of a usage point."""
+    return total(whole(live(family)))

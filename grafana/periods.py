@@ -1,0 +1,226 @@
+"""Days, months and years of a commodity: panels that repeat by the variable `commodity`."""
+
+from collections.abc import Callable
+
+from grafana.panels import (
+    HISTORY_USED,
+    KWH,
+    M3,
+    NEEDS_HISTORY,
+    NEEDS_MONTHS,
+    Column,
+    Panel,
+    Query,
+    Style,
+    bar_chart_panel,
+    bar_panel,
+    heatmap_panel,
+    in_commodity_colors,
+    repeated,
+    table_panel,
+    trend_panel,
+    with_units,
+)
+from grafana.queries import (
+    BY_REGISTER,
+    DAY,
+    MONTH,
+    date_label,
+    dated,
+    days,
+    known,
+    live,
+    mapped_or_reason,
+    never_empty,
+    of_day,
+    only,
+    past,
+    recent,
+    whole,
+)
+
+THIS = 'commodity="$commodity"'
+NOT_TWICE = 'register!="volume"'
+"""The m³ of gas that is counted in kWh too."""
+LATE = 10 * 86400
+"""Seconds: a usage point whose newest day is so much older than the others' has ended, and is not waited for."""
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+SINCE_NEW_YEAR = "${__to:date:YYYY}"
+
+
+def of_commodity(select: Callable[[str], str], kwh: str, m3: str, days: int = 1) -> tuple[str, str]:
+    """Return the sum over the usage points of the commodity in kWh, and in m³ where none has kWh."""
+    energy, volume = (f"sum({only(whole(select(name), days), THIS, days=days)})" for name in (kwh, m3))
+    counted = " or ".join(known(live(name), days) for name in COUNTED)
+    return (energy, f"({volume} unless on () {only(counted, THIS, days=days)})")
+
+
+COUNTED = ("utility_consumption_index_kwh", "utility_yearly_consumption_kwh")
+"""Families of registers of energy."""
+
+
+def either(select: Callable[[str], str], kwh: str, m3: str, days: int = 1) -> str:
+    """Return the amount in kWh, or in m³ where there is none in kWh, with the label `measure`."""
+    energy, volume = of_commodity(select, kwh, m3, days)
+    return f'(label_replace({energy}, "measure", "kWh", "", "") or on () label_replace({volume}, "measure", "m³", "", ""))'
+
+
+def comparable(select: Callable[[str], str]) -> Callable[[str], str]:
+    """Keep the registers whose running sum of the year before was unbroken on this day, or all where there is none."""
+
+    def selected(name: str) -> str:
+        running = "utility_year_to_date_consumption_m3" if name.endswith("m3") else "utility_year_to_date_consumption_kwh"
+        before = f"last_over_time({past(running, *((NOT_TWICE,) if name.endswith('m3') else ()))}[3d] @ end() offset 366d)"
+        return f"({select(name)} and on ({BY_REGISTER}) {before} or {select(name)} unless on () {only(before, THIS)})"
+
+    return selected
+
+
+def latest_days(*matchers: str) -> str:
+    """Return the start of each usage point's latest day, without those that have ended."""
+    latest = only(known(live("utility_latest_day_timestamp_seconds")), *matchers)
+    return f"({latest}) > on () group_left () (max({latest}) - {LATE})"
+
+
+def days_panel() -> Panel:
+    """Return a bar for each day; days that not all usage points have told are pale."""
+    late = f"(vector(time() - 10800) > on () min({latest_days(THIS)}))"
+    queries = []
+    for unit, amount in zip(
+        (KWH, M3),
+        of_commodity(
+            lambda name: days(name, *((NOT_TWICE,) if name.endswith("m3") else ())),
+            "utility_interval_consumption_kwh",
+            "utility_interval_consumption_m3",
+        ),
+        strict=True,
+    ):
+        queries.append(Query(f"{amount} unless on () {late}", "$commodity", "1d", unit))
+        queries.append(Query(f"{amount} and on () {late}", "$commodity, not complete", "1d", unit))
+    panel = bar_panel(
+        "${commodity:text} by day",
+        "Each day on its own day; over long spans each bar is a week or more. Pale: some usage points have not told it yet."
+        + HISTORY_USED,
+        queries,
+        Style(height=8, nothing=NEEDS_HISTORY),
+    )
+    return repeated(in_commodity_colors(panel), "commodity", 2)
+
+
+def running_year(name: str) -> str:
+    """Select the running sum of a year."""
+    return of_day(past(name, *((NOT_TWICE,) if name.endswith("m3") else ())))
+
+
+def in_two_years(amount: str, *parts: str) -> str:
+    """Label an amount at each midnight of this year and the last with the date and, as `year`, whose year it is."""
+    instant = "vector(time() - 43200)"
+    whose = f'count_values("year", (year({instant}) - {SINCE_NEW_YEAR}) >= -1)'
+    for part in parts:
+        amount = f"{amount} * on () group_left ({part}) {date_label(part, instant)}"
+    # The greatest of a week: on some days not every usage point is there yet.
+    found = f"max_over_time(({amount} * on () group_left (year) {whose})[732d:1d])"
+    for year, words in (("0", "this year"), ("-1", "last year")):
+        found = f'label_replace({found}, "year", "$commodity {words}", "year", "{year}")'
+    return f'label_join({found}, "year", ", ", "year", "measure")'
+
+
+def cumulative_panel() -> Panel:
+    """Return the running sum of this year against the last, by week, and where it is expected to end."""
+    now = either(
+        comparable(lambda name: live(name, *((NOT_TWICE,) if name.endswith("m3") else ()))),
+        "utility_yearly_consumption_kwh",
+        "utility_yearly_consumption_m3",
+    )
+    end = either(
+        comparable(lambda name: recent(f"register:{name}:expected", *((NOT_TWICE,) if name.endswith("m3") else ()))),
+        "utility_yearly_consumption_kwh",
+        "utility_yearly_consumption_m3",
+    )
+    week = date_label("week", f"vector(scalar(max({latest_days(THIS)})) + 43200)")
+    expected = f'({now} * on () group_left (week) {week}) and on () {end} or label_replace({end}, "week", "52", "", "")'
+    expected = f'label_join(label_replace({expected}, "year", "$commodity expected", "", ""), "year", ", ", "year", "measure")'
+    years = in_two_years(
+        either(comparable(running_year), "utility_year_to_date_consumption_kwh", "utility_year_to_date_consumption_m3"), "week"
+    )
+    panel = trend_panel(
+        "${commodity:text} since New Year",
+        "The running sum of this year (solid) and of the year before (pale, dashed), by week, and where this "
+        "year is expected to "
+        "end: the year before, times this year's share of it so far." + HISTORY_USED,
+        Query(
+            never_empty(
+                f"sum by (week, year) ({years} or {expected})",
+                week="00",
+                year="Nothing known since New Year, or set up remote read",
+            )
+        ),
+        Style(height=8, nothing=NEEDS_HISTORY),
+        "week",
+        "year",
+    )
+    return repeated(with_units(in_commodity_colors(panel)), "commodity", 2)
+
+
+def months_panel() -> Panel:
+    """Return the months of this year beside those of the last."""
+    amount = either(
+        comparable(lambda name: of_day(past(name, MONTH, *((NOT_TWICE,) if name.endswith("m3") else ())))),
+        "utility_interval_consumption_kwh",
+        "utility_interval_consumption_m3",
+    )
+    panel = bar_chart_panel(
+        "${commodity:text} by month",
+        "Whole months, January to December: this year's beside those of the year before (pale)." + HISTORY_USED,
+        Query(f"sum by (month, year) ({in_two_years(amount, 'month')})"),
+        Style(height=8, nothing=NEEDS_MONTHS),
+        "month",
+        "year",
+    )
+    return repeated(with_units(in_commodity_colors(panel)), "commodity", 2)
+
+
+def calendar_panel() -> Panel:
+    """Return a map of weeks and weekdays."""
+    weekdays = []
+    for place, name in enumerate(WEEKDAYS):
+        # A step of seven days begins on Thursdays, as Unix time did: a column is the week up to a Wednesday.
+        back = (2 - place) % 7 * 24 - 8
+        amount = either(
+            lambda name, back=back: (  # type: ignore[misc]
+                f"last_over_time({past(name, DAY, *((NOT_TWICE,) if name.endswith('m3') else ()))}[1d] offset {back}h)"
+            ),
+            "utility_interval_consumption_kwh",
+            "utility_interval_consumption_m3",
+            days=8,
+        )
+        weekdays.append(f'label_replace({amount}, "weekday", "{place + 1} {name}", "", "")')
+    panel = heatmap_panel(
+        "${commodity:text}, weekday by week",
+        "The amount of each day of the last year, in kWh or m³: a column for each week, Thursday to Wednesday. "
+        "A day that is not "
+        "known is empty, one without consumption has the palest colour." + HISTORY_USED,
+        [Query(mapped_or_reason(" or ".join(weekdays), "weekday", "1 Monday"), "{{weekday}}", "7d")],
+        Style(height=7, nothing=NEEDS_HISTORY),
+    )
+    return repeated(panel.time_from("now-1y"), "commodity", 2)
+
+
+def records_panel() -> Panel:
+    """Return the days with the highest consumption of the last year."""
+    amount = either(
+        lambda name: of_day(past(name, DAY, *((NOT_TWICE,) if name.endswith("m3") else ()))),
+        "utility_interval_consumption_kwh",
+        "utility_interval_consumption_m3",
+    )
+    highest = f"topk(5, {dated(amount, '365d', 'year', 'month', 'day')})"
+    panel = table_panel(
+        "${commodity:text}, highest days",
+        "The five days of the last year with the highest consumption." + HISTORY_USED,
+        [Column("Amount", f'sum by (date, measure) (label_join({highest}, "date", "-", "year", "month", "day"))', decimals=1)],
+        Style(height=7, nothing="none known"),
+        {"date": "Day", "measure": "Unit"},
+        sort="Amount",
+        widths={"Day": 110, "Unit": 60},
+    )
+    return repeated(panel, "commodity", 4)

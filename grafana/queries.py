@@ -1,0 +1,215 @@
+"""Pieces of PromQL that the dashboards share; what is measured when is described in docs/metrics.md and docs/history.md.
+
+On the live page the newest is always *now*. The true-time series lie on the instant they describe, an amount a millisecond
+before its end: seen from a point T of a graph it lies ahead, which is why offsets are negative here.
+"""
+
+PROCESS = 'job=~"$job",instance=~"$instance"'
+ACCOUNT = f'{PROCESS},account=~"$account"'
+POINT = f'{ACCOUNT},usage_point=~"$usage_point"'
+"""Matchers of the live page."""
+PAST = 'account=~"$account",usage_point=~"$usage_point"'
+"""Matchers of the true-time series and of recorded ones: they belong to no scrape."""
+BY_POINT = "account, usage_point"
+BY_REGISTER = "account, usage_point, register"
+NEXT = "[$__interval] offset -$__interval"
+"""From a point of the graph to the next one."""
+NEXT_DAYS = "[$__interval] offset -${__interval}8h"
+"""The days that begin at a point of the graph, which is a midnight. Days end at midnight, gas days at six in the morning, and
+both by a clock that changes: eight hours later each day's end is inside, and no other's."""
+HISTORY = (
+    "utility_interval_consumption_kwh",
+    "utility_interval_consumption_m3",
+    "utility_measured_index_kwh",
+    "utility_measured_index_m3",
+)
+NOT_GAS, GAS = 'register!~"energy|volume"', 'register=~"energy|volume"'
+"""Gas registers count the same gas twice, in kWh and in m³, and bear these names; see the contract."""
+RULES_LOADED = "utility_rules:loaded"
+"""Recorded by prometheus/rules.yaml, whatever the meters say."""
+
+DAY, MONTH, HOUR = 'resolution="P1D"', 'resolution="P1M"', 'resolution="PT1H"'
+QUARTER, FINE = 'resolution="PT15M"', 'resolution=~"PT(10|30)M"'
+YEAR_BEFORE = 365 * 86400
+"""Seconds of a common year."""
+
+
+def live(name: str, *more: str) -> str:
+    """Select a family of the live page."""
+    return f"{name}{{{','.join((POINT, *more))}}}"
+
+
+def health(name: str, *more: str) -> str:
+    """Select a family that describes an account."""
+    return f"{name}{{{','.join((ACCOUNT, *more))}}}"
+
+
+def process(name: str, *more: str) -> str:
+    """Select a family that describes the process."""
+    return f"{name}{{{','.join((PROCESS, *more))}}}"
+
+
+def past(name: str, *more: str) -> str:
+    """Select a true-time or recorded family."""
+    return f"{name}{{{','.join((PAST, *more))}}}"
+
+
+def recent(name: str, *more: str) -> str:
+    """Select a family that is recorded every quarter of an hour, or less often on a fleet."""
+    return f"last_over_time({past(name, *more)}[3h])"
+
+
+def total(selected: str, by: str = BY_POINT) -> str:
+    """Sum over registers (or whatever `by` leaves out)."""
+    return f"sum by ({by}) ({selected})"
+
+
+def known(selected: str, days: int = 1) -> str:
+    """Return the newest value at every point of the graph; the last point may lie so many `days` before now."""
+    return f"last_over_time({selected}[{days}d:5m] @ end() offset -{days}d)"
+
+
+def whole(selected: str, days: int = 1) -> str:
+    """Leave out the registers that another register of the same usage point counts too."""
+    return f"({selected} unless on ({BY_REGISTER}) {known(live('utility_register_info', PART), days)})"
+
+
+PART = 'part_of!=""'
+
+
+def only(expression: str, *matchers: str, days: int = 1) -> str:
+    """Keep the usage points whose facts match, as they are known now."""
+    return f"(({expression}) and on ({BY_POINT}) {known(live('utility_usage_point_info', *matchers), days)})"
+
+
+def named(expression: str, *matchers: str) -> str:
+    """Keep the usage points that match, and label each `shown`: its alias; of a bare number the commodity and the last digits."""
+    facts = f"max by ({BY_POINT}, commodity) ({known(live('utility_usage_point_info', *matchers))})"
+    joined = f"({expression}) * on ({BY_POINT}) group_left (commodity) {facts}"
+    alias = f'label_replace({joined}, "shown", "$1", "usage_point", "(.*)")'
+    number = f'label_join({alias}, "numbered", " ", "commodity", "usage_point")'
+    return f'label_replace({number}, "shown", "$1 …$2", "numbered", "([a-z]+) [0-9]+([0-9]{{4}})")'
+
+
+def days(name: str, *more: str) -> str:
+    """Return each register's amounts of the days that begin at a point of the graph."""
+    return f"sum_over_time({past(name, DAY, *more)}{NEXT_DAYS})"
+
+
+def steps(name: str, *more: str) -> str:
+    """Return how far each register went from a point of the graph to the next."""
+    selected = past(name, *more)
+    return f"(last_over_time({selected}{NEXT}) - last_over_time({selected}[$__interval]))"
+
+
+def largest(family: str, resolution: str, span: str = "$__range", count: int = 8) -> str:
+    """Return the end of an expression that keeps the usage points with the largest sums of the span: more bars say less."""
+    sums = total(f"sum_over_time({past(family, resolution)}[{span}] @ end())")
+    return f" and on ({BY_POINT}) topk({count}, {sums})"
+
+
+def of_all_points(expression: str) -> str:
+    """Drop the matcher of the usage point, where there are thousands of them and nobody chooses."""
+    return expression.replace(',usage_point=~"$usage_point"', "").replace(',usage_point=~"$usage_point|"', "")
+
+
+def never_empty(expression: str, **labels: str) -> str:
+    """Add a series without values, labelled with the reason, where there is nothing: panels fail on an empty answer."""
+    reason = "vector(0) / 0"
+    for label, words in labels.items():
+        reason = f'label_replace({reason}, "{label}", "{words}", "", "")'
+    return f"({expression}) or on () {reason}"
+
+
+def mapped_or_reason(expression: str, label: str, row: str, *matchers: str) -> str:
+    """Keep the map of a heatmap from being empty: one row without values, named by what is missing."""
+    seen = f"count(last_over_time({past('utility_interval_consumption_kwh', *matchers)}[10d] @ end()))"
+    reason = f'label_replace(vector(0) / 0 unless on () {seen}, "{label}", "set up remote read", "", "")'
+    return never_empty(f"{expression} or on () {reason}", **{label: row})
+
+
+def year_before(selected: str) -> str:
+    """Return the same day of the year before (of the 29th of February the 28th); gas days too."""
+    same = f"day_of_month(vector(time())) == on () day_of_month(vector(time() - {YEAR_BEFORE}))"
+    common, leap = (f"last_over_time({selected}[1d] offset {days * 24 - 8}h)" for days in (365, 366))
+    return f"({common} and on () ({same}) or {leap})"
+
+
+def of_day(selected: str) -> str:
+    """Return what stands on the day before a midnight (UTC), gas days too."""
+    return f"last_over_time({selected}[1d] offset -8h)"
+
+
+def both_years(name: str, *more: str) -> tuple[str, str]:
+    """Return the newest running sums of this year that have one of the year before, and those of the year before."""
+    now, before = of_day(past(name, *more)), year_before(past(name, *more))
+    join = f"on ({BY_REGISTER})"
+    return (f"last_over_time(({now} and {join} {before})[10d:1d])", f"last_over_time(({before} and {join} {now})[10d:1d])")
+
+
+def dated(expression: str, span: str, *parts: str) -> str:
+    """Return a value for every day (or month) of `span`, labelled with its date: `parts` are year, month, day or week.
+
+    The expression is one series at each UTC midnight; PromQL makes a label out of a value only by `count_values`.
+    """
+    for part in parts:
+        expression = f"{expression} * on () group_left ({part}) {date_label(part, 'vector(time() - 43200)')}"
+    return f"last_over_time(({expression})[{span}:1d])"
+
+
+def date_label(part: str, instant: str) -> str:
+    """Return the vector 1 with a label out of a date: the year, or month, day and week in two digits."""
+    number = {
+        "year": f"year({instant})",
+        "month": f"month({instant})",
+        "day": f"day_of_month({instant})",
+        "week": f"floor((day_of_year({instant}) - 1) / 7)",
+    }[part]
+    counted = f'count_values("{part}", {number})'
+    return counted if part == "year" else f'label_replace({counted}, "{part}", "0$1", "{part}", "(.)")'
+
+
+def quarters(name: str, *more: str) -> str:
+    """Return mean power in kW of the quarter-hours that begin at a point of the graph, per usage point."""
+    return total(f"4 * avg_over_time({past(name, QUARTER, *more)}{NEXT})")
+
+
+def halves(name: str, *more: str) -> str:
+    """Return the same of half-hours (and steps of 10 minutes), or of hours where there are no shorter ones."""
+    fine, coarse = past(name, FINE, *more), past(name, HOUR, *more)
+    energy = total(f"sum_over_time({fine}{NEXT})")
+    return f"{energy} * 3600000 / $__interval_ms or {total(f'avg_over_time({coarse}{NEXT})')}"
+
+
+def hours_of_day(selector: str) -> str:
+    """Return 24 series, by the label `hour`: the amount in that hour of the day that **ends** at a point of the graph.
+
+    The selector stands in it once, for each one is read from the ledger anew. PromQL has only UTC's hours, and a label out
+    of a value only by `count_values`; what hour UTC has at the point, a local midnight, tells its hours from the local ones.
+    """
+    amounts = f'count_values("utc", hour(vector(time() - 3600))) * on () group_left () sum(sum_over_time({selector}[1h]))'
+    local = (f'label_replace(count_values("utc", (hour() + {hour}) % 24), "hour", "{hour:02}", "", "")' for hour in range(24))
+    day = f"last_over_time(({amounts})[23h30m:1h])"
+    return f"max by (hour) (({' or '.join(local)}) * on (utc) group_left () {day})"
+
+
+def series_in_history() -> str:
+    """Count the true-time series with a sample in the last week: 0 without remote read."""
+    return " + ".join(f"(count(last_over_time({past(name)}[7d])) or vector(0))" for name in HISTORY)
+
+
+def gone_by(unit: str, span: str) -> str:
+    """Return how far the registers of `unit` (`kwh`, `m3`) went in `span`, up to now, per usage point.
+
+    By the history; where there is none, by the page as it was scraped.
+    """
+    index = past(f"utility_measured_index_{unit}")
+    shown = live(f"utility_consumption_index_{unit}")
+    history = total(f"last_over_time({index}[4h]) - last_over_time({index}[4h] offset {span})")
+    return f"({history} or {total(f'{shown} - last_over_time({shown}[1h] offset {span})')})"
+
+
+def alerts_firing(*matchers: str) -> str:
+    """Select the alerts that fire for the chosen accounts and usage points, and those of the exporter itself."""
+    chosen = ('alertname=~"Utility.+"', 'alertstate="firing"', 'account=~"$account|"', 'usage_point=~"$usage_point|"')
+    return f"ALERTS{{{','.join((*chosen, *matchers))}}}"

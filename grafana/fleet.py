@@ -110,7 +110,12 @@ def leaking() -> Panel:
         "accounts whose last visit "
         "failed; alerts that fire." + HISTORY_USED + RULES_USED,
         [
-            Query(of_all_points(f"count({long}) or 0 * count({flow})"), "Water without a pause", thresholds=ANY_IS_BAD),
+            Query(
+                of_all_points(f"count({long}) or 0 * count({flow}) or -1 * (count({facts()}) > bool 0)"),
+                "Water without a pause",
+                thresholds=ANY_IS_BAD,
+                words={"-1": ("not known yet", "text")},
+            ),
             Query(failing_count(), "Accounts failing", thresholds=ANY_IS_BAD),
             Query(of_all_points(alerts_count()), "Alerts firing", thresholds=ANY_IS_BAD, words=NO_RULES),
         ],

@@ -218,9 +218,9 @@ def records_panel() -> Panel:
         "${commodity:text}, highest days",
         "The five days of the last year with the highest consumption." + HISTORY_USED,
         [Column("Amount", f'sum by (date, measure) (label_join({highest}, "date", "-", "year", "month", "day"))', decimals=1)],
-        Style(height=7, nothing="none known"),
+        Style(height=7, nothing="set up remote read"),
         {"date": "Day", "measure": "Unit"},
         sort="Amount",
-        widths={"Day": 110, "Unit": 60},
+        widths={"Day": 150, "Unit": 60},
     )
     return repeated(panel, "commodity", 4)

@@ -31,6 +31,7 @@ class DashboardQuery:
 
     board: str
     panel: str
+    legend: str
     ref_id: str
     expr: str
     start: float
@@ -60,11 +61,18 @@ def list_queries(board: Mapping[str, Any], values: Mapping[str, str], end: float
             step = _choose_step(panel, target, days * 86_400_000)
             expr = fill_variables(target["expr"], values, step, days * 86_400, end)
             if target.get("instant"):
-                yield DashboardQuery(board["title"], panel["title"], target["refId"], expr, end, end, 0)
+                yield DashboardQuery(board["title"], panel["title"], _read_legend(target), target["refId"], expr, end, end, 0)
                 continue
             seconds = step / 1000
             start, stop = (at // seconds * seconds for at in (end - days * 86_400, end))
-            yield DashboardQuery(board["title"], panel["title"], target["refId"], expr, start, stop, seconds)
+            yield DashboardQuery(
+                board["title"], panel["title"], _read_legend(target), target["refId"], expr, start, stop, seconds
+            )
+
+
+def _read_legend(target: Mapping[str, Any]) -> str:
+    legend = str(target.get("legendFormat", ""))
+    return "" if legend == "__auto" else legend
 
 
 def fill_variables(expr: str, values: Mapping[str, str], step: int, span: float, end: float = 0) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from exporter.client.session import Session
 from exporter.errors import PortalError
-from exporter.models import Index, Interval, NextVisit, Peak, Reading, StateUpdate, VisitPart
+from exporter.models import Index, Interval, NextVisit, PartialFailure, Peak, Reading, StateUpdate, VisitPart
 from exporter.portals.enedis.account import Enedis
 from exporter.portals.enedis.timestamps import PARIS, local_day
 from exporter.simulators.base import run_simulation
@@ -74,6 +74,14 @@ class EnedisAccount:
         except PortalError as error:
             return error
         raise AssertionError("the visit did not fail")
+
+    async def visit_in_part(self) -> PortalError:
+        """Make a visit that fails, be it in part, and return its error."""
+        try:
+            await self.visit()
+        except PortalError as error:
+            return error
+        return self.select_results(PartialFailure)[0].error
 
     async def store(self, results: Sequence[VisitPart]) -> None:
         for each in results:

@@ -1,5 +1,6 @@
 """Responses of Enedis, parsed to exact values."""
 
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from exporter.errors import NoDataError, ResponseError
 from exporter.models import Commodity, Direction, Index, Interval, Peak, Register, Unit, UsagePoint
-from exporter.portals.enedis.contract import parse_contract
+from exporter.portals.enedis.contract import ContractTerms, parse_contract
 from exporter.portals.enedis.measures import (
     CONSUMPTION_CURVE,
     CONSUMPTION_DAYS,
@@ -134,6 +135,94 @@ def test_classes_that_change_keep_each_day_whole() -> None:
     assert [index.register.name for index in found] == ["HCH", "HPH", "HC", "HP"]  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("of_the_other", [None, 0])
+def test_a_class_beside_one_without_values_keeps_its_name(of_the_other: int | None) -> None:
+    """
+    Off-peak hours beside a null of peak hours are not the total.
+    """
+    answer = load_fixture("2026_index")
+    low, high = answer["contexte"][0]["grandeur"][0]["calendrier"][0]["classeTemporelle"]
+    low["valeur"] = [{"d": "2026-11-01 00:00:00", "v": 7000000, "iv": 0}]
+    high["valeur"] = [{"d": "2026-11-01 00:00:00", "v": of_the_other, "iv": 0}]
+    del answer["contexte"][0]["grandeur"][0]["calendrier"][1]
+
+    found = parse_readings(answer, PRM, CONSUMPTION_INDEX)
+
+    assert [(index.register.name, index.value) for index in found] == [("HC", 7000), ("HP", 0)][
+        : 1 if of_the_other is None else 2
+    ]  # type: ignore[union-attr]
+
+
+def test_of_two_calendars_the_suppliers_is_chosen_in_any_order() -> None:
+    """
+    The registers are those by which the customer pays, not those that happen to come first.
+    """
+    answer = load_fixture("2026_index")
+    answer["contexte"][0]["grandeur"][0]["calendrier"].reverse()
+
+    assert parse_readings(answer, PRM, CONSUMPTION_INDEX) == parse_readings(load_fixture("2026_index"), PRM, CONSUMPTION_INDEX)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_context_of_another_quantity_is_left_aside(place: int) -> None:
+    """
+    A context that holds only reactive energy (ER) costs nothing of the one beside it.
+    """
+    answer = load_fixture("2026_index")
+    other = load_fixture("2026_index")["contexte"][0]
+    other["grandeur"][0]["grandeurPhysique"] = "ER"
+    answer["contexte"].insert(place, other)
+
+    assert parse_readings(answer, PRM, CONSUMPTION_INDEX) == parse_readings(load_fixture("2026_index"), PRM, CONSUMPTION_INDEX)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "kept", "skipped"),
+    [
+        ("2026_days", {"v": "NaN"}, [8.455], "points.v"),
+        ("2026_days", {"v": "-250"}, [8.455], "value"),
+        ("2026_days", {"v": "1e300"}, [8.455], "value"),
+        ("2026_days", {"d": "soon"}, [8.455], "stamp"),
+        ("2026_days", {"d": "1971-01-01"}, [8.455], "stamp"),
+        ("2026_days", {"d": None}, [8.455], "points.d"),
+        ("v5_days", {"value": "many"}, [8.455], "values.value"),
+        ("2026_curve", {"p": "PT7M"}, [0, 0.15, 0.06, 0.1, 0.5, 0.12], "length"),
+        ("2026_curve", {"p": None}, [0, 0.15, 0.06, 0.1, 0.5, 0.12], "length"),
+    ],
+)
+def test_one_odd_row_costs_one_row(name: str, change: dict[str, Any], kept: list[float], skipped: str) -> None:
+    """
+    What cannot be understood is left out and counted by its field; the other rows are kept.
+    """
+    answer = load_fixture(name)
+    rows = answer["meter_reading"]["interval_reading"] if name.startswith("v5") else answer["grandeur"][0]["points"]
+    rows[0] |= change
+    counter = Counter[str]()
+
+    found = parse_readings(answer, PRM, CONSUMPTION_CURVE if "curve" in name else CONSUMPTION_DAYS, skipped=counter)
+
+    assert [each.amount for each in found] == kept  # type: ignore[union-attr]
+    assert counter == {skipped: 1}
+
+
+@pytest.mark.parametrize("odd", [{"v": "many"}, {"v": -1}, {"v": True, "d": None}, {"d": "2026-11-01"}])
+def test_one_odd_reading_of_a_register_costs_one_reading(odd: dict[str, Any]) -> None:
+    """
+    A register whose reading is odd does not take the others with it, and does not rename them.
+    """
+    answer = load_fixture("2026_index")
+    answer["contexte"] = answer["contexte"][:1]
+    (calendar, *_) = answer["contexte"][0]["grandeur"][0]["calendrier"]
+    answer["contexte"][0]["grandeur"][0]["calendrier"] = [calendar]
+    calendar["classeTemporelle"][1]["valeur"] = [odd]
+    counter = Counter[str]()
+
+    found = parse_readings(answer, PRM, CONSUMPTION_INDEX, skipped=counter)
+
+    assert [(index.register.name, index.value) for index in found] == [("HC", 7340.112), ("HC", 7343.0)]  # type: ignore[union-attr]
+    assert counter.total() == 1
+
+
 @pytest.mark.parametrize("outer", [True, False])
 def test_v5(outer: bool) -> None:
     """
@@ -200,7 +289,6 @@ def test_nothing_is_no_reading(nothing: str) -> None:
         ("2026_days", '"EA"', '"EX"', "grandeurPhysique"),
         ("2026_days", '"2026-11-01", "v"', "", "stamp"),
         ("2026_curve", '"p"', '"pas"', "length"),
-        ("2026_curve", '"PT10M"', '"PT7M"', "length"),
         ("v5_days", '"interval_reading"', '"readings"', "interval_reading"),
         ("v5_days", '"unit"', '"unite"', "reading_type.unit"),
         ("2026_index", '"idClasseTemporelle"', '"id"', "idClasseTemporelle"),
@@ -240,13 +328,67 @@ def test_contracts(name: str) -> None:
     assert "Invented" not in repr(found)
 
 
-@pytest.mark.parametrize("answer", [[], [{"contract_type": "Contrat GRD-A", "subscribed_power": {"unit": "kVA", "value": "3"}}]])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        {"situation_contrat": None, "synthese_contrat": None},
+        [{"contract_type": "Contrat GRD-A", "subscribed_power": {"unit": "kVA", "value": "3"}}],
+    ],
+)
 def test_no_contract_of_consumption_is_no_data(answer: Any) -> None:
     """
     A producer's contract alone states no subscribed power.
     """
     with pytest.raises(NoDataError):
         parse_contract(answer)
+
+
+CONSUMER = {"contract_type": "Contrat GRD-F", "segment": "C5", "contract_start": "2026-09-20T00:00:00+0200"}
+PRODUCER = {"contract_type": "Contrat GRD-A", "segment": "P4", "contract_start": "2026-09-01", "subscribed_power": None}
+POWER = {"unit": "kVA", "value": "9"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ([CONSUMER | {"subscribed_power": POWER}], ContractTerms(9, date(2026, 9, 20))),
+        ([CONSUMER | {"subscribed_power": {"unit": "kW", "value": "9"}}], ContractTerms(9, date(2026, 9, 20))),
+        ([CONSUMER | {"subscribed_power": {"unit": "VA", "value": 9000}}], ContractTerms(9, date(2026, 9, 20))),
+        ([CONSUMER | {"subscribed_power": "9,5 kVA"}], ContractTerms(9.5, date(2026, 9, 20))),
+        ([CONSUMER | {"subscribed_power": POWER, "contract_type": None}], ContractTerms(9, date(2026, 9, 20))),
+        ([CONSUMER | {"subscribed_power": ""}], ContractTerms(None, date(2026, 9, 20))),
+        ([CONSUMER | {"subscribed_power": {"unit": "kVA", "value": ""}}], ContractTerms(None, date(2026, 9, 20))),
+        ([CONSUMER | {"subscribed_power": POWER, "contract_start": "soon"}], ContractTerms(9)),
+        ([PRODUCER, CONSUMER | {"subscribed_power": POWER}], ContractTerms(9, date(2026, 9, 20), date(2026, 9, 1))),
+        ([{"subscribed_power": {"amount": "9"}}, CONSUMER | {"subscribed_power": POWER}], ContractTerms(9, date(2026, 9, 20))),
+        ([None, CONSUMER | {"subscribed_power": POWER}], ContractTerms(9, date(2026, 9, 20))),
+        (
+            {
+                "situation_contrat": [CONSUMER | {"subscribed_power": POWER}, PRODUCER],
+                "synthese_contrat": {
+                    "consumption_last_activation_date": "2026-05-13T00:00:00+0200",
+                    "generation_last_activation_date": "2026-08-01T00:00:00+0200",
+                },
+                "comptage": None,
+            },
+            ContractTerms(9, date(2026, 5, 13), date(2026, 8, 1)),
+        ),
+        (
+            {"situation_contrat": None, "synthese_contrat": {"consumption_last_activation_date": "2026-05-13"}, "comptage": None},
+            ContractTerms(None, date(2026, 5, 13)),
+        ),
+        (
+            {"situation_contrat": [CONSUMER | {"subscribed_power": POWER}], "synthese_contrat": None, "comptage": {}},
+            ContractTerms(9, date(2026, 9, 20)),
+        ),
+    ],
+)
+def test_contracts_of_every_form(answer: Any, expected: ContractTerms) -> None:
+    """
+    What a contract states is taken whatever else of it is missing, null or strange.
+    """
+    assert parse_contract(answer) == expected
 
 
 def test_a_changed_contract_is_named() -> None:
@@ -266,5 +408,6 @@ def _changed(node: Any, old: str, new: str) -> Any:
 
 
 def _unstamped(answer: Any) -> Any:
-    answer["grandeur"][0]["points"][0]["d"] = "the first of November"
+    for point in answer["grandeur"][0]["points"]:
+        point["d"] = "the first of November"
     return answer

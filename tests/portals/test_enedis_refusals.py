@@ -127,6 +127,16 @@ def test_no_code_is_forgotten() -> None:
         (404, {"detail": "Not Found"}, ResponseError),
         (400, {"error": "something_new"}, ResponseError),
         (400, {"detail": "Enedis: ADAM-ERR0123"}, HistoryExhaustedError),
+        (404, {"detail": "no_data_found"}, NoDataError),
+        (400, {"detail": [{"msg": "Enedis said ERR0069"}]}, RetryNextWeekError),
+        (
+            500,
+            {"status": 500, "message": "made up", "error": "ADAM-ERR0075: made up"},
+            RetryNextDayError,
+        ),
+        (403, {"code": "new", "message": "ADAM-DC-0008: made up"}, ConsentError),
+        (403, {"title": "Error 1020: made up", "status": 403, "error_code": 1020}, RateLimitError),
+        (403, {"cloudflare_error": True, "error": "access denied"}, RateLimitError),
     ],
 )
 def test_bodies_without_a_known_code(status: int, body: Any, error: type[PortalError]) -> None:
@@ -134,6 +144,39 @@ def test_bodies_without_a_known_code(status: int, body: Any, error: type[PortalE
     Without a known code the status decides; an HTML page is no refusal of the login.
     """
     assert type(error_of(answer(status, body))) is error
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ("ADAM-DC-0008: made up", ConsentError),
+        ("ADAM_DC_0008", ConsentError),
+        ("made up (ADAM-ERR0123)", HistoryExhaustedError),
+        ("ERR0069", RetryNextWeekError),
+        ("no_data_found", NoDataError),
+        ("STM-ERR-0000014", NoDataError),
+        ("unauthorized_user: made up", ConsentError),
+        ("technical_error: made up", UnreachableError),
+        ("STM-ERR-00000690069", UnreachableError),
+    ],
+)
+def test_a_generic_code_is_explained_by_its_message(message: str, error: type[PortalError]) -> None:
+    """
+    Of "Enedis refused" the reason stands in the text only.
+    """
+    body = {"success": False, "data": None, "error": {"code": "ENEDIS_ERROR", "message": message, "field": None}}
+
+    assert type(error_of(answer(200, body))) is error
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_not_the_holder_or_not_yet(status: int) -> None:
+    """
+    ADAM-DC-0007 comes for somebody else's contract, and for a consent that is hours old.
+    """
+    found = error_of(answer(status, {"error": "ADAM-DC-0007"}))
+
+    assert str(found).endswith("who consented is not the holder of the contract, or the consent is not yet effective")
 
 
 def test_an_unknown_code_is_shown_unless_it_could_be_a_number_of_somebody() -> None:

@@ -77,6 +77,39 @@ def test_doubled_points_may_come_sorted() -> None:
     assert sorted(place_by_end(stamps), key=lambda each: each.start) == truth
 
 
+def wall_starts(day: date) -> list[StampedValue]:
+    """A day as MyElectricalData stamps it: ends by the wall clock, moved back by a step, sorted as text."""
+    return sorted(
+        [StampedValue(each.at - each.length, each.length, each.value) for each in by_end(whole_day(day, HALF))],
+        key=lambda stamp: stamp.at,
+    )
+
+
+def test_wall_clock_starts_are_sorted_as_text() -> None:
+    """
+    The night in October has 50 half-hours, two pairs of which share a text, also amid a week.
+    """
+    stamps = wall_starts(AUTUMN)
+    texts = [stamp.at.strftime("%H:%M") for stamp in stamps]
+    week = [date(2026, 10, 22) + timedelta(days=n) for n in range(7)]
+
+    assert texts[2:9] == ["01:00", "01:30", "01:30", "02:00", "02:00", "02:30", "03:00"]
+    assert sorted(place_by_start(stamps), key=lambda each: each.start) == whole_day(AUTUMN, HALF)
+    placed = place_by_start([stamp for day in week for stamp in wall_starts(day)])
+    assert sorted(placed, key=lambda each: each.start) == [each for day in week for each in whole_day(day, HALF)]
+
+
+def test_a_store_that_kept_one_of_each_pair_leaves_the_doubled_hour_alone() -> None:
+    """
+    With 48 points the two of which one was lost could be of summer or of winter time: both hours stay empty, all else is right.
+    """
+    lossy = list({stamp.at: stamp for stamp in wall_starts(AUTUMN)}.values())
+    truth = whole_day(AUTUMN, HALF)
+
+    assert len(lossy) == 48
+    assert place_by_start(lossy) == truth[:3] + truth[7:]
+
+
 @pytest.mark.parametrize("missing", [3, 4, 5, 6])
 def test_a_single_doubled_time_joins_the_one_before(missing: int) -> None:
     """

@@ -6,7 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.models import Fact, Facts, Holder, Index, Interval, Inventory, Note, PartialFailure, Peak
+from exporter.models import Commodity, Fact, Facts, Holder, Index, Interval, Inventory, Note, PartialFailure, Peak, UsagePoint
+from exporter.portals.enedis.account import Enedis
 from exporter.portals.enedis.timestamps import day_span
 from tests.conftest import NO_STORED_READINGS, FakeClock
 from tests.portals.enedis_account import ACCESS_METHODS, EnedisAccount, restrict_usage_points, run_account
@@ -121,17 +122,102 @@ async def test_clock_changes(access: str, api: str, day: date, halves: int) -> N
 
 
 @pytest.mark.parametrize("day", [date(2026, 3, 29), date(2026, 10, 25)])
-async def test_starts_that_forgot_the_clock_change(day: date) -> None:
+async def test_starts_that_respect_the_clock_change(day: date) -> None:
     """
-    Also where a gateway moves stamps without regard to a clock change, the day is whole.
+    Also where a gateway moves stamps with regard to a clock change, the day is whole.
     """
     clock = FakeClock(datetime(day.year, day.month, day.day, 12, tzinfo=UTC) + timedelta(days=2))
     async with run_account("myelectricaldata", "v2", clock=clock) as home:
-        home.simulation.myelectricaldata_v2.naive_starts = True
+        home.simulation.myelectricaldata_v2.respects_clock_changes = True
         await home.visit()
 
         truth = home.simulation.get_true_curve(home.simulation.producer, day)
         assert home.get_curve(day) == [(block.start, block.end, block.energy_kwh) for block in truth]
+
+
+async def test_a_stored_night_in_october_leaves_the_doubled_hour_alone() -> None:
+    """
+    A gateway's store that kept one of each pair has 48 points: all but the doubled hour are right, and that one is empty.
+    """
+    day = date(2026, 10, 25)
+    async with run_account("myelectricaldata", "v2", clock=FakeClock(datetime(2026, 10, 27, 12, tzinfo=UTC))) as home:
+        home.simulation.myelectricaldata_v2.keeps_one_of_pairs = True
+        await home.visit()
+
+        truth = home.simulation.get_true_curve(home.simulation.producer, day)
+        assert home.get_curve(day) == [(b.start, b.end, b.energy_kwh) for b in [*truth[:3], *truth[7:]]]
+
+
+async def test_a_contract_that_is_an_object() -> None:
+    """
+    Version 2 of MyElectricalData has the contracts inside an object, a part of which may be null.
+    """
+    async with run_account("myelectricaldata", "v2") as home:
+        await home.visit()
+
+        assert Facts(UsagePoint(home.simulation.producer.prm, Commodity.ELECTRICITY), {Fact.SUBSCRIBED_POWER: 9}) in (
+            home.select_results(Facts)
+        )
+        assert home.select_results(Note) == []
+
+
+@pytest.mark.parametrize("fault", ["html", "garbage", "rename:subscribed_power:power", "enedis:403:ADAM-DC-0008", "status:500"])
+async def test_a_contract_that_fails_costs_nothing_else(fault: str) -> None:
+    """
+    Without a contract the measures come all the same, with a note; it is not asked again at each visit.
+    """
+    async with run_account("dataconnect") as home:
+        home.simulation.faults.add("situation_contrat_auto", fault)
+        await home.visit()
+        notes = home.select_results(Note)
+        home.clock.advance(hours=1)
+        await home.visit()
+
+        assert home.get_days()[WEEK[-1]]
+        assert home.select_results(PartialFailure) == []
+        assert home.select_results(Note) == notes
+        assert len(notes) == (0 if fault.startswith("rename") else 2)
+        assert len([seen for seen in home.simulation.requests if "contrat" in seen.path]) == 2
+
+
+async def test_a_banned_address_is_blocked_and_waits() -> None:
+    """
+    The page of a ban is JSON for whoever accepts JSON: the address is blocked, which says nothing about the token.
+    """
+    async with run_account() as home:
+        home.simulation.conso.is_banned = True
+        found = await home.visit_and_fail()
+
+        assert isinstance(found, RateLimitError)
+        assert "blocks this address" in str(found)
+        assert found.retry_after == timedelta(hours=6)
+        assert len(home.simulation.requests) == 1
+
+
+@pytest.mark.parametrize(("access", "api"), [("conso", "2026"), ("conso", "v5"), ("myelectricaldata", "v2")])
+async def test_another_address_is_named(access: str, api: str) -> None:
+    """
+    An address that lacks the path of the API is an error that says how it usually ends.
+    """
+    async with run_account(access, api) as home:
+        keys = home.portal.model_dump() | {"token": home.portal.token, "base_url": home.portal.base_url.removesuffix("/api")}
+        home.portal = Enedis(**keys)
+        found = await home.visit_and_fail()
+
+        assert isinstance(found, ResponseError)
+        assert str(found).endswith("check base_url, it usually ends in /api")
+
+
+async def test_one_odd_value_costs_one_value() -> None:
+    """
+    A value that is no number is left out, with a note that names its field.
+    """
+    async with run_account() as home:
+        watt_hours = round(home.simulation.get_true_day(home.simulation.producer, WEEK[3]) * 1000)
+        home.simulation.faults.add(DAYS, f"rename:{watt_hours}:NaN")
+        await home.visit()
+
+        assert set(WEEK) - set(home.get_days()) == {WEEK[3]}
 
 
 async def test_inventory_and_end_of_access() -> None:
@@ -252,7 +338,8 @@ async def test_refusals_of_enedis_come_through_every_access(
     """
     async with run_account(access, api) as home:
         home.simulation.faults.add("", f"enedis:{status}:{code}")
-        found = await home.visit_and_fail()
+        # Version 2 of MyElectricalData answers a refused curve with "no data".
+        found = await (home.visit_in_part() if api == "v2" else home.visit_and_fail())
 
         assert isinstance(found, error)
         _nothing_leaks(home, found)

@@ -24,7 +24,7 @@ from exporter.models import (
     VisitPart,
     VisitResult,
 )
-from exporter.portals.base import BackfillChunk, Portal, RawCall
+from exporter.portals.base import BackfillChunk, BaseUrl, Portal, RawCall
 from exporter.portals.enedis.auth import parse_token_claims
 from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient
 from exporter.portals.enedis.config import (
@@ -32,7 +32,6 @@ from exporter.portals.enedis.config import (
     BASE_URLS,
     AccessMethod,
     ApiVersion,
-    BaseUrl,
     HeaderText,
     OptionalApiVersion,
     UsagePointConfig,
@@ -74,7 +73,9 @@ class Enedis(Portal):
     usage_points: Annotated[
         tuple[UsagePointConfig, ...], Field(description="What is read; with conso, all that the token names when left out.")
     ] = ()
-    base_url: Annotated[BaseUrl | None, Field(description="Address of the API, when it is not the usual one.")] = None
+    base_url: Annotated[
+        BaseUrl | None, Field(description="The address to which the documented paths are added, when it is not the usual one.")
+    ] = None
     window: Annotated[WindowText, Field(description="Local hours in which visits happen.")] = "05:00-20:00"
     minute: Annotated[int | None, Field(ge=0, le=59, description="Minute of the hour; chosen at random when left out.")] = None
     calls_per_second: Annotated[
@@ -184,7 +185,12 @@ class Enedis(Portal):
             listed = tuple(UsagePointConfig(prm=prm) for prm in parse_token_claims(self.token).prms)
         return [
             ConfiguredPoint(
-                each.prm, self.aliases.get(each.prm, f"usage_points[{position}]"), each.production, each.load_curve, each.token
+                each.prm,
+                self.aliases.get(each.prm, f"usage_points[{position}]"),
+                each.production,
+                each.load_curve,
+                each.token,
+                each.consumption,
             )
             for position, each in enumerate(listed)
         ]

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from exporter.client.quota import CallQuota
 from exporter.client.response import Response
 from exporter.client.session import Session
-from exporter.errors import NoDataError
+from exporter.errors import NoDataError, ResponseError
 from exporter.models import Reading
 from exporter.portals.enedis.measures import Measure, select_measures
 from exporter.portals.enedis.parser import parse_readings
@@ -27,11 +27,12 @@ class ConfiguredPoint:
     production: bool = False
     load_curve: bool = True
     token: SecretStr | None = None
+    consumption: bool = True
 
     @property
     def measures(self) -> tuple[Measure, ...]:
         """The series that are read."""
-        return tuple(select_measures(production=self.production, load_curve=self.load_curve))
+        return tuple(select_measures(consumption=self.consumption, production=self.production, load_curve=self.load_curve))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class EnedisApiClient(ABC):
     """One access, for one visit. Calls count against the quota; refusals are raised as PortalErrors."""
 
     quota: ClassVar[CallQuota]
+    base_url_hint: ClassVar[str] = "check base_url"
+    """What to do when the address is not that of the API."""
     curve_stamps_are_starts: ClassVar[bool] = False
     """Whether timestamps of load curves are starts of intervals, not ends."""
 
@@ -93,7 +96,15 @@ class EnedisApiClient(ABC):
         """Return the JSON of a response, without its envelope."""
         await self.quota.spend(self.session, backfill=self._backfill)
         self.calls_made += 1
-        return raise_for_refusal(await self._send(request), self.session.now, self._find_own_reason)
+        response = await self._send(request)
+        try:
+            return raise_for_refusal(response, self.session.now, self._find_own_reason)
+        except ResponseError as error:
+            # A path that does not exist, or a web page: another address than that of the API.
+            is_elsewhere = response.status in (404, 405) or (response.status < 400 and response.json_or_none() is None)
+            if is_elsewhere:
+                raise ResponseError(f"{error}; {self.base_url_hint}") from None
+            raise
 
     async def _send(self, request: ApiRequest) -> Response:
         return await self._send_get(request, request.headers or {})

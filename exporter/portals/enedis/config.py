@@ -3,10 +3,9 @@
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from exporter.portals.enedis.schedule import VisitWindow
 
@@ -28,8 +27,8 @@ API_VERSIONS: Mapping[AccessMethod, tuple[ApiVersion, ApiVersion]] = {
 }
 """The API versions of an access, the default first."""
 BASE_URLS: Mapping[tuple[AccessMethod, str], str] = {
-    (AccessMethod.CONSO, "2026"): "https://conso.boris.sh",
-    (AccessMethod.CONSO, "v5"): "https://conso.boris.sh",
+    (AccessMethod.CONSO, "2026"): "https://conso.boris.sh/api",
+    (AccessMethod.CONSO, "v5"): "https://conso.boris.sh/api",
     (AccessMethod.DATACONNECT, "2026"): "https://gw.ext.prod.api.enedis.fr",
     (AccessMethod.DATACONNECT, "v5"): "https://gw.ext.prod.api.enedis.fr",
     (AccessMethod.MYELECTRICALDATA, "v2"): "https://www.v2.myelectricaldata.fr/api",
@@ -56,13 +55,6 @@ def _check_window(text: str) -> str:
     return text
 
 
-def _check_base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError("is not an address like https://conso.boris.sh")
-    return url.rstrip("/")
-
-
 def _check_header_text(text: str) -> str:
     if not (text.isascii() and text.isprintable()):
         raise ValueError("goes into a header: plain letters, digits and signs only")
@@ -72,7 +64,6 @@ def _check_header_text(text: str) -> str:
 Prm = Annotated[str, BeforeValidator(_check_prm), Field(description="The number of the point of delivery, 14 digits, in quotes.")]
 OptionalApiVersion = Annotated[ApiVersion | None, BeforeValidator(_to_text)]
 WindowText = Annotated[str, AfterValidator(_check_window)]
-BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 HeaderText = Annotated[str, Field(max_length=200), AfterValidator(_check_header_text)]
 
 
@@ -82,9 +73,16 @@ class UsagePointConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     prm: Prm
+    consumption: Annotated[bool, Field(description="Read what is consumed; false for a point that only produces.")] = True
     production: Annotated[bool, Field(description="Read what is fed in, too.")] = False
     load_curve: Annotated[bool, Field(description="Read the load curve, too.")] = True
     token: Annotated[SecretStr | None, Field(description="myelectricaldata v1: the token of this usage point.")] = None
+
+    @model_validator(mode="after")
+    def _check_directions(self) -> Self:
+        if not (self.consumption or self.production):
+            raise ValueError("consumption: nothing is read of a point without consumption and production")
+        return self
 
 
 def find_conflict(configured: Mapping[str, bool], access: AccessMethod, api: ApiVersion, point_tokens: list[bool]) -> str | None:

@@ -33,6 +33,7 @@ CONSO_V5_NAMES: Mapping[str, str] = {
 class ConsoClient(EnedisApiClient):
     """The Conso API: 100 calls in 12 hours ban the IP address; a visit of a usage point makes 4 to 7."""
 
+    base_url_hint: ClassVar[str] = "check base_url, it usually ends in /api"
     quota: ClassVar[CallQuota] = CallQuota(80, timedelta(hours=12), reserved_for_visits=25, backfill_per_visit=12)
 
     def __init__(
@@ -46,13 +47,13 @@ class ConsoClient(EnedisApiClient):
         return measure.key in self._resource_names
 
     def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:
-        """Return `GET /api/TYPE`; the types of v5 accept the parameters of 2026 that all of them know."""
+        """Return `GET TYPE`; the types of v5 accept the parameters of 2026 that all of them know."""
         query = build_query_2026(point, measure, first, end)
         if self._resource_names is CONSO_V5_NAMES:
             query = {key: query[key] for key in ("pointId", "dateDebut", "dateFin")}
         headers = {"Authorization": f"Bearer {self._token.get_secret_value()}"}
         return ApiRequest(
-            f"{self._base_url}/api/{self._resource_names[measure.key]}", describe_call(point, measure.key), query, headers
+            f"{self._base_url}/{self._resource_names[measure.key]}", describe_call(point, measure.key), query, headers
         )
 
     async def check_access(self, point: ConfiguredPoint) -> datetime | None:

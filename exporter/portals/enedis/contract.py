@@ -1,69 +1,76 @@
 """The contract: subscribed power and last activation; the customer's data is never parsed."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from exporter.errors import NoDataError
-from exporter.models import Commodity, Fact, Facts, Note, UsagePoint
-from exporter.portals.base import FailFastList, ResponseModel, parse_response
-from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient
+from exporter.errors import NoDataError, ResponseError, UnreachableError
+from exporter.portals.base import ResponseModel, TolerantList, build_skip_note, parse_response
+from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient, describe_call
 from exporter.portals.enedis.refusals import ConsentError, RetryNextWeekError
 
-_POWER_PATTERN = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(k?VA)\s*", re.ASCII | re.IGNORECASE)
+_POWER_PATTERN = re.compile(r"\s*(\d+(?:[.,]\d+)?)\s*(k?VA|k?W)?\s*", re.ASCII | re.IGNORECASE)
 _DAY_PATTERN = re.compile(r"(\d{4}-\d{2}-\d{2})([T+ Z-].*)?", re.ASCII)
 
 
-def _split_power(text: Any) -> Any:
-    """Parse "9 kVA" as {"value": "9", "unit": "kVA"}."""
-    found = _POWER_PATTERN.fullmatch(text) if isinstance(text, str) else None
-    return {"value": found[1], "unit": found[2]} if found else text
+def _parse_power(power: Any) -> float | None:
+    """Return the kVA of "9 kVA" or {"value": "9", "unit": "kVA"}; examples of Enedis call the unit kW, too.
+
+    Raise ValueError for a power that cannot be understood.
+    """
+    if isinstance(power, dict) and "value" in power:
+        power = "" if power["value"] in ("", None) else f"{power['value']} {power.get('unit') or ''}"
+    if power in ("", None):
+        return None
+    if not isinstance(power, str | int | float) or not (found := _POWER_PATTERN.fullmatch(str(power))):
+        raise ValueError("not a power")
+    return float(found[1].replace(",", ".")) / (1000 if (found[2] or "k").lower() in {"va", "w"} else 1)
 
 
-def _extract_day(text: Any) -> Any:
-    """Parse the day of "2019-03-04+01:00" and "2019-03-04T00:00:00+0100"; it is a local day."""
+def _extract_day(text: Any) -> date | None:
+    """Parse the day of "2019-03-04+01:00" and "2019-03-04T00:00:00+0100"; it is a local day, and no more than a hint."""
     found = _DAY_PATTERN.fullmatch(text) if isinstance(text, str) else None
-    return found[1] if found else text or None
+    try:
+        return date.fromisoformat(found[1]) if found else None
+    except ValueError:
+        return None
 
 
 ContractDay = Annotated[date | None, BeforeValidator(_extract_day)]
 
 
-class SubscribedPowerResponse(ResponseModel):
-    """A subscribed power with its unit."""
-
-    value: float
-    unit: Annotated[str, Field(pattern="^(?i:k?va)$")]
-
-
 class ContractResponse(ResponseModel):
     """The parsed part of a contract; v5 has other names for the days."""
 
-    contract_type: Annotated[str, Field(alias="contract_type")] = ""
-    subscribed_power: Annotated[
-        SubscribedPowerResponse | None, BeforeValidator(_split_power), Field(alias="subscribed_power")
-    ] = None
+    contract_type: str | None = None
+    segment: str | None = None
+    subscribed_power: Annotated[float | None, BeforeValidator(_parse_power)] = None
     contract_start: ContractDay = None
     last_activation_date: ContractDay = None
 
     @property
-    def power_kva(self) -> float | None:
-        """Subscribed power in kVA."""
-        if self.subscribed_power is None:
-            return None
-        return self.subscribed_power.value / (1 if self.subscribed_power.unit.lower() == "kva" else 1000)
-
-    @property
-    def activation_day(self) -> date | None:
-        """The day from which the meter measures for this contract."""
-        return self.last_activation_date or self.contract_start
+    def is_production(self) -> bool:
+        """Whether it is the contract of a producer: `Contrat GRD-A`, segment `P4`."""
+        return (self.contract_type or "").endswith("GRD-A") or (self.segment or "").startswith("P")
 
 
 class _ContractList2026(ResponseModel):
-    contracts: FailFastList[ContractResponse]
+    contracts: TolerantList[ContractResponse]
+
+
+class _ActivationResponse(ResponseModel):
+    consumption_last_activation_date: ContractDay = None
+    generation_last_activation_date: ContractDay = None
+
+
+class _ContractObject2026(ResponseModel):
+    contracts: Annotated[TolerantList[ContractResponse] | None, Field(alias="situation_contrat")] = None
+    activation: Annotated[_ActivationResponse | None, Field(alias="synthese_contrat")] = None
 
 
 class _UsagePointV5(ResponseModel):
@@ -71,69 +78,95 @@ class _UsagePointV5(ResponseModel):
 
 
 class _CustomerV5(ResponseModel):
-    usage_points: FailFastList[_UsagePointV5]
+    usage_points: TolerantList[_UsagePointV5]
 
 
 class _ContractResponseV5(ResponseModel):
     customer: _CustomerV5
 
 
-def parse_contract(body: Any) -> ContractResponse:
-    """Return the consumption contract of a response of 2026 (a list) or v5 (`customer`).
-
-    Raise NoDataError without a subscribed power, ResponseError when the response has changed.
-    """
-    if isinstance(body, dict) and "customer" in body:
-        found = [point.contracts for point in parse_response(_ContractResponseV5, body, "the contract").customer.usage_points]
-    else:
-        found = parse_response(_ContractList2026, {"contracts": body}, "the contract").contracts
-    powered = [each for each in found if each.power_kva is not None]
-    # "Contrat GRD-A" is the contract of a producer.
-    consuming = [each for each in powered if not each.contract_type.endswith("GRD-A")]
-    if not consuming:
-        raise NoDataError("the contract states no subscribed power")
-    return consuming[0]
-
-
-CONTRACT_KEPT_FOR = timedelta(days=7)
-
-
 @dataclass(frozen=True, slots=True)
 class ContractTerms:
-    """A contract's subscribed power (kVA) and first day, or why they are unavailable."""
+    """What a contract says: the subscribed power (kVA), and since when each direction is measured; or why it is unavailable."""
 
     power_kva: float | None = None
     activation_day: date | None = None
+    production_day: date | None = None
     unavailable_reason: str = ""
 
-    def build_results(self, prm: str) -> list[Facts | Note]:
-        """Return the terms as parts of a visit."""
-        if self.unavailable_reason:
-            return [Note(self.unavailable_reason)]
-        point = UsagePoint(prm, Commodity.ELECTRICITY)
-        return [Facts(point, {Fact.SUBSCRIBED_POWER: self.power_kva})] if self.power_kva is not None else []
+
+def parse_contract(body: Any, skipped: Counter[str] | None = None) -> ContractTerms:
+    """Return the terms of a response: a list (2026), an object around it (MyElectricalData v2), or `customer` (v5).
+
+    Raise NoDataError when it states nothing of them, ResponseError when nothing of it can be understood.
+    """
+    counter = Counter[str]() if skipped is None else skipped
+    activation: _ActivationResponse | None = None
+    if isinstance(body, dict) and "customer" in body:
+        points = parse_response(_ContractResponseV5, body, "the contract", counter).customer.usage_points
+        contracts = [point.contracts for point in points]
+    elif isinstance(body, dict) and body.keys() & {"situation_contrat", "synthese_contrat"}:
+        found = parse_response(_ContractObject2026, body, "the contract", counter)
+        contracts, activation = found.contracts or [], found.activation
+    else:
+        contracts = parse_response(_ContractList2026, {"contracts": body}, "the contract", counter).contracts
+    terms = _build_terms(contracts, activation or _ActivationResponse())
+    if terms == ContractTerms():
+        raise NoDataError("the contract states no subscribed power")
+    return terms
+
+
+def _build_terms(contracts: Sequence[ContractResponse], activation: _ActivationResponse) -> ContractTerms:
+    consuming = [each for each in contracts if not each.is_production]
+    producing = [each for each in contracts if each.is_production]
+    return ContractTerms(
+        next((each.subscribed_power for each in consuming if each.subscribed_power is not None), None),
+        activation.consumption_last_activation_date or _find_start(consuming),
+        activation.generation_last_activation_date or _find_start(producing),
+    )
+
+
+def _find_start(contracts: Sequence[ContractResponse]) -> date | None:
+    return min((day for each in contracts if (day := each.last_activation_date or each.contract_start)), default=None)
+
+
+CONTRACT_KEPT_FOR = timedelta(days=7)
+OUTAGE_KEPT_FOR = timedelta(hours=6)
 
 
 async def load_terms(client: EnedisApiClient, point: ConfiguredPoint) -> ContractTerms:
     """Return the contract's terms, stored or fetched; empty ones where the access has no contracts.
 
-    A refused contract is no failure. Raise PortalErrors other than LoginError and NoDataError.
+    The measures do without it: one that is refused, missing or strange is a reason that is kept for a week. Raise
+    LoginError and RateLimitError.
     """
     if client.build_contract_request(point) is None:
         return ContractTerms()
     key, now = f"contract:{point.prm}", client.session.now
     if (stored := await client.session.store.get(key, now)) is None:
-        stored = await _fetch_terms(client, point)
-        await client.session.store.put(key, stored, now + CONTRACT_KEPT_FOR)
-    activation = stored.get("activation")
-    return ContractTerms(stored.get("power"), date.fromisoformat(activation) if activation else None, stored.get("why_not", ""))
+        stored, kept_for = await _fetch_terms(client, point)
+        await client.session.store.put(key, stored, now + kept_for)
+    return ContractTerms(
+        stored.get("power"),
+        _extract_day(stored.get("activation")),
+        _extract_day(stored.get("production")),
+        stored.get("why_not", ""),
+    )
 
 
-async def _fetch_terms(client: EnedisApiClient, point: ConfiguredPoint) -> dict[str, Any]:
+async def _fetch_terms(client: EnedisApiClient, point: ConfiguredPoint) -> tuple[dict[str, Any], timedelta]:
+    skipped = Counter[str]()
+    where = describe_call(point, "contract")
     try:
-        found = parse_contract(await client.fetch_contract(point))
-    except (RetryNextWeekError, ConsentError) as refused:
-        return {"why_not": str(refused)}
+        found = parse_contract(await client.fetch_contract(point), skipped)
+    except UnreachableError as outage:
+        return {"why_not": str(outage)}, OUTAGE_KEPT_FOR
+    except (RetryNextWeekError, ConsentError) as refusal:
+        return {"why_not": str(refusal)}, CONTRACT_KEPT_FOR
+    except ResponseError as change:
+        return {"why_not": f"{where}: {str(change).removeprefix(f'{where}: ')}"}, CONTRACT_KEPT_FOR
     except NoDataError:
-        return {}
-    return {"power": found.power_kva, "activation": found.activation_day.isoformat() if found.activation_day else None}
+        return {}, CONTRACT_KEPT_FOR
+    days = {"activation": found.activation_day, "production": found.production_day}
+    terms: dict[str, Any] = {"power": found.power_kva} | {name: str(day) for name, day in days.items() if day}
+    return terms | ({"why_not": build_skip_note(where, skipped)} if skipped else {}), CONTRACT_KEPT_FOR

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from exporter.errors import HistoryExhaustedError, NoDataError, PortalError, UnavailableError
-from exporter.models import DAY, Note, Reading, StateUpdate, VisitPart
+from exporter.models import DAY, Commodity, Fact, Facts, Note, Reading, StateUpdate, UsagePoint, VisitPart
 from exporter.portals.base import BackfillChunk
 from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient
 from exporter.portals.enedis.contract import load_terms
@@ -140,8 +140,10 @@ async def _fetch_point(state: SyncState, point: ConfiguredPoint) -> AsyncIterato
     if not state.is_stopped:
         terms = await load_terms(state.client, point)
         state.activation_days[point] = terms.activation_day
-        for fact in terms.build_results(point.prm):
-            yield fact
+        if terms.power_kva is not None:
+            yield Facts(UsagePoint(point.prm, Commodity.ELECTRICITY), {Fact.SUBSCRIBED_POWER: terms.power_kva})
+        if terms.unavailable_reason:
+            yield Note(terms.unavailable_reason)
 
 
 async def _fetch_series(state: SyncState, point: ConfiguredPoint, progress: SeriesProgress) -> Sequence[Reading]:

@@ -78,10 +78,9 @@ MEASURES = (
 )
 
 
-def select_measures(*, production: bool, load_curve: bool) -> Sequence[Measure]:
+def select_measures(*, consumption: bool = True, production: bool, load_curve: bool) -> Sequence[Measure]:
     """Return the series that a usage point is read for."""
+    wanted = {Direction.CONSUMPTION: consumption, Direction.INJECTION: production}
     return [
-        measure
-        for measure in MEASURES
-        if (production or measure.direction is Direction.CONSUMPTION) and (load_curve or measure.kind is not MeasureKind.CURVE)
+        measure for measure in MEASURES if wanted[measure.direction] and (load_curve or measure.kind is not MeasureKind.CURVE)
     ]

@@ -34,6 +34,7 @@ PATHS_V2: Mapping[str, str] = {
 class MyElectricalDataV2Client(EnedisApiClient):
     """Version 2: 1000 cached calls a day; timestamps of curves are starts; refusals come with status 200."""
 
+    base_url_hint: ClassVar[str] = "check base_url, it usually ends in /api"
     quota: ClassVar[CallQuota] = CallQuota(800, DAY, reserved_for_visits=200, backfill_per_visit=30)
     curve_stamps_are_starts: ClassVar[bool] = True
 

@@ -1,10 +1,12 @@
 """Responses about measures, of 2026 and v5, parsed to readings."""
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from exporter.errors import NoDataError, ResponseError
 from exporter.models import Commodity, Direction, Index, Interval, Peak, Reading, Register, Unit, UsagePoint
@@ -15,19 +17,21 @@ from exporter.portals.enedis.response_models import (
     MeasureResponse2026,
     MeasureResponseV5,
     QuantityResponse,
+    RegisterRow,
     TariffClassResponse,
     ValueRow,
     ValueRowV5,
     is_v5,
 )
 from exporter.portals.enedis.timestamps import (
+    PlacedValue,
     StampedValue,
     day_span,
     local_day,
-    parse_instant,
     parse_stamp,
     place_by_end,
     place_by_start,
+    to_utc,
 )
 
 UNIT_DIVISORS = {
@@ -39,7 +43,19 @@ UNIT_DIVISORS = {
 PHYSICAL_QUANTITIES = {MeasureKind.DAYS: "EA", MeasureKind.INDEX: "EA", MeasureKind.CURVE: "PA", MeasureKind.MAX: "PMA"}
 FLOW_CODES = {Direction.CONSUMPTION: "CONS", Direction.INJECTION: "PROD"}
 INTERVAL_LENGTHS = {timedelta(minutes=minutes) for minutes in (5, 10, 15, 30, 60)}
+DISTRIBUTOR_CALENDARS = "DI"
+"""How the ids of the distributor's calendars begin; the supplier's calendar, which the customer pays by, goes before."""
+MAX_VALUE = 1e12
 _LENGTH_PATTERN = re.compile(r"PT(?:(\d{1,2})H)?(?:(\d{1,2})M)?", re.ASCII)
+
+
+AnyRow = ValueRow | ValueRowV5 | RegisterRow
+RowT = TypeVar("RowT")
+ResultT = TypeVar("ResultT")
+
+
+class _FieldError(ValueError):
+    """A row cannot be understood because of a field, which is its only argument."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,150 +66,195 @@ class SeriesValues:
     points: Sequence[ValueRow | ValueRowV5]
 
 
-def parse_readings(body: Any, prm: str, measure: Measure, *, stamps_are_starts: bool = False) -> list[Reading]:
+def parse_readings(
+    body: Any, prm: str, measure: Measure, *, stamps_are_starts: bool = False, skipped: Counter[str] | None = None
+) -> list[Reading]:
     """Return the readings of a response; with `stamps_are_starts` the timestamps of a load curve are starts of intervals.
 
-    Raise NoDataError when it has no value, and ResponseError when it has changed.
+    Rows that cannot be understood are left out and counted in `skipped`, by field. Raise NoDataError when the response has no
+    value, and ResponseError when nothing of it can be understood.
     """
-    try:
-        found = list(_parse_series(body, UsagePoint(prm, Commodity.ELECTRICITY), measure, stamps_are_starts))
-    except ValueError:
-        raise ResponseError(f"the response of {measure.key} has changed: invalid stamp or length") from None
+    counter = Counter[str]() if skipped is None else skipped
+    found = _Parser(body, UsagePoint(prm, Commodity.ELECTRICITY), measure, counter).parse(stamps_are_starts=stamps_are_starts)
     if not found:
         raise NoDataError(f"the response of {measure.key} has no value")
     return found
 
 
-def _parse_series(body: Any, point: UsagePoint, measure: Measure, stamps_are_starts: bool) -> Iterable[Reading]:
-    if measure.kind is MeasureKind.INDEX:
-        return _parse_indexes(body, point, measure)
-    values = _parse_v5(body, point.id, measure) if is_v5(body) else _parse_2026(body, point.id, measure)
-    if measure.kind is MeasureKind.MAX:
-        return _build_peaks(values, point)
-    register = Register(point, Unit.KWH, measure.direction)
-    return (
-        _build_days(values, register) if measure.kind is MeasureKind.DAYS else _build_curve(values, register, stamps_are_starts)
-    )
+class _Parser:
+    """Parses one response."""
+
+    def __init__(self, body: Any, point: UsagePoint, measure: Measure, skipped: Counter[str]) -> None:
+        self._body, self._point, self._measure, self._skipped = body, point, measure, skipped
+        self._where = f"the response of {measure.key}"
+
+    def parse(self, *, stamps_are_starts: bool) -> list[Reading]:
+        measure = self._measure
+        if measure.kind is MeasureKind.INDEX:
+            return list(self._parse_indexes())
+        values = self._parse_v5() if is_v5(self._body) else self._parse_2026()
+        rows = [point for point in values.points if point.value is not None]
+        if measure.kind is MeasureKind.MAX:
+            return list(self._convert(rows, lambda row: _build_peak(row, values.divisor, self._point)))
+        register = Register(self._point, Unit.KWH, measure.direction)
+        if measure.kind is MeasureKind.DAYS:
+            return list(self._convert(rows, lambda row: _build_day(row, values.divisor, register)))
+        stamps = self._convert(rows, lambda row: StampedValue(_parse_local(row), _parse_length(row.length), _parse_value(row)))
+        placed = (place_by_start if stamps_are_starts else place_by_end)(stamps)
+        return [_build_interval(each, values.divisor, register) for each in placed]
+
+    def _convert(self, rows: Sequence[RowT], convert: Callable[[RowT], ResultT]) -> list[ResultT]:
+        """Convert rows; those that cannot be are left out and counted. Raise ResponseError when none can be."""
+        found: list[ResultT] = []
+        invalid = Counter[str]()
+        for row in rows:
+            try:
+                found.append(convert(row))
+            except _FieldError as error:
+                invalid[str(error)] += 1
+        if invalid and not found:
+            raise ResponseError(f"{self._where} has changed: invalid {next(iter(invalid))}")
+        self._skipped.update(invalid)
+        return found
+
+    def _parse_v5(self) -> SeriesValues:
+        body = self._body.get("meter_reading", self._body)
+        found = parse_response(MeasureResponseV5, body, self._where, self._skipped)
+        self._check_usage_point(found.prm)
+        return SeriesValues(self._find_divisor(found.reading_type.unit), found.values or ())
+
+    def _parse_2026(self) -> SeriesValues:
+        found = parse_response(MeasureResponse2026, self._body, self._where, self._skipped)
+        self._check_usage_point(found.prm)
+        series = self._select_series([quantity for quantity in found.quantities or () if quantity.points])
+        return SeriesValues(self._find_divisor(series[0].unit), series[0].points or ()) if series else SeriesValues(1, ())
+
+    def _parse_indexes(self) -> Iterable[Index]:
+        found = parse_response(MeasureResponse2026, self._body, self._where, self._skipped)
+        self._check_usage_point(found.prm)
+        ordinary_last = sorted(found.contexts or (), key=lambda context: context.occasion == "COL")
+        series = self._select_series([quantity for context in ordinary_last for quantity in context.quantities or ()])
+        if not series:
+            return ()
+        divisor = self._find_divisor(series[-1].unit)
+        rows = _list_register_rows(series)
+        # Of two readings of the same register and instant the later one counts.
+        indexes = self._convert(rows, lambda row: _build_index(row, divisor, self._point, self._measure.direction))
+        return sorted({(index.register.name, index.at): index for index in indexes}.values(), key=lambda index: index.at)
+
+    def _select_series(self, series: Sequence[QuantityResponse]) -> list[QuantityResponse]:
+        """Return the series of this measure; none for no series at all. Raise ResponseError when none of them matches."""
+        wanted = (FLOW_CODES[self._measure.direction], PHYSICAL_QUANTITIES[self._measure.kind])
+        found = [quantity for quantity in series if (quantity.flow, quantity.physical) == wanted]
+        if series and not found:
+            raise ResponseError(f"{self._where} has changed: grandeurMetier and grandeurPhysique are of another series")
+        return found
+
+    def _find_divisor(self, unit: str) -> int:
+        scales = UNIT_DIVISORS[self._measure.kind]
+        if unit not in scales:
+            raise ResponseError(f"{self._where} has changed: its unit is none of {', '.join(scales)}")
+        return scales[unit]
+
+    def _check_usage_point(self, found: str) -> None:
+        if found != self._point.id:
+            raise ResponseError(f"{self._where} is about another usage point than the requested one")
 
 
-def _build_days(values: SeriesValues, register: Register) -> Iterator[Interval]:
-    for point in values.points:
-        if point.value is not None:
-            yield Interval(register, *day_span(local_day(parse_instant(point.stamp))), point.value / values.divisor)
+def _build_day(row: AnyRow, divisor: int, register: Register) -> Interval:
+    return Interval(register, *day_span(local_day(_parse_at(row))), _parse_value(row) / divisor)
 
 
-def _build_peaks(values: SeriesValues, usage_point: UsagePoint) -> Iterator[Peak]:
-    for point in values.points:
-        if point.value is not None:
-            at = parse_instant(point.stamp)
-            yield Peak(usage_point, Unit.KVA, *day_span(local_day(at)), point.value / values.divisor, at)
+def _build_peak(row: AnyRow, divisor: int, usage_point: UsagePoint) -> Peak:
+    at = _parse_at(row)
+    return Peak(usage_point, Unit.KVA, *day_span(local_day(at)), _parse_value(row) / divisor, at)
 
 
-def _build_curve(values: SeriesValues, register: Register, stamps_are_starts: bool) -> Iterator[Interval]:
+def _build_interval(placed: PlacedValue, divisor: int, register: Register) -> Interval:
     """Convert mean power to energy: W over 30 minutes is half as many Wh."""
-    stamps = [
-        StampedValue(parse_stamp(point.stamp), _parse_length(point.length), point.value)
-        for point in values.points
-        if point.value is not None
-    ]
-    for placed in (place_by_start if stamps_are_starts else place_by_end)(stamps):
-        minutes = (placed.end - placed.start) // timedelta(minutes=1)
-        yield Interval(register, placed.start, placed.end, placed.value * minutes / (60 * values.divisor))
+    minutes = (placed.end - placed.start) // timedelta(minutes=1)
+    return Interval(register, placed.start, placed.end, placed.value * minutes / (60 * divisor))
+
+
+def _parse_at(row: AnyRow) -> datetime:
+    return to_utc(_parse_local(row))
+
+
+def _parse_local(row: AnyRow) -> datetime:
+    try:
+        return parse_stamp(str(row.stamp))
+    except ValueError:
+        raise _FieldError("stamp") from None
+
+
+def _parse_value(row: AnyRow) -> float:
+    """Return a value; energy, power and registers are never negative."""
+    try:
+        value = float(row.value) if isinstance(row.value, str | int | float) else math.nan
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < MAX_VALUE:
+        raise _FieldError("value")
+    return value
 
 
 def _parse_length(text: str | None) -> timedelta:
-    """Parse "PT30M" or "PT1H". Raise ValueError, also for a length no meter has."""
+    """Parse "PT30M" or "PT1H"; a length that no meter has is invalid."""
     found = _LENGTH_PATTERN.fullmatch(text or "")
     length = timedelta(hours=int(found[1] or 0), minutes=int(found[2] or 0)) if found else timedelta(0)
     if length not in INTERVAL_LENGTHS:
-        raise ValueError("not a length of intervals")
+        raise _FieldError("length")
     return length
 
 
-def _parse_v5(body: Any, prm: str, measure: Measure) -> SeriesValues:
-    where = f"the response of {measure.key}"
-    found = parse_response(MeasureResponseV5, body.get("meter_reading", body), where)
-    _check_usage_point(found.prm, prm, where)
-    return SeriesValues(_find_divisor(found.reading_type.unit, measure), found.values or ())
+@dataclass(frozen=True, slots=True)
+class _RegisterRow:
+    """A reading of the register of a tariff class, or of the total."""
+
+    name: str
+    label: str
+    row: RegisterRow
 
 
-def _parse_2026(body: Any, prm: str, measure: Measure) -> SeriesValues:
-    where = f"the response of {measure.key}"
-    found = parse_response(MeasureResponse2026, body, where)
-    _check_usage_point(found.prm, prm, where)
-    series = _select_series([quantity for quantity in found.quantities or () if quantity.points], measure)
-    return SeriesValues(_find_divisor(series.unit, measure), series.points or ()) if series else SeriesValues(1, ())
+def _build_index(found: _RegisterRow, divisor: int, point: UsagePoint, direction: Direction) -> Index:
+    register = Register(point, Unit.KWH, direction, found.name, description=found.label)
+    return Index(register, _parse_value(found.row) / divisor, _parse_at(found.row))
 
 
-def _parse_indexes(body: Any, point: UsagePoint, measure: Measure) -> Iterator[Index]:
-    where = f"the response of {measure.key}"
-    found = parse_response(MeasureResponse2026, body, where)
-    _check_usage_point(found.prm, point.id, where)
-    ordinary_last = sorted(found.contexts or (), key=lambda context: context.occasion == "COL")
-    series = [chosen for context in ordinary_last if (chosen := _select_series(context.quantities or (), measure))]
-    if not series:
-        return iter(())
-    return build_indexes(series, point, measure.direction, _find_divisor(series[-1].unit, measure))
-
-
-def _select_series(series: Sequence[QuantityResponse], measure: Measure) -> QuantityResponse | None:
-    """Return the series of this measure among several; None for no series. Raise ResponseError when none matches."""
-    for quantity in series:
-        if (quantity.flow, quantity.physical) == (FLOW_CODES[measure.direction], PHYSICAL_QUANTITIES[measure.kind]):
-            return quantity
-    if series:
-        raise ResponseError(
-            f"the response of {measure.key} has changed: grandeurMetier and grandeurPhysique are of another series"
-        )
-    return None
-
-
-def _find_divisor(unit: str, measure: Measure) -> int:
-    scales = UNIT_DIVISORS[measure.kind]
-    if unit not in scales:
-        raise ResponseError(f"the response of {measure.key} has changed: its unit is none of {', '.join(scales)}")
-    return scales[unit]
-
-
-def _check_usage_point(found: str, prm: str, where: str) -> None:
-    if found != prm:
-        raise ResponseError(f"{where} is about another usage point than the requested one")
-
-
-def build_indexes(series: Sequence[QuantityResponse], point: UsagePoint, direction: Direction, divisor: int) -> Iterator[Index]:
-    """Return the readings of all series; of two of the same register and instant the later one counts.
-
-    Raise ValueError for an invalid stamp.
-    """
-    indexes: dict[tuple[str, datetime], Index] = {}
+def _list_register_rows(series: Sequence[QuantityResponse]) -> list[_RegisterRow]:
+    """Return the readings of the tariff classes; those of the total only where there are no classes."""
     by_class = any(_select_used_classes(calendar) for quantity in series for calendar in quantity.calendars or ())
-    for quantity in series:
-        for name, label, value in _list_class_values(quantity) if by_class else _list_total_values(quantity):
-            if value.value is not None:
-                register = Register(point, Unit.KWH, direction, name, description=label)
-                at = parse_instant(value.stamp)
-                indexes[name, at] = Index(register, value.value / divisor, at)
-    yield from sorted(indexes.values(), key=lambda index: index.at)
+    rows = (_list_class_rows(quantity) if by_class else _list_total_rows(quantity) for quantity in series)
+    return [each for some in rows for each in some if each.row.value is not None]
 
 
-def _list_total_values(quantity: QuantityResponse) -> Iterator[tuple[str, str, ValueRow]]:
-    for value in (quantity.total.values if quantity.total else None) or ():
-        yield "total", "", value
+def _list_total_rows(quantity: QuantityResponse) -> Iterator[_RegisterRow]:
+    for row in (quantity.total.values if quantity.total else None) or ():
+        yield _RegisterRow("total", "", row)
 
 
-def _list_class_values(quantity: QuantityResponse) -> Iterator[tuple[str, str, ValueRow]]:
-    """Return name, label and reading of the classes; of several calendars the first that has a day is used for it."""
-    covered: set[datetime] = set()
-    for calendar in quantity.calendars or ():
+def _list_class_rows(quantity: QuantityResponse) -> Iterator[_RegisterRow]:
+    """Return the readings of the classes: for each day those of the supplier's calendar, else of the distributor's.
+
+    The order in which the calendars come has no meaning.
+    """
+    covered: set[str] = set()
+    for calendar in sorted(quantity.calendars or (), key=_rank_calendar):
         classes = _select_used_classes(calendar)
-        calendar_instants = {parse_instant(value.stamp) for each in classes for value in each.values or ()}
+        days = {str(row.stamp)[:10] for each in classes for row in each.values or () if row.value is not None}
         for each in classes:
-            name = "total" if len(classes) == 1 else each.id
-            for value in each.values or ():
-                if parse_instant(value.stamp) not in covered:
-                    yield name, each.label or "", value
-        covered |= calendar_instants
+            # A class beside others that have no value is still not the total.
+            name = "total" if len(calendar.classes or ()) == 1 else each.id
+            for row in each.values or ():
+                if str(row.stamp)[:10] not in covered:
+                    yield _RegisterRow(name, each.label or "", row)
+        covered |= days
+
+
+def _rank_calendar(calendar: CalendarResponse) -> tuple[bool, str]:
+    name = calendar.id or ""
+    return name.upper().startswith(DISTRIBUTOR_CALENDARS), name
 
 
 def _select_used_classes(calendar: CalendarResponse) -> list[TariffClassResponse]:
-    return [each for each in calendar.classes or () if any(value.value is not None for value in each.values or ())]
+    return [each for each in calendar.classes or () if any(row.value is not None for row in each.values or ())]

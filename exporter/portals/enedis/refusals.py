@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from exporter.client.response import Response
@@ -49,7 +50,8 @@ class RefusalReason(StrEnum):
     INVALID_TOKEN = "the token is wrong or has expired"  # noqa: S105  # a sentence
     NOT_HOLDER = "who consented does not hold the contract"
     NO_CONSENT = "there is no consent, or it has expired"
-    MOVED_OUT = "the customer who consented has moved out"
+    NOT_EFFECTIVE = "who consented is not the holder of the contract, or the consent is not yet effective"
+    BLOCKED = "the gateway blocks this address, perhaps for too many calls"
     NO_RIGHT = "the token gives no right to it"
     NO_DATA = "no data for these days"
     QUOTA = "the quota of calls is used up"
@@ -73,7 +75,7 @@ REASON_BY_CODE = {
     "900902": RefusalReason.INVALID_TOKEN,
     "900908": RefusalReason.NOT_SUBSCRIBED,
     "adam-dc-0008": RefusalReason.NO_CONSENT,
-    "adam-dc-0007": RefusalReason.MOVED_OUT,
+    "adam-dc-0007": RefusalReason.NOT_EFFECTIVE,
     "unauthorized_user": RefusalReason.NO_RIGHT,
     "no_data_found": RefusalReason.NO_DATA,
     "stm-err-0000014": RefusalReason.NO_DATA,
@@ -105,14 +107,20 @@ ERROR_BY_REASON: dict[RefusalReason, type[PortalError]] = {
     RefusalReason.INVALID_TOKEN: LoginError,
     RefusalReason.NOT_HOLDER: ConsentError,
     RefusalReason.NO_CONSENT: ConsentError,
-    RefusalReason.MOVED_OUT: ConsentError,
+    RefusalReason.NOT_EFFECTIVE: ConsentError,
     RefusalReason.NO_RIGHT: ConsentError,
     RefusalReason.NO_DATA: NoDataError,
     RefusalReason.OUTAGE: UnreachableError,
 }
 DEFAULT_WAIT = timedelta(hours=1)
+BLOCKED_WAIT = timedelta(hours=6)
+GENERIC_CODES = frozenset({"enedis_error"})
+"""Codes of gateways for any refusal by Enedis, whose own code stands in the message."""
 _SAFE_CODE = re.compile(r"(?!.*\d{8})[A-Za-z0-9_-]{1,40}", re.ASCII)
-_CODE_IN_TEXT = re.compile(r"ADAM[-_][A-Z]{2,3}[-_]?\d{4}", re.ASCII)
+_CODE_IN_TEXT = re.compile(
+    r"STM-ERR-\d{7}|(?:ADAM[-_])?(?:ERR|DC)[-_]?\d{4}(?!\d)|no_data_found|unauthorized_user", re.ASCII | re.IGNORECASE
+)
+_ADAM_CODE = re.compile(r"(?:adam[-_])?(err|dc)[-_]?(\d{4})", re.ASCII)
 _NEXT_ACCESS_PATTERN = re.compile(r"(\d{4})-([A-Z][a-z]{2})-(\d{2}) (\d{2}:\d{2}:\d{2})([+-]\d{4})", re.ASCII)
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 OwnReasons = Callable[[int, str, Any], RefusalReason | None]
@@ -126,7 +134,8 @@ def raise_for_refusal(response: Response, now: datetime, own_reasons: OwnReasons
         return body
     code = find_code(body)
     reason = (
-        own_reasons(response.status, code, body)
+        _find_block(response.status, body)
+        or own_reasons(response.status, code, body)
         or REASON_BY_CODE.get(_normalize_code(code))
         or _find_reason_by_status(response.status, body)
     )
@@ -140,33 +149,57 @@ def raise_for_refusal(response: Response, now: datetime, own_reasons: OwnReasons
 def build_error(reason: RefusalReason, response: Response, body: Any, now: datetime) -> PortalError:
     """Return the error of a refusal, with the wait for one of quota."""
     message = f"{response.label}: {reason}"
-    if reason in {RefusalReason.QUOTA, RefusalReason.DAILY_QUOTA}:
+    if reason in {RefusalReason.QUOTA, RefusalReason.DAILY_QUOTA, RefusalReason.BLOCKED}:
         return RateLimitError(message, _find_wait(reason, response, body, now))
     return ERROR_BY_REASON[reason](message)
 
 
 def find_code(body: Any) -> str:
-    """Return the code in any of the four shapes, also inside a gateway's wrapper; "" for none."""
+    """Return the code in any of the four shapes, also inside a gateway's wrapper or in the text of a message; "" for none."""
+    codes = list(_list_codes(body))
+    in_texts = [found[0] for text in _list_texts(body) if (found := _CODE_IN_TEXT.search(text))]
+    specific = [code for code in (*codes, *in_texts) if _normalize_code(code) in REASON_BY_CODE.keys() - GENERIC_CODES]
+    return next(chain(specific, codes, in_texts), "")
+
+
+def _list_codes(body: Any) -> Iterator[str]:
+    """Return the codes of a body, the innermost first: that is the one of Enedis."""
+    for part in _list_parts(body):
+        code = part.get("code", part.get("error", ""))
+        if isinstance(code, str | int) and code != "":
+            yield str(code)
+
+
+def _list_texts(body: Any) -> Iterator[str]:
+    for part in _list_parts(body):
+        yield from (str(part[key]) for key in ("message", "description", "error_description", "detail", "error") if part.get(key))
+
+
+def _list_parts(body: Any) -> Iterator[dict[str, Any]]:
     if isinstance(body, list):
-        return find_code(body[0]) if body else ""
-    if not isinstance(body, dict):
-        return ""
-    for inner in (body.get("fault"), body.get("error")):
-        if isinstance(inner, dict | list) and (inner_code := find_code(inner)):
-            return inner_code
-    code = body.get("code", body.get("error", ""))
-    if not code and (found := _CODE_IN_TEXT.search(str(body.get("detail", "")))):
-        return found[0]
-    return str(code) if isinstance(code, str | int) else ""
+        body = body[0] if body else None
+    if isinstance(body, dict):
+        yield from _list_parts(body.get("fault"))
+        yield from _list_parts(body.get("error"))
+        yield body
 
 
 def _normalize_code(code: str) -> str:
-    """Return the same code for ADAM_DC_0008 and ADAM-DC-0008."""
-    return code.lower().replace("_dc_", "-dc-").replace("adam_", "adam-")
+    """Return the same code for ADAM_DC_0008, ADAM-DC-0008 and DC-0008."""
+    code = code.lower()
+    if found := _ADAM_CODE.fullmatch(code):
+        return f"adam-{found[1]}{'-' if found[1] == 'dc' else ''}{found[2]}"
+    return code
 
 
 def _is_refusal(body: Any) -> bool:
     return isinstance(body, dict) and (body.get("success") is False or bool(body.get("error")) or "fault" in body)
+
+
+def _find_block(status: int, body: Any) -> RefusalReason | None:
+    """Return BLOCKED for the page of a content delivery network, which is JSON for whoever accepts JSON."""
+    is_page = isinstance(body, dict) and ("error_code" in body or "cloudflare_error" in body)
+    return RefusalReason.BLOCKED if is_page and status == 403 else None
 
 
 def _find_reason_by_status(status: int, body: Any) -> RefusalReason | None:
@@ -186,6 +219,8 @@ def _find_wait(reason: RefusalReason, response: Response, body: Any, now: dateti
         return min(at - now, timedelta(days=1))
     if reason is RefusalReason.DAILY_QUOTA:
         return day_start(now.astimezone(PARIS).date() + timedelta(days=1)) - now
+    if reason is RefusalReason.BLOCKED:
+        return BLOCKED_WAIT
     return DEFAULT_WAIT
 
 

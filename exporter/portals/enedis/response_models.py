@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from exporter.portals.base import FailFastList, ResponseModel
+from exporter.portals.base import FailFastList, ResponseModel, TolerantList
 
 FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
 """Numbers come as text ("540"); pydantic reads both."""
@@ -18,24 +18,32 @@ class ValueRow(ResponseModel):
     length: Annotated[str | None, Field(alias="p")] = None
 
 
+class RegisterRow(ResponseModel):
+    """A reading of a register: `{"d": "2026-11-01 00:00:00", "v": 7340112}`; the parser looks at each by itself."""
+
+    value: Annotated[object, Field(alias="v")] = ""
+    stamp: Annotated[object, Field(alias="d")] = ""
+
+
 class TariffClassResponse(ResponseModel):
     """Readings of one tariff class of a calendar."""
 
     id: Annotated[str, Field(alias="idClasseTemporelle", min_length=1)]
     label: Annotated[str | None, Field(alias="libelleClasseTemporelle")] = None
-    values: Annotated[FailFastList[ValueRow] | None, Field(alias="valeur")] = None
+    values: Annotated[TolerantList[RegisterRow] | None, Field(alias="valeur")] = None
 
 
 class CalendarResponse(ResponseModel):
     """The tariff classes of one calendar; together they are the total."""
 
+    id: Annotated[str | None, Field(alias="idCalendrier")] = None
     classes: Annotated[FailFastList[TariffClassResponse] | None, Field(alias="classeTemporelle")] = None
 
 
 class TotalRegisterResponse(ResponseModel):
     """Readings of the register of all classes."""
 
-    values: Annotated[FailFastList[ValueRow] | None, Field(alias="valeur")] = None
+    values: Annotated[TolerantList[RegisterRow] | None, Field(alias="valeur")] = None
 
 
 class QuantityResponse(ResponseModel):
@@ -44,7 +52,7 @@ class QuantityResponse(ResponseModel):
     flow: Annotated[str, Field(alias="grandeurMetier")]
     physical: Annotated[str, Field(alias="grandeurPhysique")]
     unit: Annotated[str, Field(alias="unite")]
-    points: FailFastList[ValueRow] | None = None
+    points: TolerantList[ValueRow] | None = None
     calendars: Annotated[FailFastList[CalendarResponse] | None, Field(alias="calendrier")] = None
     total: Annotated[TotalRegisterResponse | None, Field(alias="cadranTotalisateur")] = None
 
@@ -53,14 +61,14 @@ class ReadingContextResponse(ResponseModel):
     """Registers read on one occasion: `COL` is the ordinary collection, others surround events of the contract."""
 
     occasion: Annotated[str | None, Field(alias="contexteReleve")] = None
-    quantities: Annotated[FailFastList[QuantityResponse] | None, Field(alias="grandeur")] = None
+    quantities: Annotated[TolerantList[QuantityResponse] | None, Field(alias="grandeur")] = None
 
 
 class MeasureResponse2026(ResponseModel):
     """A response of 2026; `grandeur` can be empty or absent."""
 
     prm: Annotated[str, Field(alias="idPrm")]
-    quantities: Annotated[FailFastList[QuantityResponse] | None, Field(alias="grandeur")] = None
+    quantities: Annotated[TolerantList[QuantityResponse] | None, Field(alias="grandeur")] = None
     contexts: Annotated[FailFastList[ReadingContextResponse] | None, Field(alias="contexte")] = None
 
 
@@ -83,7 +91,7 @@ class MeasureResponseV5(ResponseModel):
 
     prm: Annotated[str, Field(alias="usage_point_id")]
     reading_type: ReadingTypeV5
-    values: Annotated[FailFastList[ValueRowV5] | None, Field(alias="interval_reading")]
+    values: Annotated[TolerantList[ValueRowV5] | None, Field(alias="interval_reading")]
 
 
 def is_v5(body: Any) -> bool:

@@ -74,12 +74,21 @@ def place_by_end(stamps: Sequence[StampedValue]) -> list[PlacedValue]:
 def place_by_start(stamps: Sequence[StampedValue]) -> list[PlacedValue]:
     """Place intervals whose stamps were moved from their ends to their starts.
 
-    Whether the move respected a clock change is not documented: the interpretation with more adjacent
-    intervals is used.
+    MyElectricalData moves the wall clock's time, so that two pairs of the night in October share a text; whether a clock
+    change was respected shows by the interpretation with more adjacent intervals.
     """
-    respected = _place_all(stamps, _place_start)
-    naive = place_by_end([replace(stamp, at=stamp.at + stamp.length) for stamp in stamps])
-    return max(respected, naive, key=_count_joins)
+    ends = [replace(stamp, at=stamp.at + stamp.length) for stamp in stamps]
+    paired = _drop_unpaired(ends)
+    naive = place_by_end(paired)
+    if len(paired) < len(ends) and len({stamp.at for stamp in stamps}) == len(stamps):
+        return naive
+    return max(naive, _place_all(stamps, _place_start), key=_count_joins)
+
+
+def _drop_unpaired(stamps: Sequence[StampedValue]) -> list[StampedValue]:
+    """Leave out the stamps of the doubled hour that come once: a store that keeps one of the two does not tell which."""
+    times = Counter(stamp.at for stamp in stamps)
+    return [stamp for stamp in stamps if times[stamp.at] > 1 or to_utc(stamp.at, 0) >= to_utc(stamp.at, 1)]
 
 
 def _place_end(stamp: StampedValue, fold: int) -> PlacedValue:
@@ -93,7 +102,8 @@ def _place_start(stamp: StampedValue, fold: int) -> PlacedValue:
 
 
 def _count_joins(placed: Sequence[PlacedValue]) -> int:
-    return sum(later.start == earlier.end for earlier, later in pairwise(placed))
+    """Return how many intervals begin where another one ends."""
+    return len({each.start for each in placed} & {each.end for each in placed})
 
 
 def _place_all(stamps: Sequence[StampedValue], place_stamp: Callable[[StampedValue, int], PlacedValue]) -> list[PlacedValue]:

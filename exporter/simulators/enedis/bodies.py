@@ -46,10 +46,9 @@ def build_body_v5(data: SourceData) -> dict[str, Any]:
 
 
 def move_stamps_to_starts(data: SourceData, *, naive: bool) -> SourceData:
-    """Return a curve with the timestamps at the starts of its intervals; `naive` ignores clock changes."""
-    if data.kind != "curve":
-        return data
-    return replace(data, values=[replace(value, at=_move_stamp(value, naive)) for value in data.values])
+    """Return a curve with the timestamps at the starts of its intervals, sorted as text; `naive` ignores clock changes."""
+    moved = [replace(value, at=_move_stamp(value, naive)) for value in data.values]
+    return replace(data, values=sorted(moved, key=lambda value: format_stamp(value.at)))
 
 
 def _move_stamp(value: SourceValue, naive: bool) -> datetime:

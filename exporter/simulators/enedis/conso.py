@@ -32,7 +32,7 @@ class ConsoSimulator:
     async def _handle(self, request: web.Request) -> web.Response:
         self.is_banned = self.is_banned or self._call_counter.count_call(timedelta(hours=12)) >= 100
         if self.is_banned:
-            return web.Response(status=403, text="<!DOCTYPE html><title>Blocked</title>", content_type="text/html")
+            return _respond_blocked(as_json="application/json" in request.headers.get("Accept", ""))
         if request.method != "GET":
             return _respond(405, "Seules les requêtes GET sont acceptées")
         query = {PARAMETER_ALIASES.get(key, key): value for key, value in request.query.items()}
@@ -60,6 +60,14 @@ def build_token(prms: list[str], expires_at: datetime) -> str:
     parts = ({"alg": "HS256", "typ": "JWT"}, {"sub": prms, "iat": int(issued.timestamp()), "exp": int(expires_at.timestamp())})
     texts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
     return ".".join([*texts, "made-up-signature"])
+
+
+def _respond_blocked(*, as_json: bool) -> web.Response:
+    """Return the page of the network in front of the gateway: JSON for whoever accepts JSON."""
+    if not as_json:
+        return web.Response(status=403, text="<!DOCTYPE html><title>Blocked</title>", content_type="text/html")
+    body = {"title": "Error 1006: made up", "status": 403, "error_code": 1006, "cloudflare_error": True}
+    return web.json_response(body, status=403)
 
 
 def _respond(status: int, message: str, error: object = None) -> web.Response:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from exporter.simulators.enedis.bodies import build_body_2026, build_body_v5
 from exporter.simulators.enedis.gateways import RESOURCES_2026, CallCounter, SeriesName, build_enedis_error, respond
-from exporter.simulators.enedis.source import EnedisRefusalError, EnedisSource, build_contract_2026, build_contract_v5
+from exporter.simulators.enedis.source import EnedisRefusalError, EnedisSource, build_contract_v5, build_contracts
 
 V5_PATHS: Mapping[str, SeriesName] = {
     "metering_data_dc/v5/daily_consumption": ("days", False),
@@ -99,10 +99,10 @@ class DataConnectSimulator:
     def _get_contract(self, request: web.Request) -> Any:
         if request.query:
             raise EnedisRefusalError("technical_error")
-        return build_contract_2026(self._source.find_home(request.match_info["prm"]))
+        return build_contracts(self._source, self._source.find_home(request.match_info["prm"]))
 
     def _get_v5_contract(self, request: web.Request) -> Any:
-        return build_contract_v5(self._source.find_home(request.query.get("usage_point_id", "")))
+        return build_contract_v5(self._source, self._source.find_home(request.query.get("usage_point_id", "")))
 
 
 def _build_gateway_error(status: int, code: str, message: str, **more: str) -> web.Response:

@@ -33,10 +33,17 @@ class SimulatedHome:
     subscribed_kva: int
     classes: tuple[SimulatedTariffClass, ...]
     is_producer: bool = False
+    production_activation: date | None = None
+    """Since when production is measured; None: since consumption is."""
     hourly_since: date | None = None
     """First day of which a load curve is collected; None: never."""
     quarters_since: date = field(default=date.max)
     """From this day on intervals last 15 minutes, 30 before."""
+
+    @property
+    def production_since(self) -> date:
+        """Since when production is measured."""
+        return self.production_activation or self.activation
 
     def get_interval_minutes(self, day: date) -> int:
         """Return the length of the intervals of a day."""

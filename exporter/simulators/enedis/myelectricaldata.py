@@ -1,15 +1,22 @@
 """The simulation of both versions of MyElectricalData."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
+from dataclasses import replace
+from datetime import date, datetime
 from typing import Any
 
 from aiohttp import web
 
 from exporter.simulators.enedis.bodies import build_body_2026, build_body_v5, move_stamps_to_starts
-from exporter.simulators.enedis.gateways import RESOURCES_V5, CallCounter, SeriesName, respond
+from exporter.simulators.enedis.gateways import REFUSAL_KEY, RESOURCES_V5, CallCounter, SeriesName, respond
 from exporter.simulators.enedis.homes import PARIS, SimulatedHome
-from exporter.simulators.enedis.source import EnedisRefusalError, EnedisSource, SourceData, build_contract_2026, build_contract_v5
+from exporter.simulators.enedis.source import (
+    EnedisRefusalError,
+    EnedisSource,
+    SourceData,
+    build_contract_object,
+    build_contract_v5,
+)
 
 V2_PATHS: Mapping[str, SeriesName] = {
     "consumption/daily": ("days", False),
@@ -18,12 +25,8 @@ V2_PATHS: Mapping[str, SeriesName] = {
     "production/daily": ("days", True),
     "production/detail": ("curve", True),
 }
-_V2_ERROR_CODES = {
-    "no_data_found": "NO_DATA",
-    "ADAM-ERR0125": "DATE_TOO_OLD",
-    "technical_error": "ENEDIS_ERROR",
-    "ADAM-DC-0008": "ACCESS_DENIED",
-}
+_V2_ERROR_CODES = {"no_data_found": "NO_DATA", "ADAM-ERR0125": "DATE_TOO_OLD", "RATE_LIMIT_EXCEEDED": "RATE_LIMIT_EXCEEDED"}
+"""The gateway's own codes; of all other refusals the code stands in the message only."""
 
 
 class MyElectricalDataV1Simulator:
@@ -71,7 +74,7 @@ class MyElectricalDataV1Simulator:
         return body
 
     def _get_contract(self, request: web.Request) -> Any:
-        return build_contract_v5(self._source.find_home(request.match_info["pdl"]))
+        return build_contract_v5(self._source, self._source.find_home(request.match_info["pdl"]))
 
     def _get_valid_access(self, request: web.Request) -> Any:
         reset = f"{self._source.today}T23:59:59.999999"
@@ -85,12 +88,17 @@ class MyElectricalDataV1Simulator:
 
 
 class MyElectricalDataV2Simulator:
-    """Version 2: envelopes with status 200, and timestamps of curves at the starts of intervals."""
+    """Version 2: envelopes with status 200, and curves stamped at the starts of intervals by the wall clock, sorted as text.
+
+    With `respects_clock_changes` the starts are right on the days of clock changes; with `keeps_one_of_pairs` only one
+    of two points that share a text is kept, as in the gateway's store.
+    """
 
     def __init__(self, source: EnedisSource, secret: str) -> None:
         self._source, self._secret = source, secret
         self._call_counter = CallCounter(source.clock)
-        self.naive_starts = False
+        self.respects_clock_changes = False
+        self.keeps_one_of_pairs = False
 
     def add_routes(self, app: web.Application) -> None:
         """Add its routes."""
@@ -107,9 +115,11 @@ class MyElectricalDataV2Simulator:
             try:
                 if self._call_counter.count_call(None) > 1000:
                     raise EnedisRefusalError("RATE_LIMIT_EXCEEDED")  # noqa: TRY301  # refused like by Enedis
-                data = respond(request, lambda: body(request, new))
+                data = body(request, new)
             except EnedisRefusalError as refusal:
-                error = {"code": _V2_ERROR_CODES.get(refusal.code, refusal.code), "message": "made up", "field": None}
+                code = _V2_ERROR_CODES.get(refusal.code, "ENEDIS_ERROR")
+                message = "made up" if code != "ENEDIS_ERROR" else f"{refusal.code}: made up"
+                error = {"code": code, "message": message, "field": None}
                 return web.json_response({"success": False, "data": None, "error": error} | stamped)
             headers = {} if new else {"Deprecation": "true"}
             return web.json_response({"success": True, "data": data, "error": None} | stamped, headers=headers)
@@ -119,15 +129,32 @@ class MyElectricalDataV2Simulator:
     def _get_measure(self, series: SeriesName) -> Callable[[web.Request, bool], Any]:
         def body(request: web.Request, new: bool) -> Any:
             end = min(request.query["end"], str(self._source.today))
-            data = _query(self._source, series, request.match_info["pdl"], request.query["start"], end)
-            data = move_stamps_to_starts(data, naive=self.naive_starts)
+            data = self._query_or_empty(request, series, end)
+            if series[0] == "curve":
+                data = move_stamps_to_starts(data, naive=not self.respects_clock_changes)
+                if self.keeps_one_of_pairs:
+                    data = replace(data, values=list({value.at: value for value in data.values}.values()))
             return build_body_2026(data) if new else {"meter_reading": build_body_v5(data)}
 
         return body
 
+    def _query_or_empty(self, request: web.Request, series: SeriesName, end: str) -> SourceData:
+        """Return the data; what Enedis refuses as too early comes as success without points, any refused curve as no data."""
+        home, start = self._source.find_home(request.match_info["pdl"]), request.query["start"]
+        try:
+            if refusal := request.get(REFUSAL_KEY):
+                raise refusal
+            return _query(self._source, series, home.prm, start, end)
+        except EnedisRefusalError as refusal:
+            if series[0] == "curve":
+                raise EnedisRefusalError("no_data_found") from None
+            if refusal.code != "ADAM-ERR0123":
+                raise
+            return SourceData(home, *series, date.fromisoformat(start), date.fromisoformat(end), [], [])
+
     def _get_contract(self, request: web.Request, new: bool) -> Any:
-        home: SimulatedHome = self._source.find_home(request.match_info["pdl"])
-        return build_contract_2026(home) if new else build_contract_v5(home)
+        home: SimulatedHome = respond(request, lambda: self._source.find_home(request.match_info["pdl"]))
+        return build_contract_object(self._source, home) if new else build_contract_v5(self._source, home)
 
 
 def _query(source: EnedisSource, series: SeriesName, prm: str, start: str, end: str) -> SourceData:

@@ -31,7 +31,8 @@ class EnedisSimulation(Simulation):
     """All gateways to the same two homes; `producer` has HP and HC, `recent_customer` began 400 days ago.
 
     Faults of its own: `enedis:STATUS:CODE` (a refusal of Enedis, written as each gateway writes it), and
-    `rename:OLD:NEW` (a field called otherwise). `source.delays` delays days, `source.refusals` refuses usage points.
+    `rename:OLD:NEW` (a field called otherwise). `source.delays` delays days, `source.refusals` refuses usage points,
+    `source.refused_series` one series of one.
     """
 
     portal: ClassVar[str] = "enedis"
@@ -75,7 +76,7 @@ class EnedisSimulation(Simulation):
         if api:
             account["api"] = api
         if access == "conso":
-            account["token"] = self.conso.token
+            account |= {"token": self.conso.token, "base_url": f"{url}/api"}
         elif access == "dataconnect":
             account |= {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
         elif api == "v1":

@@ -26,6 +26,7 @@ STATUS_BY_CODE = {
     "ADAM-ERR0123": 400,
     "ADAM-ERR0125": 400,
     "ADAM-ERR0126": 400,
+    "ADAM-DC-0007": 400,
     "Invalid_request": 400,
     "no_data_found": 404,
     "technical_error": 500,
@@ -66,13 +67,16 @@ class SourceData:
 class EnedisSource:
     """Enedis, with its own clock.
 
-    `delays` postpones a day, or one series of a day; `refusals` refuses a usage point with a code.
+    `delays` postpones a day, or one series of a day; `refusals` refuses a usage point with a code, `refused_series` one
+    series of it, such as (prm, "production_curve"). `contract_starts` are of newer contracts than the activation.
     """
 
     clock: Callable[[], datetime]
     homes: dict[str, SimulatedHome]
     delays: dict[date | tuple[date, str], timedelta] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
+    refused_series: dict[tuple[str, str], str] = field(default_factory=dict)
+    contract_starts: dict[str, date] = field(default_factory=dict)
 
     @property
     def today(self) -> date:
@@ -113,11 +117,13 @@ class EnedisSource:
             raise EnedisRefusalError("ADAM-ERR0002")
         if last > self.today:
             raise EnedisRefusalError("Invalid_request")
+        if code := self.refused_series.get((home.prm, f"{'production' if producing else 'consumption'}_{kind}")):
+            raise EnedisRefusalError(code)
         if producing and not home.is_producer:
             raise EnedisRefusalError("ADAM-ERR0069")
         if kind == "curve" and (last - first).days > 7:
             raise EnedisRefusalError("ADAM-ERR0126")
-        if first < home.activation:
+        if first < (home.production_since if producing else home.activation):
             raise EnedisRefusalError("ADAM-ERR0123")
         if first < self.today - timedelta(days=HISTORY_DAYS[kind]):
             raise EnedisRefusalError("ADAM-ERR0125")
@@ -143,30 +149,44 @@ def _list_values(home: SimulatedHome, kind: str, producing: bool, day: date) -> 
                 yield SourceValue(block.watts, block.end, home.get_interval_minutes(day))
 
 
-def build_contract_2026(home: SimulatedHome) -> list[dict[str, Any]]:
-    """Return the contracts of a home, including the customer."""
-    found = [
+def build_contracts(source: EnedisSource, home: SimulatedHome) -> list[dict[str, Any]]:
+    """Return the contracts of a home by 2026, including the customer; a producer's has no subscribed power."""
+    start = source.contract_starts.get(home.prm, home.activation)
+    rows: list[tuple[str, str, dict[str, str] | None, date]] = [
+        ("Contrat GRD-F", "C5", {"unit": "kVA", "value": str(home.subscribed_kva)}, start)
+    ]
+    if home.is_producer:
+        rows.insert(0, ("Contrat GRD-A", "P4", None, home.production_since))
+    return [
         {
             "usage_point_id": home.prm,
-            "contract_start": f"{home.activation}T00:00:00+0100",
+            "contract_start": f"{begins}T00:00:00+0100",
             "contract_type": kind,
             "contractor": "SUPPLIER",
             "customer": {"name": "Invented Person", "email": "invented@example.org"},
             "distribution_tariff": "CU4",
-            "subscribed_power": {"unit": "kVA", "value": str(kva)},
+            "subscribed_power": power,
             "segment": segment,
         }
-        for kind, segment, kva in (("Contrat GRD-A", "P4", 3), ("Contrat GRD-F", "C5", home.subscribed_kva))
+        for kind, segment, power, begins in rows
     ]
-    return found if home.is_producer else found[1:]
 
 
-def build_contract_v5(home: SimulatedHome) -> dict[str, Any]:
+def build_contract_object(source: EnedisSource, home: SimulatedHome) -> dict[str, Any]:
+    """Return what MyElectricalData v2 puts together of three calls, one of which had no answer."""
+    synthesis: dict[str, Any] = {"segments": [{"segment": "C5"}], "services_level": "made up"}
+    synthesis["consumption_last_activation_date"] = f"{home.activation}T00:00:00+0100"
+    if home.is_producer:
+        synthesis["generation_last_activation_date"] = f"{home.production_since}T00:00:00+0100"
+    return {"situation_contrat": build_contracts(source, home), "synthese_contrat": synthesis, "comptage": None}
+
+
+def build_contract_v5(source: EnedisSource, home: SimulatedHome) -> dict[str, Any]:
     """Return the contract of a home in the form of v5."""
     contracts = {
         "segment": "C5",
         "subscribed_power": f"{home.subscribed_kva} kVA",
-        "last_activation_date": f"{home.activation}+01:00",
+        "last_activation_date": f"{source.contract_starts.get(home.prm, home.activation)}+01:00",
         "distribution_tariff": "BTINFMUDT",
         "offpeak_hours": None if len(home.classes) == 1 else "HC (22H00-6H00)",
         "contract_type": "Contrat GRD-F",

@@ -235,6 +235,7 @@ class Engine(Generic[SessionT]):
 
     def _summarise(self, result: StepResult, now: datetime) -> None:
         at = seconds(now)
+        result.notes += (note for feed in self._feeds.values() if (note := describe_silence(feed, self.coverage(feed.key), at)))
         plans = [self._plan(key, at) for key in self._feeds]
         result.pending = sum(one.pending for one in plans) if self._backfill else 0
         wanted = set(Kind) if self._backfill else {Kind.DUE, Kind.AGAIN}
@@ -352,6 +353,21 @@ def _seen(feed: Feed, coverage: Coverage, periods: Sequence[Period], oldest: int
     known = coverage.known()
     first = max(known[1] - 1 if known else feed.day_at(periods[0][0]), oldest)
     return coverage.seen(first, judge(feed, first, feed.last_day(at), periods, at))
+
+
+def describe_silence(feed: Feed, coverage: Coverage, now: int) -> str:
+    """Return the note on a feed of which nothing comes, or no more; an empty text for any other."""
+    if not (feed.if_empty or feed.if_stopped):
+        return ""
+    expected = feed.day_at(now - round(feed.delay.total_seconds())) - 1
+    known = coverage.known()
+    if known is None:
+        tries = max((run.tries for run in coverage.runs if run.first <= expected), default=0)
+        return feed.if_empty if tries >= policy.EMPTY_TRIES else ""
+    absent = sum(run.last - run.first + 1 for run in coverage.within(known[1] + 1, expected))
+    if not feed.if_stopped or absent < policy.STOPPED:
+        return ""
+    return f"{feed.if_stopped}; the last day is {date.fromordinal(known[1])}"
 
 
 def _stretched(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:

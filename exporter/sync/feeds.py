@@ -98,6 +98,10 @@ class Feed:
     """After so many empty days before everything known, what is older is taken to be empty too."""
     priority: int = 0
     """Lower goes first: days 0, load curves 1."""
+    if_empty: str = ""
+    """The note when nothing of it has come for a day: the entry of the configuration, and what to check."""
+    if_stopped: str = ""
+    """The note when nothing has come for days of a feed that came before; the date is added."""
 
     @property
     def includes_today(self) -> bool:

@@ -380,3 +380,41 @@ async def test_when_an_emptiness_gives_a_day_all_of_it_is_asked_again() -> None:
     world.portal.mess = replace(TIDY, history=150)
     await world.run(2)
     assert not missing(world, int(world.now.timestamp()) - 3 * DAY)
+
+
+def hinted(feeds: Sequence[Feed]) -> list[Feed]:
+    return [replace(feed, if_empty=f"{feed.key} is empty", if_stopped=f"{feed.key} has stopped") for feed in feeds]
+
+
+async def test_a_feed_that_brings_nothing_is_noted_after_a_day() -> None:
+    world = World(hinted(FLUVIUS), replace(TIDY, history=-1000))
+    notes = list[set[str]]()
+    for _ in range(24):
+        notes.append(set((await world.visit()).notes))
+        world.now += world.every
+
+    assert notes[0] == notes[2] == set()
+    assert notes[-1] == {f"{feed.key} is empty" for feed in FLUVIUS}
+
+
+async def test_a_feed_that_stops_is_noted_with_its_last_day() -> None:
+    world = World(hinted(FLUVIUS[:2]), TIDY)
+    await settle(world)
+    ended = world.now.date() - timedelta(days=1)
+    world.portal.day = lambda feed, day: world.portal._day(feed, day)._replace(
+        published=1 << 50 if day > ended.toordinal() else 0
+    )  # type: ignore[assignment]
+    world.now += timedelta(days=3)
+    early = (await world.visit()).notes
+    world.now += timedelta(days=6)
+
+    assert early == []
+    assert set((await world.visit()).notes) == {f"{feed.key} has stopped; the last day is {ended}" for feed in FLUVIUS[:2]}
+
+
+async def test_being_switched_off_is_no_silence() -> None:
+    world = World(hinted(FLUVIUS), TIDY)
+    await settle(world)
+    world.now += timedelta(days=25)
+
+    assert (await world.visit()).notes == []

@@ -362,8 +362,12 @@ def describe_silence(feed: Feed, coverage: Coverage, now: int) -> str:
     expected = feed.day_at(now - round(feed.delay.total_seconds())) - 1
     known = coverage.known()
     if known is None:
-        tries = max((run.tries for run in coverage.runs if run.first <= expected), default=0)
-        return feed.if_empty if tries >= policy.EMPTY_TRIES else ""
+        runs = [run for run in coverage.runs if run.first <= expected]
+        asked = [run.asked for run in runs]
+        is_asked_for_long = bool(runs) and (
+            max(run.tries for run in runs) >= policy.EMPTY_TRIES or max(asked) - min(asked) >= policy.EMPTY_TIME
+        )
+        return feed.if_empty if is_asked_for_long else ""
     absent = sum(run.last - run.first + 1 for run in coverage.within(known[1] + 1, expected))
     if not feed.if_stopped or absent < policy.STOPPED:
         return ""

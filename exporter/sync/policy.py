@@ -34,8 +34,8 @@ STRETCH = 14
 SILENCE = 14
 """After so many empty days in a row at its newest end a feed is taken to be silent."""
 
-EMPTY_TRIES = 3
-"""After so many asks for one day a feed of which nothing is known is noted as empty: about a day."""
+EMPTY_TRIES, EMPTY_TIME = 3, DAY
+"""After so many asks for one day, or asks for so long, a feed of which nothing is known is noted as empty."""
 STOPPED = 4
 """After so many days without anything, older than `delay`, a feed is noted as stopped."""
 

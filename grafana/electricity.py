@@ -34,6 +34,7 @@ from grafana.panels import (
     step_panel,
     table_panel,
 )
+from grafana.periods import incomplete
 from grafana.queries import (
     BY_POINT,
     MONTH,
@@ -57,6 +58,7 @@ from grafana.queries import (
 
 TAKEN, FED = "utility_interval_consumption_kwh", "utility_interval_injection_kwh"
 DAY_LATE = " Portals give it a day late: what runs now is not in it."
+LATE_DAYS = incomplete(ELECTRIC)
 BARE_REGISTER = '"(day|night|H[CP].*)"'
 
 
@@ -179,8 +181,8 @@ def tariffs_panel() -> Panel:
     panel = bar_panel(
         "Consumption by day and tariff",
         "Each day on its own day; over long spans each bar is a week or more. A meter with a single register "
-        "is `electricity`." + HISTORY_USED,
-        [Query(tariff(only(whole(days(TAKEN)), ELECTRIC), "electricity"), "{{tariff}}", "1d")],
+        "is `electricity`. Up to the newest day that all usage points have." + HISTORY_USED,
+        [Query(f"{tariff(only(whole(days(TAKEN)), ELECTRIC), 'electricity')} unless on () {LATE_DAYS}", "{{tariff}}", "1d")],
         Style(KWH, 12, 9, nothing=NEEDS_HISTORY),
     )
     for pattern in ("electricity.*", "(electricity )?(day|HP.*)", "(electricity )?(night|HC.*)"):
@@ -192,10 +194,11 @@ def balance_panel() -> Panel:
     """Return consumption above and injection below zero."""
     panel = bar_panel(
         "Consumption against injection",
-        "Of the chosen usage points together: what came in above zero, what was fed in below." + HISTORY_USED,
+        "Of the chosen usage points together: what came in above zero, what was fed in below, up to the "
+        "newest day that all have." + HISTORY_USED,
         [
-            Query(f"sum({only(whole(days(TAKEN)), ELECTRIC)})", "consumption", "1d"),
-            Query(f"-sum({only(whole(days(FED)), ELECTRIC)})", "injection", "1d"),
+            Query(f"sum({only(whole(days(TAKEN)), ELECTRIC)}) unless on () {LATE_DAYS}", "consumption", "1d"),
+            Query(f"-sum({only(whole(days(FED)), ELECTRIC)}) unless on () {LATE_DAYS}", "injection", "1d"),
         ],
         Style(KWH, 12, 9, nothing=NEEDS_HISTORY),
     )
@@ -307,6 +310,6 @@ def registers_panel() -> Panel:
                 "Fed in", f"sum by ({BY_POINT}, register) ({only(live('utility_injection_index_kwh'), ELECTRIC)})", decimals=0
             ),
         ),
-        Style(width=24, height=8, nothing="No portal gives what the meter shows"),
+        Style(width=24, height=8, nothing="none given"),
         POINT_LABELS | {"register": "Register"},
     )

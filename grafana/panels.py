@@ -40,7 +40,7 @@ SOURCE = kinds.DataSourceRef(type_val="prometheus", uid="${datasource}")
 KWH, M3, KW, KVA, EURO, HOURS = "suffix:kWh", "suffix:m³", "suffix:kW", "suffix:kVA", "prefix:€ ", "suffix:h"
 """Units that stay what they are: Grafana's own turn 11026 kWh into 11 MWh and 5510 euro into 5.51K."""
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-DATE = "time:ddd D MMM"
+DATE = "time:D MMM"
 """Of an instant in milliseconds."""
 
 CONSUMPTION, INJECTION = "#3F7FD9", "#4FA34A"
@@ -154,7 +154,9 @@ def bar_gauge_panel(title: str, description: str, queries: Sequence[Query], styl
     """Return a panel with a bar for the newest value of each series."""
     panel = bargauge.Panel().display_mode(kinds.BarGaugeDisplayMode.BASIC).orientation(kinds.VizOrientation.HORIZONTAL)
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
-    panel.value_mode(kinds.BarGaugeValueMode.TEXT).show_unfilled(False)
+    panel.value_mode(kinds.BarGaugeValueMode.TEXT).show_unfilled(False).name_placement(kinds.BarGaugeNamePlacement.LEFT)
+    panel.sizing(kinds.BarGaugeSizing.MANUAL).min_viz_height(20).max_viz_height(24).min_viz_width(8)
+    panel.text(common.VizTextDisplayOptions().title_size(13).value_size(16))
     return _finish(panel.min(0), title, description, queries, style, instant=True)
 
 
@@ -207,7 +209,7 @@ def bar_chart_panel(
     panel = barchart.Panel().orientation(kinds.VizOrientation.VERTICAL).fill_opacity(85).line_width(0).axis_soft_min(0)
     panel.stacking(kinds.StackingMode.NORMAL if stacked else kinds.StackingMode.NONE).group_width(0.75).bar_width(0.95)
     panel.show_value(kinds.VisibilityMode.NEVER).legend(_legend()).tooltip(_tooltip()).x_field(f"{rows}\\{bars}")
-    panel.x_tick_label_rotation(0).x_tick_label_max_length(8).x_tick_label_spacing(40 if stacked else 0)
+    panel.x_tick_label_rotation(0).x_tick_label_max_length(8).x_tick_label_spacing(70 if stacked else 0)
     _finish(panel, title, description, [query], style, instant=True, tabular=True)
     if rows == "month":
         names = {f"{place:02}": (name, "text") for place, name in enumerate(MONTHS, 1)}

@@ -82,9 +82,14 @@ def latest_days(*matchers: str) -> str:
     return f"({latest}) > on () group_left () (max({latest}) - {LATE})"
 
 
+def incomplete(*matchers: str) -> str:
+    """Return a value at each day that not all usage points have yet."""
+    return f"(vector(time() - 10800) > on () min({latest_days(*matchers)}))"
+
+
 def days_panel() -> Panel:
-    """Return a bar for each day; days that not all usage points have told are pale."""
-    late = f"(vector(time() - 10800) > on () min({latest_days(THIS)}))"
+    """Return a bar for each day; days that not all usage points have yet are pale."""
+    late = incomplete(THIS)
     queries = []
     for unit, amount in zip(
         (KWH, M3),
@@ -218,9 +223,9 @@ def records_panel() -> Panel:
         "${commodity:text}, highest days",
         "The five days of the last year with the highest consumption." + HISTORY_USED,
         [Column("Amount", f'sum by (date, measure) (label_join({highest}, "date", "-", "year", "month", "day"))', decimals=1)],
-        Style(height=7, nothing="set up remote read"),
+        Style(height=7, nothing="remote read?"),
         {"date": "Day", "measure": "Unit"},
         sort="Amount",
-        widths={"Day": 150, "Unit": 60},
+        widths={"Day": 100, "Unit": 50},
     )
     return repeated(panel, "commodity", 4)

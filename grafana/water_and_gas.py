@@ -14,7 +14,6 @@ from grafana.panels import (
     KWH,
     M3,
     NEEDS_BOTH,
-    NEEDS_HISTORY,
     NEEDS_HOURLY,
     NEEDS_MONTHS,
     RULES_USED,
@@ -25,7 +24,6 @@ from grafana.panels import (
     bar_chart_panel,
     bar_gauge_panel,
     bar_panel,
-    line_panel,
     stat_panel,
     step_panel,
     table_panel,
@@ -172,28 +170,6 @@ def months() -> Sequence[Panel]:
     return (
         panel("Water by month", VOLUME, WATER, M3),
         panel("Gas by month, as energy", ENERGY, IS_GAS, KWH),
-        line_panel(
-            "Water since the span began",
-            "How far the registers of water have gone since the beginning of the span, the eight furthest, "
-            "whatever they showed "
-            "before." + HISTORY_USED,
-            [
-                Query(
-                    "topk(8, "
-                    + named(
-                        total(
-                            f"last_over_time({past(INDEX)}[$__interval]) - on (account, usage_point, register) "
-                            f"min_over_time({past(INDEX)}[$__range] @ end())"
-                        ),
-                        WATER,
-                    )
-                    + ")",
-                    "{{shown}}",
-                    "1d",
-                )
-            ],
-            Style(M3, 24, 9, nothing=NEEDS_HISTORY, decimals=1),
-        ),
     )
 
 
@@ -215,9 +191,9 @@ def points_panel() -> Panel:
             Column("Index", flowing(summed("utility_consumption_index_m3")), decimals=3),
             Column("Latest day", flowing(summed("utility_daily_consumption_m3")), decimals=3),
             Column("Month", flowing(summed("utility_monthly_consumption_m3")), decimals=2),
-            Column("Month before", flowing(summed("utility_previous_month_consumption_m3")), decimals=2),
+            Column("Last month", flowing(summed("utility_previous_month_consumption_m3")), decimals=2),
             Column("Year", flowing(summed("utility_yearly_consumption_m3")), decimals=1),
-            Column("Gas, year, kWh", flowing(summed("utility_yearly_consumption_kwh")), decimals=0),
+            Column("Gas, kWh", flowing(summed("utility_yearly_consumption_kwh")), decimals=0),
             Column("Cost, month", total(flowing(past("usage_point:utility_monthly_cost:eur"))), EURO, 2),
             Column("Unusual", flowing(summed("utility_divergent_consumption")), words=YES_IS_BAD),
             Column("Limited", flowing(summed("utility_flow_limitation")), words=YES_IS_BAD),

@@ -21,7 +21,7 @@ from benchmarks.counter_fleet import Fleet
 from exporter import runtime
 from exporter.app import render_ages_ahead
 from exporter.clock import WallClock
-from exporter.poller import PollerGroup
+from exporter.poller_group import PollerGroup
 from exporter.web.app import READY, WebContext, make_app
 
 PLAIN, ZIPPED = "page.txt", "page.txt.gz"

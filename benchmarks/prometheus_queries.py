@@ -28,7 +28,7 @@ from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Interval, Register, Unit, UsagePoint
-from exporter.poller import PollerGroup
+from exporter.poller_group import PollerGroup
 from exporter.web.app import READY, WebContext, add_remote_read, make_app
 from exporter.web.listen import ListenAddress, listen
 from tests.history import programs

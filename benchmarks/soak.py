@@ -17,7 +17,7 @@ from exporter.config.loader import load_portals
 from exporter.demo import SIMULATIONS, build_simulations
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
-from exporter.poller import PollerGroup
+from exporter.poller_group import PollerGroup
 from exporter.simulators.base import Simulation, run_simulation
 
 START = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)

@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from exporter.ledger.account_state import AccountState
 from exporter.models import Commodity
+from exporter.sync.feeds import Feed
 
 LOGIN_SUSPENSION = timedelta(days=1)
 """Time for which a refused login is not tried again, unless the configuration changes."""
@@ -28,6 +29,20 @@ class AccountView:
     """Age from which the newest reading counts as late, where that is not four days."""
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryStatus:
+    """How far the reading of an account's history is."""
+
+    done: int = 0
+    """Requests made for older days since the start of the program."""
+    pending: int = 0
+    """About how many are still to be made before everything the portal gives was asked for once."""
+    remaining: timedelta = timedelta(0)
+    """About how long that takes."""
+    begins: Mapping[Feed, date] = field(default_factory=dict)
+    """Where the history of a feed begins, once all before it was asked for and is empty: days before it are not missing."""
+
+
 @dataclass(slots=True)
 class AccountHealth:
     """The state and the counters of an account, owned by its poller; counters start at 0 with the process."""
@@ -37,6 +52,9 @@ class AccountHealth:
     visits: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     responses: Counter[str] = field(default_factory=Counter)
+    skipped: int = 0
+    """Values of responses that could not be understood and were left out."""
+    history: HistoryStatus = field(default_factory=HistoryStatus)
 
     def is_suspended(self, now: datetime) -> bool:
         """Return whether visits are suspended because the portal refused the login."""

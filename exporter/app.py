@@ -22,7 +22,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.maintenance import MaintenanceTask
 from exporter.metrics.cache import AGE_STEP
 from exporter.metrics.page import MetricsPage
-from exporter.poller import PollerGroup
+from exporter.poller_group import PollerGroup
 from exporter.reload import Reloader, log_warnings
 from exporter.sharding import ALL_ACCOUNTS, Shard
 from exporter.web.access_control import AccessControl, load_access_control

@@ -21,9 +21,10 @@ from exporter.account_status import (
 from exporter.client.session import Session
 from exporter.clock import Clock
 from exporter.errors import LedgerError, LoginError, PortalError, RateLimitError, UnreachableError
+from exporter.feed_reader import DEFAULT_BACKFILL, BackfillSettings, FeedReader
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.writer import LedgerChanges
+from exporter.ledger.writer import LedgerChanges, merge_changes
 from exporter.metrics.page import AccountMetrics, MetricsPage
 from exporter.models import VisitResult
 from exporter.portals.base import Portal
@@ -34,18 +35,33 @@ MAX_VISIT_DURATION = timedelta(minutes=30)
 JITTER = 0.05
 MAX_SLEEP = timedelta(seconds=30)
 """The wall clock is read this often while waiting: it may be set meanwhile."""
+DescribeState = Callable[[PortalError | LedgerError | None, str], AccountState]
+"""Returns the account's state after a visit with an error and its reason."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class VisitOutcome:
-    """How a visit ended: its parts, and the first error."""
+    """How a visit ended."""
 
-    result: VisitResult = field(default_factory=VisitResult)
+    changes: LedgerChanges = field(default_factory=LedgerChanges)
     error: PortalError | LedgerError | None = None
+    """The first error."""
     reason: str = ""
-    is_complete: bool = True
-    """False when nothing of the visit may be stored."""
+    is_rhythm_kept: bool = False
+    """Whether the next visit is at the usual time: feeds that fail have a backoff of their own."""
+    next_visit: datetime | None = None
+    """When the portal wants the next one."""
+
+    @classmethod
+    def from_error(cls, error: PortalError | LedgerError) -> "VisitOutcome":
+        """Return the outcome of a visit that failed."""
+        return cls(error=error, reason=error.reason)
+
+    @classmethod
+    def from_bug(cls, message: str) -> "VisitOutcome":
+        """Return the outcome of a visit that met a bug, which is logged."""
+        return cls(error=PortalError(message), reason="bug")
 
 
 class AccountPoller:
@@ -61,8 +77,10 @@ class AccountPoller:
         page: MetricsPage,
         clock: Clock,
         random_fraction: Callable[[], float] = random.random,
+        backfill: BackfillSettings = DEFAULT_BACKFILL,
     ) -> None:
-        self.portal = portal
+        self.portal, self.backfill = portal, backfill
+        self._feeds = FeedReader(portal, ledger, clock.now, backfill)
         self._ledger, self._page, self._clock, self._random_fraction = ledger, page, clock, random_fraction
         self._visit_requested = asyncio.Event()
         self._account_metrics: AccountMetrics | None = None
@@ -87,6 +105,9 @@ class AccountPoller:
         )
         self._account_metrics = self._page.add_account(build_account_view(portal), portal.every)
         self._account_metrics.health.state = cap_suspension(state, self._clock.now())
+        if state.last_success and self._feeds.has_feeds:
+            await self._feeds.resume()
+            self._account_metrics.health.history = self._feeds.history
         try:
             await asyncio.to_thread(self._page.refresh, portal.name)
         except LedgerError:
@@ -100,12 +121,13 @@ class AccountPoller:
             self._page.accounts[self.portal.name] = self._account_metrics
 
     async def run(self) -> None:
-        """Visit the account whenever it is due, for ever."""
+        """Visit the account whenever it is due, and go on with its backlog between the visits, for ever."""
         while True:
-            await self._wait_until_due()
+            is_step = await self._wait_until_due()
             if not await self._adopt_suspension():
-                await self.visit()
-            self._visit_requested.clear()  # a request during the visit is served by it: its result may forbid another one
+                await (self.step() if is_step else self.visit())
+            if not is_step:
+                self._visit_requested.clear()  # a request during the visit is served by it: its result may forbid another one
 
     def request_visit(self) -> timedelta | None:
         """Request a visit now, on behalf of a person.
@@ -125,47 +147,127 @@ class AccountPoller:
         assert self._account_metrics is not None, "an account is opened before it is visited"
         health, before, now = self._account_metrics.health, self._account_metrics.health.state, self._clock.now()
         # With the instant it counts from, so that a start after a kill knows how long it was to be: the clock may be wrong.
-        begun = replace(before, last_visit=now, next_visit=self._defer_to_visiting_time(now + CRASH_RETRY_DELAY))
+        begun = replace(before, last_visit=now, next_visit=self.portal.adjust_visit_time(now + CRASH_RETRY_DELAY))
         health.visits += 1
         started = time.monotonic()
-        outcome = await self._record_start(begun) or await self._fetch()
-        after = replace(
-            before,
-            last_visit=now,
-            duration=time.monotonic() - started,
-            up=outcome.error is None,
-            last_success=now if outcome.error is None else before.last_success,
-            failures=before.failures + 1 if outcome.error else 0,
-            reason=outcome.reason,
-            message=str(outcome.error or ""),
-            suspended_until=now + LOGIN_SUSPENSION if isinstance(outcome.error, LoginError) else None,
-        )
+
+        def describe(error: PortalError | LedgerError | None, reason: str) -> AccountState:
+            return replace(
+                before,
+                last_visit=now,
+                next_visit=begun.next_visit,
+                duration=time.monotonic() - started,
+                up=error is None,
+                last_success=now if error is None else before.last_success,
+                failures=before.failures + 1 if error else 0,
+                reason=reason,
+                message=str(error or ""),
+                suspended_until=now + LOGIN_SUSPENSION if isinstance(error, LoginError) else None,
+            )
+
+        outcome = await self._record_start(begun) or await self._call_portal(now, describe)
+        after = describe(outcome.error, outcome.reason)
         # Waits count from the visit's end; a clock that was set back meanwhile is no end.
         after = replace(after, next_visit=self._next_visit(after, outcome, now, max(now, self._clock.now())))
-        await self._store_outcome(outcome, after, now)
+        await self._finish(before, after, outcome)
+
+    async def step(self) -> None:
+        """Go on with the backlog: a few requests."""
+        assert self._account_metrics is not None
+        health, now = self._account_metrics.health, self._clock.now()
+        try:
+            async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
+                outcome = await self._feeds.step(session)
+            await asyncio.to_thread(self._page.refresh, self.portal.name, outcome.changes)
+            stored = await asyncio.to_thread(self._ledger.get_state, self.portal.name)
+        except (LedgerError, TimeoutError) as error:
+            log.warning("account %s: failed to read the history: %s", self.portal.name, error or "a step took too long")
+            self._feeds.plan_step(self._clock.now() + CRASH_RETRY_DELAY)
+            return
+        except Exception:  # as in a visit
+            log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.portal)
+            self._feeds.plan_step(self._clock.now() + self.portal.every)
+            return
+        before = self.state
+        health.skipped += outcome.skipped
+        health.history = self._feeds.history
+        health.state = replace(
+            before,
+            readings=stored.readings,
+            corrections=stored.corrections,
+            last_new_data=stored.last_new_data,
+            notes=stored.notes,
+        )
+        self._log_changes(outcome.changes)
+        if isinstance(outcome.stopped, LoginError):
+            until = now + LOGIN_SUSPENSION
+            suspended = replace(health.state, suspended_until=until, next_visit=until, failures=before.failures + 1)
+            failed = VisitOutcome.from_error(outcome.stopped)
+            await self._finish(before, replace(suspended, up=False, reason=failed.reason, message=str(failed.error)), failed)
+        elif outcome.stopped:
+            log.info("account %s: reading the history pauses: %s", self.portal.name, outcome.stopped)
 
     async def _record_start(self, state: AccountState) -> VisitOutcome | None:
         """Record that a visit has started; if that fails, return the outcome, and the portal is not asked."""
         try:
             await asyncio.to_thread(self._ledger.record_visit_start, self.portal.name, state, login=self.portal.login_digest())
         except LedgerError as error:
-            return VisitOutcome(error=error, reason=error.reason, is_complete=False)
+            return VisitOutcome.from_error(error)
         return None
 
-    async def _fetch(self) -> VisitOutcome:
+    async def _call_portal(self, now: datetime, describe: DescribeState) -> VisitOutcome:
+        """Ask for the latest values, store and show them; then for the days of feeds."""
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
                 result = await self.portal.latest(session, self._ledger.get_stored_readings(self.portal.name))
+                outcome = await self._store_latest(result, now, describe)
+                del result  # 20 MB for 100,000 usage points
+                if isinstance(outcome.error, RateLimitError) or outcome.reason == "bug" or not self._feeds.has_feeds:
+                    return outcome
+                return await self._read_feeds(session, outcome)
         except (PortalError, LedgerError) as error:
-            return VisitOutcome(error=error, reason=error.reason, is_complete=False)
+            return VisitOutcome.from_error(error)
         except TimeoutError:
-            timeout = UnreachableError(f"visit took longer than {MAX_VISIT_DURATION}")
-            return VisitOutcome(error=timeout, reason=timeout.reason, is_complete=False)
+            return VisitOutcome.from_error(UnreachableError(f"visit took longer than {MAX_VISIT_DURATION}"))
         except Exception:  # a portal's bug must not silence the other accounts, nor end this one's visits
             log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.portal)
-            return VisitOutcome(error=PortalError("a bug in the portal; see the log"), reason="bug", is_complete=False)
-        failure = next(iter(result.failures), None)
-        return VisitOutcome(result, failure, failure.reason if failure else "")
+            return VisitOutcome.from_bug("a bug in the portal; see the log")
+
+    async def _store_latest(self, result: VisitResult, now: datetime, describe: DescribeState) -> VisitOutcome:
+        assert self._account_metrics is not None
+        error = next(iter(result.failures), None)
+        state = describe(error, error.reason if error else "")
+        try:
+            changes, state = await asyncio.to_thread(
+                self._ledger.record_visit,
+                self.portal.name,
+                list(result.parts()),
+                state,
+                at=now,
+                keep_personal=self.portal.personal_data,
+            )
+            await asyncio.to_thread(self._page.refresh, self.portal.name, changes)
+        except LedgerError:
+            raise
+        except Exception:  # a reading that ledger or page cannot hold is a bug of ours, and no reason to stop visiting
+            log.exception("account %s: failed to store visit results", self.portal.name)
+            return VisitOutcome.from_bug("failed to store visit results; see the log")
+        self._account_metrics.health.skipped += result.skipped
+        self._account_metrics.health.state = state
+        return VisitOutcome(changes, error, error.reason if error else "", next_visit=result.next_visit)
+
+    async def _read_feeds(self, session: Session, latest: VisitOutcome) -> VisitOutcome:
+        assert self._account_metrics is not None
+        health, feeds = self._account_metrics.health, await self._feeds.visit(session)
+        await asyncio.to_thread(self._page.refresh, self.portal.name, feeds.changes)
+        health.skipped += feeds.skipped
+        health.history = self._feeds.history
+        outcome = replace(latest, changes=merge_changes([latest.changes, feeds.changes]))
+        if feeds.stopped and not feeds.is_pause:
+            return replace(outcome, error=feeds.stopped, reason=feeds.stopped.reason)
+        if feeds.failure and latest.error is None:
+            return replace(outcome, error=feeds.failure, reason=feeds.failure.reason, is_rhythm_kept=True)
+        return outcome
 
     @asynccontextmanager
     async def _open_session(self) -> AsyncIterator[Session]:
@@ -176,42 +278,38 @@ class AccountPoller:
         ) as session:
             yield session
 
-    async def _store_outcome(self, outcome: VisitOutcome, after: AccountState, now: datetime) -> None:
+    async def _finish(self, before: AccountState, after: AccountState, outcome: VisitOutcome) -> None:
+        """Store and show the account's health after a visit."""
         assert self._account_metrics is not None
-        health, before = self._account_metrics.health, self._account_metrics.health.state
-        changes = LedgerChanges()
+        health, name = self._account_metrics.health, self.portal.name
         try:
-            changes, after = await asyncio.to_thread(self._write_outcome, outcome, after, now)
-            await asyncio.to_thread(self._page.refresh, self.portal.name, changes)
+            after = await asyncio.to_thread(self._save_health, after)
             await asyncio.to_thread(runtime.trim_memory)
         except LedgerError as error:
             after = replace(
-                after, up=False, reason=error.reason, message=str(error), failures=before.failures + 1,
+                after,
+                up=False,
+                reason=error.reason,
+                message=str(error),
+                failures=before.failures + 1,
                 last_success=before.last_success,
-                next_visit=self._defer_to_visiting_time(now + self._backoff(before.failures + 1)),
-            )  # fmt: skip
-        except Exception:  # a reading that ledger or page cannot hold is a bug of ours, and no reason to stop visiting
-            log.exception("account %s: failed to store visit results", self.portal.name)
-            after = replace(after, up=False, reason="bug", message="failed to store visit results; see the log")
+                next_visit=self.portal.adjust_visit_time(self._clock.now() + self._backoff(before.failures + 1)),
+            )
         health.state = after
         if after.reason:
             health.failures[after.reason] += 1
-        self._log_result(before, after, changes)
-
-    def _write_outcome(self, outcome: VisitOutcome, after: AccountState, now: datetime) -> tuple[LedgerChanges, AccountState]:
-        if outcome.is_complete:
-            return self._ledger.record_visit(
-                self.portal.name, list(outcome.result.parts()), after, at=now, keep_personal=self.portal.personal_data
-            )
-        self._ledger.save_health(self.portal.name, after)
-        return LedgerChanges(), self._ledger.get_state(self.portal.name)
-
-    def _log_result(self, before: AccountState, after: AccountState, changes: LedgerChanges) -> None:
-        name = self.portal.name
         if after.reason and (after.reason, after.message) != (before.reason, before.message):
             log.warning("account %s: visit failed (%s): %s", name, after.reason, after.message)
         elif before.reason and not after.reason:
             log.info("account %s: visits succeed again", name)
+        self._log_changes(outcome.changes)
+
+    def _save_health(self, state: AccountState) -> AccountState:
+        self._ledger.save_health(self.portal.name, state)
+        return self._ledger.get_state(self.portal.name)
+
+    def _log_changes(self, changes: LedgerChanges) -> None:
+        name = self.portal.name
         if changes.new or changes.corrected:
             log.debug("account %s: %d new readings, %d corrected", name, changes.new, changes.corrected)
         for count, description in (
@@ -227,38 +325,39 @@ class AccountPoller:
         error = outcome.error
         if isinstance(error, LoginError):
             return now + LOGIN_SUSPENSION
-        if isinstance(error, RateLimitError):
-            return self._defer_to_visiting_time(
+        if isinstance(error, RateLimitError) and not outcome.is_rhythm_kept:
+            return self.portal.adjust_visit_time(
                 ended_at + max(self.portal.every if error.retry_after is None else error.retry_after, MIN_VISIT_GAP)
             )
-        if isinstance(error, UnreachableError | LedgerError):
-            return self._defer_to_visiting_time(ended_at + self._backoff(after.failures))
-        if error is None and outcome.result.next_visit:
-            return max(outcome.result.next_visit, now + MIN_VISIT_GAP)
-        return self._defer_to_visiting_time(now + self.portal.every * (1 + JITTER * (2 * self._random_fraction() - 1)))
+        if isinstance(error, UnreachableError | LedgerError) and not outcome.is_rhythm_kept:
+            return self.portal.adjust_visit_time(ended_at + self._backoff(after.failures))
+        if outcome.next_visit and (error is None or outcome.is_rhythm_kept):
+            return max(outcome.next_visit, now + MIN_VISIT_GAP)
+        return self.portal.adjust_visit_time(now + self.portal.every * (1 + JITTER * (2 * self._random_fraction() - 1)))
 
     def _backoff(self, failures: int) -> timedelta:
         wait: timedelta = min(MIN_VISIT_GAP * 2.0 ** min(failures - 1, 20), self.portal.every)
         return wait * (1 + self._random_fraction() / 4)
 
-    def _defer_to_visiting_time(self, at: datetime) -> datetime:
-        return self.portal.adjust_visit_time(at)
-
-    async def _wait_until_due(self) -> None:
+    async def _wait_until_due(self) -> bool:
+        """Wait for a visit, or for a step of the backlog; return whether it is a step."""
         assert self._account_metrics is not None
         while not self._visit_requested.is_set():
             now = self._clock.now()
             self._account_metrics.health.state = shift_to_clock(self.state, now)
-            due = next_visit_time(self.state)
+            due, step = next_visit_time(self.state), self._feeds.next_step_time(now) if self.state.up else None
             if due is None or now >= due:
                 break
+            if step and now >= step:
+                return True
             requested = asyncio.ensure_future(self._visit_requested.wait())
-            timer = asyncio.ensure_future(self._clock.sleep(min(due - now, MAX_SLEEP)))
+            timer = asyncio.ensure_future(self._clock.sleep(min(due - now, step - now if step else MAX_SLEEP, MAX_SLEEP)))
             try:
                 await asyncio.wait((requested, timer), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 requested.cancel()
                 timer.cancel()
+        return False
 
     async def _adopt_suspension(self) -> bool:
         """Adopt a suspension by an import in another process since our last visit; return whether there is one."""
@@ -274,7 +373,7 @@ class AccountPoller:
         self._account_metrics.health.state = replace(
             state, suspended_until=until, next_visit=until, up=False, reason=LoginError.reason, message=suspension[1]
         )
-        self._log_result(state, self.state, LedgerChanges())
+        log.warning("account %s: visit failed (%s): %s", self.portal.name, LoginError.reason, suspension[1])
         return True
 
 
@@ -299,56 +398,3 @@ def open_session(
         user_agent=portal.build_user_agent(),
         max_response_bytes=portal.max_response_bytes,
     )
-
-
-class PollerGroup:
-    """The pollers of all accounts, each in its own task."""
-
-    def __init__(self, ledger: Ledger, page: MetricsPage, clock: Clock) -> None:
-        self._ledger, self._page, self._clock = ledger, page, clock
-        self._running: dict[str, tuple[AccountPoller, asyncio.Task[None]]] = {}
-        self._reconcile_lock = asyncio.Lock()
-        """A reload may come while the accounts of the start are still being opened."""
-
-    def get(self, account: str) -> AccountPoller | None:
-        """Return an account's poller, or None."""
-        entry = self._running.get(account)
-        return entry[0] if entry else None
-
-    async def reconcile(self, portals: tuple[Portal, ...]) -> None:
-        """Run these accounts: unchanged ones continue, new ones start, removed ones stop, changed ones restart.
-
-        Raise LedgerError; an account that could not restart then continues as it was.
-        """
-        async with self._reconcile_lock:
-            portals_by_name = {portal.name: portal for portal in portals}
-            changed = [name for name, (poller, _) in self._running.items() if portals_by_name.get(name) != poller.portal]
-            stopped = [await self._stop_poller(name) for name in changed]
-            try:
-                for portal in portals:
-                    if portal.name not in self._running:
-                        poller = AccountPoller(portal, self._ledger, self._page, self._clock)
-                        await poller.open()
-                        self._start_poller(poller)
-            except LedgerError:
-                for poller in stopped:
-                    if poller.portal.name not in self._running:
-                        poller.restore_metrics()
-                        self._start_poller(poller)
-                raise
-            for name in self._page.accounts.keys() - portals_by_name.keys():
-                self._page.remove_account(name)
-
-    async def stop(self) -> None:
-        """Stop all pollers and the visits under way."""
-        await asyncio.gather(*(self._stop_poller(name) for name in list(self._running)))
-
-    def _start_poller(self, poller: AccountPoller) -> None:
-        name = poller.portal.name
-        self._running[name] = poller, asyncio.create_task(poller.run(), name=f"account {name}")
-
-    async def _stop_poller(self, name: str) -> AccountPoller:
-        poller, task = self._running.pop(name)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return poller

@@ -8,7 +8,7 @@ from exporter.clock import WallClock
 from exporter.config.loader import Config
 from exporter.errors import ConfigError, LedgerError
 from exporter.metrics.page import MetricsPage
-from exporter.poller import PollerGroup
+from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,8 @@ from exporter.errors import (
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.models import NextVisit, Note, PartialFailure, VisitPart
-from exporter.poller import AccountPoller, PollerGroup
+from exporter.poller import AccountPoller
+from exporter.poller_group import PollerGroup
 from tests.conftest import NOW
 from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript, build_index, hang_forever
 

@@ -16,7 +16,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.exposition import OPENMETRICS, TEXT
 from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Register, Unit, UsagePoint
-from exporter.poller import PollerGroup
+from exporter.poller_group import PollerGroup
 from exporter.web.app import READY, WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
 from exporter.web.status.page import StatusPage
@@ -178,7 +178,7 @@ async def test_no_page_with_a_part_of_the_accounts(serve):
     Before all accounts are on the page a scrape is answered 503, whatever is on it by then.
     """
     young = await serve(ready=False)
-    await young.pollers.follow((ScriptedPortal(name="first"),))
+    await young.pollers.reconcile((ScriptedPortal(name="first"),))
     answer, body = await young.get("/metrics")
 
     assert (answer.status, body) == (503, b"Not ready yet.\n")

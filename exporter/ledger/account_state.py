@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from exporter.ledger.coverage import forget_refusals, select_feed_notes
 from exporter.ledger.database import Database, from_ms, optional_from_ms, optional_to_ms, to_ms
 from exporter.models import Holder
 
@@ -48,6 +49,7 @@ def open_account(database: Database, name: str, portal: str, zone: str, login: s
             db.execute("INSERT INTO account (name, portal, zone, login) VALUES (?, ?, ?, ?)", (name, portal, zone, login))
         elif row[1:] != (portal, login):
             db.execute("DELETE FROM memory WHERE account = ?", (row[0],))
+            forget_refusals(db, row[0])
             db.execute(
                 "UPDATE account SET portal = ?, zone = ?, login = ?, failures = 0, reason = '', message = '',"
                 " next_visit = CASE WHEN suspended_until IS NULL THEN next_visit END, suspended_until = NULL WHERE id = ?",
@@ -73,7 +75,7 @@ def load_state(db: sqlite3.Connection, name: str) -> AccountState:
         **instants,
         **plain,
         up=None if columns["up"] is None else bool(columns["up"]),
-        notes=tuple(json.loads(columns["notes"])),
+        notes=tuple(dict.fromkeys([*json.loads(columns["notes"]), *select_feed_notes(db, name)])),
         holder=_parse_holder(json.loads(columns["holder"])),
     )
 

@@ -25,11 +25,14 @@ from exporter.ledger.account_state import (
     suspend,
 )
 from exporter.ledger.catalog import AccountCatalog, CatalogCache
+from exporter.ledger.coverage import drop_notes_of_other_feeds, write_coverage
 from exporter.ledger.database import Database
 from exporter.ledger.delivery_state import DeliveryState, PendingQuery, PendingRange, PendingReading, PendingSample
+from exporter.ledger.feed_store import LedgerFeedStore
 from exporter.ledger.queries import SampleRows, SeriesRow, StoredReading, TimestampRule, UsagePointRow
-from exporter.ledger.writer import LedgerChanges, write_visit
+from exporter.ledger.writer import LedgerChanges, write_feed_readings, write_visit
 from exporter.models import Fact, Reading, StateUpdate, StoredInterval, VisitPart
+from exporter.sync.feeds import FeedResult
 
 
 class Ledger:
@@ -145,6 +148,48 @@ class Ledger:
             if chunk is not None:
                 mark_chunk_imported(db, account, chunk)
         return changes
+
+    def record_feed(
+        self,
+        account: str,
+        coverage: Mapping[str, str],
+        result: FeedResult | None,
+        *,
+        at: datetime,
+        keep_personal: bool = False,
+        refusal: str = "",
+    ) -> LedgerChanges:
+        """Store the coverage of feeds and what a request of one brought, in one transaction."""
+        with self.database.write() as db:
+            catalog = self._get_catalog(db, account, keep_personal=keep_personal)
+            changes = LedgerChanges()
+            if result is not None and result.readings:
+                changes = write_feed_readings(db, catalog, result.readings, at=at, keep_personal=keep_personal)
+            notes = write_coverage(db, catalog.account, coverage, result.notes if result else None, at, refusal=refusal)
+        return replace(changes, notes=notes)
+
+    def get_feed_store(self, account: str, *, keep_personal: bool = False) -> LedgerFeedStore:
+        """Return what the sync engine stores of an account."""
+        return LedgerFeedStore(
+            self.database,
+            account,
+            lambda coverage, result, at, refusal: self.record_feed(
+                account, coverage, result, at=at, keep_personal=keep_personal, refusal=refusal
+            ),
+        )
+
+    def drop_notes_of_other_feeds(self, account: str, feeds: Collection[str]) -> None:
+        """Drop the notes of feeds that an account does not have any more."""
+        with self.database.write() as db:
+            drop_notes_of_other_feeds(db, select_account_id(db, account), feeds)
+
+    def select_reading_counts(self) -> dict[str, tuple[int, int]]:
+        """Return account -> numbers of stored readings and corrections."""
+        with self.database.read() as db:
+            return {
+                name: (readings, corrections)
+                for name, readings, corrections in db.execute("SELECT name, readings, corrections FROM account")
+            }
 
     def select_reference_times(self, now: datetime) -> dict[int, datetime]:
         """Return account ID -> the instant from which the age of its readings counts; see `retention.select_reference_times`."""

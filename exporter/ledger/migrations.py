@@ -5,8 +5,9 @@ one resolution. A reading's `at` is the instant of an index, or the start of the
 the end of an interval, or to the instant of a peak (NULL where the portal does not state it: such a peak has no sample in the
 history). `visit` is when the current value was learned, `correction` what it replaced.
 Of an index series, readings before `thinned` are the last ones of their days; an account's `thinned` counts the readings that
-were deleted. A `target` is a receiver of remote write; `owed` is the range of a series in which there may be readings it was not
-sent, and the last visit that changed one of them.
+were deleted. `coverage` says of each feed (a series of questions to a portal) which days were asked; its `notes` have the
+instants at which they were last heard. A `target` is a receiver of remote write; `owed` is the range of a series in which there
+may be readings it was not sent, and the last visit that changed one of them.
 """
 
 import sqlite3
@@ -133,6 +134,15 @@ MIGRATIONS = (
     """
     ALTER TABLE series ADD COLUMN thinned INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE account ADD COLUMN thinned INTEGER NOT NULL DEFAULT 0;
+    """,
+    """
+    CREATE TABLE coverage (
+        account INTEGER NOT NULL REFERENCES account,
+        feed TEXT NOT NULL,
+        value TEXT NOT NULL,
+        notes TEXT NOT NULL DEFAULT '{}',
+        PRIMARY KEY (account, feed)
+    ) WITHOUT ROWID;
     """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)

@@ -124,6 +124,8 @@ _COUNT_BACKWARDS = (
 
 MAX_CLOCK_AHEAD = timedelta(minutes=5)
 """How far a portal's clock may be ahead of ours; readings further ahead are not stored."""
+HISTORY_AGE = timedelta(days=14)
+"""Readings older than this are history: a visit that brings only such has no new data."""
 INDEX_FORM: ReadingForm = ("index", "")
 READING_TYPES = (Index, Interval, Peak)
 
@@ -148,6 +150,20 @@ class LedgerChanges:
     """The notes that the previous visit did not have."""
 
 
+def merge_changes(changes: Sequence[LedgerChanges]) -> LedgerChanges:
+    """Return the changes of several transactions as those of one."""
+    return LedgerChanges(
+        new=sum(one.new for one in changes),
+        corrected=sum(one.corrected for one in changes),
+        backwards=sum(one.backwards for one in changes),
+        future=sum(one.future for one in changes),
+        series=frozenset[int]().union(*(one.series for one in changes)),
+        usage_points=frozenset[str]().union(*(one.usage_points for one in changes)),
+        described_usage_points=frozenset[str]().union(*(one.described_usage_points for one in changes)),
+        notes=tuple(dict.fromkeys(note for one in changes for note in one.notes)),
+    )
+
+
 def write_visit(
     db: sqlite3.Connection,
     catalog: AccountCatalog,
@@ -166,11 +182,27 @@ def write_visit(
             put_value(db, catalog.account, item.key, item.value, item.expires_at)
     if not is_import:
         changes = replace(changes, notes=writer.write_other_parts(rest))
+    return _count_changes(db, catalog, changes, at, is_new_data=not is_import)
+
+
+def write_feed_readings(
+    db: sqlite3.Connection, catalog: AccountCatalog, readings: Sequence[Reading], *, at: datetime, keep_personal: bool
+) -> LedgerChanges:
+    """Write the readings that a request of a feed brought."""
+    changes = _VisitWriter(db, catalog, at, keep_personal=keep_personal).write_readings(readings, is_import=True)
+    is_recent = any(_split_reading(reading)[-1] > to_ms(at - HISTORY_AGE) for reading in readings)
+    return _count_changes(db, catalog, changes, at, is_new_data=is_recent)
+
+
+def _count_changes(
+    db: sqlite3.Connection, catalog: AccountCatalog, changes: LedgerChanges, at: datetime, *, is_new_data: bool
+) -> LedgerChanges:
+    """Add the changes to the account's numbers, and return them with the usage points that were described anew."""
     if changes.new or changes.corrected:
         db.execute(
             "UPDATE account SET readings = readings + ?, corrections = corrections + ?,"
-            " last_new_data = CASE WHEN ? THEN last_new_data ELSE ? END WHERE id = ?",
-            (changes.new, changes.corrected, is_import, to_ms(at), catalog.account),
+            " last_new_data = CASE WHEN ? THEN ? ELSE last_new_data END WHERE id = ?",
+            (changes.new, changes.corrected, is_new_data, to_ms(at), catalog.account),
         )
     return replace(
         changes,

@@ -55,8 +55,13 @@ class FeedStore(Protocol):
         Registers are not told apart. A feed of form VISIT is never asked for.
         """
 
-    async def save(self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime) -> SaveResult:
-        """Store coverages and the readings and notes of a result, in one transaction."""
+    async def save(
+        self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime, *, refusal: str = ""
+    ) -> SaveResult:
+        """Store coverages and the readings and notes of a result, in one transaction.
+
+        A `refusal` is a note too; it ends with the feed's next response.
+        """
 
 
 @dataclass(slots=True)
@@ -74,6 +79,8 @@ class StepResult:
     """By feed: what the portal does not give; no failure of the visit."""
     stopped: PortalError | None = None
     """What ended it early: a rate limit, a refused login, or a portal that is not reached."""
+    stopped_in: Kind | None = None
+    """For which kind of days it was asked then."""
     pending: int = 0
     """About how many requests remain before everything that the portal gives has been asked once."""
     next_step: datetime | None = None
@@ -186,7 +193,7 @@ class Engine(Generic[SessionT]):
             result.notes += (note for note in found.notes if note not in result.notes)
             result.skipped += found.skipped
         result.requests += found.requests if found else 1
-        await self._keep(feed.key, after, found, now, result)
+        await self._keep(feed.key, after, found, now, result, refusal=str(result.refused.get(feed.key, "")) if not found else "")
 
     async def _run(self, session: SessionT, now: datetime, kinds: Sequence[Kind], allowance: int) -> StepResult:
         result, unreachable = StepResult(), 0
@@ -202,12 +209,12 @@ class Engine(Generic[SessionT]):
                     await self.ask(session, feed, request, now, result)
                 except (RateLimitError, LoginError) as error:
                     result.requests += 1
-                    result.stopped = error
+                    result.stopped, result.stopped_in = error, kind
                     break
                 failure = result.failures.get(feed.key)
                 unreachable = unreachable + 1 if isinstance(failure, UnreachableError) else 0
                 if unreachable == UNREACHABLE:
-                    result.stopped = failure
+                    result.stopped, result.stopped_in = failure, kind
                 if kind is Kind.SEARCH:
                     break  # one request a visit: what is not given now is in no hurry
                 if entry := self._entry(feed.key, kind, now):
@@ -251,9 +258,11 @@ class Engine(Generic[SessionT]):
         self._coverage[key] = coverage
         self._plans.pop(key, None)
 
-    async def _keep(self, key: str, coverage: Coverage, found: FeedResult | None, now: datetime, result: StepResult) -> None:
+    async def _keep(
+        self, key: str, coverage: Coverage, found: FeedResult | None, now: datetime, result: StepResult, *, refusal: str = ""
+    ) -> None:
         text = coverage.encode()
-        saved = await self._store.save({key: text}, found, now)
+        saved = await self._store.save({key: text}, found, now, refusal=refusal)
         self._put(key, coverage)
         self._stored[key] = text
         result.new += saved.new

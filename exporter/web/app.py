@@ -13,7 +13,7 @@ from exporter.errors import ConfigError, LedgerError, LoginError, RequestError
 from exporter.history.read_worker import RemoteReader
 from exporter.metrics.exposition import negotiate
 from exporter.metrics.page import MetricsPage
-from exporter.poller import PollerGroup
+from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
 from exporter.web.status.page import StatusPage, StatusQuery
 

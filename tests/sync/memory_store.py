@@ -38,7 +38,7 @@ class MemoryStore:
         since, until = start.timestamp(), end.timestamp()
         return {feed.key: self._between(feed.key, since, until) for feed in feeds}
 
-    async def save(self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime) -> Saved:
+    async def save(self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime, *, refusal: str = "") -> Saved:
         self.coverage |= coverage
         return self.record(result.readings) if result else Saved()
 

@@ -14,7 +14,7 @@ from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.metrics.cache import AccountSamples
 from exporter.metrics.page import AccountMetrics, MetricsPage
-from exporter.poller import PollerGroup
+from exporter.poller_group import PollerGroup
 from exporter.web.status.accounts import AccountFact, HealthSummary, QuotaUsage, list_account_facts, summarize_account
 from exporter.web.status.formatting import format_duration
 from exporter.web.status.meters import MeterList

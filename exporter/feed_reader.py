@@ -1,0 +1,117 @@
+"""The feeds of one account in `serve`: at visits what is due, between them the backlog, a step at a time."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+from exporter.account_status import HistoryStatus
+from exporter.client.session import Session
+from exporter.errors import PortalError, RateLimitError
+from exporter.ledger.ledger import Ledger
+from exporter.ledger.writer import LedgerChanges
+from exporter.portals.base import Portal
+from exporter.sync.engine import Engine, StepResult
+from exporter.sync.planner import Kind
+
+NEXT_STEP_KEY = "next step"
+"""Where an account's store has the end of a rate limit: a restart does not shorten it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillSettings:
+    """Whether the history is read by itself, and the oldest day that is asked for."""
+
+    enabled: bool = True
+    oldest: date | None = None
+
+
+DEFAULT_BACKFILL = BackfillSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class FeedsOutcome:
+    """What came of the feeds in a visit or a step."""
+
+    changes: LedgerChanges = field(default_factory=LedgerChanges)
+    skipped: int = 0
+    stopped: PortalError | None = None
+    """What ended it early."""
+    is_pause: bool = False
+    """Whether that is the portal's limit for older days: what is due was asked."""
+    failure: PortalError | None = None
+    """The last failure of a feed that was not answered since, now or before."""
+
+
+class FeedReader:
+    """Reads the feeds of an account; one visit or step at a time."""
+
+    def __init__(self, portal: Portal, ledger: Ledger, clock: Callable[[], datetime], backfill: BackfillSettings) -> None:
+        self.history = HistoryStatus()
+        self._portal, self._ledger, self._clock = portal, ledger, clock
+        self._store = ledger.get_feed_store(portal.name, keep_personal=portal.personal_data)
+        self._engine = Engine[Session](
+            portal, self._store, every=portal.every, pace=portal.pace, backfill=backfill.enabled, oldest=backfill.oldest
+        )
+        self._failures: dict[str, PortalError] = {}
+        self._planned_step: tuple[datetime, datetime] | None = None
+        """When the next step was planned, and for when."""
+
+    @property
+    def has_feeds(self) -> bool:
+        """Whether the portal has feeds."""
+        return bool(self._portal.feeds())
+
+    async def resume(self) -> None:
+        """Go on after a restart: soon, or when the limit that has paused the backlog ends. Raise LedgerError."""
+        now = self._clock()
+        paused = await self._ledger.get_account_store(self._portal.name).get(NEXT_STEP_KEY, now)
+        await self._engine.refresh(now)
+        self._update_history(StepResult(pending=self._engine.pending(now)), now)
+        self.plan_step(datetime.fromtimestamp(paused, UTC) if paused else now + self._engine.pace.pause)
+
+    async def visit(self, session: Session) -> FeedsOutcome:
+        """Read what is due, then some of the backlog. Raise LedgerError."""
+        result = await self._engine.visit(session, self._clock())
+        await asyncio.to_thread(self._ledger.drop_notes_of_other_feeds, self._portal.name, self._engine.feeds.keys())
+        return await self._finish(result)
+
+    async def step(self, session: Session) -> FeedsOutcome:
+        """Go on with the backlog. Raise LedgerError."""
+        self._planned_step = None
+        return await self._finish(await self._engine.step(session, self._clock()))
+
+    def plan_step(self, at: datetime | None) -> None:
+        """Plan the next step."""
+        self._planned_step = (self._clock(), at) if at else None
+
+    def next_step_time(self, now: datetime) -> datetime | None:
+        """Return when the backlog goes on; None: not before the next visit."""
+        if self._planned_step is None:
+            return None
+        planned_at, due = self._planned_step
+        return due if now >= planned_at else now + (due - planned_at)  # the clock was set back
+
+    async def _finish(self, result: StepResult) -> FeedsOutcome:
+        now = self._clock()
+        failures = self._failures | result.failures
+        self._failures = {key: error for key, error in failures.items() if self._engine.coverage(key).failures}
+        self._update_history(result, now)
+        self.plan_step(result.next_step)
+        is_limit = isinstance(result.stopped, RateLimitError)
+        if is_limit and result.next_step:
+            store = self._ledger.get_account_store(self._portal.name)
+            await store.put(NEXT_STEP_KEY, result.next_step.timestamp(), result.next_step)
+        return FeedsOutcome(
+            self._store.collect_changes(),
+            result.skipped,
+            result.stopped,
+            is_limit and result.stopped_in is not Kind.DUE,
+            next(iter(self._failures.values()), None),
+        )
+
+    def _update_history(self, result: StepResult, now: datetime) -> None:
+        done = self.history.done + result.requests if result.pending or self.history.pending else 0
+        begins = {feed: day for key, feed in self._engine.feeds.items() if (day := self._engine.begins(key, now))}
+        remaining = self._engine.remaining(now) if result.pending else timedelta(0)
+        self.history = HistoryStatus(done, result.pending, remaining, begins)

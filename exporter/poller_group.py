@@ -1,0 +1,64 @@
+"""All accounts that are visited, each by a task of its own."""
+
+import asyncio
+
+from exporter.clock import Clock
+from exporter.errors import LedgerError
+from exporter.feed_reader import DEFAULT_BACKFILL, BackfillSettings
+from exporter.ledger.ledger import Ledger
+from exporter.metrics.page import MetricsPage
+from exporter.poller import AccountPoller
+from exporter.portals.base import Portal
+
+
+class PollerGroup:
+    """The pollers of all accounts, each in its own task."""
+
+    def __init__(self, ledger: Ledger, page: MetricsPage, clock: Clock) -> None:
+        self._ledger, self._page, self._clock = ledger, page, clock
+        self._running: dict[str, tuple[AccountPoller, asyncio.Task[None]]] = {}
+        self._reconcile_lock = asyncio.Lock()
+        """A reload may come while the accounts of the start are still being opened."""
+
+    def get(self, account: str) -> AccountPoller | None:
+        """Return an account's poller, or None."""
+        entry = self._running.get(account)
+        return entry[0] if entry else None
+
+    async def reconcile(self, portals: tuple[Portal, ...], backfill: BackfillSettings = DEFAULT_BACKFILL) -> None:
+        """Run these accounts: unchanged ones continue, new ones start, removed ones stop, changed ones restart.
+
+        Raise LedgerError; an account that could not restart then continues as it was.
+        """
+        async with self._reconcile_lock:
+            portals_by_name = {portal.name: portal for portal in portals}
+            changed = [name for name, (poller, _) in self._running.items() if portals_by_name.get(name) != poller.portal]
+            stopped = [await self._stop_poller(name) for name in changed]
+            try:
+                for portal in portals:
+                    if portal.name not in self._running:
+                        poller = AccountPoller(portal, self._ledger, self._page, self._clock, backfill=backfill)
+                        await poller.open()
+                        self._start_poller(poller)
+            except LedgerError:
+                for poller in stopped:
+                    if poller.portal.name not in self._running:
+                        poller.restore_metrics()
+                        self._start_poller(poller)
+                raise
+            for name in self._page.accounts.keys() - portals_by_name.keys():
+                self._page.remove_account(name)
+
+    async def stop(self) -> None:
+        """Stop all pollers and the visits under way."""
+        await asyncio.gather(*(self._stop_poller(name) for name in list(self._running)))
+
+    def _start_poller(self, poller: AccountPoller) -> None:
+        name = poller.portal.name
+        self._running[name] = poller, asyncio.create_task(poller.run(), name=f"account {name}")
+
+    async def _stop_poller(self, name: str) -> AccountPoller:
+        poller, task = self._running.pop(name)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return poller

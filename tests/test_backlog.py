@@ -1,0 +1,279 @@
+"""The history by itself: `serve` reads it between the visits, step by step, over restarts, each failure by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from exporter.client.session import Session
+from exporter.errors import FeedRefusedError, LoginError, NoDataError, PortalError, RateLimitError, ResponseError
+from exporter.feed_reader import BackfillSettings
+from exporter.ledger.ledger import Ledger
+from exporter.metrics.page import MetricsPage
+from exporter.poller import AccountPoller
+from exporter.sync.feeds import CalendarMonth, Feed, FeedResult, Pace
+from tests.conftest import NOW
+from tests.scripted_portal import SCRIPTS, ZONE, ScriptedPortal, VisitScript, build_day, build_index
+from tests.test_poller import Watch
+
+TODAY = NOW.astimezone(ZONE).date()
+DAY = timedelta(days=1)
+
+
+@dataclass
+class PortalHistory:
+    """What the portal has, and what it was asked."""
+
+    first: date = TODAY - 400 * DAY
+    missing: set[date] = field(default_factory=set)
+    errors: dict[str, PortalError] = field(default_factory=dict)
+    """By feed: what is raised."""
+    requests: list[tuple[str, date, date]] = field(default_factory=list)
+    last_request: datetime = NOW
+    limit: int | None = None
+    """After so many requests the portal asks to wait for an hour."""
+
+    def days(self, first: date, last: date) -> list[date]:
+        days = [first + number * DAY for number in range((last - first).days + 1)]
+        return [day for day in days if day >= self.first and day not in self.missing]
+
+
+HISTORIES: dict[str, PortalHistory] = {}
+
+
+class HistoryPortal(ScriptedPortal):
+    """A portal with two feeds of days."""
+
+    feed_keys: ClassVar[tuple[str, ...]] = ("days",)
+
+    def feeds(self) -> Sequence[Feed]:
+        return [
+            Feed(key=key, zone=ZONE, chunk=CalendarMonth(), usage_points=("B-1",), resolution="P1D", reach=timedelta(days=800))
+            for key in self.feed_keys
+        ]
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(requests=3, pause=timedelta(minutes=1), visit=5)
+
+    async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
+        history = HISTORIES[self.name]
+        if history.limit is not None and len(history.requests) >= history.limit:
+            raise RateLimitError("slow down", timedelta(hours=1))
+        history.requests.append((feed.key, first, last))
+        if last >= history.first:
+            history.last_request = session.now
+        if error := history.errors.get(feed.key):
+            raise error
+        if not (days := history.days(first, last)):
+            raise NoDataError("nothing")
+        return FeedResult([build_day(str(day), day.day / 1000) for day in days])
+
+
+class TwoFeedsPortal(HistoryPortal):
+    feed_keys = ("days", "others")
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def history() -> Iterator[PortalHistory]:
+    SCRIPTS["home"], HISTORIES["home"] = VisitScript(), PortalHistory()
+    yield HISTORIES["home"]
+    SCRIPTS.clear()
+    HISTORIES.clear()
+
+
+@pytest.fixture
+def start(ledger: Ledger, watch: Watch) -> Callable[..., AccountPoller]:
+    async def make(portal: type[HistoryPortal] = HistoryPortal, **settings: object) -> AccountPoller:
+        page = MetricsPage(ledger, watch.now, "0")
+        backfill = BackfillSettings(**settings)
+        poller = AccountPoller(portal(name="home"), ledger, page, watch, lambda: 0.5, backfill)
+        await poller.open()
+        return poller
+
+    return make
+
+
+@asynccontextmanager
+async def running(poller: AccountPoller) -> AsyncIterator[None]:
+    task = asyncio.create_task(poller.run())
+    yield
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():  # noqa: ASYNC110  # what is waited for is the product's own doing, with no event to it
+            await asyncio.sleep(0.001)
+
+
+def stored_days(ledger: Ledger) -> set[date]:
+    with ledger.snapshot() as snapshot:
+        line = next((line for line in snapshot.select_series("home") if line.resolution == "P1D"), None)
+        readings = snapshot.select_readings(line.id, datetime(2000, 1, 1, tzinfo=ZONE), NOW + 1000 * DAY) if line else ()
+        return {reading.at.astimezone(ZONE).date() for reading in readings}
+
+
+def page_of(poller: AccountPoller) -> str:
+    return poller._page.render().decode()
+
+
+def shown(poller: AccountPoller, family: str) -> float:
+    (line,) = (line for line in page_of(poller).splitlines() if line.startswith(family))
+    return float(line.rpartition(" ")[2])
+
+
+async def test_the_history_comes_by_itself(start, history, ledger, watch):
+    """
+    The first visit shows what is latest, then the running month; the steps that follow bring all that the portal has, within
+    a few minutes, and no month is asked for twice.
+    """
+    SCRIPTS["home"].steps.append([build_index(104.25, NOW - timedelta(hours=1))])
+    poller = await start()
+    async with running(poller):
+        await until(lambda: stored_days(ledger) >= set(history.days(history.first, TODAY - DAY)))
+        await until(lambda: shown(poller, "utility_ledger_readings") == 401)
+
+    assert history.requests[0][2] == TODAY - DAY
+    assert history.last_request - NOW < timedelta(minutes=10)
+    months = [first for _, first, _ in history.requests if first >= history.first]
+    assert len(months) == len(set(months))
+    assert "utility_consumption_index_m3" in page_of(poller)
+
+
+async def test_a_restart_in_the_middle_goes_on(start, history, ledger, watch):
+    """
+    A restart while the backlog is read asks for nothing that was asked before, and goes on without waiting for a visit.
+    """
+    poller = await start()
+    await poller.visit()
+    await poller.step()
+    asked = list(history.requests)
+    poller = await start()
+    async with running(poller):
+        await until(lambda: stored_days(ledger) >= set(history.days(history.first, TODAY - DAY)))
+
+    assert history.last_request - NOW < timedelta(minutes=10)
+    assert not set(asked) & set(history.requests[len(asked) :])
+    assert len(SCRIPTS["home"].visits) == 1
+
+
+async def test_a_rate_limit_pauses_the_backlog_and_fails_no_visit(start, history, ledger, watch):
+    """
+    Where the portal wants us to wait the steps wait, over a restart too; the account is up.
+    """
+    history.limit = 7
+    poller = await start()
+    await poller.visit()
+    await poller.step()
+    assert poller.state.up
+    poller = await start()
+    async with running(poller):
+        await until(lambda: watch.at - NOW > timedelta(minutes=50))
+        assert len(history.requests) == 7
+        history.limit = None
+        await until(lambda: len(history.requests) > 10)
+    assert watch.at - NOW >= timedelta(hours=1)
+
+
+async def test_a_refused_login_during_a_step_suspends(start, history, watch):
+    """
+    A login that is refused while the history is read is not tried again, as in a visit.
+    """
+    poller = await start()
+    await poller.visit()
+    history.errors["days"] = LoginError("refused")
+    await poller.step()
+
+    assert poller.state.suspended_until == watch.at + DAY
+    assert poller.state.reason == "login"
+    async with running(poller):
+        asked = len(history.requests)
+        await until(lambda: watch.at - NOW > timedelta(hours=12))
+    assert len(history.requests) == asked
+
+
+async def test_one_failing_feed_leaves_the_others_whole(start, history, ledger):
+    """
+    A feed that fails is told, counted once a visit, and asked less and less; the other one is read to its beginning, and visits
+    keep their rhythm.
+    """
+    history.errors["others"] = ResponseError("days have changed")
+    poller = await start(TwoFeedsPortal)
+    await poller.visit()
+    assert (poller.state.up, poller.state.reason, poller.state.message) == (False, "response", "days have changed")
+    assert poller.state.next_visit >= NOW + timedelta(minutes=55)
+    for _ in range(20):
+        await poller.step()
+
+    assert stored_days(ledger) == set(history.days(history.first, TODAY - DAY))
+    assert len([key for key, *_ in history.requests if key == "others"]) < 3
+
+
+async def test_a_feed_that_is_not_given_is_a_note(start, history):
+    """
+    What the portal does not give is no failure: a note says why, until the feed is answered.
+    """
+    history.errors["others"] = FeedRefusedError("the load curve is switched off", NOW + DAY)
+    poller = await start(TwoFeedsPortal)
+    await poller.visit()
+    assert poller.state.up
+    assert poller.state.notes == ("the load curve is switched off",)
+
+    poller._clock.at += DAY
+    del history.errors["others"]
+    await poller.visit()
+    assert poller.state.notes == ()
+
+
+async def test_backfill_off_asks_only_what_is_new(start, history, ledger, watch):
+    """
+    With `backfill: false` the past is left to the command.
+    """
+    poller = await start(enabled=False)
+    async with running(poller):
+        await until(lambda: watch.at - NOW > timedelta(hours=5))
+    assert min(stored_days(ledger), default=TODAY) >= TODAY - 62 * DAY
+
+
+async def test_nothing_is_asked_before_the_oldest_day(start, history, ledger, watch):
+    """
+    With `from` nothing older is asked for.
+    """
+    poller = await start(oldest=TODAY - 100 * DAY)
+    async with running(poller):
+        await until(lambda: stored_days(ledger) >= set(history.days(TODAY - 100 * DAY, TODAY - DAY)))
+        await until(lambda: watch.at - NOW > timedelta(hours=5))
+    assert min(first for _, first, _ in history.requests) == TODAY - 100 * DAY
+
+
+async def test_late_days_come_by_themselves(start, history, ledger, watch):
+    """
+    Days that are missing on the first visit, and come within weeks, are asked for again and stored.
+    """
+    late = {TODAY - number * DAY for number in range(3, 12)}
+    history.missing |= late
+    poller = await start()
+    async with running(poller):
+        await until(lambda: watch.at - NOW > timedelta(days=5))
+        assert not late & stored_days(ledger)
+        history.missing.clear()
+        await until(lambda: watch.at - NOW > timedelta(days=9))
+    assert late <= stored_days(ledger)

@@ -190,6 +190,7 @@ class Engine(Generic[SessionT]):
             after = self._failed(before, at, error, feed, result)
         if found is not None:
             after = await self._answered(feed, request, found, at)
+            found = replace(found, notes=(*found.notes, *describe_silence(feed, after, at)))
             result.notes += (note for note in found.notes if note not in result.notes)
             result.skipped += found.skipped
         result.requests += found.requests if found else 1
@@ -242,7 +243,6 @@ class Engine(Generic[SessionT]):
 
     def _summarise(self, result: StepResult, now: datetime) -> None:
         at = seconds(now)
-        result.notes += (note for feed in self._feeds.values() if (note := describe_silence(feed, self.coverage(feed.key), at)))
         plans = [self._plan(key, at) for key in self._feeds]
         result.pending = sum(one.pending for one in plans) if self._backfill else 0
         wanted = set(Kind) if self._backfill else {Kind.DUE, Kind.AGAIN}
@@ -364,10 +364,10 @@ def _seen(feed: Feed, coverage: Coverage, periods: Sequence[Period], oldest: int
     return coverage.seen(first, judge(feed, first, feed.last_day(at), periods, at))
 
 
-def describe_silence(feed: Feed, coverage: Coverage, now: int) -> str:
-    """Return the note on a feed of which nothing comes, or no more; an empty text for any other."""
+def describe_silence(feed: Feed, coverage: Coverage, now: int) -> Sequence[str]:
+    """Return the note on a feed of which nothing comes, or no more; none for any other."""
     if not (feed.if_empty or feed.if_stopped):
-        return ""
+        return ()
     expected = feed.day_at(now - round(feed.delay.total_seconds())) - 1
     known = coverage.known()
     if known is None:
@@ -376,11 +376,11 @@ def describe_silence(feed: Feed, coverage: Coverage, now: int) -> str:
         is_asked_for_long = bool(runs) and (
             max(run.tries for run in runs) >= policy.EMPTY_TRIES or max(asked) - min(asked) >= policy.EMPTY_TIME
         )
-        return feed.if_empty if is_asked_for_long else ""
+        return [feed.if_empty] if is_asked_for_long and feed.if_empty else ()
     absent = sum(run.last - run.first + 1 for run in coverage.within(known[1] + 1, expected))
     if not feed.if_stopped or absent < policy.STOPPED:
-        return ""
-    return f"{feed.if_stopped}; the last day is {date.fromordinal(known[1])}"
+        return ()
+    return [f"{feed.if_stopped}; the last day is {date.fromordinal(known[1])}"]
 
 
 def _stretched(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:

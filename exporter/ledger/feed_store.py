@@ -63,19 +63,21 @@ def _select_periods(
         if series_form == form
         and (not feed.usage_points or usage_point in feed.usage_points)
         and (feed.direction is None or form == "peak" or direction == feed.direction)
-        and (form == "index" or feed.resolution is None or resolution == feed.resolution)
+        and (form == "index" or not feed.resolutions or resolution in feed.resolutions)
     ]
     for place in range(0, len(ids), MAX_SERIES_PER_QUERY):
         some = ids[place : place + MAX_SERIES_PER_QUERY]
         rows = db.execute(_SELECT_READINGS.format(", ".join("?" * len(some))), (*some, start, end))
         if form == "peak":
-            yield from ((at // 1000, _month_end(feed, at)) for at, _ in rows)
+            yield from ((at // 1000, _peak_end(feed, at)) for at, _ in rows)
         else:
             yield from ((at // 1000, at // 1000 + (span or 0)) for at, span in rows)
 
 
-def _month_end(feed: Feed, at: int) -> int:
-    """Return when the month that begins at `at` ends; of a peak the ledger has the instant instead."""
+def _peak_end(feed: Feed, at: int) -> int:
+    """Return when the month or day that begins at `at` ends; of a peak the ledger has the instant instead."""
+    if feed.resolution == "P1D":
+        return feed.start(feed.day_at(at // 1000) + 1)
     local = from_ms(at).astimezone(feed.zone)
     following = (local.replace(day=28) + timedelta(days=6)).replace(day=local.day, tzinfo=feed.zone)
     return round(following.astimezone(UTC).timestamp())

@@ -80,6 +80,8 @@ class Feed:
     form: Form = Form.INTERVAL
     resolution: str | None
     """What a whole day holds (P1D, PT15M, P1M: a part of a month). None: an index without a fixed number a day."""
+    other_resolutions: tuple[str, ...] = ()
+    """Resolutions that count as well: meters change the length of their intervals."""
     direction: Direction | None = None
     """None: either."""
     reach: timedelta | None = None
@@ -105,8 +107,13 @@ class Feed:
 
     @property
     def includes_today(self) -> bool:
-        """Whether the running day has something to ask for: indexes, and months that are not over."""
-        return self.form in {Form.INDEX, Form.VISIT} or self.resolution == "P1M"
+        """Whether the running day has something to ask for: indexes but one a day, and months that are not over."""
+        return self.form is Form.VISIT or (self.form is Form.INDEX and self.resolution is None) or self.resolution == "P1M"
+
+    @property
+    def resolutions(self) -> tuple[str, ...]:
+        """The resolutions that count; none: all."""
+        return (self.resolution, *self.other_resolutions) if self.resolution else ()
 
     def day_at(self, at: int) -> int:
         """Return the day (an ordinal) that an instant lies in."""
@@ -138,7 +145,7 @@ class Feed:
                 return None
         is_ours = not self.usage_points or point in self.usage_points
         is_direction = self.direction is None or direction is None or direction == self.direction
-        is_length = start == end or _has_length(self.resolution, end - start)
+        is_length = start == end or not self.resolution or any(_has_length(each, end - start) for each in self.resolutions)
         return (start, end) if is_ours and is_direction and is_length else None
 
 
@@ -193,9 +200,7 @@ def length_of(resolution: str) -> int:
     return {"P1D": DAY, "P1M": 30 * DAY}[resolution]
 
 
-def _has_length(resolution: str | None, seconds: int) -> bool:
-    if resolution is None:
-        return True
+def _has_length(resolution: str, seconds: int) -> bool:
     usual = length_of(resolution)
     spare = {"P1D": 3600, "P1M": 3 * DAY + 3600}.get(resolution, 0)
     return abs(seconds - usual) <= spare

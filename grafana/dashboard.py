@@ -76,7 +76,7 @@ def build_dashboard(
     """Put a dashboard together."""
     builder = dashboard.Dashboard(title).uid(uid).description(description).tags([TAG]).readonly()
     builder.time(since, "now").timezone("browser").refresh("5m").tooltip(model.DashboardCursorSync.CROSSHAIR)
-    links = dashboard.DashboardLink("Utilities").type(model.DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(False)
+    links = dashboard.DashboardLink("Boards").type(model.DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(True)
     builder.link(links.keep_time(True).include_vars(True).target_blank(False).icon("external link").tooltip(""))
     for variable in (DATASOURCE, JOB, INSTANCE, *variables):
         builder.with_variable(variable)

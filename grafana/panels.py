@@ -156,7 +156,7 @@ def bar_gauge_panel(title: str, description: str, queries: Sequence[Query], styl
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
     panel.value_mode(kinds.BarGaugeValueMode.TEXT).show_unfilled(False).name_placement(kinds.BarGaugeNamePlacement.LEFT)
     panel.sizing(kinds.BarGaugeSizing.MANUAL).min_viz_height(20).max_viz_height(24).min_viz_width(8)
-    panel.text(common.VizTextDisplayOptions().title_size(13).value_size(16))
+    panel.text(common.VizTextDisplayOptions().value_size(16))
     return _finish(panel.min(0), title, description, queries, style, instant=True)
 
 
@@ -196,6 +196,8 @@ def heatmap_panel(title: str, description: str, queries: Sequence[Query], style:
     color.scale(heat_kinds.HeatmapColorScale.EXPONENTIAL).fill("dark-orange").reverse(False)
     panel = heatmap.Panel().calculate(False).color(color).cell_gap(1).show_value(kinds.VisibilityMode.NEVER)
     panel.cell_values(heatmap.CellValues().unit(style.unit)).show_legend()
+    # Grafana hides cells of zero unless told otherwise: they would look like missing ones.
+    panel.filter_values(heatmap.FilterValueRange().le(-1))
     panel.y_axis(heatmap.YAxisConfig().axis_placement(kinds.AxisPlacement.LEFT).reverse(True))
     panel.rows_frame(heatmap.RowsHeatmapOptions().layout(kinds.HeatmapCellLayout.AUTO))
     panel.tooltip(heatmap.HeatmapTooltip().mode(kinds.TooltipDisplayMode.SINGLE).show_color_scale(True))
@@ -209,7 +211,7 @@ def bar_chart_panel(
     panel = barchart.Panel().orientation(kinds.VizOrientation.VERTICAL).fill_opacity(85).line_width(0).axis_soft_min(0)
     panel.stacking(kinds.StackingMode.NORMAL if stacked else kinds.StackingMode.NONE).group_width(0.75).bar_width(0.95)
     panel.show_value(kinds.VisibilityMode.NEVER).legend(_legend()).tooltip(_tooltip()).x_field(f"{rows}\\{bars}")
-    panel.x_tick_label_rotation(0).x_tick_label_max_length(8).x_tick_label_spacing(70 if stacked else 0)
+    panel.x_tick_label_rotation(-45 if stacked else 0).x_tick_label_max_length(8).x_tick_label_spacing(0)
     _finish(panel, title, description, [query], style, instant=True, tabular=True)
     if rows == "month":
         names = {f"{place:02}": (name, "text") for place, name in enumerate(MONTHS, 1)}

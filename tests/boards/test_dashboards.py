@@ -373,3 +373,13 @@ def test_every_selector_obeys_the_variables(file: Path):
 
 def expressions(board: dict[str, Any]) -> list[str]:
     return [target["expr"] for panel in grafana_queries.list_panels(board) for target in panel["targets"]]
+
+
+def test_a_map_tells_zero_from_missing():
+    """
+    Cells of zero are drawn, those of which nothing is known are not.
+    """
+    maps = [panel for name in ("home", "electricity") for panel in of_type(FOLDER / f"{name}.json", "heatmap")]
+
+    assert len(maps) == 2
+    assert {panel["options"]["filterValues"]["le"] for panel in maps} == {-1}

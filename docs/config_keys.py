@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from docs.reference import format_code, format_table
 from exporter.config.loader import ConfigFile, load_portals
-from exporter.config.secrets import expand_union
+from exporter.config.secrets import expand_union, list_keys
 from exporter.duration import format_duration
 from exporter.portals.base import Portal
 from exporter.web.web_config import WebConfig
@@ -52,7 +52,7 @@ def list_own_portals() -> dict[str, type[Portal]]:
 
 def list_key_rows(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the rows of a model's keys, each with the key it belongs to."""
-    for name, field in model.model_fields.items():
+    for name, field in list_keys(model).items():
         for row in format_key_rows(f"{prefix}{name}", field, model):
             yield name, row
 

@@ -76,6 +76,8 @@ def add_history_commands(subparsers: Subparsers) -> None:
         add_command(parts, "import", commands.import_history, "fetch past readings that the portal still has into the ledger")
     )
     import_.add_argument("account", metavar="ACCOUNT", help="the account's name in the configuration")
+    import_.add_argument("--again", action="store_true", help="ask for days that are complete too, to have their corrections")
+    import_.add_argument("--wait", action="store_true", help="wait until the portal's limits end instead of pausing")
     export = add_day_flags(
         add_command(parts, "export", commands.export_history, "write the ledger as OpenMetrics with timestamps")
     )

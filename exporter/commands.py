@@ -7,26 +7,26 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from exporter import runtime
 from exporter.account_status import LOGIN_SUSPENSION
+from exporter.accounts import build_account_view, open_account, open_session
 from exporter.app import DEFAULT_PORT, Exporter, ServeOptions, read_web_config
 from exporter.client.session import Session
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LedgerError, LoginError
 from exporter.history.export import ExportSelection, export_series
 from exporter.history.remote_write import request_resend
-from exporter.importer import HistoryImport
+from exporter.importer import HistoryImport, ImportOptions, import_feeds, read_feeds_dry
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.models import Discovery, Finding, VisitPart
-from exporter.poller import build_account_view, open_session
 from exporter.portals.base import Portal
 from exporter.web.access_control import load_access_control
 from exporter.web.listen import ListenAddress
@@ -116,7 +116,12 @@ def print_raw(options: argparse.Namespace) -> int:
 
 def import_history(options: argparse.Namespace) -> int:
     """Import an account's past readings."""
-    asyncio.run(run_import(build_context(options), options.first, options.last))
+    asyncio.run(
+        run_import(
+            build_context(options),
+            ImportOptions(options.first, options.last, again=options.again, wait=options.wait),
+        )
+    )
     return 0
 
 
@@ -213,8 +218,9 @@ async def visit_once(context: CommandContext) -> tuple[str, str]:
     """Visit once; return the metrics that the account would have, and the reason of a partial failure."""
     async with open_visit(context) as (portal, ledger, session):
         result = await portal.latest(session, ledger.get_stored_readings(portal.name))
-        failure = next(iter(result.failures), None)
-        page = await asyncio.to_thread(_render_dry_run, portal, ledger, list(result.parts()))
+        readings, failures = await read_feeds_dry(portal, ledger, session)
+        failure = next(iter([*result.failures, *failures]), None)
+        page = await asyncio.to_thread(_render_dry_run, portal, ledger, [*result.parts(), *readings])
         return page, f"{failure.reason}: {failure}" if failure else ""
 
 
@@ -224,15 +230,23 @@ async def discover_account(context: CommandContext) -> Discovery:
         return await portal.discover(session)
 
 
-async def run_import(context: CommandContext, first: date | None, last: date | None, *, quiet: bool = False) -> None:
+async def run_import(context: CommandContext, options: ImportOptions, *, quiet: bool = False) -> None:
     """Import an account's past readings, and report the progress on stderr however it ends, unless `quiet`.
 
     Raise what `HistoryImport.run` raises; a refused login suspends the account, as in a visit.
     """
     async with open_visit(context, "") as (portal, ledger, session):
+        if portal.feeds():
+            try:
+                oldest = load_config(context.config_file).history.from_
+                await import_feeds(portal, ledger, session, options, oldest=oldest, quiet=quiet)
+            except LoginError as error:
+                await asyncio.to_thread(ledger.suspend, portal.name, str(error), until=session.now + LOGIN_SUSPENSION)
+                raise
+            return
         run = HistoryImport(portal, ledger, session, quiet=quiet)
         try:
-            await run.run(first, last)
+            await run.run(options.first, options.last)
         except LoginError as error:
             await asyncio.to_thread(ledger.suspend, portal.name, str(error), until=session.now + LOGIN_SUSPENSION)
             raise
@@ -275,11 +289,6 @@ def find_account(context: CommandContext) -> Portal:
     if context.account not in accounts:
         raise ConfigError(f"{context.config_file} has no account {context.account!r}; it has {', '.join(accounts) or 'none'}")
     return accounts[context.account]
-
-
-def open_account(ledger: Ledger, portal: Portal) -> AccountState:
-    """Open an account in the ledger without visiting it."""
-    return ledger.open_account(portal.name, portal=portal.portal, zone=portal.zone.key, login=portal.login_digest())
 
 
 def format_discovery(discovery: Discovery) -> str:

@@ -16,6 +16,7 @@ from exporter.app import Exporter, ServeOptions
 from exporter.commands import CommandContext, run_import
 from exporter.config.loader import load_config
 from exporter.errors import LedgerError, PortalError
+from exporter.importer import ImportOptions
 from exporter.simulators.base import Simulation, run_simulation, utc_now
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
@@ -92,7 +93,7 @@ async def print_and_import(
 async def import_account(exporter: Exporter, context: CommandContext, span: timedelta) -> None:
     """Import the history of an account, as far as its quota allows, and show it."""
     try:
-        await run_import(context, utc_now().date() - span, None, quiet=True)
+        await run_import(context, ImportOptions(utc_now().date() - span), quiet=True)
     except (PortalError, LedgerError) as error:
         log.debug("account %s: the import ended early: %s", context.account, error)
     if exporter.page:

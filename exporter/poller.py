@@ -13,11 +13,11 @@ from exporter import runtime
 from exporter.account_status import (
     LOGIN_SUSPENSION,
     MIN_VISIT_GAP,
-    AccountView,
     cap_suspension,
     next_visit_time,
     shift_to_clock,
 )
+from exporter.accounts import build_account_view, open_account, open_session
 from exporter.client.session import Session
 from exporter.clock import Clock
 from exporter.errors import LedgerError, LoginError, PortalError, RateLimitError, UnreachableError
@@ -83,6 +83,8 @@ class AccountPoller:
         self._feeds = FeedReader(portal, ledger, clock.now, backfill)
         self._ledger, self._page, self._clock, self._random_fraction = ledger, page, clock, random_fraction
         self._visit_requested = asyncio.Event()
+        self._lock = asyncio.Lock()
+        """One visit, step or refresh at a time."""
         self._account_metrics: AccountMetrics | None = None
 
     @property
@@ -96,13 +98,7 @@ class AccountPoller:
         Raise LedgerError.
         """
         portal = self.portal
-        state = await asyncio.to_thread(
-            self._ledger.open_account,
-            portal.name,
-            portal=portal.portal,
-            zone=portal.zone.key,
-            login=portal.login_digest(),
-        )
+        state = await asyncio.to_thread(open_account, self._ledger, portal)
         self._account_metrics = self._page.add_account(build_account_view(portal), portal.every)
         self._account_metrics.health.state = cap_suspension(state, self._clock.now())
         if state.last_success and self._feeds.has_feeds:
@@ -124,8 +120,9 @@ class AccountPoller:
         """Visit the account whenever it is due, and go on with its backlog between the visits, for ever."""
         while True:
             is_step = await self._wait_until_due()
-            if not await self._adopt_suspension():
-                await (self.step() if is_step else self.visit())
+            async with self._lock:
+                if not await self._adopt_suspension():
+                    await (self.step() if is_step else self.visit())
             if not is_step:
                 self._visit_requested.clear()  # a request during the visit is served by it: its result may forbid another one
 
@@ -179,7 +176,7 @@ class AccountPoller:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
                 outcome = await self._feeds.step(session)
             await asyncio.to_thread(self._page.refresh, self.portal.name, outcome.changes)
-            stored = await asyncio.to_thread(self._ledger.get_state, self.portal.name)
+            await self._adopt_counts()
         except (LedgerError, TimeoutError) as error:
             log.warning("account %s: failed to read the history: %s", self.portal.name, error or "a step took too long")
             self._feeds.plan_step(self._clock.now() + CRASH_RETRY_DELAY)
@@ -191,13 +188,6 @@ class AccountPoller:
         before = self.state
         health.skipped += outcome.skipped
         health.history = self._feeds.history
-        health.state = replace(
-            before,
-            readings=stored.readings,
-            corrections=stored.corrections,
-            last_new_data=stored.last_new_data,
-            notes=stored.notes,
-        )
         self._log_changes(outcome.changes)
         if isinstance(outcome.stopped, LoginError):
             until = now + LOGIN_SUSPENSION
@@ -206,6 +196,27 @@ class AccountPoller:
             await self._finish(before, replace(suspended, up=False, reason=failed.reason, message=str(failed.error)), failed)
         elif outcome.stopped:
             log.info("account %s: reading the history pauses: %s", self.portal.name, outcome.stopped)
+
+    async def adopt_changes(self, counts: tuple[int, int]) -> None:
+        """Show what another process, such as an import, has stored; `counts` are the ledger's of readings and corrections."""
+        metrics = self._account_metrics
+        if self._lock.locked() or metrics is None or metrics.ledger_counts in {None, counts}:
+            return
+        async with self._lock:
+            await asyncio.to_thread(self._page.refresh, self.portal.name)
+            await self._adopt_counts()
+
+    async def _adopt_counts(self) -> None:
+        """Adopt what the ledger counts and notes of the account now."""
+        assert self._account_metrics is not None
+        stored = await asyncio.to_thread(self._ledger.get_state, self.portal.name)
+        self._account_metrics.health.state = replace(
+            self.state,
+            readings=stored.readings,
+            corrections=stored.corrections,
+            last_new_data=stored.last_new_data,
+            notes=stored.notes,
+        )
 
     async def _record_start(self, state: AccountState) -> VisitOutcome | None:
         """Record that a visit has started; if that fails, return the outcome, and the portal is not asked."""
@@ -375,26 +386,3 @@ class AccountPoller:
         )
         log.warning("account %s: visit failed (%s): %s", self.portal.name, LoginError.reason, suspension[1])
         return True
-
-
-def build_account_view(portal: Portal) -> AccountView:
-    """Return how an account is shown on the page."""
-    return AccountView(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.stale_after)
-
-
-def open_session(
-    portal: Portal, ledger: Ledger, now: Callable[[], datetime], on_response: Callable[[str], None] = lambda _: None
-) -> Session:
-    """Return the session of a visit to an account."""
-    ca_file, verify_tls = portal.tls_settings()
-    return Session(
-        store=ledger.get_account_store(portal.name),
-        clock=now,
-        timeout=portal.timeout,
-        min_request_gap=portal.min_request_gap,
-        ca_file=ca_file,
-        verify_tls=verify_tls,
-        on_response=on_response,
-        user_agent=portal.build_user_agent(),
-        max_response_bytes=portal.max_response_bytes,
-    )

@@ -1,6 +1,8 @@
 """All accounts that are visited, each by a task of its own."""
 
 import asyncio
+import logging
+from datetime import timedelta
 
 from exporter.clock import Clock
 from exporter.errors import LedgerError
@@ -9,6 +11,9 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
+
+WATCH_INTERVAL = timedelta(seconds=30)
+log = logging.getLogger(__name__)
 
 
 class PollerGroup:
@@ -48,6 +53,20 @@ class PollerGroup:
                 raise
             for name in self._page.accounts.keys() - portals_by_name.keys():
                 self._page.remove_account(name)
+
+    async def watch_ledger(self) -> None:
+        """Show within a minute what other processes store, such as an import, for ever."""
+        while True:
+            await self._clock.sleep(WATCH_INTERVAL)
+            try:
+                counts = await asyncio.to_thread(self._ledger.select_reading_counts)
+                for name, (poller, _) in list(self._running.items()):
+                    if name in counts:
+                        await poller.adopt_changes(counts[name])
+            except LedgerError as error:
+                log.debug("failed to look for changes of other processes: %s", error)
+            except Exception:  # as in a visit: what cannot be shown must not end the watch
+                log.exception("failed to show changes of other processes")
 
     async def stop(self) -> None:
         """Stop all pollers and the visits under way."""

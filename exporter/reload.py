@@ -68,7 +68,7 @@ class Reloader:
                 config = await asyncio.to_thread(self._read_config)
                 web_rules = await self._access_control.load() if self._access_control else None
                 log_warnings(config)
-                await self._pollers.reconcile(config.accounts)
+                await self._pollers.reconcile(config.accounts, config.backfill)
                 if self._access_control and web_rules:
                     self._access_control.apply(web_rules)
                 await self._apply_config(config)

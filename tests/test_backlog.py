@@ -3,22 +3,27 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from exporter.accounts import open_account, open_session
 from exporter.client.session import Session
 from exporter.errors import FeedRefusedError, LoginError, NoDataError, PortalError, RateLimitError, ResponseError
 from exporter.feed_reader import BackfillSettings
+from exporter.importer import ImportOptions, import_feeds
+from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
+from exporter.models import Direction, Peak, Register, Unit
 from exporter.poller import AccountPoller
-from exporter.sync.feeds import CalendarMonth, Feed, FeedResult, Pace
+from exporter.sync.coverage import Coverage
+from exporter.sync.feeds import CalendarMonth, Feed, FeedResult, Form, Pace
 from tests.conftest import NOW
-from tests.scripted_portal import SCRIPTS, ZONE, ScriptedPortal, VisitScript, build_day, build_index
+from tests.scripted_portal import POINT, SCRIPTS, ZONE, ScriptedPortal, VisitScript, build_day, build_index
 from tests.test_poller import Watch
 
 TODAY = NOW.astimezone(ZONE).date()
@@ -277,3 +282,126 @@ async def test_late_days_come_by_themselves(start, history, ledger, watch):
         history.missing.clear()
         await until(lambda: watch.at - NOW > timedelta(days=9))
     assert late <= stored_days(ledger)
+
+
+async def run_import(
+    portal: HistoryPortal, ledger: Ledger, clock: Callable[[], datetime], *options: object, **keys: object
+) -> None:
+    open_account(ledger, portal)
+    async with open_session(portal, ledger, clock) as session:
+        await import_feeds(portal, ledger, session, ImportOptions(*options, **keys), oldest=None)
+
+
+async def test_an_import_reads_all_and_a_later_one_what_was_missing(history, ledger, watch, capsys):
+    """
+    An import brings all that the portal has; days that were missing then, and are there ten days later, come with the same
+    command, also where it names just these days.
+    """
+    missing = {TODAY - number * DAY for number in (40, 41, 200)}
+    history.missing |= missing
+    portal = HistoryPortal(name="home")
+    await run_import(portal, ledger, watch.now)
+    assert stored_days(ledger) == set(history.days(history.first, TODAY - DAY))
+    assert "home: 16 of 16 requests, 397 readings new, 0 corrected" in capsys.readouterr().err
+
+    history.missing.clear()
+    watch.at += 10 * DAY
+    history.requests.clear()
+    await run_import(portal, ledger, watch.now, TODAY - 200 * DAY, TODAY - 200 * DAY)
+    assert min(stored_days(ledger) ^ set(history.days(history.first, TODAY - DAY))) == TODAY - 41 * DAY
+    await run_import(portal, ledger, watch.now)
+    assert missing <= stored_days(ledger)
+
+
+async def test_an_import_pauses_at_a_limit_and_serve_goes_on(start, history, ledger, watch, capsys):
+    """
+    Where the portal's limit ends an import for long it says how far it is, and is no failure; `serve` continues by itself and
+    asks nothing twice.
+    """
+    history.limit = 4
+    await run_import(HistoryPortal(name="home"), ledger, watch.now)
+    assert "home: paused: 4 of " in capsys.readouterr().err
+    asked, history.limit = list(history.requests), None
+
+    poller = await start()
+    async with running(poller):
+        await until(lambda: stored_days(ledger) >= set(history.days(history.first, TODAY - DAY)))
+    assert not set(asked) & set(history.requests[len(asked) :])
+
+
+async def test_again_asks_for_whole_days_too(history, ledger, watch):
+    """
+    A correction of a settled day comes with `--again`.
+    """
+    portal = HistoryPortal(name="home")
+    await run_import(portal, ledger, watch.now)
+    watch.at += 60 * DAY
+    await run_import(portal, ledger, watch.now)
+    history.requests.clear()
+    first = TODAY - 100 * DAY
+    await run_import(portal, ledger, watch.now, first, first)
+    assert history.requests == []
+    await run_import(portal, ledger, watch.now, first, first, again=True)
+    assert [(key, first <= TODAY - 100 * DAY <= last) for key, first, last in history.requests] == [("days", True)]
+
+
+async def test_an_import_beside_serve_shows_within_a_minute(start, history, ledger, watch, tmp_path):
+    """
+    What an import in another process brings is on the page within a minute, and counted.
+    """
+    poller = await start(enabled=False)
+    await poller.visit()
+    before = shown(poller, "utility_ledger_readings")
+    with Ledger(tmp_path) as other:
+        await run_import(HistoryPortal(name="home"), other, watch.now)
+
+    await poller.adopt_changes(ledger.select_reading_counts()["home"])
+    assert shown(poller, "utility_ledger_readings") == 400 > before
+
+
+async def test_notes_of_a_feed_stay_until_it_is_answered_without(history, ledger):
+    """
+    A feed's note is in the account's state from the transaction that stored it, and goes when a later response is without it;
+    another login, which may be given more, is asked at once.
+    """
+    open_account(ledger, HistoryPortal(name="home"))
+    store, text = ledger.get_feed_store("home"), Coverage(failures=3, retry_at=2_000_000_000).encode()
+
+    assert (await store.save({"days": text}, FeedResult(notes=("2 rows left out",)), NOW)).notes == ("2 rows left out",)
+    assert (await store.save({"days": text}, FeedResult(notes=("2 rows left out",)), NOW + DAY)).notes == ()
+    await store.save({"days": text}, FeedResult(), NOW + DAY)
+    assert ledger.get_state("home").notes == ("2 rows left out",)
+    await store.save({"days": text}, FeedResult(), NOW + 3 * DAY)
+    await store.save({"others": text}, None, NOW, refusal="switched off")
+    assert ledger.get_state("home").notes == ("switched off",)
+
+    open_account(ledger, HistoryPortal(name="home", password="another"))
+    assert ledger.get_state("home").notes == ()
+    coverage = Coverage.decode((await store.load_coverage())["days"])
+    assert (coverage.failures, coverage.retry_at) == (0, 0)
+
+
+async def test_periods_are_those_of_the_feed(history, ledger):
+    """
+    The periods by which days are judged are those of the feed's usage points, form, resolution and direction; a month's peak
+    lasts its month, across a change of the clocks too.
+    """
+    injected = Register(POINT, Unit.M3, direction=Direction.INJECTION)
+    month = (datetime(2026, 10, 1, tzinfo=ZONE).astimezone(UTC), datetime(2026, 11, 1, tzinfo=ZONE).astimezone(UTC))
+    parts = [
+        build_day("2026-10-24", 0.2), build_day("2026-10-25", 0.3), build_day("2026-10-25", 0.1, injected),
+        build_index(104.25, NOW - timedelta(hours=1)), Peak(POINT, Unit.KW, *month, 4.1, month[0] + 9 * DAY),
+    ]  # fmt: skip
+    open_account(ledger, HistoryPortal(name="home"))
+    ledger.record_visit("home", parts, AccountState(), at=NOW)
+    feed = HistoryPortal(name="home").feeds()[0]
+
+    async def read(**changes: object) -> list[tuple[datetime, datetime]]:
+        periods = await ledger.get_feed_store("home").read_periods([replace(feed, **changes)], NOW - 400 * DAY, NOW + DAY)
+        return [(datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC)) for start, end in periods[feed.key]]
+
+    assert [end - start for start, end in await read()] == [DAY, timedelta(hours=25)]
+    assert len(await read(direction=Direction.INJECTION)) == 1
+    assert await read(form=Form.PEAK, resolution="P1M") == [month]
+    assert await read(form=Form.INDEX, resolution=None) == [(NOW - timedelta(hours=1),) * 2]
+    assert await read(usage_points=("B-2",)) == []

@@ -3,7 +3,7 @@
 import json
 import os
 import tomllib
-from datetime import timedelta
+from datetime import date, timedelta
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
@@ -179,6 +179,17 @@ def test_switches(word: str, meant: bool, folder: Path):
     """
 
     assert home(folder, f"  personal_data: {word}").personal_data is meant
+
+
+def test_a_key_may_be_a_word_of_python(folder: Path):
+    """
+    `history.from` is the oldest day that is asked for; its faults name the key as written.
+    """
+    history = load(folder, HOME + "\nhistory: {backfill: false, from: 2024-03-02}\n").history
+
+    assert (history.backfill, history.from_) == (False, date(2024, 3, 2))
+    assert "history.from: must be" in faults(folder, HOME + "\nhistory: {from: soon}\n")
+    assert "history.from_: unknown key; did you mean from?" in faults(folder, HOME + "\nhistory: {from_: 2024-03-02}\n")
 
 
 def test_whole_numbers_are_decimal(folder: Path):

@@ -13,6 +13,7 @@ from exporter.config.json_schema import build_file_schema
 from exporter.config.secrets import fill_model, refuse_quoted, substitute_variables, suggest_key
 from exporter.config.validation import Model, validate
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_document
+from exporter.feed_reader import BackfillSettings
 from exporter.history.config import HistorySettings
 from exporter.portals.base import Portal
 
@@ -59,6 +60,11 @@ class Config(_Section):
     web: WebSettings = WebSettings()
     warnings: tuple[str, ...] = ()
     """Warnings, one a line."""
+
+    @property
+    def backfill(self) -> BackfillSettings:
+        """How the history is read."""
+        return BackfillSettings(self.history.backfill, self.history.from_)
 
 
 class ConfigFile(_Section):

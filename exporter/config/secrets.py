@@ -8,6 +8,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, has_control_character, read_text
 
@@ -75,8 +76,9 @@ def refuse_quoted(document: YamlDocument, type_: Any, data: Data, path: KeyPath)
         document.add_fault(path, "must stand without quotes")
     for part in kinds:
         if isinstance(part, type) and issubclass(part, BaseModel) and isinstance(data, dict):
-            for name in data.keys() & part.model_fields.keys():
-                refuse_quoted(document, part.model_fields[name].annotation, data[name], (*path, name))
+            fields = list_keys(part)
+            for key in data.keys() & fields.keys():
+                refuse_quoted(document, fields[key].annotation, data[key], (*path, key))
 
 
 def expand_union(type_: Any) -> Iterator[Any]:
@@ -91,6 +93,11 @@ def expand_union(type_: Any) -> Iterator[Any]:
         yield type_
 
 
+def list_keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the keys of a model with their fields; a key that is a word of Python has another name there."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
 def list_secret_fields(model: type[BaseModel]) -> list[str]:
     """Return the keys of a model that have a counterpart ending in `_file`."""
     return [name for name, field in model.model_fields.items() if SecretStr in expand_union(field.annotation)]
@@ -103,7 +110,7 @@ def suggest_key(word: str, known_keys: Iterable[str]) -> str:
 
 
 def _fill_section(document: YamlDocument, models: list[type[BaseModel]], data: dict[str, Data], path: KeyPath) -> dict[str, Data]:
-    kinds = {name: field.annotation for model in models for name, field in model.model_fields.items()}
+    kinds = {key: field.annotation for model in models for key, field in list_keys(model).items()}
     secrets = {name for model in models for name in list_secret_fields(model)}
     document.secret_paths |= {(*path, name) for name in secrets}
     file_keys = {f"{name}_file": name for name in secrets}

@@ -145,11 +145,17 @@ class Receiver(HistoryModel):
 
 
 class HistorySettings(HistoryModel):
-    """Where the history series are sent, and the limit of one remote read."""
+    """How the history is read, where its series are sent, and the limit of one remote read."""
 
     max_samples: Annotated[int, Field(ge=1, le=200_000_000, description="The most samples that one remote read may ask for.")] = (
         50_000_000
     )
+    backfill: Annotated[
+        bool, Field(description="Read the history by itself, as far back as the portals go; false leaves it to `history import`.")
+    ] = True
+    from_: Annotated[
+        date | None, Field(alias="from", description="The oldest day that is asked for. Default: as far as the portals go.")
+    ] = None
     remote_write: Annotated[tuple[Receiver, ...], Field(description="Where the history series are sent.")] = ()
 
     @model_validator(mode="after")

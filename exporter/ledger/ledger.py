@@ -184,12 +184,10 @@ class Ledger:
             drop_notes_of_other_feeds(db, select_account_id(db, account), feeds)
 
     def select_reading_counts(self) -> dict[str, tuple[int, int]]:
-        """Return account -> numbers of stored readings and corrections."""
+        """Return account -> numbers of readings (thinned ones included) and of corrections."""
         with self.database.read() as db:
-            return {
-                name: (readings, corrections)
-                for name, readings, corrections in db.execute("SELECT name, readings, corrections FROM account")
-            }
+            rows = db.execute("SELECT name, readings + thinned, corrections FROM account")
+            return {name: (readings, corrections) for name, readings, corrections in rows}
 
     def select_reference_times(self, now: datetime) -> dict[int, datetime]:
         """Return account ID -> the instant from which the age of its readings counts; see `retention.select_reference_times`."""

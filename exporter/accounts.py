@@ -1,0 +1,38 @@
+"""What a visit to an account needs: its state in the ledger, its session, and the names it is shown by."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from exporter.account_status import AccountView
+from exporter.client.session import Session
+from exporter.ledger.account_state import AccountState
+from exporter.ledger.ledger import Ledger
+from exporter.portals.base import Portal
+
+
+def open_account(ledger: Ledger, portal: Portal) -> AccountState:
+    """Open an account in the ledger; raise LedgerError."""
+    return ledger.open_account(portal.name, portal=portal.portal, zone=portal.zone.key, login=portal.login_digest())
+
+
+def build_account_view(portal: Portal) -> AccountView:
+    """Return how an account is shown on the page."""
+    return AccountView(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.stale_after)
+
+
+def open_session(
+    portal: Portal, ledger: Ledger, now: Callable[[], datetime], on_response: Callable[[str], None] = lambda _: None
+) -> Session:
+    """Return the session of a visit to an account."""
+    ca_file, verify_tls = portal.tls_settings()
+    return Session(
+        store=ledger.get_account_store(portal.name),
+        clock=now,
+        timeout=portal.timeout,
+        min_request_gap=portal.min_request_gap,
+        ca_file=ca_file,
+        verify_tls=verify_tls,
+        on_response=on_response,
+        user_agent=portal.build_user_agent(),
+        max_response_bytes=portal.max_response_bytes,
+    )

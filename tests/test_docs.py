@@ -11,10 +11,10 @@ from exporter.cli import build_parser
 from exporter.config.loader import ConfigFile
 from exporter.metrics.families import FAMILIES, FAMILY_GROUPS
 from exporter.web.web_config import WebConfig
-from tests.test_house import ROOT, entry_points, tracked
+from tests.test_architecture import ROOT, list_portal_modules, list_tracked_files
 
 MADE = "python -m docs.build writes it anew"
-PAGES = sorted(file for file in tracked() if file.suffix == ".md")
+PAGES = sorted(file for file in list_tracked_files() if file.suffix == ".md")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TARGET = re.compile(r"\bmake ([a-z]+)\b(?= |`|$)", re.MULTILINE)
 COMMAND = re.compile(r"\butility-exporter ((?:[a-z]+ ?)+|)((?:[^`\n#|]*))")
@@ -69,7 +69,7 @@ def test_every_key_says_what_it_is_for():
         if not row[-1] and key != "portal"
     ]
 
-    assert config_keys.list_own_portals().keys() == entry_points().keys()
+    assert config_keys.list_own_portals().keys() == list_portal_modules().keys()
     assert silent == []
 
 
@@ -88,7 +88,7 @@ def test_no_link_leads_nowhere(page: Path):
     """
     Each file that a page links to is in the repository, and each heading is there.
     """
-    known = set(tracked())
+    known = set(list_tracked_files())
     lost = []
     for link in LINK.findall(page.read_text()):
         path, _, anchor = unquote(link).partition("#")
@@ -135,7 +135,7 @@ def test_every_portal_has_its_chapter(name: str):
     Each portal has a chapter of its own in the pages about keys and about portals.
     """
 
-    assert entry_points().keys() <= anchors(ROOT / "docs" / name)
+    assert list_portal_modules().keys() <= anchors(ROOT / "docs" / name)
 
 
 def test_every_path_stands_in_the_page():

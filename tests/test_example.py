@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_house import ROOT
+from tests.test_architecture import ROOT
 from tests.test_process import PATIENCE, launched
 
 pytestmark = pytest.mark.xdist_group("example")

@@ -150,7 +150,7 @@ def test_whole_or_not_at_all(sample_history, tmp_path: Path, monkeypatch):
 
 
 @pytest.fixture
-def command(world, tmp_path: Path, monkeypatch):
+def command(sample_history, tmp_path: Path, monkeypatch):
     """Make the words that export to a file, run as a person does."""
     source = tmp_path / "data"
     entry = CemSimulation().build_accounts("http://127.0.0.1:1")[0]
@@ -160,9 +160,9 @@ def command(world, tmp_path: Path, monkeypatch):
     return lambda *more: [sys.executable, "-m", "exporter", "history", "export", *flags, *map(str, more)]
 
 
-def text_of(world: SampleHistory, folder: Path) -> str:
+def text_of(sample_history: SampleHistory, folder: Path) -> str:
     """Export plainly, and give the text; the sizes of the other ways are those of this one."""
-    export_series(world.ledger, {}, ExportSelection(), datetime.now(UTC), folder / "plain.om")
+    export_series(sample_history.ledger, {}, ExportSelection(), datetime.now(UTC), folder / "plain.om")
     return (folder / "plain.om").read_text()
 
 
@@ -173,11 +173,11 @@ def outcome(words: list[str], **more: Any) -> str:
 
 
 @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
-def test_standard_output_by_its_name(world, command, tmp_path: Path, name):
+def test_standard_output_by_its_name(sample_history, command, tmp_path: Path, name):
     """
     `-o /dev/stdout` goes where standard output goes, a pipe or a file that something stands in already, and replaces neither.
     """
-    meant, file = text_of(world, tmp_path), tmp_path / "out.txt"
+    meant, file = text_of(sample_history, tmp_path), tmp_path / "out.txt"
     file.write_text("before\n")
     with file.open("a") as out:
         outcome(command("-o", name), stdout=out)
@@ -186,7 +186,7 @@ def test_standard_output_by_its_name(world, command, tmp_path: Path, name):
     assert file.read_text() == "before\n" + meant
 
 
-def test_what_is_no_regular_file_is_written_to(world, command, tmp_path: Path):
+def test_what_is_no_regular_file_is_written_to(sample_history, command, tmp_path: Path):
     """
     A FIFO is read by whoever waits at its end and stays a FIFO, the null device swallows; a folder is an error.
     """
@@ -200,15 +200,15 @@ def test_what_is_no_regular_file_is_written_to(world, command, tmp_path: Path):
             reader.kill()
     outcome(command("-o", os.devnull))
 
-    assert (tmp_path / "read.om").read_text() == text_of(world, tmp_path)
+    assert (tmp_path / "read.om").read_text() == text_of(sample_history, tmp_path)
     assert fifo.is_fifo()
     assert os.path.samestat(os.stat(os.devnull), null)
     with pytest.raises(ExporterError, match="Is a directory"):
-        export_series(world.ledger, {}, ExportSelection(), NOW, tmp_path)
+        export_series(sample_history.ledger, {}, ExportSelection(), NOW, tmp_path)
 
 
 @pytest.mark.parametrize("dangling", [False, True])
-def test_a_symlink_is_followed(world, tmp_path: Path, dangling):
+def test_a_symlink_is_followed(sample_history, tmp_path: Path, dangling):
     """
     The file that a symlink names is written, in its folder; the link stays one.
     """
@@ -218,21 +218,21 @@ def test_a_symlink_is_followed(world, tmp_path: Path, dangling):
     link.symlink_to("../far/real.om")
     if not dangling:
         target.write_text("before")
-    export_series(world.ledger, {}, ExportSelection(), NOW, link)
+    export_series(sample_history.ledger, {}, ExportSelection(), NOW, link)
 
     assert link.is_symlink()
     assert target.read_text().endswith("# EOF\n")
     assert os.listdir(tmp_path / "near") + os.listdir(tmp_path / "far") == ["history.om", "real.om"]
 
 
-def test_only_its_owner_may_read_it(world, tmp_path: Path):
+def test_only_its_owner_may_read_it(sample_history, tmp_path: Path):
     """
     What is written is nobody else's, whatever the umask and whatever stood there.
     """
     file = tmp_path / "history.om"
     file.write_text("before")
     file.chmod(0o644)
-    export_series(world.ledger, {}, ExportSelection(), NOW, file)
+    export_series(sample_history.ledger, {}, ExportSelection(), NOW, file)
 
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -240,8 +240,8 @@ def test_only_its_owner_may_read_it(world, tmp_path: Path):
 HALF = """
 import sys
 from pathlib import Path
-from exporter.history.export import _opened
-with _opened(Path(sys.argv[1])) as out:
+from exporter.history.export import _open_output
+with _open_output(Path(sys.argv[1])) as out:
     out.write(b"half")
     out.flush()
     print("written", flush=True)
@@ -249,7 +249,7 @@ with _opened(Path(sys.argv[1])) as out:
 """
 
 
-def test_a_killed_export_leaves_nothing_for_long(world, tmp_path: Path):
+def test_a_killed_export_leaves_nothing_for_long(sample_history, tmp_path: Path):
     """
     What a killed export has left is removed by the next one to the same file; what another one is still writing is not, and
     both come to their end.
@@ -266,7 +266,7 @@ def test_a_killed_export_leaves_nothing_for_long(world, tmp_path: Path):
         half.send_signal(number)
         half.communicate(timeout=60)
     assert len(os.listdir(file.parent)) == 3
-    export_series(world.ledger, {}, ExportSelection(), NOW, file)
+    export_series(sample_history.ledger, {}, ExportSelection(), NOW, file)
     assert len(os.listdir(file.parent)) == 2
     assert file.read_text().endswith("# EOF\n")
     halves[2].communicate("", timeout=60)
@@ -276,20 +276,20 @@ def test_a_killed_export_leaves_nothing_for_long(world, tmp_path: Path):
 
 
 @pytest.mark.parametrize("end", ["", "-wal", "-shm"])
-def test_the_ledger_is_not_written_over(world, tmp_path: Path, end):
+def test_the_ledger_is_not_written_over(sample_history, tmp_path: Path, end):
     """
     A name that is the ledger's own is refused.
     """
-    (tmp_path / "link").symlink_to(f"{world.ledger.store.path}{end}")
+    (tmp_path / "link").symlink_to(f"{sample_history.ledger.database.path}{end}")
     with pytest.raises(ExporterError, match="is the ledger itself"):
-        export_series(world.ledger, {}, ExportSelection(), NOW, tmp_path / "link")
+        export_series(sample_history.ledger, {}, ExportSelection(), NOW, tmp_path / "link")
 
 
-def test_a_long_name(world, tmp_path: Path):
+def test_a_long_name(sample_history, tmp_path: Path):
     """
     A name as long as names may be is written, too.
     """
-    export_series(world.ledger, {}, ExportSelection(), NOW, tmp_path / ("\u00e9" * 127))
+    export_series(sample_history.ledger, {}, ExportSelection(), NOW, tmp_path / ("\u00e9" * 127))
 
     assert (tmp_path / ("\u00e9" * 127)).read_text().endswith("# EOF\n")
 

@@ -445,39 +445,39 @@ def test_stamps_outside_the_protocol_are_left_out(ledger):
     assert bytes(cramjam.snappy.decompress_raw(body)).count(b"\x12\x10\x09") == 1
 
 
-async def test_a_reader_that_stands_still(world, history, face, monkeypatch, caplog):
+async def test_a_reader_that_stands_still(sample_history, history, base_url, monkeypatch, caplog):
     """
     Who takes nothing of an answer loses it, and with it the view of the ledger that keeps the write-ahead log from being folded.
     """
     monkeypatch.setattr("exporter.web.app.MAX_STALL_SECONDS", 0.5)
-    history.follow(HistorySettings(max_samples=200_000_000), {})
+    history.configure(HistorySettings(max_samples=200_000_000), {})
     many = [Index(Register(WATER, Unit.M3), float(n), NOW - timedelta(minutes=n)) for n in range(20_000)]
-    world.ledger.record_piece("home", None, many, at=NOW)
+    sample_history.ledger.record_chunk("home", None, many, at=NOW)
     body = build_request(*[(MIN_TIME, MAX_TIME, EVERY)] * 64)  # 20 MB are more than what the way to the listener holds
     head = f"POST /api/v1/read HTTP/1.1\r\nHost: home\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.socket() as still:
         still.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         still.setblocking(False)
         loop = asyncio.get_running_loop()
-        await loop.sock_connect(still, (face.rpartition("/")[2].partition(":")[0], int(face.rpartition(":")[2])))
+        await loop.sock_connect(still, (base_url.rpartition("/")[2].partition(":")[0], int(base_url.rpartition(":")[2])))
         await loop.sock_sendall(still, head.encode() + body)
         began = await loop.sock_recv(still, 12)
-        add_late_and_corrected(world)
-        folded = await asyncio.to_thread(fold, world)
+        add_late_and_corrected(sample_history)
+        folded = await asyncio.to_thread(fold, sample_history)
         async with asyncio.timeout(30):
             while not caplog.records:  # noqa: ASYNC110  # the log has no event for it
                 await asyncio.sleep(0.02)
-        then = await asyncio.to_thread(fold, world, 10_000)
+        then = await asyncio.to_thread(fold, sample_history, 10_000)
 
     assert began == b"HTTP/1.1 200"
     assert (folded, then) == (False, True)
-    assert caplog.messages == ["a remote read was broken off: it took too long"]
+    assert caplog.messages == ["remote read aborted: it took too long"]
 
 
-def fold(world: SampleHistory, patience: int = 0) -> bool:
+def fold(sample_history: SampleHistory, patience: int = 0) -> bool:
     """Try to fold the log into the file; tells whether all of it went."""
-    with world.ledger.database._write_lock:
-        db = world.ledger.database._connection
+    with sample_history.ledger.database._write_lock:
+        db = sample_history.ledger.database._connection
         db.execute(f"PRAGMA busy_timeout = {patience}")
         busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         db.execute("PRAGMA busy_timeout = 10000")

@@ -163,7 +163,7 @@ async def test_never_two_logins_within_five_minutes(account: CemFixture) -> None
     account.simulation.token_lifetime = timedelta(minutes=2)
     await account.fetch()
     account.clock.advance(minutes=3)
-    with pytest.raises(ResponseError, match="no login so soon again"):
+    with pytest.raises(ResponseError, match="not logging in again so soon"):
         await account.fetch()
     assert account.count_requests()["POST 4"] == 1
     account.clock.advance(minutes=2)

@@ -13,8 +13,8 @@ import yaml
 
 from exporter.ledger.database import LEDGER_FILE
 from exporter.ledger.ledger import Ledger
-from tests.test_docs import code
 from tests.test_architecture import ROOT
+from tests.test_docs import code
 from tests.test_systemd import find_settings
 
 PAGE = ROOT / "docs" / "install.md"

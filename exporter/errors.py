@@ -28,9 +28,13 @@ class PortalError(ExporterError):
 
 
 class UnreachableError(PortalError):
-    """Network, timeout, 5xx: retried sooner, with backoff."""
+    """Network, timeout, 5xx: retried sooner, with backoff; `status` is that of the response, if one came."""
 
     reason = "unreachable"
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class RateLimitError(PortalError):

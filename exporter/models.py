@@ -101,6 +101,10 @@ class Register:
     kind: str = ""
     portal_unit: str = ""
     description: str = ""
+    part_of: str = ""
+    """The register of the same usage point that counts this one too, such as the total of two tariffs; sums leave it out."""
+    value_type: str = ""
+    """The portal's own name of what the number means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +167,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The holder of the account (personal, dropped unless the account allows it), and the end of access."""
+    """The holder of the account (personal, dropped unless the account allows it), and from when to when access is given."""
 
     name: str = ""
     company: str = ""
@@ -172,6 +176,8 @@ class Holder:
     person_id: str = ""
     access_expires: datetime | None = None
     """End of a consent or token that a person must renew; never of a token that the program renews itself."""
+    login_valid_from: datetime | None = None
+    """Since when the portal accepts this login."""
 
 
 @dataclass(frozen=True, slots=True)

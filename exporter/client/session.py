@@ -296,7 +296,7 @@ class Session:
                 parse_retry_after(response.headers.get("Retry-After"), self.now),
             )
         if response.status >= 500:
-            raise UnreachableError(f"{response.label} returned status {response.status}")
+            raise UnreachableError(f"{response.label} returned status {response.status}", response.status)
         return response
 
     async def _wait_for_gap(self) -> None:

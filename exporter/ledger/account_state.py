@@ -126,11 +126,13 @@ def select_suspension(database: Database, name: str, login: str) -> tuple[dateti
 def serialize_holder(holder: Holder) -> str:
     """Return a holder as JSON."""
     fields = {name: getattr(holder, name) for name in ("name", "company", "company_id", "customer_id", "person_id")}
-    return json.dumps(fields | {"access_expires": optional_to_ms(holder.access_expires)})
+    instants = {name: optional_to_ms(getattr(holder, name)) for name in ("access_expires", "login_valid_from")}
+    return json.dumps(fields | instants)
 
 
 def _parse_holder(fields: dict[str, Any]) -> Holder:
-    return replace(Holder(), **fields | {"access_expires": optional_from_ms(fields.get("access_expires"))})
+    instants = {name: optional_from_ms(fields.get(name)) for name in ("access_expires", "login_valid_from")}
+    return replace(Holder(), **fields | instants)
 
 
 def select_account_id(db: sqlite3.Connection, name: str) -> int:

@@ -202,7 +202,7 @@ def _skip_invalid_items(value: Any, validate: ValidatorFunctionWrapHandler, info
         except ValidationError as error:
             skipped.clear()
             skipped.update(found)
-            skipped[_describe_field(error, info.field_name if info.field_name != "root" else None)] += 1
+            skipped[describe_field(error, info.field_name if info.field_name != "root" else None)] += 1
     if kept or not value:
         return kept
     skipped.clear()
@@ -210,7 +210,7 @@ def _skip_invalid_items(value: Any, validate: ValidatorFunctionWrapHandler, info
     raise whole
 
 
-def _describe_field(error: ValidationError, list_name: str | None) -> str:
+def describe_field(error: ValidationError, list_name: str | None) -> str:
     """Return the field of the first error in an item of a list, without places in lists: `v.vs`."""
     location = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
     return ".".join(str(part) for part in (list_name, *location) if part and not isinstance(part, int)) or "an entry"

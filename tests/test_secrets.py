@@ -225,10 +225,11 @@ async def test_a_portal_that_says_secrets_back(tmp_path, lines, kind, attack):
     for step in select_first_per_kind(there.listener.requests):
         async with planted(kind, tmp_path, lines, attack, step) as there:
             pages = await served(there)
-            failed += not re.search(r"utility_up\{[^}]*\} 1\.0", pages)
+            log = "\n".join(lines)
+            failed += not re.search(r"utility_up\{[^}]*\} 1\.0", pages) or "left out what could not be understood" in log
 
             assert there.found(pages) == set()
-            assert there.found("\n".join(lines)) == set()
+            assert there.found(log) == set()
         lines.clear()
     assert failed > 2
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from exporter.errors import ResponseError
-from exporter.models import Commodity, Fact, Facts, Index, Interval, Note, PartialFailure, Register, Unit, UsagePoint
+from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, Unit, UsagePoint, VisitResult
 from exporter.portals.water_link.account import WaterLink
 from exporter.portals.water_link.days import ZONE, day_start, list_months
 from exporter.portals.water_link.parser import (
@@ -35,12 +36,17 @@ def fixture(name: str):
 
 
 def meter(**changed):
-    return list(parse_meter("204417", fixture("meter.json") | changed, WHERE, NOW))
+    """Return facts, notes and the index of a meter's state with fields changed, and how many values were skipped."""
+    result = parse_meter("204417", fixture("meter.json") | changed, WHERE, NOW)
+    return result.facts[0], list(result.notes), result.readings[0] if result.readings else None, result.skipped
 
 
-def month(*bars, of=date(2026, 1, 1), today=date(2026, 2, 1)):
-    whole = [{"day": 1, "total": 1, "isActualConsumption": True, "isZeroConsumption": False} | bar for bar in bars]
-    return parse_month(POINT, of, {"actualConsumption": whole}, WHERE, today)
+def month(*bars, of=date(2026, 1, 1), today=date(2026, 2, 1), skipped=None):
+    whole = [
+        {"day": 1, "total": 1, "isActualConsumption": True, "isZeroConsumption": False} | bar if isinstance(bar, dict) else bar
+        for bar in bars
+    ]
+    return parse_month(POINT, of, {"actualConsumption": whole}, WHERE, today, Counter() if skipped is None else skipped)
 
 
 # Configuration keys
@@ -132,7 +138,7 @@ def test_a_meter_tells_its_nine_facts():
     """
     The index on the instant the portal states, local midnight, and every flag.
     """
-    assert meter() == [
+    assert meter() == (
         Facts(
             POINT,
             {
@@ -144,30 +150,34 @@ def test_a_meter_tells_its_nine_facts():
                 Fact.DAY_OFFSET: 1,
             },
         ),
+        [],
         Index(Register(POINT, Unit.M3), 412.385, datetime(2026, 1, 13, 23, tzinfo=UTC)),
-    ]
+        0,
+    )
 
 
 def test_what_is_null_or_missing_is_no_value():
     """
     It is never 0, and the missing index is a note.
     """
-    parts = list(parse_meter("204417", fixture("meter_sparse.json"), WHERE, NOW))
+    result = parse_meter("204417", fixture("meter_sparse.json"), WHERE, NOW)
 
-    assert parts == [
-        Facts(build_usage_point("204417"), {Fact.FLOW_LIMITATION: 1}),
-        Note("meters[0]: the portal states no meterReading, so there is no index"),
-    ]
+    assert result == VisitResult(
+        readings=[],
+        facts=[Facts(build_usage_point("204417"), {Fact.FLOW_LIMITATION: 1})],
+        notes=["meters[0]: the portal states no meterReading, so there is no index"],
+    )
 
 
 def test_a_reading_without_its_instant_is_left_out_with_a_note():
     """
     The present instant would look like a measurement.
     """
-    facts, note = meter(latestMeterReading=None)
+    facts, notes, index, skipped = meter(latestMeterReading=None)
 
-    assert isinstance(facts, Facts)
-    assert note == Note("meters[0]: the portal states no latestMeterReading, so there is no index")
+    assert len(facts.values) == 6
+    assert notes == ["meters[0]: the portal states no latestMeterReading, so there is no index"]
+    assert (index, skipped) == (None, 0)
 
 
 @pytest.mark.parametrize(
@@ -178,26 +188,48 @@ def test_a_reading_without_its_instant_is_left_out_with_a_note():
         ("meterReading", "12,345.6"),
         ("meterReading", True),
         ("meterReading", {}),
+        ("meterReading", "-1,5"),
+        ("meterReading", "geen"),
         ("meterReading", "9" * 400),
         ("meterReading", 10**400),
         ("latestMeterReading", "14/01/2026"),
         ("latestMeterReading", "0001-01-01T00:00:00"),
         ("latestMeterReading", "9999-12-31T23:59:59-12:00"),
-        ("latestMeterReading", "2026-01-14T12:00:01Z"),
+        ("latestMeterReading", "1971-01-14T00:00:00"),
         ("latestMeterReading", 1768345200),
     ],
 )
 def test_a_malformed_reading_is_named_and_the_flags_are_kept(field, value):
     """
-    It is a shortfall of the visit that names the field and not its value; there is no index.
+    It is counted and noted by its field, without its value; there is no index.
     """
-    facts, short = meter(**{field: value})
+    facts, (note,), index, skipped = meter(**{field: value})
 
     assert len(facts.values) == 6
-    assert isinstance(short, PartialFailure)
-    assert isinstance(short.error, ResponseError)
-    assert str(short.error).startswith(f"meters[0] has changed: {field}: ")
-    assert str(value) not in str(short.error)
+    assert note == f"meters[0]: left out what could not be understood: {field}"
+    assert (index, skipped) == (None, 1)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=1), timedelta(hours=1)])
+def test_a_reading_of_the_future_is_noted_and_counted(ahead):
+    """
+    A stamp ahead of our clock at every visit must not stop the index in silence.
+    """
+    facts, (note,), index, skipped = meter(latestMeterReading=(NOW + ahead).isoformat())
+
+    assert len(facts.values) == 6
+    assert note == "meters[0]: left out what could not be understood: latestMeterReading (in the future)"
+    assert (index, skipped) == (None, 1)
+
+
+def test_a_meter_without_permission_says_what_to_do():
+    """
+    A private customer first consents to the processing of readings.
+    """
+    _, (note,), index, skipped = meter(noDataPermission=True, meterReading=None)
+
+    assert note == "meters[0]: the portal may show no readings: sign in with a browser and consent to their processing"
+    assert (index, skipped) == (None, 0)
 
 
 @pytest.mark.parametrize(("field", "value"), [("isActive", "perhaps"), ("daysOffset", "soon"), ("divergentConsumption", [1])])
@@ -205,11 +237,19 @@ def test_a_malformed_flag_is_named_and_all_else_is_kept(field, value):
     """
     One flag that changed does not take the index along.
     """
-    facts, short, index = meter(**{field: value})
+    facts, (note,), index, skipped = meter(**{field: value})
 
     assert len(facts.values) == 5
-    assert str(short.error).startswith(f"meters[0] has changed: {field}: ")
-    assert index.value == 412.385
+    assert note == f"meters[0]: left out what could not be understood: {field}"
+    assert (index.value, skipped) == (412.385, 1)
+
+
+def test_a_state_of_which_nothing_is_understood_is_an_error():
+    """
+    It names the first field.
+    """
+    with pytest.raises(ResponseError, match=r"^meters\[0\] has changed: meterReading: "):
+        parse_meter("204417", {"meterReading": "geen", "isActive": "perhaps"}, WHERE, NOW)
 
 
 @pytest.mark.parametrize("body", [{}, [], None, "text", 7, {"reading": "412,385"}])
@@ -218,7 +258,7 @@ def test_a_response_without_any_known_field_is_an_error(body):
     It is not a meter of which nothing is known.
     """
     with pytest.raises(ResponseError, match=r"^meters\[0\] has changed: it has none of meterReading, "):
-        list(parse_meter("204417", body, WHERE, NOW))
+        parse_meter("204417", body, WHERE, NOW)
 
 
 @pytest.mark.parametrize(
@@ -328,7 +368,7 @@ def test_a_month_tells_its_measured_days():
     """
     Litres become m³; a filler is zero; what is not measured, or a plain 0, is no reading; estimates are passed over.
     """
-    intervals = parse_month(POINT, date(2026, 1, 1), fixture("month.json"), WHERE, date(2026, 1, 6))
+    intervals = parse_month(POINT, date(2026, 1, 1), fixture("month.json"), WHERE, date(2026, 1, 6), Counter())
 
     register = Register(POINT, Unit.M3)
     assert intervals == [
@@ -393,16 +433,71 @@ def test_days_that_are_no_days_are_drawing_unless_they_are_measured():
         month({"day": 30}, **february)
 
 
-@pytest.mark.parametrize("field", ["day", "total", "isActualConsumption", "isZeroConsumption"])
-def test_a_renamed_field_of_a_day_is_named(field):
+GOOD_BARS = {"day": 1}, {"day": 3, "total": "1210,5"}
+ODD_BARS = {
+    "flag null": ({"isZeroConsumption": None}, "actualConsumption.isZeroConsumption"),
+    "flag a text": ({"isZeroConsumption": "perhaps"}, "actualConsumption.isZeroConsumption"),
+    "measured null": ({"isActualConsumption": None}, "actualConsumption.isActualConsumption"),
+    "no day": ({"day": None}, "actualConsumption.day"),
+    "day 32": ({"day": 32}, "actualConsumption.day"),
+    "total a text": ({"total": "veel"}, "actualConsumption.total"),
+    "total negative": ({"total": -5}, "actualConsumption.total"),
+    "null": (None, "actualConsumption"),
+    "a number": (3, "actualConsumption"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_BARS)
+def test_an_odd_bar_costs_one_day(name):
     """
-    Without one of these four a day cannot be understood rightly.
+    It is left out and counted by its field; the other days are kept.
+    """
+    (bar, field), skipped = ODD_BARS[name], Counter[str]()
+    intervals = month(GOOD_BARS[0], {"day": 2} | bar if isinstance(bar, dict) else bar, GOOD_BARS[1], skipped=skipped)
+
+    assert [(interval.start, interval.amount) for interval in intervals] == [
+        (day_start(date(2026, 1, 1)), 0.001),
+        (day_start(date(2026, 1, 3)), 1.2105),
+    ]
+    assert skipped == {field: 1}
+
+
+@pytest.mark.parametrize("field", ["day", "total", "isActualConsumption", "isZeroConsumption"])
+def test_a_field_that_one_day_lacks_is_named(field):
+    """
+    Without one of these four a measured day cannot be understood rightly; the others can.
+    """
+    body, skipped = fixture("month.json"), Counter[str]()
+    body["actualConsumption"][1]["other"] = body["actualConsumption"][1].pop(field)
+    intervals = parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1), skipped)
+
+    assert [interval.amount for interval in intervals] == [0.22, 1.2105, 0.03]
+    assert skipped == {f"actualConsumption.{field}": 1}
+
+
+@pytest.mark.parametrize("field", ["day", "total", "isActualConsumption", "isZeroConsumption"])
+def test_a_field_that_all_days_lack_is_an_error(field):
+    """
+    The chart has changed then.
     """
     body = fixture("month.json")
-    body["actualConsumption"][1]["other"] = body["actualConsumption"][1].pop(field)
+    body["actualConsumption"] = [{**bar, field: "?"} for bar in body["actualConsumption"] if bar["isActualConsumption"]]
 
-    with pytest.raises(ResponseError, match=rf"^meters\[0\] has changed: actualConsumption.1.{field}: field required$"):
-        parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1))
+    with pytest.raises(ResponseError, match=rf"^meters\[0\] has changed: actualConsumption.0.{field}: "):
+        parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1), Counter())
+
+
+@pytest.mark.parametrize("lacking", ["total", "isZeroConsumption"])
+def test_a_day_that_is_not_measured_needs_no_value(lacking):
+    """
+    Its total and its flag say nothing; nothing is skipped.
+    """
+    bar = {"day": 2, "total": 1, "isActualConsumption": False, "isZeroConsumption": False}
+    skipped = Counter[str]()
+    body = {"actualConsumption": [{key: value for key, value in bar.items() if key != lacking}, {**bar, lacking: "?"}]}
+
+    assert parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1), skipped) == []
+    assert not skipped
 
 
 @pytest.mark.parametrize(
@@ -421,7 +516,7 @@ def test_a_chart_that_is_none_is_an_error(body, field):
     An empty body is not an empty month.
     """
     with pytest.raises(ResponseError, match=rf"^meters\[0\] has changed: {field}: "):
-        parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1))
+        parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1), Counter())
 
 
 @pytest.mark.parametrize("days", [[], None])
@@ -429,7 +524,7 @@ def test_a_month_may_be_empty(days):
     """
     Before the meter was mounted there is nothing to draw.
     """
-    assert parse_month(POINT, date(2026, 1, 1), {"actualConsumption": days}, WHERE, date(2026, 2, 1)) == []
+    assert parse_month(POINT, date(2026, 1, 1), {"actualConsumption": days}, WHERE, date(2026, 2, 1), Counter()) == []
 
 
 def test_months_are_listed_newest_first():

@@ -32,7 +32,7 @@ def log_in(portal, visit):
 
     async def go(patience: float = 5, **keys):
         async with visit(timeout=timedelta(seconds=patience)) as session:
-            return [part async for part in WaterLink(**portal[1] | keys).fetch(session, NO_STORED_READINGS)]
+            return (await WaterLink(**portal[1] | keys).latest(session, NO_STORED_READINGS)).readings
 
     return go
 
@@ -72,6 +72,7 @@ async def test_a_token_is_kept_until_it_ends(portal, log_in, clock):
     Another session, as after a restart, needs no login until a minute before the token's end.
     """
     simulation, _ = portal
+    simulation.identity_provider.refresh_lifetime = None
     await log_in()
     clock.advance(minutes=58)
     await log_in()
@@ -82,6 +83,107 @@ async def test_a_token_is_kept_until_it_ends(portal, log_in, clock):
     await log_in()
 
     assert simulation.login_count == 2
+
+
+async def test_a_day_of_visits_sends_one_password(portal, log_in, clock):
+    """
+    The token is renewed by its refresh token, each of which works once.
+    """
+    simulation, _ = portal
+    for _ in range(12):
+        assert await log_in()
+        clock.advance(hours=2)
+
+    assert (simulation.login_count, simulation.identity_provider.renewals) == (1, 11)
+
+
+@pytest.mark.parametrize("fault", ["", "status:400", "status:404", "html", "garbage"])
+async def test_a_refresh_token_that_is_not_accepted_costs_one_password(portal, log_in, clock, fault):
+    """
+    It has expired, or the answer is not understood: the login goes on with the password in the same visit.
+    """
+    simulation, _ = portal
+    await log_in()
+    clock.advance(hours=2 if fault else 13)
+    if fault:
+        simulation.faults.add(TOKEN, fault, times=1)
+
+    assert await log_in()
+    assert (simulation.login_count, simulation.identity_provider.renewals) == (2, 0)
+
+
+@pytest.mark.parametrize(("fault", "error_class"), [("status:503", UnreachableError), ("retry:60", RateLimitError)])
+async def test_a_provider_that_is_away_gets_no_password(portal, log_in, clock, fault, error_class):
+    """
+    When the renewal cannot be answered now, the login would fail as well.
+    """
+    simulation, _ = portal
+    await log_in()
+    clock.advance(hours=2)
+    simulation.faults.add(TOKEN, fault)
+
+    await failing(log_in, error_class)
+    assert simulation.login_count == 1
+
+
+@pytest.mark.parametrize("session_end", ["401", "403", "redirect", "page"])
+async def test_a_session_that_ended_costs_one_login_whatever_its_face(portal, log_in, clock, session_end):
+    """
+    A token that is good by its date is answered 401, 403, with a redirect to the login, or with its page.
+    """
+    simulation, _ = portal
+    simulation.session_end = session_end
+    before = await log_in()
+    clock.advance(minutes=10)
+    simulation.expire_tokens()
+
+    assert await log_in() == before
+    assert simulation.login_count == 2
+
+
+@pytest.mark.parametrize("language", ["nl", "fr", "en"])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("captcha_widget", "a captcha is required"),
+        ("captcha_box", "a captcha is required"),
+        ("code_box", "a second factor is required"),
+        ("further_box", "the login page has a further field"),
+    ],
+)
+async def test_a_login_page_that_asks_for_more_gets_no_password(portal, log_in, language, fault, message):
+    """
+    A captcha beside the password or a further field: nothing is sent, and the message says what it is.
+    """
+    simulation, _ = portal
+    simulation.identity_provider.language = language
+    simulation.faults.add(AUTHORIZE, fault)
+    text = await failing(log_in, LoginError)
+
+    assert text.startswith(f"login, step 3 (the login form): {message}")
+    assert text.endswith("; no password was sent")
+    assert simulation.login_count == 0
+
+
+async def test_a_page_is_known_by_its_own_mark(portal, log_in):
+    """
+    Its attribute `data-page` says in any language what a page asks for.
+    """
+    simulation, _ = portal
+    simulation.faults.add(AUTHORIZE, "post:marked_page")
+
+    assert "a second factor is required" in await failing(log_in, LoginError)
+
+
+async def test_the_base_address_of_a_page_counts(portal, log_in):
+    """
+    A relative action starts from `<base href>`.
+    """
+    simulation, _ = portal
+    simulation.faults.add(AUTHORIZE, "base_href")
+
+    assert await log_in()
+    assert simulation.login_count == 1
 
 
 async def test_a_token_without_a_stated_end_lives_an_hour(portal, log_in, clock):
@@ -102,9 +204,10 @@ async def test_each_login_begins_with_an_empty_cookie_jar(portal, visit, clock):
     Within one session the provider's own cookie would skip the form; a fresh jar brings the form again.
     """
     simulation, entry = portal
+    simulation.identity_provider.refresh_lifetime = None
     async with visit() as session:
         for _ in range(2):
-            assert [part async for part in WaterLink(**entry).fetch(session, NO_STORED_READINGS)]
+            assert (await WaterLink(**entry).latest(session, NO_STORED_READINGS)).readings
             clock.advance(hours=2)
 
     assert list_requests(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize", "POST /identity/oauth2/authorize"] * 2

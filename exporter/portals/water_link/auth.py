@@ -8,11 +8,10 @@ locks an account after five wrong passwords: a failure before the password is se
 import re
 import secrets
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from yarl import URL
 
 from exporter.client.html_forms import HtmlForm, HtmlPage, LoginDemand, parse_page
@@ -20,8 +19,9 @@ from exporter.client.pkce import PkcePair
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.client.token_cache import Token
-from exporter.errors import LoginError, PortalError, ResponseError, UnreachableError
-from exporter.portals.base import ResponseModel, parse_response, prefix_errors
+from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.portals.base import Detail, ResponseModel, parse_response, prefix_errors
+from exporter.portals.water_link.config import WaterLinkConfig
 
 BROWSER_HEADERS = {"User-Agent": "Mozilla/5.0"}
 """The headers that the portal is known to accept."""
@@ -35,43 +35,60 @@ LOCKED_MESSAGE = "the account is locked; wait an hour, then sign in with a brows
 _KNOWN_FIELDS = frozenset({USER_FIELD, PASSWORD_FIELD})
 
 
-@dataclass(frozen=True, slots=True)
-class OAuthClient:
-    """The portal's own OAuth 2 client, which is a public one: it has no secret."""
-
-    portal_url: str
-    identity_url: str
-    client_id: str
-    redirect_uri: str
-    scope: str
-
-
 class TokenResponse(ResponseModel):
     """The response of step 5; without `expires_in` a token lives 60 minutes, the product's default."""
 
     access_token: Annotated[str, Field(min_length=1)]
     expires_in: Annotated[float, Field(gt=0, le=366 * 86400)] | None = None
     """Seconds."""
+    refresh_token: Detail[str] = None
 
 
-async def log_in(session: Session, oauth_client: OAuthClient, username: str, password: SecretStr) -> Token:
+async def renew_or_log_in(session: Session, config: WaterLinkConfig, expired: Token | None) -> Token:
+    """Renew a token that has expired by its refresh token, if there is one that is accepted; else log in.
+
+    Raise what `log_in` raises.
+    """
+    refresh_token = expired.extra.get("refresh_token") if expired and expired.extra else None
+    # A token refused before it expired was revoked, and its refresh token with it.
+    if expired and refresh_token and session.now >= expired.expires_at - timedelta(minutes=2):
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": config.client_id}
+        try:
+            return await request_token(session, config, form)
+        except (UnreachableError, RateLimitError):
+            raise
+        except PortalError:
+            pass
+    return await log_in(session, config)
+
+
+async def request_token(session: Session, config: WaterLinkConfig, form: dict[str, str]) -> Token:
+    """Return the token for a code or a refresh token. Raise ResponseError."""
+    response = await session.post(f"{config.identity_url}/oauth2/token", data=form, headers=BROWSER_HEADERS)
+    body = parse_response(TokenResponse, response.json())
+    expires_at = session.now + timedelta(seconds=body.expires_in or 3600)
+    refresh_token = body.refresh_token or form.get("refresh_token")
+    return Token(body.access_token, expires_at, {"refresh_token": refresh_token} if refresh_token else None)
+
+
+async def log_in(session: Session, config: WaterLinkConfig) -> Token:
     """Log in once, sending at most one password.
 
     Raise LoginError (refused, or a person must act), UnreachableError (also for a maintenance page), RateLimitError, and
     ResponseError (the login has changed).
     """
-    login = LoginFlow(session, oauth_client)
+    login = LoginFlow(session, config)
     page = await login.request_login_page()
     if not page.location:  # else a live session needs no password
-        page = await login.submit_form(login.find_form(page), username, password)
+        page = await login.submit_form(login.find_form(page))
     return await login.redeem_code(login.extract_code(page))
 
 
 class LoginFlow:
     """One login, with its own PKCE verifier and state."""
 
-    def __init__(self, session: Session, oauth_client: OAuthClient) -> None:
-        self._session, self._oauth_client = session, oauth_client
+    def __init__(self, session: Session, config: WaterLinkConfig) -> None:
+        self._session, self._config = session, config
         self._pkce, self._state = PkcePair.generate(), secrets.token_hex(16)
         self._password_sent = False
 
@@ -79,12 +96,12 @@ class LoginFlow:
         """Steps 1 and 2: with an empty cookie jar, request the portal and the login page."""
         await self._session.clear_cookies()
         with _prefix_step_errors(1, "the portal"):  # one that is down costs no login
-            await self._session.get(self._oauth_client.portal_url, headers=BROWSER_HEADERS)
+            await self._session.get(self._config.portal_url, headers=BROWSER_HEADERS)
         query = {
-            "client_id": self._oauth_client.client_id,
-            "redirect_uri": self._oauth_client.redirect_uri,
+            "client_id": self._config.client_id,
+            "redirect_uri": self._config.redirect_uri,
             "response_type": "code",
-            "scope": self._oauth_client.scope,
+            "scope": self._config.scope,
             "state": self._state,
             "code_challenge": self._pkce.challenge,
             "code_challenge_method": "S256",
@@ -92,7 +109,7 @@ class LoginFlow:
         }
         with _prefix_step_errors(2, "the login page"):
             response = await self._session.get(
-                f"{self._oauth_client.identity_url}/oauth2/authorize", params=query, headers=BROWSER_HEADERS
+                f"{self._config.identity_url}/oauth2/authorize", params=query, headers=BROWSER_HEADERS
             )
             if response.status >= 400:
                 raise ResponseError(f"status {response.status}: are client_id and redirect_uri still right?")
@@ -115,13 +132,13 @@ class LoginFlow:
                 raise ResponseError(f"it has no input {', '.join(missing)}")
             if demand := page.find_demand_before(form, _KNOWN_FIELDS):
                 raise LoginError(f"{demand}; no password was sent")
-            if form.method != "post" or not form.posts_to_origin(self._oauth_client.identity_url):
+            if form.method != "post" or not form.posts_to_origin(self._config.identity_url):
                 raise ResponseError("it would send the password elsewhere than to the identity host")
             return form
 
-    async def submit_form(self, form: HtmlForm, username: str, password: SecretStr) -> Response:
+    async def submit_form(self, form: HtmlForm) -> Response:
         """Step 4: submit the form with user and password; the redirect is not followed."""
-        filled = form.values | {USER_FIELD: username, PASSWORD_FIELD: password.get_secret_value()}
+        filled = form.values | {USER_FIELD: self._config.username, PASSWORD_FIELD: self._config.password.get_secret_value()}
         with _prefix_step_errors(4, "the password"):
             self._password_sent = True
             response = await self._session.post(form.action, data=filled, headers=BROWSER_HEADERS)
@@ -134,7 +151,7 @@ class LoginFlow:
         with _prefix_step_errors(4 if self._password_sent else 2, "the code"):
             target = URL(response.location or "")
             error_class = LoginError if self._password_sent else ResponseError
-            if _strip_query(target) != _strip_query(URL(self._oauth_client.redirect_uri)):
+            if _strip_query(target) != _strip_query(URL(self._config.redirect_uri)):
                 raise error_class("sent on to another address than redirect_uri; sign in with a browser to see why")
             if error := target.query.get("error"):
                 if error in _TEMPORARY_ERRORS:
@@ -152,15 +169,11 @@ class LoginFlow:
             "grant_type": "authorization_code",
             "code": code,
             "code_verifier": self._pkce.verifier,
-            "redirect_uri": self._oauth_client.redirect_uri,
-            "client_id": self._oauth_client.client_id,
+            "redirect_uri": self._config.redirect_uri,
+            "client_id": self._config.client_id,
         }
         with _prefix_step_errors(5, "the token"):
-            response = await self._session.post(
-                f"{self._oauth_client.identity_url}/oauth2/token", data=data, headers=BROWSER_HEADERS
-            )
-            token = parse_response(TokenResponse, response.json())
-            return Token(token.access_token, self._session.now + timedelta(seconds=token.expires_in or 3600))
+            return await request_token(self._session, self._config, data)
 
 
 _TEMPORARY_ERRORS = ("server_error", "temporarily_unavailable")

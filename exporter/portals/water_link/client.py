@@ -2,13 +2,12 @@
 
 from datetime import date
 
-from pydantic import SecretStr
-
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.client.token_cache import TokenCache
 from exporter.errors import ResponseError
-from exporter.portals.water_link.auth import BROWSER_HEADERS, OAuthClient, log_in
+from exporter.portals.water_link.auth import BROWSER_HEADERS, renew_or_log_in
+from exporter.portals.water_link.config import WaterLinkConfig
 
 
 class RefusedMeterError(ResponseError):
@@ -18,9 +17,9 @@ class RefusedMeterError(ResponseError):
 class WaterLinkApiClient:
     """The calls of one account in one visit; `where` names the meter in the messages of errors."""
 
-    def __init__(self, session: Session, oauth_client: OAuthClient, username: str, password: SecretStr) -> None:
-        self._session, self._url = session, oauth_client.portal_url
-        self._tokens = TokenCache(session, lambda _: log_in(session, oauth_client, username, password))
+    def __init__(self, session: Session, config: WaterLinkConfig) -> None:
+        self._session, self._url = session, config.portal_url
+        self._tokens = TokenCache(session, lambda expired: renew_or_log_in(session, config, expired))
 
     async def log_in(self) -> None:
         """Log in if there is no valid token."""

@@ -1,46 +1,66 @@
 """What `discover` shows of a Water-Link account: its configured meters, for the portal has no list of meters."""
 
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from exporter.models import Discovery, Facts, Finding, Index, Interval, PartialFailure, Unit, VisitPart
+from exporter.errors import ResponseError
+from exporter.models import Discovery, Finding, Index, Unit
 from exporter.portals.water_link.client import RefusedMeterError, WaterLinkApiClient
-from exporter.portals.water_link.days import ZONE
-from exporter.portals.water_link.feeds import fetch_meter
+from exporter.portals.water_link.config import WaterLinkConfig
+from exporter.portals.water_link.days import ZONE, local_day, previous_month
+from exporter.portals.water_link.feeds import read_month
+from exporter.portals.water_link.parser import build_usage_point, parse_meter
 
 
-async def discover_meters(
-    client: WaterLinkApiClient, numbers: Sequence[str], portal_url: str, now: datetime, *, show_personal_data: bool
-) -> Discovery:
+async def discover_meters(client: WaterLinkApiClient, config: WaterLinkConfig, now: datetime) -> Discovery:
     """Return what the portal states of each configured meter."""
     findings, found = list[Finding](), list[str]()
-    for index, number in enumerate(numbers):
+    for index, number in enumerate(config.meters):
         try:
-            parts = [part async for part in fetch_meter(client, number, f"meters[{index}]", now)]
+            findings.append(await _discover_meter(client, number, f"meters[{index}]", now, config.personal_data))
         except RefusedMeterError as error:
-            findings.append(build_meter_finding(number, [PartialFailure(error)], show_personal_data))
+            findings.append(Finding(f"water meter {number}", {"error": str(error)}))
         else:
-            findings.append(build_meter_finding(number, parts, show_personal_data))
             found.append(number)
-    selected = ", ".join(f'"{number}"' for number in found or numbers)
-    note = f"The portal lists no meters: a meter's number is in its address there, {portal_url}/water-meter/XXXXXX."
+    selected = ", ".join(f'"{number}"' for number in found or config.meters)
+    note = f"The portal lists no meters: a meter's number is in its address there, {config.portal_url}/water-meter/XXXXXX."
     return Discovery(tuple(findings), f"meters: [{selected}]", (note,))
 
 
-def build_meter_finding(number: str, parts: Iterable[VisitPart], show_personal_data: bool) -> Finding:
+async def _discover_meter(client: WaterLinkApiClient, number: str, where: str, now: datetime, keep_personal: bool) -> Finding:
     """Return what the portal states of a meter, its last reading, and how many days of two months it has."""
-    facts: dict[str, object] = {}
-    days = 0
-    for part in parts:
-        match part:
-            case Facts(point, values):
-                facts |= {"address": point.address} if show_personal_data and point.address else {}
-                facts |= {str(fact): value for fact, value in values.items()}
-            case Index(_, value, at):
-                facts |= {"index": f"{value:.3f} {Unit.M3}", "read": at.astimezone(ZONE).isoformat()}
-            case Interval():
-                days += 1
-            case PartialFailure(error):
-                facts["error"] = str(error)
+    facts, notes = await _describe_state(client, number, where, now, keep_personal)
+    days, today = 0, local_day(now)
+    for month in (previous_month(today), today):
+        try:
+            result = await read_month(client, build_usage_point(number), month, where, now)
+        except RefusedMeterError:
+            raise
+        except ResponseError as error:
+            notes.append(str(error))
+        else:
+            days += len(result.readings)
+            notes += result.notes
+    if not days and "index" not in facts:
+        notes.append("the portal has no reading of this meter: is its number right?")
+    if notes:
+        facts["error"] = "; ".join(dict.fromkeys(notes))
     register = Finding(f"register total, {Unit.M3}", {"days of this and the previous month": days})
     return Finding(f"water meter {number}", facts, (register,))
+
+
+async def _describe_state(
+    client: WaterLinkApiClient, number: str, where: str, now: datetime, keep_personal: bool
+) -> tuple[dict[str, object], list[str]]:
+    """Return the facts of a meter's state, and notes on what is missing."""
+    response = await client.get_meter(number, where)
+    try:
+        state = parse_meter(number, response.json(), where, now)
+    except ResponseError as error:
+        return {}, [str(error)]
+    (stated,) = state.facts
+    facts: dict[str, object] = {"address": stated.usage_point.address} if keep_personal and stated.usage_point.address else {}
+    facts |= {str(fact): value for fact, value in stated.values.items()}
+    for reading in state.readings:
+        if isinstance(reading, Index):
+            facts |= {"index": f"{reading.value:.3f} {Unit.M3}", "read": reading.at.astimezone(ZONE).isoformat()}
+    return facts, list(state.notes)

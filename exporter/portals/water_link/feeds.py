@@ -1,67 +1,75 @@
-"""The feeds of Water-Link: a meter's state and the days of its months."""
+"""What is asked of Water-Link: the state of each meter at every visit, and the days of a month as a feed."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from datetime import date, datetime
-from functools import partial
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 
-from exporter.client.response import Response
-from exporter.errors import RateLimitError, ResponseError, UnreachableError
-from exporter.models import DAY, Facts, PartialFailure, VisitPart
-from exporter.portals.base import BackfillChunk
+from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.models import Inventory, Reading, Register, Unit, UsagePoint, VisitResult
+from exporter.portals.base import build_skip_note
 from exporter.portals.water_link.client import RefusedMeterError, WaterLinkApiClient
-from exporter.portals.water_link.days import local_day, month_end, previous_month
+from exporter.portals.water_link.days import ZONE, local_day
 from exporter.portals.water_link.parser import build_usage_point, parse_meter, parse_month
+from exporter.sync.feeds import CalendarMonth, Feed, FeedResult
 
 MAX_UNREACHABLE_METERS = 2
 """After so many meters that could not be requested it is not the meter, it is the portal."""
 
 
-async def fetch_meters(client: WaterLinkApiClient, numbers: Sequence[str], now: datetime) -> AsyncIterator[VisitPart]:
-    """Yield every meter's parts; raise a refused login, and yield any other failure as a PartialFailure."""
-    unreachable = 0
+def build_feed(number: str, reach: timedelta) -> Feed:
+    """Return the days of one meter; the portal shows a day about noon of the next one, often days later, and corrects it."""
+    key = hashlib.sha256(number.encode()).hexdigest()[:16]
+    return Feed(key=f"days:{key}", zone=ZONE, chunk=CalendarMonth(), usage_points=(number,), resolution="P1D", reach=reach)
+
+
+async def fetch_states(client: WaterLinkApiClient, numbers: Sequence[str], now: datetime) -> VisitResult:
+    """Return every meter's facts and index, and what failed while the rest is good.
+
+    Raise a refused login, and the first failure if no meter was answered.
+    """
+    results, failures, unreachable = list[VisitResult](), list[PortalError](), 0
+    has_response = False
     await client.log_in()
     for index, number in enumerate(numbers):
+        where = f"meters[{index}]"
         try:
-            async for part in fetch_meter(client, number, f"meters[{index}]", now):
-                yield part
+            response = await client.get_meter(number, where)
         except RefusedMeterError as error:
-            yield PartialFailure(error)
+            failures.append(error)
+            continue
         except UnreachableError as error:
-            yield PartialFailure(error)
+            failures.append(error)
             unreachable += 1
             if unreachable == MAX_UNREACHABLE_METERS:
-                return
+                break
+            continue
         except (RateLimitError, ResponseError) as error:
-            yield PartialFailure(error)
-            return
+            failures.append(error)
+            break
+        has_response = True
+        try:
+            results.append(parse_meter(number, response.json(), where, now))
+        except ResponseError as error:
+            failures.append(error)
+    if failures and not has_response:
+        raise failures[0]
+    facts = [facts for result in results for facts in result.facts]
+    points = {number: build_usage_point(number) for number in numbers} | {one.usage_point.id: one.usage_point for one in facts}
+    return VisitResult(
+        readings=[reading for result in results for reading in result.readings],
+        facts=facts,
+        inventory=Inventory(tuple(points.values()), tuple(Register(point, Unit.M3) for point in points.values())),
+        notes=[note for result in results for note in result.notes],
+        failures=failures,
+        skipped=sum(result.skipped for result in results),
+    )
 
 
-async def fetch_meter(client: WaterLinkApiClient, number: str, where: str, now: datetime) -> AsyncIterator[VisitPart]:
-    """Yield one meter's facts, index, and days of the previous and the current month.
-
-    A response that cannot be parsed is a PartialFailure, and the next one is requested; a failed request is raised.
-    """
-    point = build_usage_point(number)
-    state = await client.get_meter(number, where)
-    for part in _parse_or_failure(state, partial(parse_meter, number, where=where, now=now)):
-        point = part.usage_point if isinstance(part, Facts) else point
-        yield part
-    today = local_day(now)
-    for month in (previous_month(today), today):
-        chart = await client.get_month(number, month, where)
-        for part in _parse_or_failure(chart, partial(parse_month, point, month, where=where, today=today)):
-            yield part
-
-
-def _parse_or_failure(response: Response, parse: Callable[..., Iterable[VisitPart]]) -> list[VisitPart]:
-    try:
-        return list(parse(body=response.json()))
-    except ResponseError as error:
-        return [PartialFailure(error)]
-
-
-def build_month_chunk(number: str, month: date, today: date) -> BackfillChunk:
-    """Return one month of one meter; while its days may come late its key is new each day, so that it is requested again."""
-    is_settled = month < previous_month(today)
-    key = f"{number}/{month:%Y-%m}" + ("" if is_settled else f"@{today}")
-    return BackfillChunk(key, number, month, min(month_end(month), today - DAY), {"meter": number})
+async def read_month(client: WaterLinkApiClient, point: UsagePoint, month: date, where: str, now: datetime) -> FeedResult:
+    """Return the measured days of a month; one before the meter was mounted has none. Raise PortalError."""
+    response = await client.get_month(point.id, month, where)
+    skipped = Counter[str]()
+    readings: list[Reading] = [*parse_month(point, month.replace(day=1), response.json(), where, local_day(now), skipped)]
+    notes = (build_skip_note(where, skipped),) if skipped else ()
+    return FeedResult(readings, notes, skipped.total())

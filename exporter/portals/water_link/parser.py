@@ -1,15 +1,15 @@
 """The responses of Water-Link. Days, and times without an offset, are Belgian local time."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from exporter.errors import ResponseError
-from exporter.models import Commodity, Fact, Facts, Index, Interval, Note, PartialFailure, Register, Unit, UsagePoint, VisitPart
-from exporter.portals.base import FailFastList, ResponseModel, parse_decimal_comma, parse_response
+from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, Unit, UsagePoint, VisitResult
+from exporter.portals.base import ResponseModel, TolerantList, build_skip_note, parse_decimal_comma, parse_response
 from exporter.portals.water_link.days import ZONE, day_start, month_end
 
 LITRES_PER_M3 = 1000
@@ -57,6 +57,7 @@ def format_address(value: Any) -> str:
 
 
 PortalNumber = Annotated[Annotated[float, Field(strict=True)] | None, BeforeValidator(parse_number)]
+PortalAmount = Annotated[Annotated[float, Field(strict=True, ge=0)] | None, BeforeValidator(parse_number)]
 PortalInstant = Annotated[Annotated[datetime, Field(strict=True)] | None, BeforeValidator(parse_instant)]
 AddressText = Annotated[str, BeforeValidator(format_address)]
 
@@ -64,7 +65,7 @@ AddressText = Annotated[str, BeforeValidator(format_address)]
 class MeterResponse(ResponseModel):
     """The state of a meter: any field may be null or missing."""
 
-    reading: PortalNumber = Field(None, alias="meterReading")
+    reading: PortalAmount = Field(None, alias="meterReading")
     """m³."""
     read_at: PortalInstant = Field(None, alias="latestMeterReading")
     address: AddressText = Field("", alias="address")
@@ -87,15 +88,29 @@ class MeterResponse(ResponseModel):
         }
         return {fact: float(value) for fact, value in stated.items() if value is not None}
 
+    def missing_field(self) -> str:
+        """Return which field an index lacks, empty for none."""
+        if self.reading is None:
+            return "meterReading"
+        return "" if self.read_at else "latestMeterReading"
+
 
 class DayRow(ResponseModel):
     """One day of the portal's chart."""
 
     day: int = Field(ge=1, le=31)
-    total: PortalNumber
+    total: PortalAmount
     """Litres; on a day without use, a filler that makes its bar visible."""
     is_actual: bool = Field(alias="isActualConsumption")
     is_zero: bool = Field(alias="isZeroConsumption")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reduce_unmeasured(cls, bar: Any) -> Any:
+        """Return the bar of a day that is not measured without its other fields: they are not needed."""
+        if isinstance(bar, dict) and bar.get("isActualConsumption") is False:
+            return {"day": bar.get("day"), "total": None, "isActualConsumption": False, "isZeroConsumption": False}
+        return bar
 
     def measured_litres(self) -> float | None:
         """Return the litres used; None while the portal has not measured them, which it may also write as a plain 0."""
@@ -107,7 +122,7 @@ class DayRow(ResponseModel):
 class MonthResponse(ResponseModel):
     """The chart of one month; the portal's estimates beside it are no measurements and are ignored."""
 
-    days: FailFastList[DayRow] | None = Field(alias="actualConsumption")
+    actualConsumption: TolerantList[DayRow] | None  # noqa: N815  # the name by which skipped values are noted
 
 
 def build_usage_point(number: str) -> UsagePoint:
@@ -115,53 +130,57 @@ def build_usage_point(number: str) -> UsagePoint:
     return UsagePoint(number, Commodity.WATER)
 
 
-def parse_meter(number: str, body: Any, where: str, now: datetime) -> Iterator[VisitPart]:
+def parse_meter(number: str, body: Any, where: str, now: datetime) -> VisitResult:
     """Parse {"meterReading": "412,385", "latestMeterReading": "2026-01-14T00:00:00", "isActive": true, ...}.
 
-    A field that cannot be parsed becomes a PartialFailure, the others are kept. A reading without its instant is left out
-    with a Note: any other instant would be a guess that looks like a measurement. Raise ResponseError when the response
-    has none of the fields.
+    A field that cannot be understood is left out, counted and noted; the others are kept. A reading without its instant is
+    left out: any other instant would be a guess that looks like a measurement. Raise ResponseError when the response has
+    none of the fields, or none can be understood.
     """
-    meter, failures = _parse_meter_fields(body, where)
+    skipped = Counter[str]()
+    meter = _parse_meter_fields(body, where, skipped)
+    if meter.read_at and meter.read_at > now:
+        skipped["latestMeterReading (in the future)"] += 1
     point = UsagePoint(number, Commodity.WATER, address=meter.address)
-    yield Facts(point, meter.build_facts())
-    yield from failures
-    if meter.reading is not None and meter.read_at is not None:
-        yield _build_index(point, meter.reading, meter.read_at, where, now)
-    elif not failures:
-        missing = "meterReading" if meter.reading is None else "latestMeterReading"
-        yield Note(f"{where}: the portal states no {missing}, so there is no index")
+    notes = [build_skip_note(where, skipped)] if skipped else []
+    if meter.no_permission:
+        notes.append(f"{where}: the portal may show no readings: sign in with a browser and consent to their processing")
+    elif not skipped and (missing := meter.missing_field()):
+        notes.append(f"{where}: the portal states no {missing}, so there is no index")
+    indexes = []
+    if meter.reading is not None and meter.read_at and meter.read_at <= now:
+        indexes = [Index(Register(point, Unit.M3), meter.reading, meter.read_at)]
+    facts = Facts(point, meter.build_facts())
+    return VisitResult(readings=indexes, facts=[facts], notes=notes, skipped=skipped.total())
 
 
-def _build_index(point: UsagePoint, reading: float, at: datetime, where: str, now: datetime) -> VisitPart:
-    if at > now:
-        return PartialFailure(ResponseError(f"{where} has changed: latestMeterReading: lies in the future"))
-    return Index(Register(point, Unit.M3), reading, at)
-
-
-def _parse_meter_fields(body: Any, where: str) -> tuple[MeterResponse, list[PartialFailure]]:
-    """Parse a meter's state field by field, so that one that changed leaves the others."""
+def _parse_meter_fields(body: Any, where: str, skipped: Counter[str]) -> MeterResponse:
+    """Parse a meter's state field by field, and count the fields that cannot be understood."""
     known = [field.alias for field in MeterResponse.model_fields.values() if field.alias]
     if not isinstance(body, dict) or body.keys().isdisjoint(known):
         raise ResponseError(f"{where} has changed: it has none of {', '.join(known)}")
-    good, failures = {}, []
-    for name in known:
+    good, first_error = {}, None
+    for name in [name for name in known if name in body]:
         try:
-            parse_response(MeterResponse, {name: body.get(name)}, where)
+            parse_response(MeterResponse, {name: body[name]}, where)
         except ResponseError as error:
-            failures.append(PartialFailure(error))
+            skipped[name] += 1
+            first_error = first_error or error
         else:
-            good[name] = body.get(name)
-    return parse_response(MeterResponse, good, where), failures
+            good[name] = body[name]
+    if first_error and not good:
+        raise first_error
+    return parse_response(MeterResponse, good, where)
 
 
-def parse_month(point: UsagePoint, month: date, body: Any, where: str, today: date) -> list[Interval]:
+def parse_month(point: UsagePoint, month: date, body: Any, where: str, today: date, skipped: Counter[str]) -> list[Interval]:
     """Parse {"actualConsumption": [{"day": 1, "total": 220, "isActualConsumption": true, ...}, ...]}.
 
-    Return the measured days of `month` before `today`, whose value still grows. Raise ResponseError.
+    Return the measured days of `month` before `today`, whose value still grows; `skipped` counts the bars that cannot be
+    understood. Raise ResponseError.
     """
-    response = parse_response(MonthResponse, body, where)
-    measured = {row.day: litres for row in response.days or () if (litres := row.measured_litres()) is not None}
+    response = parse_response(MonthResponse, body, where, skipped)
+    measured = {row.day: litres for row in response.actualConsumption or () if (litres := row.measured_litres()) is not None}
     if measured and max(measured) > month_end(month).day:
         raise ResponseError(f"{where} has changed: actualConsumption: more days than the month has")
     return [

@@ -55,6 +55,22 @@ PAGE_TEXTS = {
     "unknown_page": {"nl": "Welkom!", "fr": "Bienvenue !", "en": "Welcome!"},
 }
 """The texts of pages that come instead of a redirect."""
+_WIDGET = "<div class='g-recaptcha' data-sitekey='x'></div>"
+FURTHER_FIELDS = {
+    "captcha_widget": dict.fromkeys(("nl", "fr", "en"), _WIDGET),
+    "captcha_box": {
+        "nl": "<label for='c'>Typ de tekens over</label><input id='c' name='answer'>",
+        "fr": "<label>Recopiez les caractères <input name='answer'></label>",
+        "en": "<input name='answer' placeholder='Type the characters you see'>",
+    },
+    "code_box": {
+        "nl": "<label>Verificatiecode <input name='answer'></label>",
+        "fr": "<label>Code de vérification <input name='answer'></label>",
+        "en": "<input name='answer' autocomplete='one-time-code'>",
+    },
+    "further_box": dict.fromkeys(("nl", "fr", "en"), "<input name='answer'>"),
+}
+"""What a login page asks for besides the password, by fault and language."""
 
 
 @dataclass(slots=True)
@@ -82,13 +98,17 @@ class IdentityProvider:
     password: str
     language: str = "nl"
     token_lifetime: timedelta = timedelta(hours=1)
+    refresh_lifetime: timedelta | None = timedelta(hours=12)
+    """How long a refresh token can be used; None: there are none."""
     login_count: int = 0
+    renewals: int = 0
     wrong_passwords: int = 0
     locked_until: datetime | None = None
     visitors: dict[str, LoginVisitor] = field(default_factory=dict)
     sessions: dict[str, datetime] = field(default_factory=dict)
     codes: dict[str, IssuedCode] = field(default_factory=dict)
     tokens: dict[str, datetime] = field(default_factory=dict)
+    refresh_tokens: dict[str, datetime] = field(default_factory=dict)
 
     async def handle_authorize(self, request: web.Request, fault: str = "") -> web.StreamResponse:
         """Step 2: the login page, or with a live session a redirect with a code."""
@@ -109,6 +129,8 @@ class IdentityProvider:
         if any(name not in form for name in HIDDEN_FIELDS) or form["spId"] != "sp-1" or form["RelayState"] != _join_query(query):
             return self._respond_with_page("<p>Bad request</p>", status=400)
         self.login_count += 1
+        if fault == "marked_page":
+            return self._respond_with_page("<main data-page='ids-two_factor_choice/logon'>Pokračujte prosím</main>")
         if fault in PAGE_TEXTS and fault not in ("wrong_password", "locked"):
             return self._respond_with_page(f"<p>{PAGE_TEXTS[fault][self.language]}</p>")
         if refusal := self._find_refusal(form, fault):
@@ -116,14 +138,28 @@ class IdentityProvider:
         return self._respond_with_redirect(query, fault)
 
     async def handle_token(self, request: web.Request, fault: str = "") -> web.StreamResponse:
-        """Step 5: the token for the code."""
+        """Step 5: the token for the code, or for a refresh token."""
         form = {name: str(value) for name, value in (await request.post()).items()}
+        if form.get("grant_type") == "refresh_token":
+            return self._renew(form, fault)
         code = self.codes.pop(form.get("code", ""), None)
         challenge = _base64url(hashlib.sha256(form.get("code_verifier", "").encode()).digest())
         expected = {"grant_type": "authorization_code", "client_id": CLIENT_ID, "redirect_uri": REDIRECT_URI}
         is_valid = code and code.challenge == challenge and self.clock() < code.issued_at + CODE_LIFETIME
         if not is_valid or any(form.get(name) != value for name, value in expected.items()):
             return web.json_response({"error": "invalid_grant"}, status=400)
+        return self._respond_with_token(fault)
+
+    def _renew(self, form: dict[str, str], fault: str) -> web.Response:
+        """Renew a token; a refresh token works once, and for five minutes more."""
+        expires_at = self.refresh_tokens.get(form.get("refresh_token", ""), self.clock())
+        if form.get("client_id") != CLIENT_ID or self.clock() >= expires_at:
+            return web.json_response({"error": "invalid_grant"}, status=400)
+        self.refresh_tokens[form["refresh_token"]] = min(expires_at, self.clock() + timedelta(minutes=5))
+        self.renewals += 1
+        return self._respond_with_token(fault)
+
+    def _respond_with_token(self, fault: str) -> web.Response:
         token = secrets.token_urlsafe(24)
         self.tokens[token] = self.clock() + self.token_lifetime
         body = {
@@ -132,6 +168,9 @@ class IdentityProvider:
             "token_type": "Bearer",
             "expires_in": int(self.token_lifetime.total_seconds()),
         }
+        if self.refresh_lifetime:
+            body["refresh_token"] = secrets.token_urlsafe(24)
+            self.refresh_tokens[str(body["refresh_token"])] = self.clock() + self.refresh_lifetime
         if fault == "no_expiry":
             del body["expires_in"]
         return web.Response(text=json.dumps(body, separators=(",", ":")), content_type="application/json")
@@ -183,7 +222,7 @@ class IdentityProvider:
     def _respond_with_form(self, request: web.Request, query: dict[str, str], fault: str, message: str = "") -> web.Response:
         visitor, tokens = secrets.token_urlsafe(18), (secrets.token_urlsafe(32), secrets.token_urlsafe(32) + "&<'\">")
         self.visitors[visitor] = LoginVisitor(query, tokens)
-        response = self._respond_with_page(_build_login_form(request, query, tokens, fault, message))
+        response = self._respond_with_page(_build_login_form(request, query, tokens, fault, message, self.language))
         response.set_cookie(VISITOR_COOKIE, visitor, path="/identity", httponly=True)
         return response
 
@@ -192,7 +231,9 @@ class IdentityProvider:
         return web.Response(status=status, text=f"{head}<body>{body}</body></html>", content_type="text/html")
 
 
-def _build_login_form(request: web.Request, query: dict[str, str], tokens: tuple[str, str], fault: str, message: str) -> str:
+def _build_login_form(
+    request: web.Request, query: dict[str, str], tokens: tuple[str, str], fault: str, message: str, language: str
+) -> str:
     """Return the page's form as the product writes it: some values in single quotes, all escaped; a footer after it."""
     target = request.path_qs
     values = dict(zip(HIDDEN_FIELDS, (*tokens, _join_query(query), "sp-1", target), strict=True))
@@ -200,13 +241,18 @@ def _build_login_form(request: web.Request, query: dict[str, str], tokens: tuple
     hidden = "".join(_build_hidden_input(f"{name}New" if name == renamed else name, value) for name, value in values.items())
     action = "https://elsewhere.invalid/collect" if fault == "foreign_action" else target
     method = "get" if fault == "get_form" else "post"
+    further = FURTHER_FIELDS.get(fault, {}).get(language, "")
+    base = ""
+    if fault == "base_href":
+        base, action = "<base href='/identity/'>", target.removeprefix("/identity/")
     return (
+        f"{base}"
         '<form action="/identity/language" method="get"><input name="lang" value="fr"><button>FR</button></form>'
         f"<div class='message'>{message}</div>"
         f"<form id='logOnForm' action='{html.escape(action)}' method='{method}'>{hidden}"
         "<input type='hidden' name='utf8' value='&#x2713;'><input type='hidden' name='method' value='GET'>"
         "<input type='hidden' name='sp' value='DIP Front-end'><input type='hidden' name='tfaToken' value=''>"
-        "<input type='email' name='j_username'><input type='password' name='j_password'>"
+        f"<input type='email' name='j_username'><input type='password' name='j_password'>{further}"
         "<input type='checkbox' name='remember'><button type='submit' name='go' value='1'>OK</button></form>"
         "<a href='#'>Wachtwoord vergeten?</a> <a href='#'>Gebruiksvoorwaarden</a> <a href='#'>Terms of Use</a>"
     )

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from exporter.simulators.base import Handler, Simulation, utc_now
-from exporter.simulators.water_link.identity_provider import IdentityProvider
+from exporter.simulators.water_link.identity_provider import FURTHER_FIELDS, IdentityProvider
 from exporter.simulators.water_link.water_meter import BRUSSELS, DAY, WaterMeter
 
 FOREIGN_METER = "999999"
@@ -19,10 +19,11 @@ FOREIGN_METER = "999999"
 class WaterLinkSimulation(Simulation):
     """One account with two meters, of the home and of the garden.
 
-    Its own faults, by what they change: the login page (`renamed:INPUT`, `foreign_action`, `get_form`,
-    `live_session`), the password (`wrong_password`, `locked`, `second_factor`, `terms`, `new_password`, `captcha`,
-    `maintenance`, `unknown_page`, `wrong_state`, `refused_code`, `later`, `no_code`, `stray`), the token (`no_expiry`), the API
-    (`set:FIELD=JSON`, `drop:FIELD`). With the prefix `post:` a fault applies to POST requests only.
+    Its own faults, by what they change: the login page (`renamed:INPUT`, `foreign_action`, `get_form`, `live_session`,
+    `base_href`, `captcha_widget`, `captcha_box`, `code_box`, `further_box`), the password (`wrong_password`, `locked`,
+    `second_factor`, `terms`, `new_password`, `captcha`, `maintenance`, `unknown_page`, `marked_page`, `wrong_state`,
+    `refused_code`, `later`, `no_code`, `stray`), the token (`no_expiry`), the API (`set:FIELD=JSON`, `drop:FIELD`). With the
+    prefix `post:` a fault applies to POST requests only.
     """
 
     portal = "water-link"
@@ -37,6 +38,8 @@ class WaterLinkSimulation(Simulation):
         }
         self.shows_future_days = True
         """Whether the chart has the days to come, as not measured, or leaves them out."""
+        self.session_end = "401"
+        """How a token that is not valid is answered: 401, 403, `redirect` to the login, or its `page` with status 200."""
 
     @property
     def login_count(self) -> int:
@@ -102,13 +105,20 @@ class WaterLinkSimulation(Simulation):
 
         async def handler(request: web.Request) -> web.StreamResponse:
             if not self.identity_provider.has_valid_token(request):
-                return web.json_response({"message": "Unauthorized"}, status=401)
+                return self._refuse_token()
             number = request.match_info.get("meter") or request.query.get("meterNumber", "")
             if number not in self.meters:
                 return web.json_response({"message": "no"}, status=403 if number == FOREIGN_METER else 404)
             return respond(request, self.meters[number])
 
         return handler
+
+    def _refuse_token(self) -> web.Response:
+        if self.session_end == "redirect":
+            return web.Response(status=302, headers={"Location": "/portal/login"})
+        if self.session_end == "page":
+            return web.Response(text="<!DOCTYPE html><title>Aanmelden</title>", content_type="text/html")
+        return web.json_response({"message": "Unauthorized"}, status=int(self.session_end))
 
     def _get_meter(self, request: web.Request, meter: WaterMeter) -> web.Response:
         return web.json_response(meter.build_state(self.clock()) | {"contractType": "invented"})
@@ -147,7 +157,7 @@ class WaterLinkSimulation(Simulation):
 
 
 IDENTITY_FAULTS = {
-    *("renamed", "foreign_action", "get_form", "live_session"),
+    *("renamed", "foreign_action", "get_form", "live_session", "base_href", "marked_page", *FURTHER_FIELDS),
     *("wrong_password", "locked", "second_factor", "terms", "new_password", "captcha", "maintenance", "unknown_page"),
     *("wrong_state", "refused_code", "later", "no_code", "stray", "no_expiry"),
 }

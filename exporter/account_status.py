@@ -27,6 +27,8 @@ class AccountView:
     show_personal: bool = False
     stale_after: Mapping[Commodity, timedelta] = field(default_factory=dict)
     """Age from which the newest reading counts as late, where that is not four days."""
+    configured: frozenset[str] = frozenset()
+    """The usage points that the configuration names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ def open_account(ledger: Ledger, portal: Portal) -> AccountState:
 
 def build_account_view(portal: Portal) -> AccountView:
     """Return how an account is shown on the page."""
-    return AccountView(portal.name, portal.portal, portal.zone, portal.aliases, portal.personal_data, portal.stale_after)
+    shown = portal.aliases, portal.personal_data, portal.stale_after, portal.configured_usage_points()
+    return AccountView(portal.name, portal.portal, portal.zone, *shown)
 
 
 def open_session(

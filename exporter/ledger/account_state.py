@@ -123,16 +123,17 @@ def select_suspension(database: Database, name: str, login: str) -> tuple[dateti
     return (from_ms(row[0]), row[1]) if row else None
 
 
+_HOLDER_INSTANTS = ("access_expires", "login_valid_from", "token_expires")
+
+
 def serialize_holder(holder: Holder) -> str:
     """Return a holder as JSON."""
     fields = {name: getattr(holder, name) for name in ("name", "company", "company_id", "customer_id", "person_id")}
-    instants = {name: optional_to_ms(getattr(holder, name)) for name in ("access_expires", "login_valid_from")}
-    return json.dumps(fields | instants)
+    return json.dumps(fields | {name: optional_to_ms(getattr(holder, name)) for name in _HOLDER_INSTANTS})
 
 
 def _parse_holder(fields: dict[str, Any]) -> Holder:
-    instants = {name: optional_from_ms(fields.get(name)) for name in ("access_expires", "login_valid_from")}
-    return replace(Holder(), **fields | instants)
+    return replace(Holder(), **fields | {name: optional_from_ms(fields.get(name)) for name in _HOLDER_INSTANTS})
 
 
 def select_account_id(db: sqlite3.Connection, name: str) -> int:

@@ -279,6 +279,10 @@ class Snapshot:
         """Return a series' oldest reading."""
         return queries.select_first(self._db, series_id)
 
+    def select_starts(self, series_ids: Collection[int], end: datetime) -> list[datetime]:
+        """Return the distinct `at` of the readings of these series before `end`."""
+        return queries.select_starts(self._db, series_ids, end)
+
     def count_samples(self, series_id: int, rule: TimestampRule, first: int, last: int) -> int:
         """Return the number of a series' samples with timestamps in [first, last] milliseconds."""
         return queries.count_samples(self._db, series_id, rule, first, last)

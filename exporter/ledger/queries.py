@@ -187,6 +187,15 @@ def select_first(db: sqlite3.Connection, series_id: int) -> StoredReading | None
     return _build_stored_reading(*row) if row else None
 
 
+def select_starts(db: sqlite3.Connection, series_ids: Collection[int], end: datetime) -> list[datetime]:
+    """Return the distinct `at` of the readings of these series before `end`."""
+    rows = db.execute(
+        "SELECT DISTINCT at FROM json_each(?) JOIN reading ON series = json_each.value WHERE at < ?",
+        (json.dumps(list(series_ids)), to_ms(end)),
+    )
+    return [from_ms(at) for (at,) in rows]
+
+
 def select_stored_intervals(
     db: sqlite3.Connection, account: str, usage_point: str, start: datetime, end: datetime, resolution: str | None
 ) -> list[StoredInterval]:

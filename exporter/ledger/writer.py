@@ -228,8 +228,7 @@ class _VisitWriter:
             if isinstance(item, Facts):
                 self._write_facts(item)
             elif isinstance(item, Holder):
-                times = Holder(access_expires=item.access_expires, login_valid_from=item.login_valid_from)
-                holder = item if self._keep_personal else times
+                holder = item if self._keep_personal else item.without_personal_data()
                 self._db.execute("UPDATE account SET holder = ? WHERE id = ?", (serialize_holder(holder), self._account))
             elif isinstance(item, Inventory):
                 self._catalog.show_inventory(item)

@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import groupby
 from zoneinfo import ZoneInfo
@@ -12,152 +12,14 @@ from zoneinfo import ZoneInfo
 from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import SeriesRow, UsagePointRow
+from exporter.metrics.days import MAX_SILENCE, DailyAggregates, SampleContext, strip_noise
 from exporter.metrics.families import FAILURE_REASONS, STATUS_CLASSES, LabelValues, Samples
 from exporter.models import Direction, Fact, Nature, Unit, clean_label
 
-MAX_SILENCE = timedelta(days=14)
-"""A series of days without a new one for this long no longer holds back the latest complete day of the others."""
-DAY = timedelta(days=1)
-GAP_WINDOW_DAYS = 60
-FAR_FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
-
-_AMOUNT_FAMILY_NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
-    (Unit.KWH, Direction.CONSUMPTION): {
-        "daily": "utility_daily_consumption_kwh",
-        "monthly": "utility_monthly_consumption_kwh",
-        "yearly": "utility_yearly_consumption_kwh",
-        "previous_month": "utility_previous_month_consumption_kwh",
-        "previous_year": "utility_previous_year_consumption_kwh",
-    },
-    (Unit.M3, Direction.CONSUMPTION): {
-        "daily": "utility_daily_consumption_m3",
-        "monthly": "utility_monthly_consumption_m3",
-        "yearly": "utility_yearly_consumption_m3",
-        "previous_month": "utility_previous_month_consumption_m3",
-        "previous_year": "utility_previous_year_consumption_m3",
-    },
-    (Unit.KWH, Direction.INJECTION): {
-        "daily": "utility_daily_injection_kwh",
-        "monthly": "utility_monthly_injection_kwh",
-        "yearly": "utility_yearly_injection_kwh",
-        "previous_month": "utility_previous_month_injection_kwh",
-        "previous_year": "utility_previous_year_injection_kwh",
-    },
-}
-"""Unit and direction -> period -> family."""
 _LOAD_FAMILY_NAMES: Mapping[Direction, str] = {
     Direction.CONSUMPTION: "utility_consumption_load_kw",
     Direction.INJECTION: "utility_injection_load_kw",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class DirectionDays:
-    """The days of one direction in one unit, over all its registers."""
-
-    direction: Direction
-    unit: str
-    registers: Mapping[str, Mapping[date, float]]
-    first_day: date
-    known_days: frozenset[date]
-
-
-@dataclass(frozen=True, slots=True)
-class DailyAggregates:
-    """The days of a usage point: the latest that is complete in all directions, sums up to it, and gaps."""
-
-    directions: tuple[DirectionDays, ...]
-    latest_complete: date
-    newest_day: date
-    latest_start: datetime
-    newest_end: datetime
-    """End of the newest day of any direction."""
-
-    @classmethod
-    def from_snapshot(cls, snapshot: Snapshot, series: Iterable[SeriesRow], zone: ZoneInfo) -> "DailyAggregates | None":
-        """Return the days since January of the year before the newest day; None without days."""
-        grouped: dict[tuple[Direction, str], list[SeriesRow]] = defaultdict(list)
-        for line in series:
-            grouped[line.direction, line.unit].append(line)
-        newest = [snapshot.select_newest(line.id)[0] for group in grouped.values() for line in group]
-        if not newest:
-            return None
-        end = max(day.end for day in newest)
-        since = datetime(max(day.at for day in newest).astimezone(zone).year - 1, 1, 1, tzinfo=zone)
-        read = [_read_direction(snapshot, key, group, since, zone) for key, group in grouped.items()]
-        directions = tuple(direction for direction, _ in read)
-        starts = {day: start for _, found in read for day, start in found.items()}
-        latest = _find_latest_complete(directions)
-        return cls(directions, latest, max(starts), starts[latest], end)
-
-    def sum_periods(self) -> Iterator[tuple[str, str, float]]:
-        """Yield family, register and value of every sum up to the latest complete day."""
-        this_month, this_year = self.latest_complete.replace(day=1), self.latest_complete.replace(month=1, day=1)
-        previous_month, previous_year = (this_month - DAY).replace(day=1), this_year.replace(year=this_year.year - 1)
-        for direction in self.directions:
-            if (families := _AMOUNT_FAMILY_NAMES.get((direction.unit, direction.direction))) is None:
-                continue
-            for period, start, end in (
-                ("daily", self.latest_complete, self.latest_complete),
-                ("monthly", this_month, self.latest_complete),
-                ("yearly", this_year, self.latest_complete),
-                ("previous_month", previous_month, this_month - DAY),
-                ("previous_year", previous_year, this_year - DAY),
-            ):
-                if period.startswith("previous") and any(day not in direction.known_days for day in _iterate_days(start, end)):
-                    continue
-                for register, days in direction.registers.items():
-                    if values := [value for day, value in days.items() if start <= day <= end]:
-                        yield families[period], register, math.fsum(values)
-
-    def count_gaps(self, start: date, end: date) -> int:
-        """Return the number of days of [start, end] that any direction lacks, counted from its first day."""
-        live = _select_live(self.directions)
-        return sum(
-            any(direction.first_day <= day and day not in direction.known_days for direction in live)
-            for day in _iterate_days(start, end)
-        )
-
-    def count_gap_families(self) -> Iterator[tuple[str, int]]:
-        """Yield family and number of the missing days."""
-        yield "utility_monthly_day_gaps", self.count_gaps(self.latest_complete.replace(day=1), self.latest_complete)
-        yield "utility_yearly_day_gaps", self.count_gaps(self.latest_complete.replace(month=1, day=1), self.latest_complete)
-        yield "utility_day_gaps", self.count_gaps(self.newest_day - (GAP_WINDOW_DAYS - 1) * DAY, self.newest_day)
-
-
-def _read_direction(
-    snapshot: Snapshot, key: tuple[Direction, str], series: list[SeriesRow], since: datetime, zone: ZoneInfo
-) -> tuple[DirectionDays, dict[date, datetime]]:
-    """Return the days of one direction, and when each of them starts."""
-    registers: dict[str, dict[date, float]] = {}
-    starts: dict[date, datetime] = {}
-    firsts = []
-    for line in series:
-        days = registers.setdefault(line.register, {})
-        for day in snapshot.select_readings(line.id, since, FAR_FUTURE):
-            local = day.at.astimezone(zone).date()
-            days[local] = day.value
-            starts[local] = day.at
-        if first := snapshot.select_first(line.id):
-            firsts.append(first.at.astimezone(zone).date())
-    known_days = frozenset(day for days in registers.values() for day in days)
-    return DirectionDays(*key, registers, min(firsts), known_days), starts
-
-
-def _select_live(directions: Iterable[DirectionDays]) -> list[DirectionDays]:
-    with_days = [direction for direction in directions if direction.known_days]
-    newest = max(max(direction.known_days) for direction in with_days)
-    return [direction for direction in with_days if max(direction.known_days) > newest - MAX_SILENCE]
-
-
-def _find_latest_complete(directions: Iterable[DirectionDays]) -> date:
-    live = _select_live(directions)
-    common = frozenset.intersection(*(direction.known_days for direction in live))
-    return max(common) if common else max(max(direction.known_days) for direction in live)
-
-
-def _iterate_days(start: date, end: date) -> Iterator[date]:
-    return (start + number * DAY for number in range((end - start).days + 1))
 
 
 MIN_MONTHLY_PEAK_KW = 2.5
@@ -180,7 +42,10 @@ _FACT_FAMILIES: Mapping[Fact, str] = {
     Fact.DAY_OFFSET: "utility_day_offset",
     Fact.SUBSCRIBED_POWER: "utility_subscribed_power_kva",
 }
-READING_INDEPENDENT_FAMILIES = frozenset({"utility_usage_point_info", "utility_register_info", *_FACT_FAMILIES.values()})
+MONTH_START_FAMILY = "utility_month_start_timestamp_seconds"
+READING_INDEPENDENT_FAMILIES = frozenset(
+    {"utility_usage_point_info", "utility_register_info", MONTH_START_FAMILY, *_FACT_FAMILIES.values()}
+)
 """Families that new readings alone do not change."""
 SeriesWithIndex = tuple[SeriesRow, tuple[int, float] | None]
 """A series, and for an index the newest timestamp in milliseconds and value."""
@@ -191,11 +56,17 @@ class MonthlyPeakHistory:
     """Monthly peaks in kW by the instant at which the month has ended, newest first."""
 
     peaks: tuple[tuple[datetime, float], ...]
+    zone: ZoneInfo
 
     def average_closed(self, now: datetime) -> tuple[float, int] | None:
-        """Return the mean of the newest 12 closed months, each at least `MIN_MONTHLY_PEAK_KW`, and their number."""
-        closed = [max(MIN_MONTHLY_PEAK_KW, power) for ended, power in self.peaks if ended <= now][:12]
-        return (math.fsum(closed) / len(closed), len(closed)) if closed else None
+        """Return the mean of the 12 months before the running one, and how many of them are known.
+
+        Each is at least `MIN_MONTHLY_PEAK_KW`.
+        """
+        running = find_month_start(now, self.zone)
+        after = running.replace(year=running.year - 1)
+        closed = [max(MIN_MONTHLY_PEAK_KW, power) for ended, power in self.peaks if after < ended <= running]
+        return (strip_noise(math.fsum(closed) / len(closed)), len(closed)) if closed else None
 
 
 @dataclass(slots=True)
@@ -216,10 +87,13 @@ def display_name(view: AccountView, usage_point: str) -> str:
 
 
 def aggregate_usage_points(
-    snapshot: Snapshot, view: AccountView, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str] | None = None
+    snapshot: Snapshot,
+    context: SampleContext,
+    get_draft: Callable[[str], SampleDraft],
+    usage_points: Collection[str] | None = None,
 ) -> None:
     """Write the samples of an account's usage points (or only of `usage_points`) into the drafts of their names."""
-    writer = _SampleWriter(snapshot, view)
+    writer, view = _SampleWriter(snapshot, context), context.view
     lines = groupby(snapshot.select_shown_series(view.account, usage_points), key=lambda line: line[0].usage_point)
     following = next(lines, None)
     for point in snapshot.select_usage_points(view.account, usage_points):
@@ -235,10 +109,10 @@ def aggregate_usage_points(
 
 
 def aggregate_readings(
-    snapshot: Snapshot, view: AccountView, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str]
+    snapshot: Snapshot, context: SampleContext, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str]
 ) -> None:
     """Write only the samples of readings into the drafts: none of `READING_INDEPENDENT_FAMILIES`, and no usage points."""
-    writer = _SampleWriter(snapshot, view)
+    writer, view = _SampleWriter(snapshot, context), context.view
     for usage_point, lines in groupby(
         snapshot.select_shown_series(view.account, usage_points), key=lambda line: line[0].usage_point
     ):
@@ -249,15 +123,18 @@ def aggregate_readings(
 class _SampleWriter:
     """Writes samples into drafts; of two with the same labels (equal names) it keeps the first."""
 
-    def __init__(self, snapshot: Snapshot, view: AccountView) -> None:
-        self._snapshot, self._view, self._account = snapshot, view, view.account
+    def __init__(self, snapshot: Snapshot, context: SampleContext) -> None:
+        self._snapshot, self._context = snapshot, context
+        self._view, self._account = context.view, context.view.account
         self._clean_label = cache(clean_label)
         """Also shares one object among equal texts."""
         self._samples: Samples = {}
 
     def write_usage_point(self, draft: SampleDraft, name: str, point: UsagePointRow, series: list[SeriesWithIndex]) -> None:
         self._samples = draft.samples
-        self._add_usage_point_info((self._account, name), point)
+        key = self._account, name
+        self._add_usage_point_info(key, point)
+        self._add_sample(MONTH_START_FAMILY, self._context.month_start, key)
         for line, _ in series:
             if line.form != "peak":
                 self._add_register_info(draft, name, line)
@@ -308,12 +185,13 @@ class _SampleWriter:
         self._add_peaks(draft, key, [line for line in series if line.form == "peak"])
 
     def _add_days(self, key: LabelValues, series: list[SeriesRow]) -> Iterator[datetime]:
-        days = DailyAggregates.from_snapshot(self._snapshot, series, self._view.zone)
+        days = DailyAggregates.from_snapshot(self._snapshot, series, self._context)
         if days is None:
             return
         for family, register, value in days.sum_periods():
             self._add_sample(family, value, (*key, self._clean_label(register)))
         self._add_sample("utility_latest_day_timestamp_seconds", days.latest_start.timestamp(), key)
+        self._add_sample("utility_history_start_timestamp_seconds", days.first_start.timestamp(), key)
         for family, missing in days.count_gap_families():
             self._add_sample(family, missing, key)
         yield days.newest_end
@@ -329,7 +207,7 @@ class _SampleWriter:
         common = min(end for end in ends.values() if end > max(ends.values()) - MAX_SILENCE)
         loads = _sum_loads(self._snapshot, [line for line in series if line.unit == Unit.KWH], common)
         for direction, load in loads.items():
-            self._add_sample(_LOAD_FAMILY_NAMES[direction], load, (*key, "total"))
+            self._add_sample(_LOAD_FAMILY_NAMES[direction], strip_noise(load), (*key, "total"))
         if loads:
             self._add_sample("utility_load_timestamp_seconds", common.timestamp(), key)
         yield max(ends.values())
@@ -342,7 +220,7 @@ class _SampleWriter:
                 if peaks[0].has_span:
                     self._add_sample("utility_monthly_peak_timestamp_seconds", peaks[0].end.timestamp(), key)
                 draft.monthly_peaks[key] = MonthlyPeakHistory(
-                    tuple((_next_month(peak.at, self._view.zone), peak.value) for peak in peaks)
+                    tuple((_next_month(peak.at, self._view.zone), peak.value) for peak in peaks), self._view.zone
                 )
             elif (line.unit, line.resolution) == (Unit.KVA, "P1D"):
                 peak = self._snapshot.select_newest(line.id)[0]
@@ -365,6 +243,12 @@ def _sum_loads(snapshot: Snapshot, series: Iterable[SeriesRow], end: datetime) -
     return loads
 
 
+def find_month_start(at: datetime, zone: ZoneInfo) -> datetime:
+    """Return when the local month of an instant began."""
+    local = at.astimezone(zone)
+    return datetime(local.year, local.month, 1, tzinfo=zone)
+
+
 def _next_month(at: datetime, zone: ZoneInfo) -> datetime:
     local = at.astimezone(zone)
     return datetime(local.year + local.month // 12, local.month % 12 + 1, 1, tzinfo=zone)
@@ -381,6 +265,9 @@ def build_health_samples(view: AccountView, health: AccountHealth, now: datetime
         "utility_portal_requests_total": {(*key, status): health.responses[status] for status in STATUS_CLASSES},
         "utility_ledger_readings": {(view.account,): state.readings},
         "utility_corrections_total": {(view.account,): state.corrections},
+        "utility_history_pending_requests": {(view.account,): health.history.pending},
+        "utility_skipped_values_total": {(view.account,): health.skipped},
+        "utility_usage_point_configured": {(view.account, display_name(view, one)): 1 for one in sorted(view.configured)},
     }
     instants = {
         "utility_last_visit_timestamp_seconds": state.last_visit,
@@ -388,6 +275,8 @@ def build_health_samples(view: AccountView, health: AccountHealth, now: datetime
         "utility_last_new_data_timestamp_seconds": state.last_new_data,
         "utility_next_visit_timestamp_seconds": state.next_visit,
         "utility_access_expires_timestamp_seconds": state.holder.access_expires,
+        "utility_login_valid_from_timestamp_seconds": state.holder.login_valid_from,
+        "utility_token_expires_timestamp_seconds": state.holder.token_expires,
     }
     samples |= {family: {key: at.timestamp()} for family, at in instants.items() if at is not None}
     if state.up is not None:

@@ -12,18 +12,19 @@ Invariants: blocks and samples are never changed, only replaced, so a scrape nee
 block; an unchanged `FamilyLines` stays the same object; the samples can be read back from the lines.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress, count, islice
 from operator import add, ne
 from typing import Self
 
-from exporter.account_status import AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.writer import LedgerChanges
 from exporter.metrics.aggregates import (
+    MONTH_START_FAMILY,
     READING_INDEPENDENT_FAMILIES,
     MonthlyPeakHistory,
     SampleDraft,
@@ -31,6 +32,7 @@ from exporter.metrics.aggregates import (
     aggregate_usage_points,
     display_name,
 )
+from exporter.metrics.days import SampleContext
 from exporter.metrics.exposition import (
     build_line_prefixer,
     compress_member,
@@ -41,6 +43,7 @@ from exporter.metrics.exposition import (
 )
 from exporter.metrics.families import LabelValues, Samples
 
+_VALUE_PATTERN = re.compile(rb" [^ \n]+\n")
 MIN_OWN_MEMBER_BYTES = 16 * 1024
 """Lines of at least this size are a gzip member of their own; smaller ones are compressed with their neighbours."""
 
@@ -93,6 +96,10 @@ class FamilyLines:
             del lines[position]
         text = b"\n".join([*lines, b""])
         return self if text == self.text else self._build(self.family, text) if text else None
+
+    def replace_values(self, value: float) -> Self:
+        """Return the lines with one value in all of them."""
+        return self._build(self.family, _VALUE_PATTERN.sub(b" " + format_value(value).encode() + b"\n", self.text))
 
     @classmethod
     def _build(cls, family: str, text: bytes) -> Self:
@@ -218,6 +225,13 @@ class SampleBlock:
         } | draft.monthly_peaks
         return type(self)(lines_by_family, monthly_peaks, self._update_ages(lines_by_family.get(TIMESTAMP_FAMILY)))
 
+    def with_month_start(self, month_start: float) -> "SampleBlock":
+        """Return the block after the running month has begun at another instant."""
+        lines = self.lines_by_family.get(MONTH_START_FAMILY)
+        if lines is None:
+            return self
+        return replace(self, lines_by_family={**self.lines_by_family, MONTH_START_FAMILY: lines.replace_values(month_start)})
+
     def _update_ages(self, timestamps: FamilyLines | None) -> AgePrefixes:
         previous = self.lines_by_family.get(TIMESTAMP_FAMILY)
         if timestamps is None:
@@ -236,8 +250,11 @@ class AccountSamples:
         blocks: Sequence[SampleBlock] = (),
         block_positions: Mapping[str, int] | None = None,
         shared_names: Mapping[str, list[str]] | None = None,
+        month_start: float = 0.0,
     ) -> None:
         self.blocks = blocks
+        self.month_start = month_start
+        """When the running month began, as the lines say."""
         self.block_positions: Mapping[str, int] = block_positions or {}
         """Display name -> the position of its block."""
         self.shared_names: Mapping[str, list[str]] = shared_names or {}
@@ -250,6 +267,11 @@ class AccountSamples:
         self.monthly_peaks = {labels: peaks for block in blocks for labels, peaks in block.monthly_peaks.items()}
         """(account, usage_point) -> its monthly peaks."""
 
+    def with_month_start(self, month_start: float) -> "AccountSamples":
+        """Return the samples after the running month has begun at another instant."""
+        blocks = [block.with_month_start(month_start) for block in self.blocks]
+        return AccountSamples(blocks, self.block_positions, self.shared_names, month_start)
+
     @property
     def samples(self) -> Samples:
         """All cached samples, by family and labels."""
@@ -259,32 +281,34 @@ class AccountSamples:
         }
 
 
-def build_samples(snapshot: Snapshot, view: AccountView) -> AccountSamples:
+def build_samples(snapshot: Snapshot, context: SampleContext) -> AccountSamples:
     """Return the samples of everything an account holds."""
-    builder = _SamplesBuilder(AccountSamples())
-    builder.rebuild(snapshot, view, None)
+    builder = _SamplesBuilder(AccountSamples(month_start=context.month_start))
+    builder.rebuild(snapshot, context, None)
     return builder.build()
 
 
-def update_samples(samples: AccountSamples, snapshot: Snapshot, view: AccountView, changes: LedgerChanges) -> AccountSamples:
+def update_samples(samples: AccountSamples, snapshot: Snapshot, context: SampleContext, changes: LedgerChanges) -> AccountSamples:
     """Return the samples with everything rebuilt that a visit has changed.
 
     A few blocks at a time: the new samples of 100,000 usage points would briefly double the memory.
     """
-    builder = _SamplesBuilder(samples)
+    builder = _SamplesBuilder(
+        samples if samples.month_start == context.month_start else samples.with_month_start(context.month_start)
+    )
     whole, read = defaultdict[int | None, list[str]](list), defaultdict[int | None, list[str]](list)
     for usage_point in changes.usage_points:
-        name = display_name(view, usage_point)
+        name = display_name(context.view, usage_point)
         alone = usage_point not in changes.described_usage_points and samples.shared_names.get(name, [name]) == [usage_point]
         position = samples.block_positions.get(name)
         (read if alone and position is not None else whole)[position].append(usage_point)
     if new := whole.pop(None, None):
-        builder.add(snapshot, view, new)
+        builder.add(snapshot, context, new)
     for usage_points_by_block, rebuild in ((whole, builder.rebuild), (read, builder.rebuild_readings)):
         known = sorted(position for position in usage_points_by_block if position is not None)
         for start in range(0, len(known), BLOCKS_AT_A_TIME):
             batch = known[start : start + BLOCKS_AT_A_TIME]
-            rebuild(snapshot, view, [usage_point for position in batch for usage_point in usage_points_by_block[position]])
+            rebuild(snapshot, context, [usage_point for position in batch for usage_point in usage_points_by_block[position]])
     return builder.build()
 
 
@@ -297,6 +321,7 @@ class _SamplesBuilder:
             dict(samples.block_positions),
             dict(samples.shared_names),
         )
+        self._month_start = samples.month_start
         self._drafts: dict[int, SampleDraft] = defaultdict(SampleDraft)
         self._last_block = max(len(self._blocks) - 1, 0)
 
@@ -306,33 +331,33 @@ class _SamplesBuilder:
         return USAGE_POINTS_PER_BLOCK - sum(position == self._last_block for position in self._block_positions.values())
 
     def build(self) -> AccountSamples:
-        return AccountSamples(self._blocks, self._block_positions, self._shared_names)
+        return AccountSamples(self._blocks, self._block_positions, self._shared_names, self._month_start)
 
-    def add(self, snapshot: Snapshot, view: AccountView, usage_points: Collection[str]) -> None:
+    def add(self, snapshot: Snapshot, context: SampleContext, usage_points: Collection[str]) -> None:
         """Add new usage points in the order of the ledger: neighbours are similar, and compress better."""
-        ordered = (point.usage_point for point in snapshot.select_usage_points(view.account, usage_points))
+        ordered = (point.usage_point for point in snapshot.select_usage_points(context.view.account, usage_points))
         while batch := list(islice(ordered, BLOCKS_AT_A_TIME * USAGE_POINTS_PER_BLOCK)):
-            self.rebuild(snapshot, view, batch)
+            self.rebuild(snapshot, context, batch)
 
-    def rebuild(self, snapshot: Snapshot, view: AccountView, usage_points: Sequence[str] | None) -> None:
-        names = {display_name(view, usage_point) for usage_point in usage_points or ()}
+    def rebuild(self, snapshot: Snapshot, context: SampleContext, usage_points: Sequence[str] | None) -> None:
+        names = {display_name(context.view, usage_point) for usage_point in usage_points or ()}
         selected = (
             None
             if usage_points is None
             else {*usage_points, *(one for name in names for one in self._shared_names.get(name, [name]))}
         )
         previous = {name: self._block_positions[name] for name in names & self._block_positions.keys()}
-        aggregate_usage_points(snapshot, view, self._get_draft, selected)
+        aggregate_usage_points(snapshot, context, self._get_draft, selected)
         self._update_names(previous)
         for position in sorted({*self._drafts, *previous.values()}):
             if position == len(self._blocks):
                 self._blocks.append(SampleBlock())
             self._blocks[position] = self._blocks[position].merge_draft(names, self._drafts.pop(position, SampleDraft()))
 
-    def rebuild_readings(self, snapshot: Snapshot, view: AccountView, usage_points: Sequence[str]) -> None:
+    def rebuild_readings(self, snapshot: Snapshot, context: SampleContext, usage_points: Sequence[str]) -> None:
         """Rebuild the samples of readings of known usage points, each the only one of its name."""
-        names = {display_name(view, usage_point) for usage_point in usage_points}
-        aggregate_readings(snapshot, view, self._get_draft, usage_points)
+        names = {display_name(context.view, usage_point) for usage_point in usage_points}
+        aggregate_readings(snapshot, context, self._get_draft, usage_points)
         for position in sorted({self._block_positions[name] for name in names}):
             self._blocks[position] = self._blocks[position].merge_draft(
                 names, self._drafts.pop(position, SampleDraft()), READING_INDEPENDENT_FAMILIES

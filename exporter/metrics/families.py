@@ -112,10 +112,25 @@ _DAY_FAMILIES = (
         f"Start of the latest complete local day known; {CACHED_HELP}.",
     ),
     MetricFamily(
-        "utility_monthly_day_gaps", USAGE_POINT_LABELS, f"Days of that day's month, up to it, that have no amount; {CACHED_HELP}."
+        "utility_monthly_day_gaps",
+        USAGE_POINT_LABELS,
+        f"Days of that day's month, from its first or the established start of the history on, without an amount; {CACHED_HELP}.",
     ),
     MetricFamily(
-        "utility_yearly_day_gaps", USAGE_POINT_LABELS, f"Days of that day's year, up to it, that have no amount; {CACHED_HELP}."
+        "utility_yearly_day_gaps",
+        USAGE_POINT_LABELS,
+        f"Days of that day's year, from its first or the established start of the history on, without an amount; {CACHED_HELP}.",
+    ),
+    MetricFamily(
+        "utility_month_start_timestamp_seconds",
+        USAGE_POINT_LABELS,
+        f"Start of the running local month; the usage points are {CACHED_HELP}.",
+    ),
+    MetricFamily("utility_history_start_timestamp_seconds", USAGE_POINT_LABELS, f"Start of the oldest day known; {CACHED_HELP}."),
+    MetricFamily(
+        "utility_history_missing_days",
+        USAGE_POINT_LABELS,
+        f"Days without an amount between the oldest and the latest known day; {CACHED_HELP}.",
     ),
     MetricFamily(
         "utility_day_gaps", USAGE_POINT_LABELS, f"Days without an amount among the 60 up to the latest known day; {CACHED_HELP}."
@@ -148,12 +163,12 @@ _POWER_FAMILIES = (
     MetricFamily(
         "utility_average_monthly_peak_kw",
         USAGE_POINT_LABELS,
-        f"Mean of max(2.5 kW, monthly peak) over the newest 12 closed months, the base of the capacity tariff; {CACHED_HELP}.",
+        f"Mean of max(2.5 kW, peak) over the 12 months before the running one, base of the capacity tariff; {CACHED_HELP}.",
     ),
     MetricFamily(
         "utility_average_monthly_peak_months",
         USAGE_POINT_LABELS,
-        f"How many closed months the average monthly peak has; {CACHED_HELP}.",
+        f"How many of the 12 months of the average monthly peak are known; {CACHED_HELP}.",
     ),
     MetricFamily(
         "utility_daily_peak_kva", USAGE_POINT_LABELS, f"Highest power of the newest day the portal states, in kVA; {CACHED_HELP}."
@@ -230,9 +245,33 @@ _HEALTH_FAMILIES = (
     ),
     MetricFamily("utility_access_expires_timestamp_seconds", PORTAL_LABELS, "When access ends that a person must renew; cached."),
     MetricFamily(
+        "utility_login_valid_from_timestamp_seconds", PORTAL_LABELS, "Since when the login is valid, by the portal; cached."
+    ),
+    MetricFamily(
+        "utility_token_expires_timestamp_seconds",
+        PORTAL_LABELS,
+        "When the present access token ends, which the exporter renews itself; cached.",
+    ),
+    MetricFamily(
         "utility_portal_requests_total", (*PORTAL_LABELS, "status"), "HTTP responses of the portal, by class.", MetricType.COUNTER
     ),
+    MetricFamily(
+        "utility_usage_point_configured",
+        USAGE_POINT_LABELS,
+        "1 for every usage point that the configuration names, with readings cached or without.",
+    ),
     MetricFamily("utility_ledger_readings", ACCOUNT_LABELS, "Readings kept in the ledger."),
+    MetricFamily(
+        "utility_history_pending_requests",
+        ACCOUNT_LABELS,
+        "Requests still to be made before everything that the portal gives has been asked for once; 0 when done.",
+    ),
+    MetricFamily(
+        "utility_skipped_values_total",
+        ACCOUNT_LABELS,
+        "Values or rows of responses left out because they could not be understood.",
+        MetricType.COUNTER,
+    ),
     MetricFamily("utility_corrections_total", ACCOUNT_LABELS, "Values that the portal changed afterwards.", MetricType.COUNTER),
 )
 _EXPORTER_FAMILIES = (

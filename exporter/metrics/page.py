@@ -5,7 +5,7 @@ import platform
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import is_
@@ -13,7 +13,7 @@ from operator import is_
 from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.ledger.writer import LedgerChanges
-from exporter.metrics.aggregates import build_health_samples
+from exporter.metrics.aggregates import build_health_samples, find_month_start
 from exporter.metrics.cache import (
     AGE_FAMILY,
     TIMESTAMP_FAMILY,
@@ -22,6 +22,7 @@ from exporter.metrics.cache import (
     build_samples,
     update_samples,
 )
+from exporter.metrics.days import ALL_USAGE_POINTS, HistoryStarts, SampleContext, list_history_starts
 from exporter.metrics.exposition import TEXT, compress_member, format_lines, render_header
 from exporter.metrics.families import (
     DYNAMIC_FAMILIES,
@@ -130,6 +131,8 @@ class AccountMetrics:
     view: AccountView
     health: AccountHealth
     kept_samples: AccountSamples = field(default_factory=AccountSamples)
+    history_starts: HistoryStarts = field(default_factory=dict)
+    """Where the histories of usage points begin, as of `kept_samples`."""
     ledger_counts: tuple[int, int] | None = None
     """Numbers of readings (thinned ones included) and corrections as of `kept_samples`; None if these must be rebuilt."""
 
@@ -190,14 +193,22 @@ class MetricsPage:
         """Do the same from an open snapshot."""
         metrics, state = self.accounts[account], snapshot.get_state(account)
         previous, metrics.ledger_counts = metrics.ledger_counts, None
+        history_starts = list_history_starts(metrics.health.history.begins)
+        context = SampleContext(metrics.view, self._month_start(metrics), history_starts)
+        moved = _find_moved_starts(metrics.history_starts, history_starts)
         # Other counts than expected: another process has imported readings, and all samples must be rebuilt.
-        if changes and previous == (state.readings + state.thinned - changes.new, state.corrections - changes.corrected):
+        if (
+            changes
+            and previous == (state.readings + state.thinned - changes.new, state.corrections - changes.corrected)
+            and ALL_USAGE_POINTS not in moved
+        ):
             samples = metrics.kept_samples
-            if changes.usage_points:
-                samples = update_samples(samples, snapshot, metrics.view, changes)
+            if usage_points := changes.usage_points | moved:
+                samples = update_samples(samples, snapshot, context, replace(changes, usage_points=usage_points))
         else:
-            samples = build_samples(snapshot, metrics.view)
+            samples = build_samples(snapshot, context)
         self._replace_samples(metrics, samples)
+        metrics.history_starts = history_starts
         metrics.ledger_counts = state.readings + state.thinned, state.corrections
 
     def render_parts(self, content_type: str = TEXT, *, compress: bool = False) -> list[bytes]:
@@ -228,16 +239,34 @@ class MetricsPage:
         """Return the page compressed."""
         return b"".join(self.render_parts(content_type, compress=True))
 
+    def _month_start(self, metrics: AccountMetrics) -> float:
+        return find_month_start(self._clock(), metrics.view.zone).timestamp()
+
+    def _turn_months(self) -> None:
+        """Let the page say when the running month began, though no visit has happened since."""
+        for metrics in list(self.accounts.values()):
+            samples, month_start = metrics.kept_samples, self._month_start(metrics)
+            if samples.blocks and samples.month_start != month_start:
+                self._replace_samples(metrics, samples.with_month_start(month_start), previous=samples)
+
     def _get_body(self, content_type: str) -> PageBody:
+        self._turn_months()
         accounts = self._collect_kept()
         body = self._bodies.get(content_type)
         if body is None or not body.is_current(accounts):
             body = self._bodies[content_type] = PageBody(content_type, accounts)
         return body
 
-    def _replace_samples(self, account: AccountMetrics, samples: AccountSamples) -> None:
-        """Publish new samples; the bodies are assembled here, so that no scrape waits for it."""
+    def _replace_samples(
+        self, account: AccountMetrics, samples: AccountSamples, *, previous: AccountSamples | None = None
+    ) -> None:
+        """Publish new samples, unless others than `previous` have been published meanwhile.
+
+        The bodies are assembled here, so that no scrape waits for it.
+        """
         with self._replace_lock:
+            if previous is not None and account.kept_samples is not previous:
+                return
             accounts = [samples if other is account else other.kept_samples for other in list(self.accounts.values())]
             bodies = {content_type: PageBody(content_type, accounts) for content_type in list(self._bodies)}
             for content_type, body in bodies.items():
@@ -273,6 +302,11 @@ class MetricsPage:
         if self.last_reload:
             samples["utility_exporter_config_last_reload_success_timestamp_seconds"] = {(): self.last_reload.timestamp()}
         return samples
+
+
+def _find_moved_starts(previous: HistoryStarts, current: HistoryStarts) -> frozenset[str]:
+    """Return the usage points whose history begins elsewhere than before."""
+    return frozenset(usage_point for (usage_point, _), _ in previous.items() ^ current.items())
 
 
 def _join_families(families: Iterable[str], lines_by_family: Mapping[str, list[str]], content_type: str) -> bytes:

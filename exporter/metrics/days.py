@@ -1,0 +1,209 @@
+"""The days of a usage point: sums of periods, gaps, and where the history begins."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+from exporter.account_status import AccountView
+from exporter.ledger.ledger import Snapshot
+from exporter.ledger.queries import SeriesRow
+from exporter.models import Direction, Unit
+from exporter.sync.feeds import Feed, Form
+
+MAX_SILENCE = timedelta(days=14)
+"""A series of days without a new one for this long no longer holds back the latest complete day of the others."""
+DAY = timedelta(days=1)
+GAP_WINDOW_DAYS = 60
+FAR_FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
+
+_AMOUNT_FAMILY_NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
+    (Unit.KWH, Direction.CONSUMPTION): {
+        "daily": "utility_daily_consumption_kwh",
+        "monthly": "utility_monthly_consumption_kwh",
+        "yearly": "utility_yearly_consumption_kwh",
+        "previous_month": "utility_previous_month_consumption_kwh",
+        "previous_year": "utility_previous_year_consumption_kwh",
+    },
+    (Unit.M3, Direction.CONSUMPTION): {
+        "daily": "utility_daily_consumption_m3",
+        "monthly": "utility_monthly_consumption_m3",
+        "yearly": "utility_yearly_consumption_m3",
+        "previous_month": "utility_previous_month_consumption_m3",
+        "previous_year": "utility_previous_year_consumption_m3",
+    },
+    (Unit.KWH, Direction.INJECTION): {
+        "daily": "utility_daily_injection_kwh",
+        "monthly": "utility_monthly_injection_kwh",
+        "yearly": "utility_yearly_injection_kwh",
+        "previous_month": "utility_previous_month_injection_kwh",
+        "previous_year": "utility_previous_year_injection_kwh",
+    },
+}
+"""Unit and direction -> period -> family."""
+HistoryStarts = Mapping[tuple[str, Direction | None], date]
+"""Usage point and direction (None: either) -> the first day of its history, where that is established: all before was asked for
+and is empty. The usage point "" stands for all of the account: the history of each begins with its first known day."""
+ALL_USAGE_POINTS = ""
+
+
+def list_history_starts(begins: Mapping[Feed, date]) -> HistoryStarts:
+    """Return where histories begin, by the feeds that bring days."""
+    starts: dict[tuple[str, Direction | None], date] = {}
+    for feed, day in begins.items():
+        if feed.resolution == "P1D" if feed.form is Form.INTERVAL else feed.resolution is None:
+            for usage_point in feed.usage_points or (ALL_USAGE_POINTS,):
+                key = usage_point, feed.direction
+                starts[key] = min(starts.get(key, day), day)
+    return starts
+
+
+@dataclass(frozen=True, slots=True)
+class SampleContext:
+    """What an account's samples depend on besides its readings."""
+
+    view: AccountView
+    month_start: float = 0.0
+    """When the running local month began, in seconds since 1970."""
+    history_starts: HistoryStarts = field(default_factory=dict)
+
+    def find_history_start(self, usage_point: str, direction: Direction, first_known: date) -> date | None:
+        """Return the first day of a history, or None where older days may still come."""
+        starts = self.history_starts
+        start = starts.get((usage_point, direction)) or starts.get((usage_point, None))
+        if start is None:
+            return first_known if (ALL_USAGE_POINTS, None) in starts else None
+        return min(start, first_known)
+
+
+def sum_exactly(values: Iterable[float]) -> float:
+    """Return a sum without the noise of floats: as many digits as any meter has, and no more."""
+    return strip_noise(math.fsum(values))
+
+
+def strip_noise(value: float) -> float:
+    """Return a calculated value rounded to the 15 digits that a float holds for certain: 34.992, not 34.992000000000004."""
+    return float(f"{value:.15g}")
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionDays:
+    """The days of one direction in one unit, over all its registers."""
+
+    direction: Direction
+    unit: str
+    registers: Mapping[str, Mapping[date, float]]
+    first_day: date
+    known_days: frozenset[date]
+    """Those since January of the year before the newest day, and all of them where older ones are missing."""
+    history_start: date | None
+    """The first day of the history, where it is established."""
+
+
+@dataclass(frozen=True, slots=True)
+class DailyAggregates:
+    """The days of a usage point: the latest that is complete in all directions, sums up to it, and gaps."""
+
+    directions: tuple[DirectionDays, ...]
+    latest_complete: date
+    newest_day: date
+    latest_start: datetime
+    newest_end: datetime
+    """End of the newest day of any direction."""
+    first_start: datetime
+    """Start of the oldest day of any direction."""
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Snapshot, series: Iterable[SeriesRow], context: SampleContext) -> "DailyAggregates | None":
+        """Return the days since January of the year before the newest day; None without days."""
+        grouped: dict[tuple[Direction, str], list[SeriesRow]] = defaultdict(list)
+        for line in series:
+            grouped[line.direction, line.unit].append(line)
+        newest = [snapshot.select_newest(line.id)[0] for group in grouped.values() for line in group]
+        if not newest:
+            return None
+        end = max(day.end for day in newest)
+        zone = context.view.zone
+        since = datetime(max(day.at for day in newest).astimezone(zone).year - 1, 1, 1, tzinfo=zone)
+        read = [_read_direction(snapshot, key, group, since, context) for key, group in grouped.items()]
+        directions = tuple(direction for direction, _ in read)
+        starts = {day: start for _, found in read for day, start in found.items()}
+        latest = _find_latest_complete(directions)
+        return cls(directions, latest, max(starts), starts[latest], end, min(starts.values()))
+
+    def sum_periods(self) -> Iterator[tuple[str, str, float]]:
+        """Yield family, register and value of every sum up to the latest complete day."""
+        this_month, this_year = self.latest_complete.replace(day=1), self.latest_complete.replace(month=1, day=1)
+        previous_month, previous_year = (this_month - DAY).replace(day=1), this_year.replace(year=this_year.year - 1)
+        for direction in self.directions:
+            if (families := _AMOUNT_FAMILY_NAMES.get((direction.unit, direction.direction))) is None:
+                continue
+            for period, start, end in (
+                ("daily", self.latest_complete, self.latest_complete),
+                ("monthly", this_month, self.latest_complete),
+                ("yearly", this_year, self.latest_complete),
+                ("previous_month", previous_month, this_month - DAY),
+                ("previous_year", previous_year, this_year - DAY),
+            ):
+                if period.startswith("previous") and any(day not in direction.known_days for day in _iterate_days(start, end)):
+                    continue
+                for register, days in direction.registers.items():
+                    if values := [value for day, value in days.items() if start <= day <= end]:
+                        yield families[period], register, sum_exactly(values)
+
+    def count_gaps(self, start: date, end: date, *, in_sum: bool) -> int:
+        """Return the number of days of [start, end] that any direction lacks.
+
+        Of a sum all days count from the established start of the history on, else those from the first known day on.
+        """
+        missing = set[date]()
+        for direction in _select_live(self.directions):
+            first = (direction.history_start or start) if in_sum else direction.first_day
+            missing.update(day for day in _iterate_days(max(start, first), end) if day not in direction.known_days)
+        return len(missing)
+
+    def count_gap_families(self) -> Iterator[tuple[str, int]]:
+        """Yield family and number of the missing days."""
+        latest, newest = self.latest_complete, self.newest_day
+        yield "utility_monthly_day_gaps", self.count_gaps(latest.replace(day=1), latest, in_sum=True)
+        yield "utility_yearly_day_gaps", self.count_gaps(latest.replace(month=1, day=1), latest, in_sum=True)
+        yield "utility_day_gaps", self.count_gaps(newest - (GAP_WINDOW_DAYS - 1) * DAY, newest, in_sum=False)
+        first = min(direction.first_day for direction in self.directions)
+        yield "utility_history_missing_days", self.count_gaps(first, newest, in_sum=False)
+
+
+def _read_direction(
+    snapshot: Snapshot, key: tuple[Direction, str], series: list[SeriesRow], since: datetime, context: SampleContext
+) -> tuple[DirectionDays, dict[date, datetime]]:
+    """Return the days of one direction, and when each of them starts."""
+    registers: dict[str, dict[date, float]] = {}
+    starts: dict[date, datetime] = {}
+    zone = context.view.zone
+    for line in series:
+        days = registers.setdefault(line.register, {})
+        for day in snapshot.select_readings(line.id, since, FAR_FUTURE):
+            local = day.at.astimezone(zone).date()
+            days[local] = day.value
+            starts[local] = day.at
+    for start in snapshot.select_starts([line.id for line in series], since):
+        starts[start.astimezone(zone).date()] = start
+    first = min(starts)
+    history_start = context.find_history_start(series[0].usage_point, key[0], first)
+    return DirectionDays(*key, registers, first, frozenset(starts), history_start), starts
+
+
+def _select_live(directions: Iterable[DirectionDays]) -> list[DirectionDays]:
+    with_days = [direction for direction in directions if direction.known_days]
+    newest = max(max(direction.known_days) for direction in with_days)
+    return [direction for direction in with_days if max(direction.known_days) > newest - MAX_SILENCE]
+
+
+def _find_latest_complete(directions: Iterable[DirectionDays]) -> date:
+    live = _select_live(directions)
+    common = frozenset.intersection(*(direction.known_days for direction in live))
+    return max(common) if common else max(max(direction.known_days) for direction in live)
+
+
+def _iterate_days(start: date, end: date) -> Iterator[date]:
+    return (start + number * DAY for number in range((end - start).days + 1))

@@ -175,6 +175,7 @@ class AccountPoller:
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
                 outcome = await self._feeds.step(session)
+            health.skipped += outcome.skipped
             health.history = self._feeds.history
             await asyncio.to_thread(self._page.refresh, self.portal.name, outcome.changes)
             await self._adopt_counts()
@@ -186,7 +187,7 @@ class AccountPoller:
             log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.portal)
             self._feeds.plan_step(self._clock.now() + self.portal.every)
             return
-        before, health.skipped = self.state, health.skipped + outcome.skipped
+        before = self.state
         self._log_changes(outcome.changes)
         if isinstance(outcome.stopped, LoginError):
             until = now + LOGIN_SUSPENSION
@@ -269,9 +270,9 @@ class AccountPoller:
     async def _read_feeds(self, session: Session, latest: VisitOutcome) -> VisitOutcome:
         assert self._account_metrics is not None
         health, feeds = self._account_metrics.health, await self._feeds.visit(session)
+        health.skipped += feeds.skipped
         health.history = self._feeds.history
         await asyncio.to_thread(self._page.refresh, self.portal.name, feeds.changes)
-        health.skipped += feeds.skipped
         outcome = replace(latest, changes=merge_changes([latest.changes, feeds.changes]))
         if feeds.stopped and not feeds.is_pause:
             return replace(outcome, error=feeds.stopped, reason=feeds.stopped.reason)

@@ -35,8 +35,6 @@ MAX_VISIT_DURATION = timedelta(minutes=30)
 JITTER = 0.05
 MAX_SLEEP = timedelta(seconds=30)
 """The wall clock is read this often while waiting: it may be set meanwhile."""
-DescribeState = Callable[[PortalError | LedgerError | None, str], AccountState]
-"""Returns the account's state after a visit with an error and its reason."""
 log = logging.getLogger(__name__)
 
 
@@ -148,22 +146,18 @@ class AccountPoller:
         health.visits += 1
         started = time.monotonic()
 
-        def describe(error: PortalError | LedgerError | None, reason: str) -> AccountState:
-            return replace(
-                before,
-                last_visit=now,
-                next_visit=begun.next_visit,
-                duration=time.monotonic() - started,
-                up=error is None,
-                last_success=now if error is None else before.last_success,
-                failures=before.failures + 1 if error else 0,
-                reason=reason,
-                message=str(error or ""),
-                suspended_until=now + LOGIN_SUSPENSION if isinstance(error, LoginError) else None,
-            )
-
-        outcome = await self._record_start(begun) or await self._call_portal(now, describe)
-        after = describe(outcome.error, outcome.reason)
+        outcome = await self._record_start(begun) or await self._call_portal(begun)
+        after = replace(
+            self.state,
+            last_visit=now,
+            duration=time.monotonic() - started,
+            up=outcome.error is None,
+            last_success=now if outcome.error is None else before.last_success,
+            failures=before.failures + 1 if outcome.error else 0,
+            reason=outcome.reason,
+            message=str(outcome.error or ""),
+            suspended_until=now + LOGIN_SUSPENSION if isinstance(outcome.error, LoginError) else None,
+        )
         # Waits count from the visit's end; a clock that was set back meanwhile is no end.
         after = replace(after, next_visit=self._next_visit(after, outcome, now, max(now, self._clock.now())))
         await self._finish(before, after, outcome)
@@ -226,12 +220,12 @@ class AccountPoller:
             return VisitOutcome.from_error(error)
         return None
 
-    async def _call_portal(self, now: datetime, describe: DescribeState) -> VisitOutcome:
+    async def _call_portal(self, begun: AccountState) -> VisitOutcome:
         """Ask for the latest values, store and show them; then for the days of feeds."""
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
                 result = await self.portal.latest(session, self._ledger.get_stored_readings(self.portal.name))
-                outcome = await self._store_latest(result, now, describe)
+                outcome = await self._store_latest(result, begun)
                 del result  # 20 MB for 100,000 usage points
                 if isinstance(outcome.error, RateLimitError) or outcome.reason == "bug" or not self._feeds.has_feeds:
                     return outcome
@@ -244,17 +238,17 @@ class AccountPoller:
             log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.portal)
             return VisitOutcome.from_bug("a bug in the portal; see the log")
 
-    async def _store_latest(self, result: VisitResult, now: datetime, describe: DescribeState) -> VisitOutcome:
+    async def _store_latest(self, result: VisitResult, begun: AccountState) -> VisitOutcome:
         assert self._account_metrics is not None
+        assert begun.last_visit is not None
         error = next(iter(result.failures), None)
-        state = describe(error, error.reason if error else "")
         try:
             changes, state = await asyncio.to_thread(
                 self._ledger.record_visit,
                 self.portal.name,
                 list(result.parts()),
-                state,
-                at=now,
+                begun,
+                at=begun.last_visit,
                 keep_personal=self.portal.personal_data,
             )
             await asyncio.to_thread(self._page.refresh, self.portal.name, changes)

@@ -1,5 +1,6 @@
-"""An account at Brook Water: its configuration keys, and what a visit and an import do."""
+"""An account at Brook Water: its configuration keys, and what it is asked."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Annotated, Any, ClassVar
@@ -13,12 +14,11 @@ from exporter.client.session import Session, StoredReadings
 from exporter.client.token_cache import Token, TokenCache
 from exporter.duration import Duration
 from exporter.errors import LoginError, ResponseError
-from exporter.models import Discovery, Finding, Inventory, Reading, Unit, VisitResult
-from exporter.portals.base import BackfillChunk, Portal, RawCall, parse_response
+from exporter.models import Discovery, Finding, Inventory, Unit, VisitResult
+from exporter.portals.base import Portal, RawCall, parse_response
+from exporter.sync.feeds import Days, Feed, FeedResult
 
 DAY = timedelta(days=1)
-RECENT_DAYS = 7
-"""Days that may still come, or be corrected: every visit requests them all."""
 
 
 class Brook(Portal):
@@ -41,16 +41,30 @@ class Brook(Portal):
     portal_url: Annotated[str, Field(pattern="^https?://[^/]+$", description="Address of the portal.")] = "https://brook.example"
 
     async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
-        """Return the index, the leak flag and the last days; what comes late, or is corrected, is stored on its own day."""
-        today = session.now.astimezone(ZONE).date()
-        meter = await self._get_meter(session)
-        days = await self._get_days(session, today - RECENT_DAYS * DAY, today - DAY)
-        index, facts = parse_meter(self.contract, meter.json(), session.now)
-        return VisitResult(
-            readings=[index, *parse_days(self.contract, days.json(), today)],
-            facts=[facts],
-            inventory=Inventory((build_register(self.contract).usage_point,)),
-        )
+        """Return the index and the leak flag."""
+        index, facts = parse_meter(self.contract, (await self._get_meter(session)).json(), session.now)
+        return VisitResult(readings=[index], facts=[facts], inventory=Inventory((build_register(self.contract).usage_point,)))
+
+    def feeds(self) -> Sequence[Feed]:
+        """Return the one feed: days, which come a day late, or are corrected within a week; Brook keeps two years."""
+        digest = hashlib.sha256(self.contract.encode()).hexdigest()[:12]
+        return [
+            Feed(
+                key=f"days:{digest}",
+                zone=ZONE,
+                chunk=Days(31),
+                usage_points=(self.contract,),
+                resolution="P1D",
+                reach=730 * DAY,
+                delay=1 * DAY,
+                settles=7 * DAY,
+            )
+        ]
+
+    async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
+        """Return the days [first, last]; what comes late, or is corrected, is stored on its own day."""
+        response = await self._get_days(session, first, last)
+        return FeedResult(parse_days(self.contract, response.json(), session.now.astimezone(ZONE).date()))
 
     async def discover(self, session: Session) -> Discovery:
         """Return what Brook knows of the contract; it has no list of contracts."""
@@ -64,22 +78,6 @@ class Brook(Portal):
         if call == "meter":
             return (await self._get_meter(session)).json()
         return (await self._get_days(session, parameters["from"], parameters["to"])).json()
-
-    async def list_backfill_chunks(self, session: Session, first: date | None, last: date | None) -> list[BackfillChunk]:
-        """Return the requests of an import: a month each, newest first; Brook keeps two years."""
-        yesterday = session.now.astimezone(ZONE).date() - DAY
-        oldest, day = max(first or date.min, yesterday - 730 * DAY), min(last or yesterday, yesterday)
-        chunks = []
-        while day >= oldest:
-            start = max(day.replace(day=1), oldest)
-            chunks.append(BackfillChunk(f"{self.contract}/{start}/{day}", self.contract, start, day))
-            day = start - DAY
-        return chunks
-
-    async def fetch_backfill_chunk(self, session: Session, chunk: BackfillChunk) -> Sequence[Reading]:
-        """Return the days of one request."""
-        response = await self._get_days(session, chunk.first, chunk.last)
-        return parse_days(self.contract, response.json(), session.now.astimezone(ZONE).date())
 
     async def _get_meter(self, session: Session) -> Response:
         return await self._get(session, "meter", {})

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ from brook_water.account import Brook
 from brook_water.parser import ZONE
 from brook_water.simulation import BrookSimulation
 
-from exporter.commands import open_account
+from exporter.accounts import open_account, open_session
+from exporter.clock import WallClock
 from exporter.config.loader import load_portals
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.ledger.ledger import Ledger
+from exporter.metrics.page import MetricsPage
 from exporter.models import Fact, Facts, Index, Interval
-from exporter.poller import open_session
+from exporter.poller import AccountPoller
 from exporter.simulators.base import run_simulation
 
 NOW = datetime(2031, 3, 31, 9, 30, tzinfo=UTC)
@@ -37,14 +39,27 @@ class BrookFixture:
         account = self.account(**keys)
         open_account(self.ledger, account)
         async with open_session(account, self.ledger, lambda: NOW) as session:
-            return list((await account.latest(session, self.ledger.get_stored_readings(account.name))).parts())
+            latest = await account.latest(session, self.ledger.get_stored_readings(account.name))
+            days = await account.read(session, account.feeds()[0], NOW.date() - timedelta(days=7), NOW.date() - timedelta(days=1))
+            return [*latest.parts(), *days.readings]
 
-    async def run_import(self, first: date | None, last: date | None) -> list[Interval]:
-        account = self.account()
-        open_account(self.ledger, account)
-        async with open_session(account, self.ledger, lambda: NOW) as session:
-            chunks = await account.list_backfill_chunks(session, first, last)
-            return [reading for chunk in chunks for reading in await account.fetch_backfill_chunk(session, chunk)]
+    async def read_history(self) -> set[date]:
+        """Visit as the exporter does, and go on with the history; return the days that are stored."""
+        poller = AccountPoller(self.account(), self.ledger, MetricsPage(self.ledger, lambda: NOW, "0"), StillClock())
+        await poller.open()
+        await poller.visit()
+        for _ in range(2):
+            await poller.step()
+        with self.ledger.snapshot() as snapshot:
+            (series,) = (line for line in snapshot.select_series() if line.resolution == "P1D")
+            return {row.at.astimezone(ZONE).date() for row in snapshot.select_readings(series.id, NOW - timedelta(days=900), NOW)}
+
+
+class StillClock(WallClock):
+    """A clock that stands."""
+
+    def now(self) -> datetime:
+        return NOW
 
 
 @pytest.fixture
@@ -69,7 +84,8 @@ def test_it_is_installed():
 
 async def test_a_visit(brook):
     """
-    A visit returns the index, the flag and the days that are in, as the portal knows them; the second needs no login.
+    A visit returns the index and the flag, a request of the feed the days that are in, as the portal knows them; the second
+    visit needs no login.
     """
     brook.simulation.has_leak, brook.simulation.late_days = True, 2
     parts = await brook.visit()
@@ -96,14 +112,14 @@ async def test_the_day_the_clocks_change(brook):
     assert [part.end - part.start for part in parts if isinstance(part, Interval)][-1].total_seconds() == 23 * 3600
 
 
-async def test_import(brook):
+async def test_the_history_comes_by_itself(brook):
     """
-    An import returns every requested day once.
+    The exporter asks for every day of the two years that Brook keeps, those that are late too once they are in.
     """
-    intervals = await brook.run_import(date(2030, 12, 15), date(2031, 2, 10))
+    brook.simulation.late_days = 2
+    days = await brook.read_history()
 
-    assert len(intervals) == 58
-    assert set(days_by_date(intervals).values()) == {brook.simulation.litres_on(date(2031, 1, day)) / 1000 for day in range(1, 8)}
+    assert (min(days), max(days), len(days)) == (date(2029, 3, 30), date(2031, 3, 28), 729)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from bs4 import BeautifulSoup, Tag
 
+from exporter.account_status import HistoryStatus
 from exporter.config.colour import Colour
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
@@ -248,11 +249,27 @@ def test_accounts(accounts):
     assert [words(part) for part in account.select(".facts > div")] == [
         "Last visit Fri 20 Nov, 10:10 (20 min ago)", "Next visit Fri 20 Nov, 12:10 (in 2 h)",
         "New data Fri 20 Nov, 10:30 (just now)", "Access ends Wed 2 Dec, 10:30 (in 12 days)", "Readings kept 21",
+        "History since Mon 2 Nov",
     ]  # fmt: skip
     assert words(account.select_one(".notes")) == (
         "Good to know the load curve is switched off: it must be allowed in the customer area"
     )
     assert words(page.select(".empty")[0]) == "Nothing is known of its meters yet."
+
+
+def test_how_far_the_history_is(accounts):
+    """
+    An account says since when its history is known and what is missing, and shows with a bar how much is still being read.
+    """
+    accounts.add_account("home", build_leaking_meter())
+    accounts.page.accounts["home"].health.history = HistoryStatus(34, 126, timedelta(minutes=13))
+    page = shown(accounts)
+    accounts.page.accounts["home"].health.history = HistoryStatus()
+
+    assert "since Thu 12 Nov; reading older days: 34 of about 160 requests, about 13 min" in words(page).replace("\xa0", " ")
+    (bar,) = page.find_all("progress")
+    assert (bar["max"], bar["value"]) == ("160", "34")
+    assert shown(accounts).find_all("progress") == []
 
 
 def test_nothing_personal_unless_it_is_allowed(accounts):

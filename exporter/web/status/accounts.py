@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from exporter.ledger.account_state import AccountState
 from exporter.metrics.page import AccountMetrics
-from exporter.web.status.formatting import format_age, format_count, format_duration, format_instant
+from exporter.web.status.formatting import format_age, format_count, format_day, format_duration, format_instant, format_length
 
 EXPIRY_WARNING = timedelta(days=30)
 REASON_TEXTS = {
@@ -48,6 +48,36 @@ class QuotaUsage:
     used: int
     limit: int
     period: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySummary:
+    """How far back the history of an account goes, and how far the reading of older days is."""
+
+    text: str
+    done: int = 0
+    total: int = 0
+    """Requests for older days, about; 0 when all were made."""
+    remaining: str = ""
+
+
+def summarize_history(account: AccountMetrics, now: datetime) -> HistorySummary | None:
+    """Return since when the history is known, and what is missing of it; None before anything is."""
+    history, zone = account.health.history, account.view.zone
+    starts = _list_values(account, "utility_history_start_timestamp_seconds")
+    missing = round(sum(_list_values(account, "utility_history_missing_days")))
+    if not starts and not history.pending:
+        return None
+    parts = [f"since {format_day(datetime.fromtimestamp(min(starts), UTC), zone, now)}"] if starts else []
+    if missing:
+        parts.append(f"{format_count(missing)} day{'s' if missing != 1 else ''} missing")
+    if not history.pending:
+        return HistorySummary(", ".join(parts))
+    return HistorySummary(", ".join(parts), history.done, history.done + history.pending, format_length(history.remaining))
+
+
+def _list_values(account: AccountMetrics, family: str) -> list[float]:
+    return [value for lines in account.kept_samples.lines_by_family.get(family, ()) for value in lines.values.values()]
 
 
 def summarize_account(account: AccountMetrics, now: datetime) -> HealthSummary:

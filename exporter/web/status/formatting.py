@@ -40,13 +40,18 @@ def format_instant(at: datetime, zone: ZoneInfo, now: datetime) -> str:
 
 def format_age(elapsed: timedelta) -> str:
     """Return how long ago something was, or how far ahead it is."""
-    seconds = abs(elapsed.total_seconds())
-    if seconds < 60:
+    if abs(elapsed) < timedelta(minutes=1):
         return "just now"
+    text = format_length(abs(elapsed))
+    return f"{text} ago" if elapsed > timedelta(0) else f"in {text}"
+
+
+def format_length(length: timedelta) -> str:
+    """Return about how long something takes: 3 min, 14 h, 2 days."""
+    seconds = length.total_seconds()
     steps = ((2 * 365 * 86_400, 365 * 86_400, "years"), (172_800, 86_400, "days"), (5_400, 3_600, "h"), (0, 60, "min"))
     unit, name = next((unit, name) for minimum, unit, name in steps if seconds >= minimum)
-    text = f"{round(seconds / unit)} {name}"
-    return f"{text} ago" if elapsed > timedelta(0) else f"in {text}"
+    return f"{max(round(seconds / unit), 1)} {name}"
 
 
 def format_duration(duration: timedelta) -> str:

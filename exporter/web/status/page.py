@@ -15,7 +15,15 @@ from exporter.ledger.account_state import AccountState
 from exporter.metrics.cache import AccountSamples
 from exporter.metrics.page import AccountMetrics, MetricsPage
 from exporter.poller_group import PollerGroup
-from exporter.web.status.accounts import AccountFact, HealthSummary, QuotaUsage, list_account_facts, summarize_account
+from exporter.web.status.accounts import (
+    AccountFact,
+    HealthSummary,
+    HistorySummary,
+    QuotaUsage,
+    list_account_facts,
+    summarize_account,
+    summarize_history,
+)
 from exporter.web.status.formatting import format_duration
 from exporter.web.status.meters import MeterList
 from exporter.web.status.tiles import Tile, build_tile
@@ -61,6 +69,7 @@ class AccountSection:
     zone: ZoneInfo
     health: HealthSummary
     facts: Sequence[AccountFact]
+    history: HistorySummary | None
     notes: Sequence[str]
     quotas: Sequence[QuotaUsage]
     sites: Sequence[tuple[str, Sequence[Tile]]]
@@ -152,6 +161,7 @@ class StatusPage:
             zone=account.view.zone,
             health=summarize_account(account, now),
             facts=list_account_facts(account, now),
+            history=summarize_history(account, now),
             notes=account.health.state.notes,
             quotas=self._read_quotas(account, now),
             sites=[

@@ -231,7 +231,7 @@ async def test_a_portal_that_says_secrets_back(tmp_path, lines, kind, attack):
             assert there.found(pages) == set()
             assert there.found(log) == set()
         lines.clear()
-    assert failed > 2
+    assert failed > 1
 
 
 @pytest.mark.parametrize("kind", PORTALS)

@@ -9,7 +9,7 @@ from exporter.errors import PortalError, ReadingError
 
 MAX_VALUE = 1e15
 """No meter shows more than this; values near the maximum of a float would break every sum."""
-MIN_YEAR, MAX_YEAR = 1900, 9000
+MIN_YEAR, MAX_YEAR = 2000, 9000
 """The years in which readings lie; beyond them `datetime` itself ends."""
 
 

@@ -257,7 +257,7 @@ class AccountPoller:
         except Exception:  # a reading that ledger or page cannot hold is a bug of ours, and no reason to stop visiting
             log.exception("account %s: failed to store visit results", self.portal.name)
             return VisitOutcome.from_bug("failed to store visit results; see the log")
-        self._account_metrics.health.skipped += result.skipped
+        self._account_metrics.health.skipped += result.skipped + changes.future
         self._account_metrics.health.state = state
         return VisitOutcome(changes, error, error.reason if error else "", next_visit=result.next_visit)
 

@@ -11,18 +11,21 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from exporter.client.session import Session
 from exporter.config.loader import load_config
 from exporter.demo import build_simulations
 from exporter.errors import RateLimitError
 from exporter.importer import HistoryImport
 from exporter.ledger.ledger import Ledger
 from exporter.poller import open_session
-from exporter.portals.base import BackfillChunk
+from exporter.portals.base import BackfillChunk, Portal
 from exporter.simulators.base import Simulation, run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
 from exporter.simulators.fluvius.simulation import FluviusSimulation
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
+from exporter.sync.engine import Engine
+from exporter.sync.importer import Importer, Progress
 from tests.conftest import FakeClock
 
 FIRST, LAST = date(2026, 10, 10), date(2026, 11, 19)
@@ -127,6 +130,8 @@ class SimulatedAccount:
         with Ledger(self.folder / "data") as ledger:
             ledger.open_account("home", portal=account.portal, zone=account.zone.key, login=account.login_digest())
             async with open_session(account, ledger, self.clock) as session:
+                if account.feeds():
+                    return await self.import_feeds(account, ledger, session, stop)
                 history_import = InterruptedImport(account, ledger, session, self.sleep, quiet=True)
                 history_import.chunks_left = stop
                 try:
@@ -136,6 +141,27 @@ class SimulatedAccount:
                     return False
         assert (history_import.progress.chunks_done, history_import.progress.errors) == (history_import.progress.chunks, [])
         return True
+
+    async def import_feeds(self, account: Portal, ledger: Ledger, session: Session, stop: int) -> bool:
+        engine = Engine[Session](account, ledger.get_feed_store("home"), every=account.every, pace=account.pace)
+        left = stop
+
+        def report(progress: Progress) -> None:
+            nonlocal left
+            left -= progress.done > 0
+            if left < 0:
+                raise asyncio.CancelledError
+
+        run = Importer[Session](engine, now=self.clock, sleep=self.sleep, first=FIRST, last=LAST, report=report)
+        try:
+            progress = await run.run(session)
+        except asyncio.CancelledError:
+            self.errors.append("CancelledError")
+            return False
+        assert progress.failures == {}
+        if progress.paused:
+            self.errors.append("RateLimitError")
+        return not progress.paused
 
     async def sleep(self, length: timedelta) -> None:
         self.clock.advance(seconds=length.total_seconds())
@@ -204,10 +230,11 @@ async def test_an_import_brings_the_truth(account: SimulatedAccount):
 
 async def test_broken_off_after_every_few_pieces(account: SimulatedAccount):
     """
-    Broken off after every second piece and begun anew it brings the same, and no call into the past is made twice.
+    Broken off after every second piece and begun anew it brings the same, and no call into the past is made twice, but for
+    days that may still change.
     """
     await import_all(account, stop=2)
 
     assert account.errors.count("CancelledError") >= 1
     check_equal(account.load_readings(), account.build_truth())
-    assert [call for call, times in account.count_requests().items() if times > 1] == []
+    assert [call for call, times in account.count_requests().items() if times > 1 and "2026-11" not in call] == []

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.errors import LedgerError
+from exporter.errors import LedgerError, ReadingError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.migrations import SCHEMA_VERSION
-from exporter.ledger.writer import ROWS_PER_INSERT
+from exporter.ledger.writer import FUTURE_NOTE, ROWS_PER_INSERT
 from exporter.models import (
     Commodity,
     Direction,
@@ -163,7 +163,18 @@ def test_nothing_lies_in_the_future(ledger):
     """
     done = record(ledger, Index(WATER, 1.0, AT + timedelta(hours=1)), day(9, 1.0), Index(WATER, 2.0, AT + timedelta(minutes=4)))
 
-    assert (done.new, done.future) == (1, 2)
+    assert (done.new, done.future, done.notes) == (1, 2, (FUTURE_NOTE,))
+    assert ledger.get_state("home").notes == (FUTURE_NOTE,)
+
+
+@pytest.mark.parametrize("year", [1, 1900, 1971, 1999])
+def test_no_reading_is_older_than_its_portals(year):
+    """
+    The dates that mean "never" in databases, and 1970 with them, are no time of a reading.
+    """
+    with pytest.raises(ReadingError, match="a reading must lie in our time"):
+        Index(WATER, 1.0, AT.replace(year=year))
+    assert Index(WATER, 1.0, AT.replace(year=2000))
 
 
 def test_a_register_that_runs_backwards_is_counted(ledger):

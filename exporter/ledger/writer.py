@@ -122,6 +122,7 @@ _COUNT_BACKWARDS = (
 )
 
 
+FUTURE_NOTE = "readings left out: they lie in the future, by the clock of this computer"
 MAX_CLOCK_AHEAD = timedelta(minutes=5)
 """How far a portal's clock may be ahead of ours; readings further ahead are not stored."""
 HISTORY_AGE = timedelta(days=14)
@@ -232,7 +233,10 @@ class _VisitWriter:
                 self._db.execute("UPDATE account SET holder = ? WHERE id = ?", (serialize_holder(holder), self._account))
             elif isinstance(item, Inventory):
                 self._catalog.show_inventory(item)
-        return self._write_notes(tuple(dict.fromkeys(item.text for item in parts if isinstance(item, Note))))
+        notes = [item.text for item in parts if isinstance(item, Note)]
+        if self._future_readings:
+            notes.append(FUTURE_NOTE)
+        return self._write_notes(tuple(dict.fromkeys(notes)))
 
     def _build_rows(self, readings: Iterable[Reading]) -> Iterator[ReadingRow]:
         limit = to_ms(self._at + MAX_CLOCK_AHEAD)

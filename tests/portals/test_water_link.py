@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from exporter.errors import ResponseError
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, Unit, UsagePoint, VisitResult
 from exporter.portals.water_link.account import WaterLink
-from exporter.portals.water_link.days import ZONE, day_start, list_months
+from exporter.portals.water_link.days import ZONE, day_start
 from exporter.portals.water_link.parser import (
     build_usage_point,
     format_address,
@@ -525,11 +525,3 @@ def test_a_month_may_be_empty(days):
     Before the meter was mounted there is nothing to draw.
     """
     assert parse_month(POINT, date(2026, 1, 1), {"actualConsumption": days}, WHERE, date(2026, 2, 1), Counter()) == []
-
-
-def test_months_are_listed_newest_first():
-    """
-    Over the year's end, and none when the span is empty.
-    """
-    assert list_months(date(2025, 11, 30), date(2026, 1, 1)) == [date(2026, 1, 1), date(2025, 12, 1), date(2025, 11, 1)]
-    assert list_months(date(2026, 1, 2), date(2026, 1, 1)) == []

@@ -12,6 +12,7 @@ from exporter.portals.water_link.days import ZONE, day_start
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.simulation import FOREIGN_METER, WaterLinkSimulation
 from exporter.simulators.water_link.water_meter import is_away, is_leaking
+from exporter.sync.feeds import CalendarMonth
 from tests.conftest import NO_STORED_READINGS
 
 HOME, GARDEN = "204417", "204418"
@@ -462,91 +463,90 @@ async def test_raw_refuses_what_it_does_not_know(portal, visit, call, keys, mess
     assert simulation.requests == []
 
 
-# Import
+# Feeds
 
 
-async def test_the_past_is_a_year_of_months(portal, visit, clock):
+async def test_each_meter_has_a_feed_of_days(portal):
     """
-    Thirteen calls a meter, newest first; together they are every day the portal shows of them.
+    Its key is stable and has no number in it; it goes back as far as `history_days`.
+    """
+    account = WaterLink(**portal[1] | {"history_days": 500})
+    home, garden = account.feeds()
+
+    assert (home.usage_points, garden.usage_points) == ((HOME,), (GARDEN,))
+    assert (home.chunk, home.resolution, home.reach) == (CalendarMonth(), "P1D", timedelta(days=500))
+    assert home.key == "days:f6819316de945ec3"
+    assert HOME not in home.key
+    assert garden.key != home.key
+
+
+async def test_a_month_of_a_feed_is_what_the_portal_shows(portal, visit, clock):
+    """
+    One request brings the whole month, whatever days of it are asked for.
     """
     simulation, entry = portal
-    account, parts = WaterLink(**entry), []
+    account = WaterLink(**entry)
     async with visit() as session:
-        chunks = await account.list_backfill_chunks(session, None, None)
-        for chunk in chunks:
-            parts += await account.fetch_backfill_chunk(session, chunk)
+        result = await account.read(session, account.feeds()[0], date(2026, 10, 12), date(2026, 10, 20))
 
-    assert [chunk.first for chunk in chunks if chunk.parameters["meter"] == HOME] == [
-        *(date(2026, n, 1) for n in range(11, 0, -1)),
-        date(2025, 12, 1),
-        date(2025, 11, 1),
-    ]
-    for number, water_meter in simulation.meters.items():
-        assert days(parts, number) == true_days(water_meter, clock, date(2025, 11, 1))
-    assert simulation.login_count == 1
-
-
-async def test_the_past_can_be_bounded(portal, visit):
-    """
-    By days, by history_days, and never beyond yesterday; a month is requested whole.
-    """
-    account = WaterLink(**portal[1] | {"history_days": 100, "meters": [HOME]})
-    async with visit() as session:
-        some = await account.list_backfill_chunks(session, date(2026, 9, 15), date(2026, 10, 2))
-        whole_year = await account.list_backfill_chunks(session, date(2020, 1, 1), date(2030, 1, 1))
-        none = await account.list_backfill_chunks(session, date(2026, 11, 20), None)
-
-    assert [(chunk.first, chunk.last) for chunk in some] == [
-        (date(2026, 10, 1), date(2026, 10, 31)),
-        (date(2026, 9, 1), date(2026, 9, 30)),
-    ]
-    assert [chunk.first.month for chunk in whole_year] == [11, 10, 9, 8]
-    assert whole_year[0].last == date(2026, 11, 19)
-    assert none == []
-
-
-async def test_a_settled_month_is_asked_once_and_a_late_one_again(portal, visit, clock):
-    """
-    The keys of the running and of the previous month are new each day, those of older months are for ever.
-    """
-    account = WaterLink(**portal[1] | {"meters": [HOME]})
-    async with visit() as session:
-        before = {chunk.key for chunk in await account.list_backfill_chunks(session, date(2026, 9, 1), None)}
-        clock.advance(days=1)
-        after = {chunk.key for chunk in await account.list_backfill_chunks(session, date(2026, 9, 1), None)}
-
-    assert before & after == {f"{HOME}/2026-09"}
-    assert len(before | after) == 5
+    october = {
+        day: value for day, value in true_days(simulation.meters[HOME], clock, date(2026, 10, 1)).items() if day.month == 10
+    }
+    assert days(result.readings) == october
+    assert (result.requests, result.skipped, result.notes) == (1, 0, ())
 
 
 async def test_a_month_before_the_meter_is_empty_and_no_failure(portal, visit):
     """
-    An import goes on past it.
+    Older ones may have days all the same.
     """
-    account = WaterLink(**portal[1] | {"history_days": 800})
+    account = WaterLink(**portal[1])
     async with visit() as session:
-        oldest = (await account.list_backfill_chunks(session, None, None))[-1]
+        result = await account.read(session, account.feeds()[0], date(2024, 9, 1), date(2024, 9, 30))
 
-        assert oldest.first == date(2024, 9, 1)
-        assert await account.fetch_backfill_chunk(session, oldest) == []
+    assert result.readings == []
+
+
+async def test_one_odd_bar_is_noted_and_counted(portal, visit, clock):
+    """
+    The other days of the month are kept.
+    """
+    simulation, entry = portal
+    account = WaterLink(**entry)
+    simulation.faults.add("/measurements/", "bar:3=null")
+    async with visit() as session:
+        result = await account.read(session, account.feeds()[0], date(2026, 10, 1), date(2026, 10, 31))
+
+    october = {
+        day: value for day, value in true_days(simulation.meters[HOME], clock, date(2026, 10, 1)).items() if day.month == 10
+    }
+    del october[date(2026, 10, 4)]
+    assert days(result.readings) == october
+    assert (result.skipped, result.notes) == (1, ("meters[0]: left out what could not be understood: actualConsumption",))
 
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
-    [("status:503", UnreachableError), ("html", ResponseError), ("retry:60", RateLimitError), ("status:404", ResponseError)],
+    [
+        ("status:503", UnreachableError),
+        ("html", ResponseError),
+        ("retry:60", RateLimitError),
+        ("status:403", FeedRefusedError),
+        ("status:404", FeedRefusedError),
+    ],
 )
-async def test_a_piece_that_fails_says_why(portal, visit, fault, kind):
+async def test_a_month_that_fails_says_why(portal, visit, fault, kind):
     """
-    The import can go on from there another day.
+    Without a number or a secret.
     """
     simulation, entry = portal
     simulation.faults.add("/measurements/", fault)
     account = WaterLink(**entry)
     async with visit() as session:
-        (chunk, *_) = await account.list_backfill_chunks(session, None, None)
         with pytest.raises(kind) as caught:
-            await account.fetch_backfill_chunk(session, chunk)
+            await account.read(session, account.feeds()[0], date(2026, 10, 1), date(2026, 10, 31))
 
+    assert type(caught.value) is kind
     assert not SECRETS.search(str(caught.value))
 
 

@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 from exporter.client.session import Session, StoredReadings
 from exporter.errors import FeedRefusedError
-from exporter.models import DAY, Commodity, Discovery, Reading, VisitResult
-from exporter.portals.base import BackfillChunk, RawCall
+from exporter.models import Commodity, Discovery, VisitResult
+from exporter.portals.base import RawCall
 from exporter.portals.water_link import discover, feeds, raw
 from exporter.portals.water_link.client import RefusedMeterError, WaterLinkApiClient
 from exporter.portals.water_link.config import WaterLinkConfig
-from exporter.portals.water_link.days import ZONE, list_months, local_day, month_end, previous_month
+from exporter.portals.water_link.days import ZONE
 from exporter.portals.water_link.parser import build_usage_point
 from exporter.sync.feeds import Feed, FeedResult
 
@@ -58,24 +58,3 @@ class WaterLink(WaterLinkConfig):
         """Return the portal's own JSON about one meter, configured or not."""
         client = WaterLinkApiClient(session, self)
         return await raw.fetch_raw(client, call, parameters, default_meter=self.meters[0], now=session.now)
-
-    async def list_backfill_chunks(self, session: Session, first: date | None, last: date | None) -> list[BackfillChunk]:
-        """Return the months of each meter, newest first, no further back than `history_days`."""
-        today = local_day(session.now)
-        oldest, newest = today - timedelta(days=self.history_days), today - DAY
-        months = list_months(max(first or oldest, oldest), min(last or newest, newest))
-        return [build_month_chunk(number, month, today) for number in self.meters for month in months]
-
-    async def fetch_backfill_chunk(self, session: Session, chunk: BackfillChunk) -> list[Reading]:
-        """Return one meter's month; one without measured days is empty, and older ones may still have some."""
-        number = chunk.parameters["meter"]
-        where = f"meters[{self.meters.index(number)}]"
-        client = WaterLinkApiClient(session, self)
-        return [*(await feeds.read_month(client, build_usage_point(number), chunk.first, where, session.now)).readings]
-
-
-def build_month_chunk(number: str, month: date, today: date) -> BackfillChunk:
-    """Return one month of one meter; while its days may come late its key is new each day, so that it is requested again."""
-    is_settled = month < previous_month(today)
-    key = f"{number}/{month:%Y-%m}" + ("" if is_settled else f"@{today}")
-    return BackfillChunk(key, number, month, min(month_end(month), today - DAY), {"meter": number})

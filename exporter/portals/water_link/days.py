@@ -27,15 +27,6 @@ def month_end(day: date) -> date:
     return (day.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
 
 
-def list_months(first: date, last: date) -> list[date]:
-    """Return the first days of the months of [first, last], newest first."""
-    months, month = list[date](), last.replace(day=1)
-    while first <= last and month >= first.replace(day=1):
-        months.append(month)
-        month = previous_month(month)
-    return months
-
-
 def parse_month_key(text: str) -> date:
     """Return the first day of the month "2026-03"; raise ValueError for anything else."""
     if not re.fullmatch("2[0-9]{3}-(0[1-9]|1[0-2])", text):

@@ -22,8 +22,8 @@ class WaterLinkSimulation(Simulation):
     Its own faults, by what they change: the login page (`renamed:INPUT`, `foreign_action`, `get_form`, `live_session`,
     `base_href`, `captcha_widget`, `captcha_box`, `code_box`, `further_box`), the password (`wrong_password`, `locked`,
     `second_factor`, `terms`, `new_password`, `captcha`, `maintenance`, `unknown_page`, `marked_page`, `wrong_state`,
-    `refused_code`, `later`, `no_code`, `stray`), the token (`no_expiry`), the API (`set:FIELD=JSON`, `drop:FIELD`). With the
-    prefix `post:` a fault applies to POST requests only.
+    `refused_code`, `later`, `no_code`, `stray`), the token (`no_expiry`), the API (`set:FIELD=JSON`, `drop:FIELD`,
+    `bar:NUMBER=JSON` for one day of a month). With the prefix `post:` a fault applies to POST requests only.
     """
 
     portal = "water-link"
@@ -82,7 +82,7 @@ class WaterLinkSimulation(Simulation):
         """Respond with a fault of Water-Link, of its identity provider, or of every simulation."""
         if fault.startswith("post:"):
             return await (self.inject_fault(fault[5:], request, handler) if request.method == "POST" else handler(request))
-        if fault.startswith(("set:", "drop:")):
+        if fault.startswith(("set:", "drop:", "bar:")):
             return _change_field(fault, await handler(request))
         if request.path.startswith("/identity") and fault.partition(":")[0] in IDENTITY_FAULTS:
             return await self._handle_identity(request, fault)
@@ -186,6 +186,9 @@ def _change_field(fault: str, response: web.StreamResponse) -> web.StreamRespons
     assert response.text is not None
     body = json.loads(response.text)
     name, _, value = fault.partition(":")[2].partition("=")
+    if fault.startswith("bar:"):
+        body["actualConsumption"][int(name)] = json.loads(value)
+        return web.json_response(body, status=response.status)
     if fault.startswith("drop:"):
         body.pop(name, None)
     else:

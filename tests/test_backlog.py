@@ -11,7 +11,9 @@ from typing import ClassVar
 import pytest
 
 from exporter.accounts import open_account, open_session
+from exporter.cli import main
 from exporter.client.session import Session
+from exporter.config import loader
 from exporter.errors import FeedRefusedError, LoginError, NoDataError, PortalError, RateLimitError, ResponseError
 from exporter.feed_reader import BackfillSettings
 from exporter.importer import ImportOptions, import_feeds
@@ -357,6 +359,40 @@ async def test_an_import_beside_serve_shows_within_a_minute(start, history, ledg
 
     await poller.adopt_changes(ledger.select_reading_counts()["home"])
     assert shown(poller, "utility_ledger_readings") == 400 > before
+
+
+def test_the_command(history, tmp_path, capsys, monkeypatch):
+    """
+    A refused login ends the import and suspends the account; while it is suspended the command refuses, and offers no way round.
+    What one feed was answered that cannot be parsed makes the command fail once all else is read.
+    """
+    monkeypatch.setattr(loader, "load_portals", lambda *_: {"brook": TwoFeedsPortal})
+    file = tmp_path / "config.yaml"
+    file.write_text("accounts:\n- {name: home, portal: brook, password: x}\nhistory: {from: 2026-10-01}\n")
+    file.chmod(0o600)
+    flags = ["home", f"--config.file={file}", f"--storage.path={tmp_path / 'data'}"]
+    history.errors["others"] = ResponseError("days have changed")
+    assert main(["history", "import", *flags, "--to=2026-10-31"]) == 1
+    failed = capsys.readouterr().err
+    history.errors["days"] = LoginError("the password is refused")
+    assert main(["history", "import", *flags]) == 1
+    refused = capsys.readouterr().err
+    asked = len(history.requests)
+    assert main(["history", "import", *flags]) == 1
+    suspended = capsys.readouterr().err
+    with Ledger(tmp_path / "data") as stored:
+        until = stored.get_state("home").suspended_until
+        days = stored_days(stored)
+
+    assert days == {date(2026, 10, 1) + number * DAY for number in range(31)}
+    assert "31 readings new" in failed
+    assert "response: days have changed" in failed
+    assert "login: the password is refused" in refused
+    assert "the portal has refused the login of home" in suspended
+    assert "--force" not in suspended
+    assert len(history.requests) == asked
+    assert until
+    assert until - datetime.now(UTC) > timedelta(hours=23)
 
 
 async def test_notes_of_a_feed_stay_until_it_is_answered_without(history, ledger):

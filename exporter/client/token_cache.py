@@ -110,7 +110,8 @@ class TokenCache:
     async def _accept(self, token: Token, response: Response, subject: str) -> Response:
         if 200 <= response.status < 300:
             self._proven = token.value
-            await self._refusals.forget(subject)
+            if subject:
+                await self._refusals.forget(subject)
         return response
 
     async def _load(self) -> tuple[Token | None, datetime]:

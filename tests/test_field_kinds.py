@@ -1,0 +1,266 @@
+"""What portals send in the field, each kind on all portals it applies to: one odd value costs one value, one login."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from exporter.poller import AccountPoller, next_visit_time
+from tests.conftest import FakeClock
+from tests.fault_proxy import AccountSnapshot, Attack, FaultProxy, open_account, run_fault_proxy
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class LoginProtocol:
+    """Which requests of a portal send the password, which ones need the session, and one that others can do without."""
+
+    is_login: Callable[[web.Request], bool]
+    needs_session: Callable[[web.Request], bool]
+    is_one_of_many: Callable[[web.Request], bool]
+
+
+LOGIN_PROTOCOLS = {
+    "cem": LoginProtocol(
+        lambda request: request.query.get("id") == "4",
+        lambda request: request.query.get("id") != "4",
+        lambda request: request.query.get("id") == "9",
+    ),
+    "fluvius": LoginProtocol(
+        lambda request: "SelfAsserted" in request.path,
+        lambda request: "/verbruik/api/" in request.path,
+        lambda request: request.path.endswith("58"),
+    ),
+    "water-link": LoginProtocol(
+        lambda request: request.path.endswith("/authorize") and request.method == "POST",
+        lambda request: "/api/" in request.path,
+        lambda request: request.path.endswith("/meters/204418"),
+    ),
+}
+"""The portals that are sent a password. Enedis has tokens only, and one login with a secret of its own kind."""
+
+
+def respond(status: int, text: str = "", **headers: str) -> Callable[[], web.Response]:
+    """Return what makes a response; a page is HTML, all else JSON."""
+    content_type = "text/html" if text.startswith("<") else "application/json"
+    return lambda: web.Response(status=status, text=text, headers=headers, content_type=content_type)
+
+
+@dataclass
+class Live:
+    """An account that is visited, and the portal between which and it somebody stands."""
+
+    between: FaultProxy
+    poller: AccountPoller
+    read: Callable[[], AccountSnapshot]
+    clock: FakeClock
+    logins: int = 0
+
+    async def visit(self, attack: Attack | None = None) -> AccountSnapshot:
+        """Visit once, and count the passwords sent."""
+        is_login = LOGIN_PROTOCOLS[self.between.simulation.portal].is_login
+
+        async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self.logins += is_login(request)
+            return await (attack(request, handler) if attack else handler(request))
+
+        self.between.attack = count
+        await self.poller.visit()
+        return self.read()
+
+
+@pytest.fixture
+def live(tmp_path: Path, clock: FakeClock) -> Callable[[str], Any]:
+    @asynccontextmanager
+    async def open_live(portal: str) -> AsyncIterator[Live]:
+        async with (
+            run_fault_proxy(portal, clock) as (between, url),
+            open_account(tmp_path, between.build_small_account(url), clock) as (poller, read),
+        ):
+            yield Live(between, poller, read, clock)
+
+    return open_live
+
+
+# A session that ended before its date
+
+SESSION_ENDS = {
+    "401": respond(401, "{}"),
+    "403": respond(403, "{}"),
+    "a redirect to the login": respond(302, Location="/login"),
+    "its page with 200": respond(200, "<!DOCTYPE html><title>Login</title>"),
+}
+
+
+@pytest.mark.parametrize("portal", LOGIN_PROTOCOLS)
+@pytest.mark.parametrize("end", SESSION_ENDS)
+async def test_a_session_that_ended_costs_one_login(live, clock, portal, end):
+    """
+    However it shows, there is one new login and the visit is a good one.
+    """
+    protocol, alive = LOGIN_PROTOCOLS[portal], False
+
+    async def end_session(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal alive
+        alive = alive or protocol.is_login(request)
+        return await handler(request) if alive or not protocol.needs_session(request) else SESSION_ENDS[end]()
+
+    async with live(portal) as account:
+        before = await account.visit()
+        clock.advance(minutes=20)
+        after = await account.visit(end_session)
+
+    assert (before.state.up, after.state.up, after.state.message) == (True, True, "")
+    assert account.logins == 2
+    assert before.readings.keys() <= after.readings.keys()
+
+
+@pytest.mark.parametrize("portal", LOGIN_PROTOCOLS)
+@pytest.mark.parametrize("end", [end for end in SESSION_ENDS if end != "401"])
+async def test_what_is_refused_to_everybody_costs_no_login_at_each_visit(live, clock, portal, end):
+    """
+    One meter or one list that is refused whatever the login: it is not tried again at each visit, and the others go on.
+    """
+    protocol = LOGIN_PROTOCOLS[portal]
+
+    async def refuse_one(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return SESSION_ENDS[end]() if protocol.is_one_of_many(request) else await handler(request)
+
+    async with live(portal) as account:
+        await account.visit()
+        for _ in range(6):
+            clock.advance(minutes=9)  # all visits are within the life of one token
+            after = await account.visit(refuse_one)
+
+    assert account.logins <= 2
+    assert len(after.readings) > 1
+
+
+# A login that is neither accepted nor refused
+
+ODD_LOGINS = {
+    "400": respond(400, "{}"),
+    "404": respond(404),
+    "422": respond(422, '{"error": "?"}'),
+    "423": respond(423),
+    "302": respond(302, Location="/elsewhere"),
+    "HTML": respond(200, "<!DOCTYPE html><title>Hello</title>"),
+    "an empty object": respond(200, "{}"),
+}
+
+
+@pytest.mark.parametrize("portal", LOGIN_PROTOCOLS)
+@pytest.mark.parametrize("name", ODD_LOGINS)
+async def test_an_odd_login_is_tried_four_times_a_day(live, clock, portal, name):
+    """
+    At most, in growing steps and over restarts; the account says what came, at every visit.
+    """
+
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return ODD_LOGINS[name]() if LOGIN_PROTOCOLS[portal].is_login(request) else await handler(request)
+
+    messages = set()
+    async with live(portal) as account:
+        for _ in range(48):
+            due = next_visit_time(account.poller.state)
+            if due is None or clock() >= due:
+                after = await account.visit(answer)
+                messages.add(after.state.message)
+            clock.advance(minutes=30)
+
+    assert 1 <= account.logins <= 4
+    assert (after.state.up, after.readings) == (False, {})
+    if after.state.reason == "response":
+        cause, _, wait = after.state.message.partition("; next login not before ")
+        assert re.fullmatch(r"2026-11-2\d \d\d:\d\d UTC", wait)
+        assert cause in messages
+        assert account.logins == 4
+    else:
+        assert (after.state.reason, account.logins) == ("login", 1)
+
+
+# A login page that asks for more than user and password
+
+MORE_ON_THE_PAGE = {
+    "water-link": {
+        "captcha": lambda page: page.replace("</form><a", "<div class='g-recaptcha'></div></form><a"),
+        "further field": lambda page: page.replace("</form><a", "<label>Typ de tekens<input name=c></label></form><a"),
+    },
+}
+
+
+@pytest.mark.parametrize(("portal", "name"), [(portal, name) for portal, changes in MORE_ON_THE_PAGE.items() for name in changes])
+async def test_a_login_page_that_asks_for_more_gets_no_password(live, portal, name):
+    """
+    The login counts as refused, and the message says what a person must do.
+    """
+    changed = 0
+
+    async def change_page(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal changed
+        response = await handler(request)
+        if isinstance(response, web.Response) and response.content_type == "text/html" and response.text:
+            page = MORE_ON_THE_PAGE[portal][name](response.text)
+            changed += page != response.text
+            response.text = page
+        return response
+
+    async with live(portal) as account:
+        after = await account.visit(change_page)
+
+    assert (account.logins, after.state.reason) == (0, "login")
+    assert "captcha" in after.state.message
+    assert changed == 1
+
+
+# One row that cannot be understood
+
+
+def spoil_month(body: Any) -> None:
+    """Spoil one measured day of a month."""
+    measured = [bar for bar in body["actualConsumption"] if bar["isActualConsumption"]]
+    measured[len(measured) // 2]["isZeroConsumption"] = None
+
+
+ODD_ROWS: dict[str, tuple[str, Callable[[Any], None], str]] = {
+    "water-link": ("/measurements/day", spoil_month, "actualConsumption.isZeroConsumption"),
+}
+"""By portal: which responses have an odd row, what makes it odd, and the field that is noted."""
+
+
+@pytest.mark.parametrize("portal", ODD_ROWS)
+async def test_an_odd_row_costs_one_row(live, portal):
+    """
+    The visit is a good one, the other rows are stored, and the row is counted and noted by its field.
+    """
+    path, spoil, field = ODD_ROWS[portal]
+    spoiled = 0
+
+    async def spoil_row(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal spoiled
+        response = await handler(request)
+        if path in request.path_qs and isinstance(response, web.Response) and response.text:
+            body = json.loads(response.text)
+            before = json.dumps(body)
+            spoil(body)
+            spoiled += json.dumps(body) != before
+            response.text = json.dumps(body)
+        return response
+
+    async with live(portal) as account:
+        after = await account.visit(spoil_row)
+
+    assert (after.state.up, after.state.message) == (True, "")
+    assert spoiled >= 1
+    assert re.search(rf'^utility_skipped_values_total{{account="[^"]+"}} {spoiled}(\.0)?$', after.text, re.MULTILINE)
+    assert any(field in note for note in after.state.notes)
+    assert len(after.readings) > 30

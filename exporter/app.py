@@ -25,6 +25,7 @@ from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.reload import Reloader, log_warnings
 from exporter.sharding import ALL_ACCOUNTS, Shard
+from exporter.sync.feeds import Pace
 from exporter.web.access_control import AccessControl, load_access_control
 from exporter.web.app import READY, Application, WebContext, add_remote_read, make_app
 from exporter.web.listen import ListenAddress, listen, open_inherited_sockets
@@ -47,15 +48,16 @@ class ServeOptions:
     web_config_file: Path | None = None
     systemd_socket: bool = False
     """Listen on the sockets that systemd opened, and on no address."""
+    pace: Pace | None = None
+    """How fast the history is read; None: as each portal allows."""
     shard: Shard = ALL_ACCOUNTS
     """The accounts of this process."""
 
     def load_config(self) -> Config:
         """Return the configuration without the accounts of other shards; raise ConfigError."""
         config = load_config(self.config_file)
-        return config.model_copy(
-            update={"accounts": tuple(account for account in config.accounts if self.shard.contains(account.name))}
-        )
+        accounts = tuple(account for account in config.accounts if self.shard.contains(account.name))
+        return config.model_copy(update={"accounts": accounts, "pace": self.pace})
 
 
 class Exporter:

@@ -22,6 +22,7 @@ from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
 from exporter.simulators.fluvius.simulation import FluviusSimulation
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
+from exporter.sync.feeds import Pace
 from exporter.web.listen import ListenAddress
 
 SIMULATIONS: tuple[Callable[[Callable[[], datetime]], Simulation], ...] = (
@@ -41,7 +42,10 @@ PRINT_TIMEOUT, PRINT_POLL_INTERVAL = 15.0, 0.2
 IMPORT_DAYS = {"water-link": 760, "fluvius": 760, "enedis": 760, "cem": 30}
 """How many days are imported after the first visits: this year and the one before, so that they can be compared; fewer
 of a block of flats, which has many readings."""
-CONFIG_OVERRIDES: Mapping[str, dict[str, object]] = {"fluvius": {"past_requests": 10_000}}
+HISTORY_DAYS = 760
+"""How far back the history is read: this year and the one before, so that they can be compared."""
+PACE = Pace(requests=20, pause=timedelta(seconds=1))
+CONFIG_OVERRIDES: Mapping[str, dict[str, object]] = {"fluvius": {"past_requests": 10_000}, "cem": {"history_limit": "30d"}}
 """Configuration keys that the demo changes: a simulation has no need of a quota."""
 log = logging.getLogger(__name__)
 
@@ -55,10 +59,11 @@ async def serve_demo(options: ServeOptions, *, temporary: bool, write: Callable[
             account = simulation.demo_account(await stack.enter_async_context(run_simulation(simulation)))
             accounts.append(account | CONFIG_OVERRIDES.get(simulation.portal, {}))
         config = folder / "config.yaml"
-        config.write_text(json.dumps({"accounts": accounts}, indent=2))
+        oldest = utc_now().date() - timedelta(days=HISTORY_DAYS)
+        config.write_text(json.dumps({"accounts": accounts, "history": {"from": str(oldest)}}, indent=2))
         config.chmod(0o600)
         storage = folder / "data" if temporary else options.storage_path
-        exporter = Exporter(replace(options, config_file=config, storage_path=storage))
+        exporter = Exporter(replace(options, config_file=config, storage_path=storage, pace=PACE))
         serving = asyncio.create_task(exporter.run(partial(print_addresses, options.telemetry_path, write)))
         importing = asyncio.create_task(print_and_import(exporter, config, storage, len(accounts), write))
         try:
@@ -85,7 +90,7 @@ async def print_and_import(
 ) -> None:
     """Print some values after the first visits, then import the history of one account after the other."""
     await print_values(exporter, account_count, write)
-    portals = (await asyncio.to_thread(load_config, config)).accounts
+    portals = [portal for portal in (await asyncio.to_thread(load_config, config)).accounts if not portal.feeds()]
     for portal in sorted(portals, key=lambda portal: list(IMPORT_DAYS).index(portal.portal)):
         await import_account(exporter, CommandContext(config, storage, portal.name), timedelta(days=IMPORT_DAYS[portal.portal]))
 

@@ -12,6 +12,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
 from exporter.portals.base import Portal
 from exporter.sync.engine import Engine, StepResult
+from exporter.sync.feeds import Pace
 from exporter.sync.planner import Kind
 
 NEXT_STEP_KEY = "next step"
@@ -24,6 +25,8 @@ class BackfillSettings:
 
     enabled: bool = True
     oldest: date | None = None
+    pace: Pace | None = None
+    """None: the portal's."""
 
 
 DEFAULT_BACKFILL = BackfillSettings()
@@ -51,7 +54,12 @@ class FeedReader:
         self._portal, self._ledger, self._clock = portal, ledger, clock
         self._store = ledger.get_feed_store(portal.name, keep_personal=portal.personal_data)
         self._engine = Engine[Session](
-            portal, self._store, every=portal.every, pace=portal.pace, backfill=backfill.enabled, oldest=backfill.oldest
+            portal,
+            self._store,
+            every=portal.every,
+            pace=backfill.pace or portal.pace,
+            backfill=backfill.enabled,
+            oldest=backfill.oldest,
         )
         self._failures: dict[str, PortalError] = {}
         self._planned_step: tuple[datetime, datetime] | None = None

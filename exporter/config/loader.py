@@ -16,6 +16,7 @@ from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_docu
 from exporter.feed_reader import BackfillSettings
 from exporter.history.config import HistorySettings
 from exporter.portals.base import Portal
+from exporter.sync.feeds import Pace
 
 ENTRY_POINT_GROUP = "utility_exporter.portals"
 
@@ -61,10 +62,13 @@ class Config(_Section):
     warnings: tuple[str, ...] = ()
     """Warnings, one a line."""
 
+    pace: Pace | None = None
+    """How fast the history is read; None: as each portal allows."""
+
     @property
     def backfill(self) -> BackfillSettings:
         """How the history is read."""
-        return BackfillSettings(self.history.backfill, self.history.from_)
+        return BackfillSettings(self.history.backfill, self.history.from_, self.pace)
 
 
 class ConfigFile(_Section):

@@ -154,6 +154,25 @@ class Redactor:
             return name
         return self._redact_free_text(name)
 
+    def redact_token(self, text: str) -> str | None:
+        """Return a JSON Web Token with invented contents; None for what is none."""
+        match = _JWT.fullmatch(text)
+        return self._redact_jwt(match) if match else None
+
+    def redact_account_text(self, text: str) -> str:
+        """Return a text of the configuration: its user's name too keeps a form that is valid there."""
+        return (
+            text if text in self._words else self.redact_url(text) if _ADDRESS.fullmatch(text) else self._redact_free_text(text)
+        )
+
+    def redact_date_header(self, text: str) -> str:
+        """Return the date of an HTTP header moved; nothing for anything else."""
+        return self._dates.redact_http_date(text) or ""
+
+    def is_word(self, text: str) -> bool:
+        """Return whether a text is one that the client knows."""
+        return text in self._words
+
     def redact_page_text(self, text: str) -> list[str]:
         """Return the phrases by which the client would know a page, without what stands around them."""
         found = [_keep_phrase(pattern, match[0]) for pattern in self._phrases if (match := pattern.search(text)) and match[0]]

@@ -1,0 +1,103 @@
+"""A visit watched: its exchanges and what the client had kept, held in the memory until they are redacted or forgotten."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from exporter.client.session import AccountStore, Exchange
+
+
+@dataclass(slots=True)
+class Recorder:
+    """What was exchanged since the visit began; bodies beyond `max_bytes` in all are counted, not held."""
+
+    started_at: datetime
+    max_bytes: int
+    exchanges: list[Exchange] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)
+    """The values that the client read from its store, as they were before the visit."""
+    left_out: int = 0
+    _held: int = 0
+
+    def observe(self, exchange: Exchange) -> None:
+        """Hold an exchange, for `Session`."""
+        self._held += len(exchange.response.body) if exchange.response else 0
+        if self._held > self.max_bytes:
+            self.left_out += 1
+        else:
+            self.exchanges.append(exchange)
+
+
+class RecordingStore:
+    """An account's store whose first answers are noted."""
+
+    def __init__(self, store: AccountStore, recorder: Recorder) -> None:
+        self._store, self._recorder = store, recorder
+        self._seen: set[str] = set()
+
+    @property
+    def cache(self) -> dict[str, Any]:
+        """What is held in this process only."""
+        return self._store.cache
+
+    async def get(self, key: str, now: datetime) -> Any | None:
+        """Return a kept value, and note it unless the visit has put it there."""
+        value = await self._store.get(key, now)
+        if value is not None and key not in self._seen:
+            self._recorder.kept[key] = copy.deepcopy(value)
+        self._seen.add(key)
+        return value
+
+    async def put(self, key: str, value: Any, expires_at: datetime | None = None) -> None:
+        """Keep a value."""
+        self._seen.add(key)
+        await self._store.put(key, value, expires_at)
+
+    async def delete(self, key: str) -> None:
+        """Forget a value."""
+        self._seen.add(key)
+        await self._store.delete(key)
+
+    async def record_calls(self, quota: str, at: datetime, calls: int = 1) -> None:
+        """Count calls against a quota."""
+        await self._store.record_calls(quota, at, calls)
+
+    async def count_calls(self, quota: str, since: datetime) -> int:
+        """Return the calls of a quota since an instant."""
+        return await self._store.count_calls(quota, since)
+
+
+class FreshStore:
+    """A store that begins empty and is forgotten, so that a visit logs in and asks everything; quotas are the account's own."""
+
+    def __init__(self, store: AccountStore | None = None) -> None:
+        self._store = store
+        self._values: dict[str, tuple[Any, datetime | None]] = {}
+        self.cache: dict[str, Any] = {}
+
+    async def get(self, key: str, now: datetime) -> Any | None:
+        """Return a value of this visit."""
+        value, ends = self._values.get(key, (None, None))
+        return None if ends and ends <= now else value
+
+    async def put(self, key: str, value: Any, expires_at: datetime | None = None) -> None:
+        """Keep a value for this visit."""
+        self._values[key] = value, expires_at
+
+    async def delete(self, key: str) -> None:
+        """Forget a value."""
+        self._values.pop(key, None)
+
+    async def record_calls(self, quota: str, at: datetime, calls: int = 1) -> None:
+        """Count calls against the account's quota."""
+        if self._store:
+            await self._store.record_calls(quota, at, calls)
+
+    async def count_calls(self, quota: str, since: datetime) -> int:
+        """Return the calls of the account's quota since an instant."""
+        return await self._store.count_calls(quota, since) if self._store else 0
+
+
+WrapStore = Callable[[AccountStore], AccountStore]

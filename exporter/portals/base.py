@@ -29,6 +29,7 @@ from exporter.client.session import Session, StoredReadings
 from exporter.duration import Duration, format_duration
 from exporter.errors import PortalError, ResponseError
 from exporter.models import Commodity, Discovery, Reading, StateUpdate, VisitResult
+from exporter.recording.rules import RedactionRules
 from exporter.sync.feeds import Feed, FeedResult, Pace
 
 
@@ -76,6 +77,8 @@ class Portal(BaseModel):
     """How old the newest reading may be before the status page calls it late; four days where nothing else is given."""
     raw_calls: ClassVar[Mapping[str, RawCall]] = {}
     """The calls of the command `raw`, by name."""
+    redaction: ClassVar[RedactionRules] = RedactionRules()
+    """What a recording may show of its requests and responses as it is."""
 
     name: Annotated[
         str,

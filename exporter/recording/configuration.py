@@ -11,19 +11,22 @@ from exporter.duration import format_duration
 from exporter.recording.json_text import Number
 from exporter.recording.redaction import SECRET, Redactor
 
+ACCOUNT = "account"
+"""What the account is called in its recording."""
 _LOGIN_NAMES = ("username", "client_id", "contact")
 """Keys that say who logs in, though they are no secrets."""
-_LEFT_OUT = ("name", "aliases")
 
 
 def redact_config(redactor: Redactor, config: BaseModel) -> dict[str, Any]:
-    """Return the keys that differ from their defaults; with them the account can be built again."""
+    """Return the keys that differ from their defaults, and all addresses; with them the account can be built again."""
     redacted: dict[str, Any] = {}
     for key, field in type(config).model_fields.items():
         value = getattr(config, key)
-        if key == "portal":
-            redacted |= {"name": "account", "portal": value}
-        elif key not in _LEFT_OUT and value is not None and value != field.get_default(call_default_factory=True):
+        if key in ("portal", "name"):
+            redacted[key] = value if key == "portal" else ACCOUNT
+        elif key == "aliases":
+            redacted |= {key: {redactor.redact_text(point): f"alias-{at}" for at, point in enumerate(value, 1)}} if value else {}
+        elif value is not None and (_is_url(value) or value != field.get_default(call_default_factory=True)):
             redacted[key] = _redact_option(redactor, value, key)
     return redacted
 
@@ -42,6 +45,10 @@ def list_secrets(config: Any) -> Iterator[str]:
         case Mapping() | tuple() | list():
             for part in config.values() if isinstance(config, Mapping) else config:
                 yield from list_secrets(part)
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
 
 
 def _redact_option(redactor: Redactor, value: Any, key: str) -> Any:

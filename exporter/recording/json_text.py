@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-LINE_WIDTH = 160
+LINE_WIDTH = 400
 """What fits into one line stands in one."""
 
 

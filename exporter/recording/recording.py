@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -15,14 +16,14 @@ from yarl import URL
 from exporter.client.response import Response
 from exporter.client.session import Exchange
 from exporter.errors import PortalError
-from exporter.recording.configuration import list_secrets, redact_config
+from exporter.recording.configuration import ACCOUNT, list_secrets, redact_config
 from exporter.recording.dates import MOVE
 from exporter.recording.json_text import Number, format_compact, format_readable, parse_json
 from exporter.recording.page import learn_page, reduce_page
 from exporter.recording.recorder import Recorder
 from exporter.recording.redaction import SECRET, Redactor
 from exporter.recording.rules import RedactionRules
-from exporter.recording.sampling import MAX_ROWS, sample
+from exporter.recording.sampling import MAX_VALUES, sample
 
 FORMAT = 1
 DESCRIPTION = (
@@ -31,8 +32,9 @@ DESCRIPTION = (
 MAX_TEXT_LENGTH = 2000
 """Of a text that is neither JSON nor a page; it is a message."""
 MIN_BYTES_PER_VALUE = 8
+_PATH = re.compile(r"(?<=[A-Z] )/[^\s:,;)]*")
 _RESPONSE_HEADERS = ("Content-Type", "Location", "Retry-After", "Set-Cookie")
-_ROW_STEPS = (MAX_ROWS, 100, 50)
+_LIST_STEPS = (MAX_VALUES, 1500, 300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,12 @@ def build_recording(
     redactor: Redactor | None = None,
 ) -> Recording:
     """Return what a visit of an account met, redacted, with lists cut until it has at most `max_bytes`."""
-    for max_rows in _ROW_STEPS:
+    own_names = dict.fromkeys(list_secrets(portal), "…") | {getattr(portal, "name", ""): ACCOUNT}
+    own_names |= {alias: f"alias-{at}" for at, alias in enumerate(getattr(portal, "aliases", {}).values(), 1)}
+    for max_values in _LIST_STEPS:
         redactor = redactor or Redactor(rules, recorder.started_at)
         redactor.secret_texts = frozenset(list_secrets(portal))
-        recording = _Builder(redactor, recorder, max_rows).build(portal, failure)
+        recording = _Builder(redactor, recorder, own_names, max_values).build(portal, failure)
         if max_bytes is None or len(recording.format().encode()) <= max_bytes:
             return recording
     for call in recording.document["calls"]:
@@ -102,7 +106,8 @@ class _Body:
 class _Builder:
     redactor: Redactor
     recorder: Recorder
-    max_rows: int
+    own_names: dict[str, str]
+    max_values: int
 
     def build(self, portal: BaseModel, failure: PortalError | None) -> Recording:
         exchanges = self.recorder.exchanges
@@ -110,7 +115,7 @@ class _Builder:
         responses = [_parse_response(exchange.response) if exchange.response else None for exchange in exchanges]
         kept = {key: _parse_kept(value) for key, value in self.recorder.kept.items()}
         lists = [body for body in (*requests, *responses) if body and body.kind == "json"]
-        values, left_out = sample([*(body.value for body in lists), kept], self.max_rows)
+        values, left_out = sample([*(body.value for body in lists), kept], self.max_values)
         for body, value in zip(lists, values, strict=False):
             body.value = value
         self._learn([*requests, *responses], values[-1])
@@ -125,7 +130,7 @@ class _Builder:
             "config": redact_config(self.redactor, portal),
             "kept": {self._redact_key(key): self.redactor.redact(value) for key, value in values[-1].items()},
             "calls": calls,
-            "failure": self._describe_failure(portal, failure) if failure else None,
+            "failure": self._describe_failure(failure) if failure else None,
             "left_out": {"rows": Number(str(left_out)), "calls": Number(str(self.recorder.left_out))},
         }
         return Recording(document, self.redactor, left_out)
@@ -137,6 +142,7 @@ class _Builder:
             elif body and body.kind != "bytes":
                 self.redactor.learn(body.value)
         self.redactor.learn(kept)
+        self.redactor.plan_numbers()
 
     def _build_calls(self, requests: Sequence[_Body | None], responses: Sequence[_Body | None]) -> Iterator[dict[str, Any]]:
         seen: dict[str, int] = {}
@@ -149,7 +155,7 @@ class _Builder:
                 head = self._redact_head(exchange.response, exchange.seconds)
                 call["response"] = head | (body if first == position else {"same_as_call": Number(str(first))})
             else:
-                call["error"] = exchange.error.reason if exchange.error else PortalError.reason
+                call["error"] = self._redact_message(str(exchange.error))
             yield call
 
     def _redact_request(self, exchange: Exchange, body: _Body | None) -> dict[str, Any]:
@@ -191,13 +197,17 @@ class _Builder:
     def _redact_key(self, key: str) -> str:
         return ":".join(self.redactor.redact_text(part) for part in key.split(":"))
 
-    def _describe_failure(self, portal: BaseModel, failure: PortalError) -> dict[str, Any]:
-        """Return why the visit failed; messages are the program's own words, but may name the account's aliases."""
-        message = str(failure)
-        own = [getattr(portal, "name", ""), *getattr(portal, "aliases", {}).values()]
-        for text in sorted((*own, *self.redactor.secret_texts), key=len, reverse=True):
-            message = message.replace(text, "…") if text else message
-        return {"reason": failure.reason, "message": message}
+    def _describe_failure(self, failure: PortalError) -> dict[str, Any]:
+        return {"reason": failure.reason, "message": self._redact_message(str(failure))}
+
+    def _redact_message(self, message: str) -> str:
+        """Return a message of the program's own without paths, the account's names and secrets."""
+        for text, name in sorted(self.own_names.items(), key=lambda pair: -len(pair[0])):
+            message = message.replace(text, name) if text else message
+        return _PATH.sub(lambda path: "/".join(map(self._redact_masked, path[0].split("/"))), message)
+
+    def _redact_masked(self, segment: str) -> str:
+        return segment if segment == "…" else self.redactor.redact_text(segment)
 
 
 def _join_query(exchange: Exchange) -> str:

@@ -5,6 +5,7 @@
   and each run becomes an invented one of the same pattern, always the same for the same run: identifiers still join, also
   inside addresses and longer texts. Nobody looks for secrets: in whatever encoding one stands, it is a run like any other.
 - Amounts are multiplied by one secret factor, dates moved (`dates.py`), other numbers replaced like texts.
+- Whole numbers that were learned keep their order: some lists are sorted by them.
 - Invariants: the type and the place of every value stay; null stays null; an invented run is never one that came in; two runs of
   four or more characters never become one; key and factor are in no file.
 """
@@ -23,7 +24,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 
 from exporter.recording.dates import DATE_PATTERN, DateRedaction
 from exporter.recording.json_text import Number, format_compact, parse_json
-from exporter.recording.rules import RedactionRules
+from exporter.recording.rules import STANDARD_DURATIONS, STANDARD_INSTANTS, RedactionRules
 
 SECRET = "secret"  # noqa: S105  # what stands in the place of one
 MIN_LENGTH = 4
@@ -66,13 +67,13 @@ class Redactor:
     _taken: set[str] = field(default_factory=set, repr=False)
     _replaced_texts: set[str] = field(default_factory=set, repr=False)
     _dates: DateRedaction = field(init=False, repr=False)
-    _error_codes: re.Pattern[str] | None = field(init=False, repr=False)
+    _code_patterns: re.Pattern[str] | None = field(init=False, repr=False)
     _phrases: tuple[re.Pattern[str], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._words = self.rules.collect_words()
         self._dates = DateRedaction(self.now, self._draw)
-        self._error_codes = re.compile("|".join(self.rules.error_codes)) if self.rules.error_codes else None
+        self._code_patterns = re.compile("|".join(self.rules.code_patterns)) if self.rules.code_patterns else None
         self._phrases = tuple(re.compile(pattern, re.IGNORECASE) for pattern in self.rules.phrases)
 
     def learn(self, value: Any) -> None:
@@ -90,6 +91,25 @@ class Redactor:
             case list():
                 for part in value:
                     self.learn(part)
+
+    def plan_numbers(self) -> None:
+        """Invent all numbers that were learned at once, so that they keep their order."""
+        by_length: dict[int, list[str]] = {}
+        for run in self._taken:
+            if run.isascii() and run.isdecimal() and run[0] != "0" and len(run) >= MIN_LENGTH:
+                by_length.setdefault(len(run), []).append(run)
+        for length, runs in by_length.items():
+            lowest = 10 ** (length - 1)
+            if len(runs) > lowest:
+                continue  # too many to find others at random
+            drawn: set[str] = set()
+            for attempt in count():
+                made = str(lowest + self._draw(f"{length} {attempt}", 9 * lowest))
+                drawn |= {made} - self._taken
+                if len(drawn) == len(runs):
+                    break
+            self._invented.update(zip(sorted(runs), sorted(drawn), strict=True))
+        self._taken.update(self._invented.values())
 
     def redact(self, value: Any, name: str = "") -> Any:
         """Return a JSON value (numbers as `Number`) with its structure kept; `name` is the field it stands in."""
@@ -112,7 +132,7 @@ class Redactor:
         """Return a text in the form it had."""
         if text and self._is_secret(text, name):
             return SECRET
-        if not text or text.strip() in self._words:
+        if not text or (self.is_word(text.strip()) and name not in self.rules.amounts):
             return text
         if _ADDRESS.fullmatch(text):
             return self.redact_url(text)
@@ -171,7 +191,7 @@ class Redactor:
 
     def is_word(self, text: str) -> bool:
         """Return whether a text is one that the client knows."""
-        return text in self._words
+        return text in self._words or text.lower() in self._words  # codes are compared so
 
     def redact_page_text(self, text: str) -> list[str]:
         """Return the phrases by which the client would know a page, without what stands around them."""
@@ -197,11 +217,12 @@ class Redactor:
 
     def _redact_number_text(self, match: re.Match[str], name: str) -> str:
         text, is_whole = match[0], match["point"] is None and match["exponent"] is None
-        if name in self.rules.codes and is_whole and len(match["whole"]) < MIN_LENGTH:
+        longest = 7 if name in STANDARD_DURATIONS else MIN_LENGTH - 1 if name in self.rules.codes else 0
+        if is_whole and len(match["whole"]) <= longest:
             return text
         if name in self.rules.amounts:
             return _scale(match, self.factor)
-        if name in self.rules.instants and (moved := self._dates.redact_number(text)):
+        if name in self.rules.instants | STANDARD_INSTANTS and (moved := self._dates.redact_number(text)):
             return moved
         parts = (match["sign"], match["whole"], match["point"] or "", match["fraction"] or "", "e0" if match["exponent"] else "")
         return "".join(self._redact_digits(part) if part[:1].isdigit() else part for part in parts)
@@ -242,8 +263,8 @@ class Redactor:
 
     def _find_safe_spans(self, text: str) -> list[tuple[int, int, str]]:
         spans = [(*match.span(), moved) for match in DATE_PATTERN.finditer(text) if (moved := self._dates.redact_match(match))]
-        if self._error_codes:
-            spans += [(*match.span(), match[0]) for match in self._error_codes.finditer(text)]
+        if self._code_patterns:
+            spans += [(*match.span(), match[0]) for match in self._code_patterns.finditer(text)]
         for pattern in self._phrases:
             if (match := pattern.search(text)) and match[0]:
                 spans.append((*match.span(), _keep_phrase(pattern, match[0])))

@@ -15,6 +15,9 @@ code_challenge_method code_verifier S256 invalid_grant invalid_client invalid_re
 temporarily_unavailable sub iss aud exp iat nbf jti alg typ JWT HS256 RS256 kid
 post get submit hidden checkbox radio text email password button on
 """
+STANDARD_INSTANTS = frozenset({"exp", "iat", "nbf", "auth_time", "expires_at", "ends", "made", "at"})
+"""Those of tokens, and of what the clients keep themselves."""
+STANDARD_DURATIONS = frozenset({"expires_in", "refresh_token_expires_in", "not_before"})
 PUBLIC_WORDS = frozenset(_STANDARD_WORDS.split())
 """OAuth 2, JSON Web Tokens and HTML forms: words of standards."""
 
@@ -24,9 +27,9 @@ class RedactionRules:
     """What is safe of one portal's requests and responses; everything else is replaced.
 
     `amounts`, `codes` and `instants` are names of fields: numbers that are scaled, whole numbers of closed lists (at most three
-    digits) that are kept, and seconds or milliseconds since 1970 that are moved. `error_codes` are patterns of codes that are
-    kept wherever they stand; of what `phrases` match (the clients tell pages and messages apart by them) only the words that
-    make them match are kept.
+    digits) that are kept, and seconds or milliseconds since 1970 that are moved. `code_patterns` match error codes and the like,
+    which are kept wherever they stand; of what `phrases` match (the clients tell pages and messages apart by them) only the
+    letters that make them match are kept.
     """
 
     package: str = ""
@@ -34,7 +37,7 @@ class RedactionRules:
     amounts: frozenset[str] = frozenset()
     codes: frozenset[str] = frozenset()
     instants: frozenset[str] = frozenset()
-    error_codes: tuple[str, ...] = ()
+    code_patterns: tuple[str, ...] = ()
     phrases: tuple[str, ...] = ()
     words: frozenset[str] = field(default=frozenset())
     """Further texts of closed lists, such as the units of a portal that its client passes on as they are."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from exporter.recording.json_text import Number
 
-MAX_ROWS = 400
-"""A longer list is cut; a week of half-hours is not."""
+MAX_VALUES = 5000
+"""A list of more values (rows times fields) is cut; three years of days and a week of ten minutes are not."""
 END_ROWS = 20
 """Kept at either end of a list that is cut."""
 MAX_KINDS = 30
@@ -24,9 +24,11 @@ class _LongList:
     """The rows by their own identifiers: values of fields that no two rows share."""
 
 
-def sample(values: Sequence[Any], max_rows: int = MAX_ROWS) -> tuple[list[Any], int]:
+def sample(values: Sequence[Any], max_values: int = MAX_VALUES) -> tuple[list[Any], int]:
     """Return JSON values with their long lists cut, all in the same way; and how many rows were left out."""
-    lists = {id(rows): _LongList(rows, _select_ends_and_kinds(rows)) for value in values for rows in _find_long(value, max_rows)}
+    lists = {
+        id(rows): _LongList(rows, _select_ends_and_kinds(rows)) for value in values for rows in _find_long(value, max_values)
+    }
     for long in lists.values():
         long.by_key = _index_rows(long.rows)
     _keep_related(list(lists.values()))
@@ -34,12 +36,16 @@ def sample(values: Sequence[Any], max_rows: int = MAX_ROWS) -> tuple[list[Any], 
     return [_cut(value, lists) for value in values], left_out
 
 
-def _find_long(value: Any, max_rows: int) -> Iterator[list[Any]]:
-    if isinstance(value, list) and len(value) > max_rows:
+def _find_long(value: Any, max_values: int) -> Iterator[list[Any]]:
+    if isinstance(value, list) and len(value) > 2 * END_ROWS and _count_values(value) > max_values:
         yield value
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         if isinstance(part, dict | list):
-            yield from _find_long(part, max_rows)
+            yield from _find_long(part, max_values)
+
+
+def _count_values(rows: list[Any]) -> int:
+    return len(rows) * max(len(row) if isinstance(row, dict) else 1 for row in (rows[0], rows[-1]))
 
 
 def _select_ends_and_kinds(rows: list[Any]) -> set[int]:

@@ -24,6 +24,7 @@ from exporter.portals.cem.config import NumberSelection, Parallelism
 from exporter.portals.cem.discover import build_discovery
 from exporter.portals.cem.metadata import MetadataStore
 from exporter.portals.cem.parser import convert_indexes
+from exporter.portals.cem.redaction import REDACTION
 
 
 class Cem(Portal):
@@ -35,6 +36,7 @@ class Cem(Portal):
     max_response_bytes: ClassVar[int] = 64 * 1024 * 1024  # a city's 100,000 counters come in one response
     login_keys: ClassVar[tuple[str, ...]] = ("username", "password", "base_url")
     raw_calls: ClassVar[Mapping[str, RawCall]] = raw.RAW_CALLS
+    redaction: ClassVar = REDACTION
 
     username: Annotated[str, Field(min_length=1, description="The name of the login.")]
     password: Annotated[SecretStr, Field(description="Its password.")]

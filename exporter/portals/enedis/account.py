@@ -45,6 +45,7 @@ from exporter.portals.enedis.discover import discover_points
 from exporter.portals.enedis.feeds import fetch_backfill_chunk, fetch_newest, fetch_some_backlog, list_backfill_chunks
 from exporter.portals.enedis.myelectricaldata import MyElectricalDataV1Client, MyElectricalDataV2Client
 from exporter.portals.enedis.raw import RAW_CALLS, fetch_raw
+from exporter.portals.enedis.redaction import REDACTION
 from exporter.portals.enedis.refusals import ConsentError
 from exporter.portals.enedis.schedule import VisitWindow, choose_next_visit, load_own_minute
 from exporter.portals.enedis.sync_state import SyncState
@@ -60,6 +61,7 @@ class Enedis(Portal):
     min_every: ClassVar[timedelta] = timedelta(minutes=30)
     login_keys: ClassVar[tuple[str, ...]] = ("access", "token", "client_id", "client_secret", "base_url")
     raw_calls: ClassVar[Mapping[str, RawCall]] = RAW_CALLS
+    redaction: ClassVar = REDACTION
 
     every: Annotated[Duration, Field(description="Distance between visits while yesterday is awaited.")] = DEFAULT_VISIT_INTERVAL
     access: Annotated[AccessMethod, Field(description="The way to the measures: a gateway, or an application of your own.")]

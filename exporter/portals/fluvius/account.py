@@ -17,6 +17,7 @@ from exporter.portals.fluvius.feeds import (
     list_backfill_chunks,
 )
 from exporter.portals.fluvius.raw import RAW_CALLS, fetch_raw
+from exporter.portals.fluvius.redaction import REDACTION
 
 
 class Fluvius(FluviusConfig):
@@ -25,6 +26,7 @@ class Fluvius(FluviusConfig):
     stale_after: ClassVar = {Commodity.GAS: timedelta(days=6)}
     """Gas is published three days late."""
     raw_calls: ClassVar[Mapping[str, RawCall]] = RAW_CALLS
+    redaction: ClassVar = REDACTION
 
     async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
         """Return the last days, the monthly peaks and missing intervals."""

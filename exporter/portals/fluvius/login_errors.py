@@ -15,7 +15,7 @@ _CODE_MESSAGES = {
     "AADB2C90114": "the account is locked for a while after too many wrong passwords",
     "AADB2C90111": "the account is locked",
 }
-_TEXT_MESSAGES = {
+TEXT_MESSAGES = {
     r"itsme|\beid\b|profession|zakelijk": "this is a professional account: it signs in with itsme or eID, which is not supported",
     r"captcha": "the portal requires a captcha: sign in once with a browser",
     r"verificati|authenticator": "the account has a second factor: disable it, or configure a token",
@@ -62,7 +62,7 @@ def _explain_refusal(text: str) -> str:
     """Return a text of our own for a refusal: the portal's may contain the e-mail address."""
     code = _find_code(text)
     known = _CODE_MESSAGES.get(code) or next(
-        (message for pattern, message in _TEXT_MESSAGES.items() if re.search(pattern, text, re.IGNORECASE)), None
+        (message for pattern, message in TEXT_MESSAGES.items() if re.search(pattern, text, re.IGNORECASE)), None
     )
     return f"{known or 'the portal refuses e-mail address or password'}{f' ({code})' if code else ''}"
 

@@ -12,6 +12,8 @@ from exporter.client.html_forms import extract_scripts
 from exporter.errors import ResponseError
 from exporter.portals.base import FailFastList, ResponseModel, parse_response
 
+SECOND_FACTOR = r"verif|otp|mfa|phone|factor"
+"""How the fields of a form for a code are called."""
 MAX_MATCHES = 10
 """A page with more matches of one variable is malicious."""
 
@@ -65,7 +67,7 @@ def asks_for_second_factor(html: str) -> bool:
     names = [str((_find_variable(html, "SETTINGS") or {}).get("api"))]
     fields = (_find_variable(html, "SA_FIELDS") or {}).get("AttributeFields")
     names += [str(one.get("ID")) for one in fields if isinstance(one, dict)] if isinstance(fields, list) else []
-    return any(re.search(r"verif|otp|mfa|phone|factor", name, re.IGNORECASE) for name in names)
+    return any(re.search(SECOND_FACTOR, name, re.IGNORECASE) for name in names)
 
 
 def is_login_page(html: str) -> bool:

@@ -13,6 +13,7 @@ from exporter.portals.water_link.client import RefusedMeterError, WaterLinkApiCl
 from exporter.portals.water_link.config import WaterLinkConfig
 from exporter.portals.water_link.days import ZONE
 from exporter.portals.water_link.parser import build_usage_point
+from exporter.portals.water_link.redaction import REDACTION
 from exporter.sync.feeds import Feed, FeedResult
 
 
@@ -27,6 +28,7 @@ class WaterLink(WaterLinkConfig):
     stale_after: ClassVar = {Commodity.WATER: timedelta(days=7)}
     login_keys: ClassVar = ("username", "password", "portal_url", "identity_url", "client_id", "redirect_uri")
     raw_calls: ClassVar[Mapping[str, RawCall]] = raw.RAW_CALLS
+    redaction: ClassVar = REDACTION
 
     def configured_usage_points(self) -> frozenset[str]:
         """Return the numbers of all meters."""

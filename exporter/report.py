@@ -1,0 +1,130 @@
+"""One visit to an account recorded: from an empty store, so that its login and all its lists are in the recording."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+
+from exporter.client.session import AccountStore, Session
+from exporter.errors import LoginError, NoDataError, PortalError, RateLimitError, UnreachableError
+from exporter.models import Reading, StoredInterval, VisitResult
+from exporter.portals.base import Portal
+from exporter.recording.recorder import FreshStore, Recorder
+from exporter.recording.recording import Recording, build_recording
+from exporter.sync.feeds import Feed
+
+MAX_BYTES = 256 << 20
+"""A city's lists are 35 MB; more than this is not held."""
+
+
+class NoReadings:
+    """A ledger that holds nothing: a recorded visit asks what a first one would."""
+
+    async def intervals(
+        self, usage_point: str, start: datetime, end: datetime, resolution: str | None = None
+    ) -> list[StoredInterval]:
+        """Return nothing."""
+        return []
+
+    async def span(self, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
+        """Return None."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedVisit:
+    """What a visit brought, or why it failed, and its recording."""
+
+    result: VisitResult
+    failure: PortalError | None
+    recording: Recording
+
+
+@dataclass(slots=True)
+class _FeedReadings:
+    readings: list[Reading] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    failures: list[PortalError] = field(default_factory=list)
+    skipped: int = 0
+
+
+async def record_visit(
+    portal: Portal,
+    now: Callable[[], datetime],
+    store: AccountStore,
+    *,
+    discover: bool = True,
+    build: Callable[..., Recording] = build_recording,
+) -> RecordedVisit:
+    """Visit once, look at what there is, and return the recording; quotas are counted in `store`."""
+    recorder = Recorder(now(), MAX_BYTES)
+    result, failure = VisitResult(), None
+    async with open_recorded_session(portal, now, FreshStore(store), recorder) as session:
+        try:
+            result = await visit_fresh(portal, session)
+            failure = next(iter(result.failures), None)
+            if discover and not isinstance(failure, LoginError | RateLimitError | UnreachableError):
+                await portal.discover(session)
+        except PortalError as error:
+            failure = failure or error
+    return RecordedVisit(result, failure, build(portal, portal.redaction, recorder, failure))
+
+
+async def visit_fresh(portal: Portal, session: Session) -> VisitResult:
+    """Return what a first visit brings: the latest, and of each feed the newest request.
+
+    Raise PortalError where nothing was brought.
+    """
+    result = await portal.latest(session, NoReadings())
+    found = _FeedReadings()
+    for feed in portal.feeds():
+        first, last = find_newest_request(feed, session.now)
+        try:
+            part = await portal.read(session, feed, first, last)
+        except NoDataError as error:
+            found.notes.append(str(error))
+            continue
+        except PortalError as error:
+            found.failures.append(error)
+            if isinstance(error, LoginError | RateLimitError | UnreachableError):
+                break
+            continue
+        found.readings += part.readings
+        found.notes += part.notes
+        found.skipped += part.skipped
+    return replace(
+        result,
+        readings=[*result.readings, *found.readings],
+        notes=[*result.notes, *found.notes],
+        failures=[*result.failures, *found.failures],
+        skipped=result.skipped + found.skipped,
+    )
+
+
+def find_newest_request(feed: Feed, now: datetime) -> tuple[date, date]:
+    """Return the first and last day of the newest request of a feed."""
+    at = int(now.timestamp())
+    newest = feed.last_day(at)
+    first, last = feed.chunk.window(newest)
+    oldest = feed.day_at(at - int(feed.reach.total_seconds())) if feed.reach else first
+    return date.fromordinal(max(first, oldest)), date.fromordinal(min(last, newest))
+
+
+@asynccontextmanager
+async def open_recorded_session(
+    portal: Portal, now: Callable[[], datetime], store: AccountStore, recorder: Recorder
+) -> AsyncIterator[Session]:
+    """Open a session of which every exchange is recorded."""
+    ca_file, verify_tls = portal.tls_settings()
+    async with Session(
+        store=store,
+        clock=now,
+        timeout=portal.timeout,
+        min_request_gap=portal.min_request_gap,
+        ca_file=ca_file,
+        verify_tls=verify_tls,
+        on_exchange=recorder.observe,
+        user_agent=portal.build_user_agent(),
+        max_response_bytes=portal.max_response_bytes,
+    ) as session:
+        yield session

@@ -50,6 +50,8 @@ _MARK_PATTERNS = {
     LoginDemand.NEW_PASSWORD: r"(change|reset|new|expired|force|renew).?password|password.?(change|reset|expired)",
     LoginDemand.TERMS: r"terms|tou\b|consent|privacy|agreement",
 }
+PAGE_PHRASES = (*_DEMAND_PATTERNS.values(), *_MARK_PATTERNS.values())
+"""All patterns by which pages are told apart."""
 _CAPTCHA_WIDGET = re.compile(r"(^|\s)(g-recaptcha|h-captcha|cf-turnstile|frc-captcha|mtcaptcha|altcha)\b", re.IGNORECASE)
 _CAPTCHA_ADDRESS = re.compile(r"captcha|turnstile", re.IGNORECASE)
 _UNSEEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 
 MOVE = timedelta(days=28 * 365 + 7)
-LONGEST_PAST, LONGEST_FUTURE = timedelta(days=1500), timedelta(days=1200)
+MAX_PAST, MAX_FUTURE = timedelta(days=1500), timedelta(days=1200)
 """Portals keep readings for about three years, and consents last as long."""
 NEVER = frozenset({"0001-01-01", "1900-01-01", "1970-01-01", "9999-12-31"})
 """What databases write for no date at all."""
@@ -60,7 +60,7 @@ class DateRedaction:
 
     def move(self, at: datetime) -> datetime:
         """Return an instant moved, or on an invented day where it lies years from the visit."""
-        if -LONGEST_PAST <= at - self.now <= LONGEST_FUTURE:
+        if -MAX_PAST <= at - self.now <= MAX_FUTURE:
             return at + MOVE
         years = self.draw(f"year {at}", 12) + 5
         year = (self.now + MOVE).year + (years if at > self.now else -years)

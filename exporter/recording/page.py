@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from exporter.client.html_forms import HtmlForm, extract_scripts, parse_page
+from exporter.client.html_forms import PAGE_PHRASES, FormInput, HtmlForm, extract_scripts, parse_page
 from exporter.recording.json_text import format_compact, parse_json
 from exporter.recording.redaction import Redactor
 
 MAX_VARIABLES = 50
+_INPUT_TYPES = frozenset(
+    {"hidden", "text", "email", "password", "tel", "number", "checkbox", "radio", "submit", "button", "reset", "image", "file"}
+)
 _VARIABLE = re.compile(r"\b([A-Za-z_]\w{0,60})\s*=\s*(?=\{)", re.ASCII)
 
 
@@ -21,7 +24,9 @@ def reduce_page(redactor: Redactor, text: str, url: str) -> dict[str, Any]:
     return {
         "forms": [_reduce_form(redactor, form) for form in page.forms],
         "scripts": {name: redactor.redact(value) for name, value in _find_variables(text) if redactor.is_word(name)},
-        "phrases": redactor.redact_page_text(page.text),
+        "phrases": redactor.redact_page_text(page.text, PAGE_PHRASES),
+        "marks": redactor.redact_page_text(page.mark, PAGE_PHRASES),
+        "captcha": page.has_captcha,
     }
 
 
@@ -38,20 +43,23 @@ def render_page(page: dict[str, Any]) -> str:
     variables = "".join(f"var {name} = {format_compact(value)};" for name, value in page["scripts"].items())
     forms = "".join(_render_form(form) for form in page["forms"])
     phrases = "".join(f"<p>{html.escape(phrase)}</p>" for phrase in page["phrases"])
-    return f"<!DOCTYPE html><html><head><script>{variables}</script></head><body>{forms}{phrases}</body></html>"
+    mark = html.escape(" ".join(page["marks"]))
+    captcha = '<div class="g-recaptcha"></div>' if page["captcha"] else ""
+    body = f'<body data-page="{mark}">{forms}{phrases}{captcha}</body>'
+    return f"<!DOCTYPE html><html><head><script>{variables}</script></head>{body}</html>"
 
 
 def _reduce_form(redactor: Redactor, form: HtmlForm) -> dict[str, Any]:
-    inputs = [
-        {
-            "name": redactor.redact_name(field.name),
-            "type": redactor.redact_text(field.type),
-            "value": redactor.redact_text(field.value, field.name),
-        }
-        | ({"checked": True} if field.checked else {})
-        for field in form.inputs
-    ]
+    inputs = [_reduce_input(redactor, field) for field in form.inputs]
     return {"action": redactor.redact_url(form.action), "method": form.method, "inputs": inputs}
+
+
+def _reduce_input(redactor: Redactor, field: FormInput) -> dict[str, Any]:
+    kind = field.type if field.type in _INPUT_TYPES else "text"
+    reduced = {"name": redactor.redact_name(field.name), "type": kind, "value": redactor.redact_text(field.value, field.name)}
+    flags = {name: True for name, is_set in (("checked", field.checked), ("visible", field.visible)) if is_set}
+    hints = redactor.redact_page_text(field.hint, PAGE_PHRASES)
+    return reduced | flags | ({"hints": hints} if hints else {})
 
 
 def _find_variables(text: str) -> Iterator[tuple[str, Any]]:
@@ -66,9 +74,16 @@ def _find_variables(text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _render_form(form: dict[str, Any]) -> str:
-    inputs = "".join(
-        f'<input name="{html.escape(field["name"])}" type="{html.escape(field["type"])}" value="{html.escape(field["value"])}"'
-        f"{' checked' if field.get('checked') else ''}>"
-        for field in form["inputs"]
-    )
+    inputs = "".join(map(_render_input, form["inputs"]))
     return f'<form action="{html.escape(form["action"])}" method="{form["method"]}">{inputs}</form>'
+
+
+def _render_input(field: dict[str, Any]) -> str:
+    named = {
+        "name": field["name"],
+        "type": field["type"],
+        "value": field["value"],
+        "placeholder": " ".join(field.get("hints", [])),
+    }
+    written = " ".join(f'{name}="{html.escape(text)}"' for name, text in named.items())
+    return f"<input {written}{' checked' if field.get('checked') else ''}{'' if field.get('visible') else ' style=display:none'}>"

@@ -162,8 +162,8 @@ class _Builder:
         url = self.redactor.redact_url(_join_query(exchange))
         authorization = (exchange.headers or {}).get("Authorization", "")
         scheme = {"authorization": authorization.split(" ")[0] if authorization.startswith(("Bearer ", "Basic ")) else SECRET}
-        told = {"method": exchange.method, "url": url} | (scheme if authorization else {})
-        return told | ({body.kind: self._redact_body(body)} if body else {})
+        described = {"method": exchange.method, "url": url} | (scheme if authorization else {})
+        return described | ({body.kind: self._redact_body(body)} if body else {})
 
     def _redact_head(self, response: Response, seconds: float) -> dict[str, Any]:
         headers = {name: list(self._redact_headers(response, name)) for name in _RESPONSE_HEADERS if name in response.headers}

@@ -14,7 +14,7 @@ import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -64,7 +64,7 @@ class Redactor:
     hosts: dict[str, str] = field(default_factory=dict)
     _words: frozenset[str] = field(init=False, repr=False)
     _invented: dict[str, str] = field(default_factory=dict, repr=False)
-    _taken: set[str] = field(default_factory=set, repr=False)
+    _used: set[str] = field(default_factory=set, repr=False)
     _replaced_texts: set[str] = field(default_factory=set, repr=False)
     _dates: DateRedaction = field(init=False, repr=False)
     _code_patterns: re.Pattern[str] | None = field(init=False, repr=False)
@@ -80,13 +80,13 @@ class Redactor:
         """Note the texts of a value before anything is redacted: none of them is invented for another."""
         match value:
             case Number():
-                self._taken.update(_RUN.findall(value.text))
+                self._used.update(_RUN.findall(value.text))
             case str():
                 self._replaced_texts.add(value)
-                self._taken.update(_RUN.findall(value))
+                self._used.update(_RUN.findall(value))
             case dict():
                 for name, part in value.items():
-                    self._taken.update(_RUN.findall(name))
+                    self._used.update(_RUN.findall(name))
                     self.learn(part)
             case list():
                 for part in value:
@@ -95,7 +95,7 @@ class Redactor:
     def plan_numbers(self) -> None:
         """Invent all numbers that were learned at once, so that they keep their order."""
         by_length: dict[int, list[str]] = {}
-        for run in self._taken:
+        for run in self._used:
             if run.isascii() and run.isdecimal() and run[0] != "0" and len(run) >= MIN_LENGTH:
                 by_length.setdefault(len(run), []).append(run)
         for length, runs in by_length.items():
@@ -105,11 +105,11 @@ class Redactor:
             drawn: set[str] = set()
             for attempt in count():
                 made = str(lowest + self._draw(f"{length} {attempt}", 9 * lowest))
-                drawn |= {made} - self._taken
+                drawn |= {made} - self._used
                 if len(drawn) == len(runs):
                     break
             self._invented.update(zip(sorted(runs), sorted(drawn), strict=True))
-        self._taken.update(self._invented.values())
+        self._used.update(self._invented.values())
 
     def redact(self, value: Any, name: str = "") -> Any:
         """Return a JSON value (numbers as `Number`) with its structure kept; `name` is the field it stands in."""
@@ -193,9 +193,10 @@ class Redactor:
         """Return whether a text is one that the client knows."""
         return text in self._words or text.lower() in self._words  # codes are compared so
 
-    def redact_page_text(self, text: str) -> list[str]:
-        """Return the phrases by which the client would know a page, without what stands around them."""
-        found = [_keep_phrase(pattern, match[0]) for pattern in self._phrases if (match := pattern.search(text)) and match[0]]
+    def redact_page_text(self, text: str, phrases: Iterable[str] = ()) -> list[str]:
+        """Return the phrases by which a client would know a page, without what stands around them."""
+        patterns = (*self._phrases, *(re.compile(phrase, re.IGNORECASE) for phrase in phrases))
+        found = [_keep_phrase(pattern, match[0]) for pattern in patterns if (match := pattern.search(text)) and match[0]]
         return list(dict.fromkeys(found))
 
     def _redact_object(self, value: dict[str, Any]) -> dict[str, Any]:
@@ -217,8 +218,8 @@ class Redactor:
 
     def _redact_number_text(self, match: re.Match[str], name: str) -> str:
         text, is_whole = match[0], match["point"] is None and match["exponent"] is None
-        longest = 7 if name in STANDARD_DURATIONS else MIN_LENGTH - 1 if name in self.rules.codes else 0
-        if is_whole and len(match["whole"]) <= longest:
+        max_length = 7 if name in STANDARD_DURATIONS else MIN_LENGTH - 1 if name in self.rules.codes else 0
+        if is_whole and len(match["whole"]) <= max_length:
             return text
         if name in self.rules.amounts:
             return _scale(match, self.factor)
@@ -243,13 +244,13 @@ class Redactor:
         parts = []
         for encoded in match.groups()[:2]:
             try:
-                told = parse_json(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+                parsed = parse_json(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
             except ValueError:
                 return None
-            if not isinstance(told, dict):
+            if not isinstance(parsed, dict):
                 return None
-            self.learn(told)
-            parts.append(base64.urlsafe_b64encode(format_compact(self.redact(told)).encode()).decode().rstrip("="))
+            self.learn(parsed)
+            parts.append(base64.urlsafe_b64encode(format_compact(self.redact(parsed)).encode()).decode().rstrip("="))
         return ".".join((*parts, self._redact_runs(match[3])))
 
     def _redact_free_text(self, text: str) -> str:
@@ -283,9 +284,9 @@ class Redactor:
             made = "".join(
                 _swap(sign, byte, first=not at and len(run) > 1) for at, (sign, byte) in enumerate(zip(run, digest, strict=True))
             )
-            if made not in self._taken or (len(run) < MIN_LENGTH and attempt > 20):
+            if made not in self._used or (len(run) < MIN_LENGTH and attempt > 20):
                 break
-        self._taken.add(made)
+        self._used.add(made)
         self._invented[run] = made
         return made
 

@@ -187,15 +187,15 @@ def test_names_of_fields_stay_unless_they_are_values() -> None:
     A new field is seen by its name; a name that is somebody's value or number is none.
     """
     one = redactor()
-    told = {
+    parsed = {
         "nieuw_veld": Number("1"),
         "541448820000000042": Number("2"),
         "Peeters": Number("3"),
         "holder": "Peeters",
         "a b": None,
     }
-    one.learn(told)
-    names = list(one.redact(told))
+    one.learn(parsed)
+    names = list(one.redact(parsed))
 
     assert names[0] == "nieuw_veld"
     assert names[3] == "holder"
@@ -279,11 +279,11 @@ def test_a_planted_secret_is_found_nowhere(secret: str, encoding: str) -> None:
     planted = ENCODINGS[encoding](secret)
     half = len(planted) // 2
     body = {"a": planted, planted: 1, "list": [planted, {"b": planted}], "first": planted[:half], "second": planted[half:]}
-    told = parse_json(json.dumps(body))
+    parsed = parse_json(json.dumps(body))
     one = redactor()
-    one.learn(told)
+    one.learn(parsed)
     one.plan_numbers()
-    result = format_readable(one.redact(told)) + one.redact_url(f"/x?state={quote(planted)}")
+    result = format_readable(one.redact(parsed)) + one.redact_url(f"/x?state={quote(planted)}")
 
     assert is_in(secret, json.dumps(body))
     assert not is_in(secret, result)
@@ -330,16 +330,16 @@ def test_structure_is_kept_and_no_text_leaks(value: Any) -> None:
     """
     Of any JSON the types, the nulls and the lengths stay; no text of four or more characters does that is not allowed.
     """
-    told = parse_json(json.dumps(value))
+    parsed = parse_json(json.dumps(value))
     one = redactor()
-    one.learn(told)
+    one.learn(parsed)
     one.plan_numbers()
-    result = one.redact(told)
+    result = one.redact(parsed)
     texts = {text for text in leaves(value) if len(text) >= 4}
     allowed = {*RULES.collect_words()} | {name for name in texts if re.fullmatch(r"[A-Za-z_$@][A-Za-z0-9_$@.-]{0,39}", name)}
     values = {part for part in values_of(value) if len(part) >= 4}
 
-    assert shape(result) == shape(told)
+    assert shape(result) == shape(parsed)
     assert parse_json(format_readable(result)) == result == parse_json(format_compact(result))
     for leaf in leaves(result):
         assert not [

@@ -108,7 +108,7 @@ def value_of(reading: Reading) -> float:
     return reading.value if isinstance(reading, Index) else reading.amount if isinstance(reading, Interval) else reading.power
 
 
-def heard(result: VisitResult) -> dict[Any, float]:
+def read_values(result: VisitResult) -> dict[Any, float]:
     return {key_of(reading): value_of(reading) for reading in result.readings}
 
 
@@ -123,7 +123,7 @@ async def test_a_visit_is_played_to_the_same_readings(name: str) -> None:
     assert visit.failure is None
     assert outcome.failure is None
     assert outcome.unmatched == []
-    assert heard(outcome.result) == pytest.approx(expected(visit), abs=1e-9)
+    assert read_values(outcome.result) == pytest.approx(expected(visit), abs=1e-9)
     assert len(outcome.result.readings) == len(visit.result.readings) > 5
 
 
@@ -136,7 +136,7 @@ async def test_the_night_in_which_the_clock_changes_is_played(name: str) -> None
     outcome = await play(visit)
 
     assert (visit.failure, outcome.failure) == (None, None)
-    assert heard(outcome.result) == pytest.approx(expected(visit), abs=1e-9)
+    assert read_values(outcome.result) == pytest.approx(expected(visit), abs=1e-9)
     lengths = {reading.end - reading.start for reading in outcome.result.readings if isinstance(reading, Interval)}
     assert name == "cem" or timedelta(hours=25) in lengths
 
@@ -151,7 +151,7 @@ async def test_amounts_are_scaled_by_a_factor_that_nobody_is_told() -> None:
 
     assert Decimal("0.5") <= factor <= 2
     assert abs(factor - 1) >= Decimal("0.1")
-    assert heard(outcome.result) == pytest.approx(expected(visit, factor), abs=0.051)
+    assert read_values(outcome.result) == pytest.approx(expected(visit, factor), abs=0.051)
     assert str(factor) not in visit.recording.format()
 
 
@@ -209,4 +209,4 @@ async def test_an_odd_visit_is_played_to_the_same_outcome(name: str, what: str) 
     failure = {"reason": outcome.failure.reason, "message": str(outcome.failure)} if outcome.failure else None
     assert failure == visit.recording.document["failure"]
     assert len(outcome.result.notes) == len(visit.result.notes)
-    assert heard(outcome.result) == pytest.approx(expected(visit), abs=1e-9)
+    assert read_values(outcome.result) == pytest.approx(expected(visit), abs=1e-9)

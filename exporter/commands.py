@@ -95,10 +95,10 @@ def print_visit(options: argparse.Namespace) -> int:
 
 
 def print_discovery(options: argparse.Namespace) -> int:
-    """Print what an account holds."""
+    """Print what an account holds; return 1 when nothing was found."""
     discovery = asyncio.run(discover_account(build_context(options)))
     sys.stdout.write((format_discovery_json if options.json else format_discovery)(discovery) + "\n")
-    return 0
+    return 1 if discovery.is_empty else 0
 
 
 def print_raw(options: argparse.Namespace) -> int:

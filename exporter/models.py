@@ -302,6 +302,8 @@ class Finding:
     text: str
     facts: Mapping[str, object] = field(default_factory=dict)
     children: tuple["Finding", ...] = ()
+    is_missing: bool = False
+    """Whether the configuration names it and the portal has nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +313,11 @@ class Discovery:
     findings: tuple[Finding, ...]
     config: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was found."""
+        return all(finding.is_missing for finding in self.findings)
 
 
 DAY = timedelta(days=1)

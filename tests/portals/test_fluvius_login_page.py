@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.client.html_forms import LoginDemand
 from exporter.errors import ResponseError
 from exporter.portals.fluvius import login_page
 
 HTML = (Path(__file__).parent.parent / "fixtures" / "fluvius" / "signin.html").read_text()
+URL = "https://login.fluvius.be/x"
 TENANT = "/klanten.onmicrosoft.com/B2C_1A_customer_signup_signin"
 
 
@@ -28,7 +30,7 @@ def test_the_variables_of_the_page() -> None:
     )
     assert (settings.hosts.tenant, settings.hosts.policy) == (TENANT, "B2C_1A_customer_signup_signin")
     assert login_page.parse_form_fields(HTML) == ("signInName", "password")
-    assert not login_page.asks_for_second_factor(HTML)
+    assert login_page.find_demand_before(HTML, URL) is None
 
 
 @pytest.mark.parametrize(
@@ -73,8 +75,8 @@ def test_a_second_factor_is_seen_by_its_fields(name: str) -> None:
     """
     A page that asks for a code is known by the names in its form.
     """
-    assert login_page.asks_for_second_factor(HTML.replace("signInName", name))
-    assert not login_page.asks_for_second_factor("<html><title>onderhoud</title></html>")
+    assert login_page.find_demand(HTML.replace("signInName", name), URL) is LoginDemand.SECOND_FACTOR
+    assert login_page.find_demand("<html><title>onderhoud</title></html>", URL) is None
 
 
 @given(st.dictionaries(st.text(max_size=9), st.text(max_size=9)), st.text(max_size=9), st.text("{}\"'\\;=/ é\n", max_size=20))

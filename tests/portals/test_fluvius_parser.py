@@ -369,7 +369,7 @@ def test_gas_days_begin_at_six() -> None:
     """
     parsed = read([record(entry(dc=0))], GAS)
 
-    assert (list_intervals(parsed, GAS), dict(parsed.skipped)) == ([], {"periods of an unknown length": 1})
+    assert (list_intervals(parsed, GAS), dict(parsed.skipped)) == ([], {"electricity, where `commodity` is gas": 1})
 
 
 @pytest.mark.parametrize(

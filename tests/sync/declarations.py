@@ -3,6 +3,7 @@
 from datetime import time, timedelta
 from zoneinfo import ZoneInfo
 
+from exporter.portals.fluvius.account import Fluvius
 from exporter.sync.feeds import CalendarMonth, Days, Feed, Form
 
 BRUSSELS, PARIS, PRAGUE = ZoneInfo("Europe/Brussels"), ZoneInfo("Europe/Paris"), ZoneInfo("Europe/Prague")
@@ -20,6 +21,21 @@ FLUVIUS = [
     ),
     Feed(key="hours:e1", zone=BRUSSELS, chunk=Days(1), usage_points=("e1",), resolution="PT1H", reach=YEARS, priority=1),
 ]  # fmt: skip
+FLUVIUS_ACCOUNT = [
+    feed
+    for feed in Fluvius(
+        name="home",
+        portal="fluvius",
+        username="a@example.com",
+        password="p",
+        meters=[
+            {"ean": "541448820000000017", "serial": "1SAG3200000018", "commodity": "electricity", "intervals": True},
+            {"ean": "541448820000000031", "serial": "7FLO2100000031", "commodity": "gas"},
+        ],
+    ).feeds()
+    if feed.form is Form.INTERVAL
+]
+"""What the portal itself declares; the messy portal has no months."""
 ENEDIS = [
     feed
     for one in ("p1", "p2")

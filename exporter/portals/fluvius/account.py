@@ -1,23 +1,19 @@
 """The portal class of Mijn Fluvius: electricity and gas in Flanders by day, quarter-hour and monthly peak."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar
 
 from exporter.client.session import Session, StoredReadings
-from exporter.models import Commodity, Discovery, Reading, VisitPart, VisitResult
-from exporter.portals.base import BackfillChunk, RawCall
+from exporter.models import Commodity, Discovery, Inventory, VisitResult
+from exporter.portals.base import RawCall
+from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.fluvius.discover import discover_meters
-from exporter.portals.fluvius.feeds import (
-    QUOTA_NAME,
-    QUOTA_PERIOD,
-    fetch_backfill_chunk,
-    fetch_visit,
-    list_backfill_chunks,
-)
+from exporter.portals.fluvius.feeds import build_feeds, read_feed
 from exporter.portals.fluvius.raw import RAW_CALLS, fetch_raw
 from exporter.portals.fluvius.redaction import REDACTION
+from exporter.sync.feeds import Feed, FeedResult, Pace
 
 
 class Fluvius(FluviusConfig):
@@ -29,13 +25,23 @@ class Fluvius(FluviusConfig):
     redaction: ClassVar = REDACTION
 
     async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
-        """Return the last days, the monthly peaks and missing intervals."""
-        return VisitResult.from_parts([part async for part in self.fetch(session, stored)])
+        """Log in and return the usage points; all readings come by the feeds."""
+        await FluviusApiClient(self, session).log_in()
+        return VisitResult(inventory=Inventory(tuple(meter.usage_point for meter in self.meters)))
 
-    async def fetch(self, session: Session, stored: StoredReadings) -> AsyncIterator[VisitPart]:
-        """Return the last days, the monthly peaks and missing intervals."""
-        async for part in fetch_visit(self, session, stored):
-            yield part
+    def feeds(self) -> Sequence[Feed]:
+        """Return days, monthly peaks and intervals of each meter."""
+        return [entry.feed for entry in build_feeds(self).values()]
+
+    async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
+        """Make the requests for days [first, last] of a feed, within the hourly quota."""
+        client = FluviusApiClient(self, session, is_backfill=last < (session.now - feed.settles).date())
+        return await read_feed(client, build_feeds(self)[feed.key], first, last)
+
+    @property
+    def pace(self) -> Pace:
+        """How fast the engine may ask for feeds."""
+        return Pace(requests=self.interval_requests)
 
     async def discover(self, session: Session) -> Discovery:
         """Return what each configured meter has."""
@@ -45,18 +51,10 @@ class Fluvius(FluviusConfig):
         """Return the portal's own response. Raise ConfigError for invalid parameters."""
         return await fetch_raw(self, session, call, parameters)
 
-    async def list_backfill_chunks(self, session: Session, first: date | None, last: date | None) -> list[BackfillChunk]:
-        """Return the requests of an import, the newest days first."""
-        return list_backfill_chunks(self, session.now, first, last)
-
-    async def fetch_backfill_chunk(self, session: Session, chunk: BackfillChunk) -> list[Reading]:
-        """Make the requests of one chunk, within the hourly quota."""
-        return await fetch_backfill_chunk(self, session, chunk)
-
     def configured_usage_points(self) -> frozenset[str]:
         """Return the EANs of all meters."""
         return frozenset(meter.ean for meter in self.meters)
 
     def quotas(self) -> Mapping[str, tuple[int, timedelta]]:
-        """Return the quota of an import."""
-        return {QUOTA_NAME: (self.past_requests, QUOTA_PERIOD)}
+        """Return the quota of requests for data."""
+        return {self.quota.name: (self.quota.calls, self.quota.period)}

@@ -122,6 +122,9 @@ def build_amounts(records: Iterable[Record], commodity: Commodity) -> ParsedAmou
         if all(value.amount is None for value in record.values):
             continue
         span = _find_span(record, commodity)
+        if span is None and (other := _find_other_commodity(record, commodity)):
+            parsed.skipped[f"{other}, where `commodity` is {commodity}"] += 1
+            continue
         if span is None:
             parsed.skipped["periods of an unknown length"] += 1
             continue
@@ -170,6 +173,13 @@ def _find_span(record: Record, commodity: Commodity) -> TimeSpan | None:
     except ValueError:
         return None
     return None if record.start.timestamp() % length.total_seconds() else (record.start, record.end)
+
+
+def _find_other_commodity(record: Record, commodity: Commodity) -> Commodity | None:
+    """Return the commodity that can have a record's codes and period, where it is another than the configured one."""
+    codes = {value.codes for value in record.values if value.amount}
+    fitting = [one for one, known in _REGISTER_KEYS.items() if codes <= known.keys() and _find_span(record, one)]
+    return fitting[0] if fitting and commodity not in fitting else None
 
 
 def _collect_amounts(record: Record, commodity: Commodity) -> tuple[RegisterAmounts, Counter[str]]:

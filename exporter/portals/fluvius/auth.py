@@ -17,16 +17,17 @@ from exporter.client.pkce import PkcePair
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.client.token_cache import Token
-from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.portals.base import ResponseModel, parse_response, prefix_errors
 from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.fluvius.login_errors import (
+    build_demand_error,
     build_page_error,
     build_redirect_error,
     build_token_error,
     raise_for_credentials,
 )
-from exporter.portals.fluvius.login_page import PageSettings, parse_form_fields, parse_settings
+from exporter.portals.fluvius.login_page import PageSettings, find_demand_before, parse_form_fields, parse_settings
 from exporter.portals.fluvius.oauth_metadata import OAuthMetadata, fetch_metadata, parse_origin, require_same_host, resolve_url
 
 DEFAULT_TOKEN_SECONDS = 3600
@@ -82,6 +83,8 @@ class _SignInFlow:
         if response.status != 200:
             raise ResponseError(f"{response.label} returned status {response.status}")
         html = response.text()
+        if demand := find_demand_before(html, response.url):
+            raise LoginError(f"{build_demand_error(demand)}; no password was sent")
         settings, (user, password) = parse_settings(html), parse_form_fields(html)
         base = resolve_url(response.url, settings.hosts.tenant).rstrip("/")
         return _SignInForm(response.url, settings, user, password, require_same_host(base, self.config.identity_url, "the page"))

@@ -1,6 +1,6 @@
 """Requests to Fluvius's data API; errors name a meter by its entry in the configuration."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from exporter.client.response import Response
@@ -14,16 +14,16 @@ from exporter.portals.fluvius.days import DayRange
 
 
 class FluviusApiClient:
-    """The data API of one account, for one visit.
+    """The data API of one account, for one visit or one request of a feed; `is_backfill`: for settled days.
 
-    `before_request` is awaited before each request for data, to keep to a quota.
+    Each request for data counts against the hourly quota, of which a part is reserved for days that are not settled.
     """
 
-    def __init__(
-        self, config: FluviusConfig, session: Session, before_request: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
+    def __init__(self, config: FluviusConfig, session: Session, *, is_backfill: bool = False) -> None:
         self.config, self.session = config, session
-        self._before_request = before_request
+        self.request_count = 0
+        """How many requests for data were made."""
+        self._is_backfill = is_backfill
         self._tokens = TokenCache(session, self._renew_or_sign_in)
         self._login_failure: PortalError | None = None
 
@@ -43,11 +43,6 @@ class FluviusApiClient:
         parameters = {} if self.config.api == 2025 else {"granularity": str(self.config.get_day_granularity())}
         return await self._fetch_list(meter, serial, path, window, parameters)
 
-    def describe_meter(self, meter: MeterConfig, serial: str | None = None) -> str:
-        """Return the name of a meter in messages: its entry in the configuration, never its number."""
-        entry = f"meters[{self.config.meters.index(meter)}]"
-        return f"{entry}.serial[{meter.serial.index(serial)}]" if serial and len(meter.serial) > 1 else entry
-
     async def _fetch_list(
         self, meter: MeterConfig, serial: str | None, path: str, window: DayRange, parameters: Mapping[str, str]
     ) -> Any:
@@ -58,23 +53,25 @@ class FluviusApiClient:
         }
         if serial and self.config.api == 2025:
             query |= {"meterSerialNumber": serial, "mandateDisplayMode": "1"}
-        if self._before_request:
-            await self._before_request()
-        with prefix_errors(self.describe_meter(meter, serial)):
-            response = await self._request(f"{self.config.portal_url}/verbruik/api/{path}/{meter.ean}", query)
+        await self.config.quota.spend(self.session, backfill=self._is_backfill)
+        self.request_count += 1
+        with prefix_errors(self.config.describe_meter(meter, serial)):
+            url = f"{self.config.portal_url}/verbruik/api/{path}/{meter.ean}"
+            response = await self._request(url, query, subject=f"{meter.ean} {serial}")
             if response.status in (400, 403, 404):
-                raise ResponseError(f"the portal refuses the EAN or the serial number (status {response.status}): check both")
+                serials = f" or serial {_mask(serial)}" if serial else ""
+                raise ResponseError(f"EAN {_mask(meter.ean)}{serials} refused ({response.status}): check the configuration")
             if not isinstance(body := response.json(), list):
                 raise ResponseError(f"{response.label} has changed: expected a list")
             return body
 
-    async def _request(self, url: str, query: Mapping[str, str]) -> Response:
+    async def _request(self, url: str, query: Mapping[str, str], subject: str) -> Response:
         async def send(token: str) -> Response:
             headers = {**self.config.build_headers(), "Authorization": f"Bearer {token}", "Accept": "application/json"}
             return await self.session.get(url, params=query, headers=headers)
 
         if not self.config.token:
-            return await self._tokens.send(lambda token: send(token.value))
+            return await self._tokens.send(lambda token: send(token.value), subject)
         response = await send(self.config.token.get_secret_value())
         if response.status == 401:
             raise LoginError("the configured token is refused: it has expired, or was not copied completely")
@@ -89,3 +86,8 @@ class FluviusApiClient:
         except PortalError as error:
             self._login_failure = error
             raise
+
+
+def _mask(number: str) -> str:
+    """Return the last digits of a number, by which its owner knows it."""
+    return f"…{number[-4:]}"

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from exporter.client.quota import CallQuota
 from exporter.duration import Duration
 from exporter.models import Commodity, UsagePoint
 from exporter.portals.base import Portal
@@ -45,6 +46,7 @@ def _check_base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+QUOTA_NAME, QUOTA_PERIOD = "history", timedelta(hours=1)
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 
 
@@ -105,14 +107,14 @@ class FluviusConfig(Portal):
     ] = "Mozilla/5.0 (compatible; utility-exporter)"
     api: Annotated[Literal[2025, 2024], Field(description="Which form of the data API the portal speaks.")] = 2025
     granularity: Annotated[GranularityCodes, Field(description="The portal's codes for days and intervals.")] = GranularityCodes()
-    days: Annotated[int, Field(ge=1, le=31, description="How many days back each visit reads again.")] = 10
-    interval_days: Annotated[int, Field(ge=1, le=60, description="How many days back a visit looks for missing intervals.")] = 14
-    interval_requests: Annotated[int, Field(ge=1, le=100, description="Most days of intervals in one visit, a request each.")] = 6
-    past_days: Annotated[int, Field(ge=1, le=366, description="Days per request of an import.")] = 31
-    past_requests: Annotated[int, Field(ge=1, description="Most requests of an import within an hour.")] = 120
-    past_empty_days: Annotated[int, Field(ge=1, description="Days without intervals after which an import looks no further.")] = (
-        30
-    )
+    days: Annotated[int, Field(ge=1, le=31, description="For how many days a day's amounts may still be corrected.")] = 14
+    interval_days: Annotated[
+        int, Field(ge=1, le=60, description="For how many days a day's intervals may still be corrected.")
+    ] = 14
+    interval_requests: Annotated[int, Field(ge=1, le=100, description="Most requests for past readings in one step.")] = 20
+    past_days: Annotated[int, Field(ge=1, le=366, description="Days per request, where these are whole days.")] = 31
+    past_requests: Annotated[int, Field(ge=1, description="Most requests within an hour.")] = 120
+    past_empty_days: Annotated[int, Field(ge=1, description="Days without intervals after which nothing older is expected.")] = 30
 
     @model_validator(mode="after")
     def _check_account(self) -> Self:
@@ -125,6 +127,16 @@ class FluviusConfig(Portal):
         if self.api == 2024 and any(meter.intervals for meter in self.meters):
             raise ValueError("the API of 2024 gives no intervals: leave `intervals` out, or use api: 2025")
         return self
+
+    @property
+    def quota(self) -> CallQuota:
+        """The quota of requests for data: a sixth of it is not used for settled days."""
+        return CallQuota(self.past_requests, QUOTA_PERIOD, reserved_for_visits=self.past_requests // 6, name=QUOTA_NAME)
+
+    def describe_meter(self, meter: MeterConfig, serial: str | None = None) -> str:
+        """Return the name of a meter in messages: its entry in the configuration, never its number."""
+        entry = f"meters[{self.meters.index(meter)}]"
+        return f"{entry}.serial[{meter.serial.index(serial)}]" if serial and len(meter.serial) > 1 else entry
 
     def get_day_granularity(self) -> int:
         """Return the code for days; the API of 2024 had another one."""

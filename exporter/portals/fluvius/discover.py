@@ -10,7 +10,7 @@ from exporter.portals.fluvius.amounts import ParsedAmounts
 from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
 from exporter.portals.fluvius.days import ZONE, DayRange, last_complete_day, subtract_months
-from exporter.portals.fluvius.feeds import HISTORY_LIMIT, fetch_days, fetch_intervals, fetch_peaks
+from exporter.portals.fluvius.feeds import REACH, fetch_days, fetch_intervals, fetch_peaks
 
 BLOCK_LENGTH = timedelta(days=31)
 INTERVAL_DELAYS = timedelta(days=5), timedelta(days=8)
@@ -28,8 +28,12 @@ async def discover_meters(config: FluviusConfig, session: Session) -> Discovery:
     tree, lines = [], ["meters:"]
     for meter in config.meters:
         feeds = await _discover_meter(client, meter)
+        facts = {"ean": meter.ean, "serial": [*meter.serial], "commodity": str(meter.commodity)}
+        is_missing = not any("since" in feed.facts for feed in feeds)
         text = f"{meter.commodity} {meter.ean}, meter {meter.serial[-1]}"
-        tree.append(Finding(text, {"ean": meter.ean, "serial": [*meter.serial], "commodity": str(meter.commodity)}, feeds))
+        if is_missing:
+            text += " (not found: check serial and commodity)"
+        tree.append(Finding(text, facts, feeds, is_missing))
         lines.append(_format_config_line(meter, any(finding.facts.get("line") == "intervals" for finding in feeds)))
     return Discovery(tuple(tree), "\n".join(lines), NOTES)
 
@@ -50,7 +54,7 @@ async def _discover_meter(client: FluviusApiClient, meter: MeterConfig) -> tuple
 
 async def _discover_days(client: FluviusApiClient, meter: MeterConfig) -> Finding | None:
     last = last_complete_day(client.session.now, meter.commodity)
-    blocks = [last - BLOCK_LENGTH * n + DAY for n in range(HISTORY_LIMIT // BLOCK_LENGTH, 0, -1)]
+    blocks = [last - BLOCK_LENGTH * n + DAY for n in range(REACH // BLOCK_LENGTH, 0, -1)]
     newest = await fetch_days(client, meter, DayRange(blocks[-1], last, meter.commodity))
 
     async def fetch_block(first: date) -> ParsedAmounts:
@@ -70,7 +74,7 @@ async def _discover_intervals(client: FluviusApiClient, meter: MeterConfig) -> F
     for late in INTERVAL_DELAYS:
         newest = await fetch_day(last - late)
         if newest.sum_interval_time():
-            days = [last - late - timedelta(days=n) for n in range(HISTORY_LIMIT.days, 0, -1)]
+            days = [last - late - timedelta(days=n) for n in range(REACH.days, 0, -1)]
             return _build_finding("intervals", newest, await _find_oldest(days, fetch_day, newest))
     return None
 

@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from exporter.client.html_forms import LoginDemand, recognize_demand
 from exporter.client.response import Response
 from exporter.errors import LoginError, PortalError, ResponseError, UnreachableError
-from exporter.portals.fluvius.login_page import asks_for_second_factor, is_login_page
+from exporter.portals.fluvius.login_page import find_demand, is_login_page
 
 _CODE_MESSAGES = {
     "AADB2C90053": "there is no personal account with this e-mail address",
@@ -17,8 +18,6 @@ _CODE_MESSAGES = {
 }
 TEXT_MESSAGES = {
     r"itsme|\beid\b|profession|zakelijk": "this is a professional account: it signs in with itsme or eID, which is not supported",
-    r"captcha": "the portal requires a captcha: sign in once with a browser",
-    r"verificati|authenticator": "the account has a second factor: disable it, or configure a token",
     r"lock|vergrendel|geblokkeerd": "the account is locked",
 }
 _LOGIN_ERRORS = {"access_denied", "login_required", "interaction_required", "consent_required"}
@@ -51,11 +50,17 @@ def build_token_error(response: Response) -> PortalError:
 def build_page_error(response: Response) -> PortalError:
     """Return the error of a page in place of the redirect to the portal."""
     html = response.text()
-    if asks_for_second_factor(html):
-        return LoginError("the account has a second factor: disable it, or configure a token")
+    if demand := find_demand(html, response.url):
+        return build_demand_error(demand)
     if is_login_page(html):
-        return LoginError("the portal asks for a further step, such as new conditions: sign in once with a browser")
+        return LoginError("the portal asks for a further step: sign in with a browser to see which")
     return ResponseError(f"{response.label} returned status {response.status} and no redirect: the sign-in has changed")
+
+
+def build_demand_error(demand: LoginDemand) -> LoginError:
+    """Return the error of a page that asks for more than e-mail address and password."""
+    advice = "; disable it, or configure a token" if demand is LoginDemand.SECOND_FACTOR else ""
+    return LoginError(f"the portal asks for a further step: {demand}{advice}")
 
 
 def _explain_refusal(text: str) -> str:
@@ -64,6 +69,7 @@ def _explain_refusal(text: str) -> str:
     known = _CODE_MESSAGES.get(code) or next(
         (message for pattern, message in TEXT_MESSAGES.items() if re.search(pattern, text, re.IGNORECASE)), None
     )
+    known = known or recognize_demand(text)
     return f"{known or 'the portal refuses e-mail address or password'}{f' ({code})' if code else ''}"
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ from exporter.simulators.fluvius.usage_points import (
     RegisterCode,
     SimulatedUsagePoint,
     find_day_peak,
-    list_meter_intervals,
+    list_intervals,
     overestimate,
     sum_day,
     to_shown_value,
@@ -37,12 +38,27 @@ class BadRequestError(Exception):
     """A request that the portal does not accept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """The amounts of a unit on a day: shown times `percent` / 100 before `at`, as they are since."""
+
+    at: datetime
+    unit: int
+    percent: int
+
+
 class DataApi:
-    """The portal's responses about its usage points."""
+    """The portal's responses about its usage points.
+
+    `delays` publish days of an EAN later, `corrections` correct them, `missing_intervals` lack intervals by their place.
+    """
 
     def __init__(self, usage_points: tuple[SimulatedUsagePoint, ...], clock: Callable[[], datetime]) -> None:
         self.usage_points = {usage_point.ean: usage_point for usage_point in usage_points}
         self.clock = clock
+        self.delays: dict[tuple[str, date], timedelta] = {}
+        self.corrections: dict[tuple[str, date], Correction] = {}
+        self.missing_intervals: dict[tuple[str, date], frozenset[int]] = {}
 
     def handle(self, resource: str, ean: str, query: dict[str, str]) -> web.Response:
         """Return the response of one of the four resources."""
@@ -71,7 +87,8 @@ class DataApi:
 
     def is_published(self, usage_point: SimulatedUsagePoint, day: date) -> bool:
         """Whether a day has its values by now."""
-        return usage_point.since <= day and self.clock() >= usage_point.published_at(day)
+        published_at = usage_point.published_at(day) + self.delays.get((usage_point.ean, day), timedelta())
+        return usage_point.since <= day and self.clock() >= published_at
 
     def compute_amounts(
         self, usage_point: SimulatedUsagePoint, meter: MountedMeter, day: date
@@ -79,9 +96,27 @@ class DataApi:
         """Return a meter's amounts of a day as shown now, and their validation state."""
         sums, is_estimate = sum_day(usage_point, meter, day), usage_point.is_estimated(day, self.clock())
         sums = overestimate(sums) if is_estimate else sums
-        return {
-            code: to_shown_value(usage_point, code[2], amount) for code, amount in sums.items()
-        }, ESTIMATED if is_estimate else VALIDATED
+        shown = {code: self.show_amount(usage_point, day, code, amount) for code, amount in sums.items()}
+        return shown, ESTIMATED if is_estimate else VALIDATED
+
+    def show_amount(self, usage_point: SimulatedUsagePoint, day: date, code: RegisterCode, amount: int) -> float:
+        """Return an amount as shown now, before or after its correction."""
+        if self._is_provisional(usage_point, day, code):
+            amount = amount * self.corrections[usage_point.ean, day].percent // 100
+        return to_shown_value(usage_point, code[2], amount)
+
+    def list_shown_intervals(
+        self, usage_point: SimulatedUsagePoint, day: date, meter: MountedMeter | None = None
+    ) -> Iterator[tuple[datetime, dict[RegisterCode, float]]]:
+        """Return the intervals of a day as shown now, of one meter or of all."""
+        missing = self.missing_intervals.get((usage_point.ean, day), frozenset())
+        for place, (at, amounts) in enumerate(list_intervals(usage_point, day)):
+            if place not in missing and (meter is None or meter.mounted <= at < meter.removed):
+                yield at, {code: self.show_amount(usage_point, day, code, amount) for code, amount in amounts.items()}
+
+    def _is_provisional(self, usage_point: SimulatedUsagePoint, day: date, code: RegisterCode) -> bool:
+        correction = self.corrections.get((usage_point.ean, day))
+        return correction is not None and correction.unit == code[2] and self.clock() < correction.at
 
     def find_peak(self, usage_point: SimulatedUsagePoint, meter: MountedMeter, month: date) -> tuple[float, datetime] | None:
         """Return the highest quarter-hour of a month in kW, of the days published so far."""
@@ -110,7 +145,10 @@ class DataApi:
             or not self.is_published(usage_point, day)
         ):
             return []
-        return [self._build_interval(usage_point, at, amounts) for at, amounts in list_meter_intervals(usage_point, meter, day)]
+        return [
+            self._build_interval(usage_point, day, at, amounts)
+            for at, amounts in self.list_shown_intervals(usage_point, day, meter)
+        ]
 
     def _build_day(self, usage_point: SimulatedUsagePoint, meter: MountedMeter, day: date) -> JsonRecord | None:
         amounts, state = self.compute_amounts(usage_point, meter, day)
@@ -118,15 +156,23 @@ class DataApi:
             return None
         if not self.is_published(usage_point, day):
             amounts = {}
-        entries = [_build_value(code, amount, state) for code, amount in amounts.items()]
+        entries = [self._build_value(usage_point, day, code, amount, state) for code, amount in amounts.items()]
         if usage_point.commodity != "gas":
             entries += [_build_value(code, 0.0, 0) for code in REGISTERS if code not in amounts]
         return _build_record(usage_point.day_start(day), usage_point.day_start(day + ONE_DAY), entries if amounts else None)
 
-    def _build_interval(self, usage_point: SimulatedUsagePoint, at: datetime, amounts: Any) -> JsonRecord:
-        entries = [
-            _build_value(code, to_shown_value(usage_point, code[2], amount), VALIDATED) for code, amount in amounts.items()
-        ]
+    def _build_value(
+        self, usage_point: SimulatedUsagePoint, day: date, code: RegisterCode, amount: float, state: int
+    ) -> JsonRecord:
+        value = _build_value(code, amount, state)
+        if usage_point.commodity == "gas" and code[2] == KWH and (usage_point.ean, day) in self.corrections:
+            value["gcuv"] = "P" if self._is_provisional(usage_point, day, code) else "D"
+        return value
+
+    def _build_interval(
+        self, usage_point: SimulatedUsagePoint, day: date, at: datetime, amounts: dict[RegisterCode, float]
+    ) -> JsonRecord:
+        entries = [self._build_value(usage_point, day, code, amount, VALIDATED) for code, amount in amounts.items()]
         return _build_record(at, at + usage_point.interval_length(), entries)
 
     def _build_peaks(self, usage_point: SimulatedUsagePoint, query: dict[str, str]) -> list[JsonRecord]:

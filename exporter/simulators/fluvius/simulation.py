@@ -20,8 +20,6 @@ from exporter.simulators.fluvius.usage_points import (
     MountedMeter,
     RegisterCode,
     SimulatedUsagePoint,
-    list_intervals,
-    to_shown_value,
 )
 
 SOLAR_EAN, SINGLE_RATE_EAN, GAS_EAN = "541448820000000017", "541448820000000024", "541448820000000031"
@@ -139,8 +137,8 @@ class FluviusSimulation(Simulation):
         ):
             return []
         return [
-            _build_amount(usage_point, code, at, at + usage_point.interval_length(), to_shown_value(usage_point, code[2], amount))
-            for at, amounts in list_intervals(usage_point, day)
+            _build_amount(usage_point, code, at, at + usage_point.interval_length(), amount)
+            for at, amounts in self.data_api.list_shown_intervals(usage_point, day)
             for code, amount in amounts.items()
         ]
 

@@ -22,7 +22,7 @@ from exporter.portals.base import BackfillChunk, Portal
 from exporter.simulators.base import Simulation, run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
-from exporter.simulators.fluvius.simulation import FluviusSimulation
+from exporter.simulators.fluvius.simulation import GAS_EAN, FluviusSimulation
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
 from exporter.sync.engine import Engine
 from exporter.sync.importer import Importer, Progress
@@ -233,8 +233,10 @@ async def test_broken_off_after_every_few_pieces(account: SimulatedAccount):
     Broken off after every second piece and begun anew it brings the same, and no call into the past is made twice, but for
     days that may still change.
     """
-    await import_all(account, stop=2)
+    # What is not there yet is asked at each start: at Fluvius three days of gas, their hours, and the running month's peaks.
+    await import_all(account, stop=20 if account.simulation.portal == "fluvius" else 2)
 
     assert account.errors.count("CancelledError") >= 1
     check_equal(account.load_readings(), account.build_truth())
-    assert [call for call, times in account.count_requests().items() if times > 1 and "2026-11" not in call] == []
+    repeated = [call for call, times in account.count_requests().items() if times > 1 and "2026-11" not in call]
+    assert [call for call in repeated if GAS_EAN not in call] == []  # gas may change for a hundred days

@@ -164,13 +164,20 @@ class _Planner:
         return self._plan
 
     def _open_to_correction(self, runs: Sequence[Run], *, again: bool) -> Iterator[Run]:
-        """Return the whole days that may have been corrected since they were asked: not settled then, or not now."""
+        """Return the whole days that may have been corrected since they were asked: not settled then, or not now.
+
+        Not those asked lately, so that an import that was interrupted gets on; nor, of load curves, those that only wait for
+        their `recheck`, which are a request each.
+        """
         feed = self._feed
-        young = min(self._young, self._now_minus(feed.recheck.total_seconds())) if feed.recheck else self._young
+        recheck = None if feed.priority else feed.recheck
+        young = min(self._young, self._now_minus(recheck.total_seconds())) if recheck else self._young
         for run in runs:
             if run.state != State.WHOLE:
                 continue
-            if again or (is_corrected(feed) and (run.asked or (feed.recheck and not run.tries))):
+            if not again and 0 <= self._now - run.asked < policy.LATELY:
+                continue
+            if again or (is_corrected(feed) and (run.asked or (recheck and not run.tries))):
                 yield run
             elif is_corrected(feed) and run.last >= young:
                 yield run._replace(first=max(run.first, young))

@@ -33,7 +33,8 @@ STRETCH = 14
 """So many empty days in a row, older than `settles`, are asked for by one request for all of them."""
 SILENCE = 14
 """After so many empty days in a row at its newest end a feed is taken to be silent."""
-
+LATELY = 12 * HOUR
+"""A whole day that was asked so lately is not asked again by an import."""
 EMPTY_TRIES, EMPTY_TIME = 3, DAY
 """After so many asks for one day, or asks for so long, a feed of which nothing is known is noted as empty."""
 STOPPED = 4

@@ -178,3 +178,23 @@ async def test_an_import_after_a_mess_mends_it() -> None:
     await Run(world).run()
     assert not missing(world, int(world.now.timestamp()) - 2 * DAY)
     assert all(run.state is not State.ABSENT or run.asked for run in world.engine.coverage("days:e1").runs)
+
+
+async def test_what_was_just_asked_is_not_asked_again_for_corrections() -> None:
+    world = World(FLUVIUS[2:], replace(TIDY, history=30))
+    await Run(world).run()
+    again = (await Run(world).run()).done
+    world.now += timedelta(hours=13)
+
+    assert again <= 2  # the day that is not there yet, and the day before all others
+    assert (await Run(world).run()).done >= 13
+    assert (await Run(world, first=world.now.date() - timedelta(days=9), again=True).run()).done >= 8
+
+
+async def test_load_curves_are_not_asked_for_what_only_a_recheck_may_change() -> None:
+    curve = replace(FLUVIUS[2], recheck=timedelta(days=100))
+    world = World([curve], replace(TIDY, history=90))
+    await Run(world).run()
+    world.now += timedelta(days=1)
+
+    assert (await Run(world).run()).done <= 17

@@ -322,15 +322,15 @@ class Engine(Generic[SessionT]):
     async def _look_back(self, feeds: Sequence[Feed], now: datetime) -> None:
         """Judge feeds of which nothing is stored by the readings that are there: those of an older ledger."""
         at = seconds(now)
-        reach = max((feed.reach.days if feed.reach else NO_REACH) for feed in feeds)
-        looked = [feed for feed in feeds if feed.form is not Form.VISIT]
-        found = await self._store.read_periods(looked, now - timedelta(days=reach), now) if looked else {}
-        for feed in feeds:
-            coverage = Coverage()
+        for feed in feeds:  # one at a time: years of quarter-hours are some megabytes
+            coverage, reach = Coverage(), timedelta(days=feed.reach.days if feed.reach else NO_REACH)
+            found = {} if feed.form is Form.VISIT else await self._store.read_periods([feed], now - reach, now)
             if periods := found.get(feed.key, ()):
                 first, last = feed.day_at(periods[0][0]), feed.last_day(at)
                 coverage = replace(coverage, runs=tuple(runs_of(first, judge(feed, first, last, periods, at))))
+                await self._store.save({feed.key: coverage.encode()}, None, now)
             self._put(feed.key, coverage)
+            self._stored[feed.key] = coverage.encode()
 
     async def _look_at_indexes(self, now: datetime) -> None:
         """Look for silence in what visits brought of indexes since the last one, and store what is seen."""

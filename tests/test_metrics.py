@@ -7,8 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
@@ -16,7 +14,7 @@ from exporter.account_status import AccountView, HistoryStatus
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
-from exporter.metrics.exposition import OPENMETRICS, TEXT, negotiate
+from exporter.metrics.exposition import OPENMETRICS, TEXT
 from exporter.metrics.families import FAMILIES, MetricType
 from exporter.metrics.page import MetricsPage
 from exporter.models import (
@@ -581,40 +579,6 @@ def test_help_says_cached_where_it_is():
     assert all("cached" in family.help for family in of_readings)
     assert all(family.help.endswith(".") and ". " not in family.help for family in FAMILIES)
     assert all(family.name.endswith("_total") == (family.type is MetricType.COUNTER) for family in FAMILIES)
-
-
-@pytest.mark.parametrize(
-    ("accept", "content_type"),
-    [
-        (None, TEXT),
-        ("", TEXT),
-        ("*/*", TEXT),
-        ("text/html,application/xhtml+xml,*/*;q=0.8", TEXT),
-        ("application/openmetrics-text", OPENMETRICS),
-        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1", OPENMETRICS),
-        ("application/openmetrics-text,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;q=0.5", OPENMETRICS),
-        ("application/openmetrics-text;version=1.0.0;q=0.2,text/plain;q=0.9", TEXT),
-        ("application/openmetrics-text;version=2.0.0", TEXT),
-        ("application/openmetrics-text;version=abc", TEXT),
-        ("application/openmetrics-text;q=nonsense", TEXT),
-        ("application/openmetrics-text;q=0", TEXT),
-        (";;;q=,,/", TEXT),
-        ("\x00\xff", TEXT),
-    ],
-)  # fmt: skip
-def test_negotiation(accept, content_type):
-    """
-    OpenMetrics when it is preferred; text for anything else, however strange.
-    """
-    assert negotiate(accept) == content_type
-
-
-@given(st.text())
-def test_no_accept_header_breaks_the_page(accept):
-    """
-    Whatever a client sends, it gets one of the two forms.
-    """
-    assert negotiate(accept) in (TEXT, OPENMETRICS)
 
 
 EVERYTHING: list[VisitPart] = [

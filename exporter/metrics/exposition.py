@@ -13,7 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.utils import floatToGoString
 
@@ -120,7 +120,7 @@ def compress_member(text: bytes) -> bytes:
 
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-TEXT = CONTENT_TYPE_LATEST
+TEXT = CONTENT_TYPE_PLAIN_0_0_4
 OPENMETRICS_EOF = b"# EOF\n"
 
 
@@ -140,40 +140,6 @@ def render_family(metric: Metric, content_type: str) -> bytes:
 def render_header(family: str, content_type: str) -> bytes:
     """Return the HELP and TYPE lines of one of our families, rendered by the library."""
     return render_family(build_metric(FAMILIES_BY_NAME[family]), content_type)
-
-
-def negotiate(accept: str | None) -> str:
-    """Return the format for an Accept header: OpenMetrics if preferred, text for anything invalid."""
-    best = {"openmetrics": 0.0, "text": 0.0}
-    for part in (accept or "").split(","):
-        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        version = next((value for value in parameters if value.startswith("version=")), "")
-        if kind == "application/openmetrics-text" and version.strip('version="') in ("", "1.0.0", "0.0.1"):
-            best["openmetrics"] = max(best["openmetrics"], _parse_quality(parameters))
-        elif kind in ("text/plain", "text/*", "*/*"):
-            best["text"] = max(best["text"], _parse_quality(parameters))
-    quality = best["openmetrics"]
-    return (
-        OPENMETRICS
-        if quality and (quality > best["text"] or (quality == best["text"] and _names_openmetrics_first(accept or "")))
-        else TEXT
-    )
-
-
-def _parse_quality(parameters: list[str]) -> float:
-    for parameter in parameters:
-        if match := re.fullmatch(r"q\s*=\s*([01](?:\.[0-9]{0,3})?)", parameter):
-            return min(float(match[1]), 1.0)
-        if parameter.startswith("q"):
-            return 0.0
-    return 1.0
-
-
-def _names_openmetrics_first(accept: str) -> bool:
-    """Return whether OpenMetrics is named first, for equal qualities."""
-    accept = accept.lower()
-    others = [position for kind in ("text/plain", "text/*", "*/*") if (position := accept.find(kind)) >= 0]
-    return not others or accept.find("application/openmetrics-text") < min(others)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,10 +11,10 @@ from aiohttp import web
 
 from exporter.errors import ConfigError, LedgerError, LoginError, RequestError
 from exporter.history.read_worker import RemoteReader
-from exporter.metrics.exposition import negotiate
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
+from exporter.web.negotiation import negotiate
 from exporter.web.status.page import StatusPage, StatusQuery
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -129,12 +129,12 @@ async def handle_metrics(request: web.Request) -> web.StreamResponse:
     """Serve the metrics page from memory; 503 until all accounts are on it: a part would look like series that end."""
     if not request.app[READY]:
         return web.Response(status=503, text="Not ready yet.\n", headers={"Retry-After": "1"})
-    page, content_type = request.app[WEB_CONTEXT].metrics_page, negotiate(request.headers.get("Accept"))
+    page, negotiated = request.app[WEB_CONTEXT].metrics_page, negotiate(request.headers.get("Accept"))
     compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
-    headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+    headers = {"Content-Type": negotiated.content_type, "Vary": "Accept, Accept-Encoding"}
     return await _send_body(
         request,
-        page.render_parts(content_type, compress=compressed),
+        page.render_parts(negotiated.format, compress=compressed),
         headers | ({"Content-Encoding": "gzip"} if compressed else {}),
     )
 

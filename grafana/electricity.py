@@ -207,15 +207,14 @@ def balance_panel() -> Panel:
 
 def months_panel(direction: str, family: str) -> Panel:
     """Return the whole months stacked by usage point."""
-    amount = total(whole(of_day(past(family, MONTH)))) + largest(family, MONTH, "400d")
-    amount = f"sum by (shown) ({named(amount, ELECTRIC)})"
-    query = dated(amount, "400d", "year", "month")
+    amount = whole(dated(of_day(past(family, MONTH)), "400d", "month"), 0) + largest(family, MONTH, "400d")
+    amount = named(f"sum by ({BY_POINT}, date) ({amount})", ELECTRIC, days=0)
     return bar_chart_panel(
         f"{direction.capitalize()} by month",
         "Months of which every day is known, of the last thirteen months, by usage point." + HISTORY_USED,
-        Query(f'sum by (period, shown) (label_join({query}, "period", "-", "year", "month"))'),
+        Query(f"sum by (date, shown) ({amount})"),
         Style(KWH, 12, 9, nothing=NEEDS_MONTHS),
-        "period",
+        "date",
         "shown",
         stacked=True,
     )

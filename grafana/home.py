@@ -50,8 +50,8 @@ from grafana.queries import (
     RULES_LOADED,
     alerts_firing,
     both_years,
-    date_label,
     dated,
+    day_and_month,
     health,
     known,
     live,
@@ -92,11 +92,10 @@ def home() -> Dashboard:
 def use_panel() -> Panel:
     """Return the tiles of each commodity: the latest day, the month so far, and that against the year before."""
     day = f"vector(scalar(min({latest_days(THIS)})) + 43200)"
-    date = f"{date_label('day', day)} * on () group_left (month) {date_label('month', day)}"
     queries = []
     for unit, daily in zip((KWH, M3), of_commodity(select_live, *families("daily")), strict=True):
-        expr = f"{daily} * on () group_left (day, month) ({date})"
-        queries.append(Query(expr, "Latest day, {{day}}/{{month}}", unit=unit, decimals=1 if unit == KWH else 2))
+        expr = f"{daily} * on () group_left (date) {day_and_month(day)}"
+        queries.append(Query(expr, "Latest day, {{date}}", unit=unit, decimals=1 if unit == KWH else 2))
     for unit, monthly in zip((KWH, M3), of_commodity(select_live, *families("monthly")), strict=True):
         queries.append(Query(monthly, "Month so far", unit=unit, decimals=0 if unit == KWH else 1))
     change = " or ".join(f"({one})" for one in month_change())
@@ -237,7 +236,7 @@ def health_panel(width: int) -> Panel:
 
 def tariff_labels(expression: str) -> str:
     """Label a register's amount with its tariff: the class of electricity where there are several, else the commodity."""
-    facts = f"max by ({BY_REGISTER}, commodity) ({known(live('utility_register_info'))})"
+    facts = f"max by ({BY_REGISTER}, commodity) ({known(live('utility_register_info'), 0)})"
     joined = f"({expression}) * on ({BY_REGISTER}) group_left (commodity) {facts}"
     return (
         f'label_replace(label_replace({joined}, "tariff", "$1", "commodity", "(.+)"), "tariff", "$1", "register", '
@@ -247,36 +246,35 @@ def tariff_labels(expression: str) -> str:
 
 def monthly_costs() -> str:
     """Return the costs of every whole month by tariff, injection below zero."""
-    consumed = " or ".join(of_day(past(f"utility_interval_consumption_{unit}", MONTH)) for unit in ("kwh", "m3"))
-    price = known_price("register:utility_consumption:price_eur")
-    fed = of_day(past("utility_interval_injection_kwh", MONTH))
-    earned = f"sum({fed} * on ({BY_REGISTER}) {known_price('register:utility_injection:price_eur')})"
+
+    def months(selected: str) -> str:
+        return dated(selected, "400d", "month")
+
+    consumed = " or ".join(months(of_day(past(f"utility_interval_consumption_{unit}", MONTH))) for unit in ("kwh", "m3"))
+    consumed = f"({consumed}) * on ({BY_REGISTER}) group_left () {past('register:utility_consumption:price_eur')}"
+    fed = months(of_day(past("utility_interval_injection_kwh", MONTH)))
+    earned = f"{fed} * on ({BY_REGISTER}) group_left () {past('register:utility_injection:price_eur')}"
+    # On the first of each month the mean of the peaks of the year before it.
     peak = f"clamp_min(avg_over_time({past('utility_measured_peak_kw', MONTH)}[366d]), 2.5)"
-    capacity = f"sum({peak} * on ({BY_POINT}) group_left () {known_price('usage_point:utility_capacity:price_eur')} / 12)"
-    first = "(day_of_month(vector(time())) == 1)"
+    peak = months(f"({peak} and on () (day_of_month(vector(time())) == 1))")
+    capacity = f"{peak} * on ({BY_POINT}) group_left () {past('usage_point:utility_capacity:price_eur')} / 12"
     return (
-        f"(sum by (tariff) ({tariff_labels(f'({consumed}) * on ({BY_REGISTER}) {price}')})"
-        f' or label_replace({capacity} and on () {first}, "tariff", "capacity", "", "")'
-        f' or label_replace(-{earned}, "tariff", "injection", "", ""))'
+        f"sum by (date, tariff) ({tariff_labels(consumed)})"
+        f' or label_replace(sum by (date) ({capacity}), "tariff", "capacity", "", "")'
+        f' or label_replace(-sum by (date) ({earned}), "tariff", "injection", "", "")'
     )
-
-
-def known_price(recorded: str) -> str:
-    """Return a price as it is now, at every point."""
-    return f"last_over_time({past(recorded)}[25h] @ end() offset -1d)"
 
 
 def monthly_cost_panel() -> Panel:
     """Return the costs of every month stacked by tariff."""
-    query = dated(monthly_costs(), "400d", "year", "month")
     panel = bar_chart_panel(
         "Cost by month",
         "Whole months by tariff, at today's prices: day and night, HP and HC, capacity (a twelfth of a year at "
         "the mean of the "
         "peaks until then), gas, water, heat; what is paid for injection is below zero." + PRICES + HISTORY_USED + RULES_USED,
-        Query(f'sum by (period, tariff) (label_join({query}, "period", "-", "year", "month"))'),
+        Query(f"sum by (date, tariff) ({monthly_costs()})"),
         Style(EURO, width=16, height=9, decimals=0, nothing=NEEDS_MONTHS + ", or load prometheus/rules.yaml"),
-        "period",
+        "date",
         "tariff",
         stacked=True,
     )

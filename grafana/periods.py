@@ -25,7 +25,6 @@ from grafana.queries import (
     BY_REGISTER,
     DAY,
     MONTH,
-    date_label,
     dated,
     days,
     known,
@@ -45,12 +44,12 @@ NOT_TWICE = 'register!="volume"'
 LATE = 10 * 86400
 """Seconds: a usage point whose newest day is so much older than the others' has ended, and is not waited for."""
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-SINCE_NEW_YEAR = "${__to:date:YYYY}"
+YEAR_NOW = "${__to:date:YYYY}"
 
 
-def of_commodity(select: Callable[[str], str], kwh: str, m3: str, days: int = 1) -> tuple[str, str]:
+def of_commodity(select: Callable[[str], str], kwh: str, m3: str, days: int = 1, by: str = "") -> tuple[str, str]:
     """Return the sum over the usage points of the commodity in kWh, and in m³ where none has kWh."""
-    energy, volume = (f"sum({only(whole(select(name), days), THIS, days=days)})" for name in (kwh, m3))
+    energy, volume = (f"sum by ({by}) ({only(whole(select(name), days), THIS, days=days)})" for name in (kwh, m3))
     counted = " or ".join(known(live(name), days) for name in COUNTED)
     return (energy, f"({volume} unless on () {only(counted, THIS, days=days)})")
 
@@ -59,9 +58,9 @@ COUNTED = ("utility_consumption_index_kwh", "utility_yearly_consumption_kwh")
 """Families of registers of energy."""
 
 
-def either(select: Callable[[str], str], kwh: str, m3: str, days: int = 1) -> str:
+def either(select: Callable[[str], str], kwh: str, m3: str, days: int = 1, by: str = "") -> str:
     """Return the amount in kWh, or in m³ where there is none in kWh, with the label `measure`."""
-    energy, volume = of_commodity(select, kwh, m3, days)
+    energy, volume = of_commodity(select, kwh, m3, days, by)
     return f'(label_replace({energy}, "measure", "kWh", "", "") or on () label_replace({volume}, "measure", "m³", "", ""))'
 
 
@@ -70,8 +69,8 @@ def comparable(select: Callable[[str], str]) -> Callable[[str], str]:
 
     def selected(name: str) -> str:
         running = "utility_year_to_date_consumption_m3" if name.endswith("m3") else "utility_year_to_date_consumption_kwh"
-        before = f"last_over_time({past(running, *((NOT_TWICE,) if name.endswith('m3') else ()))}[3d] @ end() offset 366d)"
-        return f"({select(name)} and on ({BY_REGISTER}) {before} or {select(name)} unless on () {only(before, THIS)})"
+        before = f"last_over_time({past(running, *((NOT_TWICE,) if name.endswith('m3') else ()))}[3d] offset 366d)"
+        return f"({select(name)} and on ({BY_REGISTER}) {before} or {select(name)} unless on () {only(before, THIS, days=0)})"
 
     return selected
 
@@ -117,17 +116,22 @@ def running_year(name: str) -> str:
     return of_day(past(name, *((NOT_TWICE,) if name.endswith("m3") else ())))
 
 
-def in_two_years(amount: str, *parts: str) -> str:
-    """Label an amount at each midnight of this year and the last with the date and, as `year`, whose year it is."""
+def of_two_years(selected: str, part: str) -> str:
+    """Label each register's amounts of this year and the last with month or week, and as `year` with whose year it is."""
     instant = "vector(time() - 43200)"
-    whose = f'count_values("year", (year({instant}) - {SINCE_NEW_YEAR}) >= -1)'
-    for part in parts:
-        amount = f"{amount} * on () group_left ({part}) {date_label(part, instant)}"
-    # The greatest of a week: on some days not every usage point is there yet.
-    found = f"max_over_time(({amount} * on () group_left (year) {whose})[732d:1d])"
-    for year, words in (("0", "this year"), ("-1", "last year")):
-        found = f'label_replace({found}, "year", "$commodity {words}", "year", "{year}")'
-    return f'label_join({found}, "year", ", ", "year", "measure")'
+    number = f"month({instant})" if part == "month" else f"floor((day_of_year({instant}) - 1) / 7)"
+    # Four digits, the last two of which are the month or week: 10 before them is last year, 11 this one.
+    slot = f'count_values("slot", 1100 + 100 * ((year({instant}) - {YEAR_NOW}) >= -1) + {number})'
+    found = f"max_over_time(({selected} * on () group_left (slot) {slot})[732d:1d])"
+    found = f'label_replace({found}, "{part}", "$1", "slot", "..(..)")'
+    for first, words in (("11", "this year"), ("10", "last year")):
+        found = f'label_replace({found}, "year", "$commodity {words}", "slot", "{first}..")'
+    return found
+
+
+def with_measure(amount: str) -> str:
+    """Add the unit to the name of a year."""
+    return f'label_join({amount}, "year", ", ", "year", "measure")'
 
 
 def cumulative_panel() -> Panel:
@@ -142,12 +146,19 @@ def cumulative_panel() -> Panel:
         "utility_yearly_consumption_kwh",
         "utility_yearly_consumption_m3",
     )
-    week = date_label("week", f"vector(scalar(max({latest_days(THIS)})) + 43200)")
+    latest = f"vector(scalar(max({latest_days(THIS)})) + 43200)"
+    week = f'count_values("week", 100 + floor((day_of_year({latest}) - 1) / 7))'
+    week = f'label_replace({week}, "week", "$1", "week", ".(..)")'
     expected = f'({now} * on () group_left (week) {week}) and on () {end} or label_replace({end}, "week", "52", "", "")'
-    expected = f'label_join(label_replace({expected}, "year", "$commodity expected", "", ""), "year", ", ", "year", "measure")'
-    years = in_two_years(
-        either(comparable(running_year), "utility_year_to_date_consumption_kwh", "utility_year_to_date_consumption_m3"), "week"
+    expected = with_measure(f'label_replace({expected}, "year", "$commodity expected", "", "")')
+    years = either(
+        comparable(lambda name: of_two_years(running_year(name), "week")),
+        "utility_year_to_date_consumption_kwh",
+        "utility_year_to_date_consumption_m3",
+        days=0,
+        by="week, year",
     )
+    years = with_measure(years)
     panel = trend_panel(
         "${commodity:text} since New Year",
         "The running sum of this year (solid) and of the year before (pale, dashed), by week, and where this "
@@ -170,14 +181,16 @@ def cumulative_panel() -> Panel:
 def months_panel() -> Panel:
     """Return the months of this year beside those of the last."""
     amount = either(
-        comparable(lambda name: of_day(past(name, MONTH, *((NOT_TWICE,) if name.endswith("m3") else ())))),
+        comparable(lambda name: of_two_years(of_day(past(name, MONTH, *((NOT_TWICE,) if name.endswith("m3") else ()))), "month")),
         "utility_interval_consumption_kwh",
         "utility_interval_consumption_m3",
+        days=0,
+        by="month, year",
     )
     panel = bar_chart_panel(
         "${commodity:text} by month",
         "Whole months, January to December: this year's beside those of the year before (pale)." + HISTORY_USED,
-        Query(f"sum by (month, year) ({in_two_years(amount, 'month')})"),
+        Query(f"sum by (month, year) ({with_measure(amount)})"),
         Style(height=8, nothing=NEEDS_MONTHS),
         "month",
         "year",
@@ -214,15 +227,17 @@ def calendar_panel() -> Panel:
 def records_panel() -> Panel:
     """Return the days with the highest consumption of the last year."""
     amount = either(
-        lambda name: of_day(past(name, DAY, *((NOT_TWICE,) if name.endswith("m3") else ()))),
+        lambda name: dated(of_day(past(name, DAY, *((NOT_TWICE,) if name.endswith("m3") else ()))), "365d", "day"),
         "utility_interval_consumption_kwh",
         "utility_interval_consumption_m3",
+        days=0,
+        by="date",
     )
-    highest = f"topk(5, {dated(amount, '365d', 'year', 'month', 'day')})"
+    highest = f"topk(5, {amount})"
     panel = table_panel(
         "${commodity:text}, highest days",
         "The five days of the last year with the highest consumption." + HISTORY_USED,
-        [Column("Amount", f'sum by (date, measure) (label_join({highest}, "date", "-", "year", "month", "day"))', decimals=1)],
+        [Column("Amount", f"sum by (date, measure) ({highest})", decimals=1)],
         Style(height=7, nothing="remote read?"),
         {"date": "Day", "measure": "Unit"},
         sort="Amount",

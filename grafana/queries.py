@@ -65,7 +65,12 @@ def total(selected: str, by: str = BY_POINT) -> str:
 
 
 def known(selected: str, days: int = 1) -> str:
-    """Return the newest value at every point of the graph; the last point may lie so many `days` before now."""
+    """Return the newest value at every point of the graph; the last point may lie so many `days` before now.
+
+    0 is for an instant query, whose only point is now.
+    """
+    if not days:
+        return selected
     return f"last_over_time({selected}[{days}d:5m] @ end() offset -{days}d)"
 
 
@@ -82,9 +87,9 @@ def only(expression: str, *matchers: str, days: int = 1) -> str:
     return f"(({expression}) and on ({BY_POINT}) {known(live('utility_usage_point_info', *matchers), days)})"
 
 
-def named(expression: str, *matchers: str) -> str:
+def named(expression: str, *matchers: str, days: int = 1) -> str:
     """Keep the usage points that match, and label each `shown`: its alias; of a bare number the commodity and the last digits."""
-    facts = f"max by ({BY_POINT}, commodity) ({known(live('utility_usage_point_info', *matchers))})"
+    facts = f"max by ({BY_POINT}, commodity) ({known(live('utility_usage_point_info', *matchers), days)})"
     joined = f"({expression}) * on ({BY_POINT}) group_left (commodity) {facts}"
     alias = f'label_replace({joined}, "shown", "$1", "usage_point", "(.*)")'
     number = f'label_join({alias}, "numbered", " ", "commodity", "usage_point")'
@@ -147,26 +152,24 @@ def both_years(name: str, *more: str) -> tuple[str, str]:
     return (f"last_over_time(({now} and {join} {before})[10d:1d])", f"last_over_time(({before} and {join} {now})[10d:1d])")
 
 
-def dated(expression: str, span: str, *parts: str) -> str:
-    """Return a value for every day (or month) of `span`, labelled with its date: `parts` are year, month, day or week.
+def dated(expression: str, span: str, date: str) -> str:
+    """Return a value for every `month` or `day` of a span, with the label `date`: 2026-11 or 2026-11-28.
 
-    The expression is one series at each UTC midnight; PromQL makes a label out of a value only by `count_values`.
+    PromQL makes a label out of a value only by `count_values`.
     """
-    for part in parts:
-        expression = f"{expression} * on () group_left ({part}) {date_label(part, 'vector(time() - 43200)')}"
-    return f"last_over_time(({expression})[{span}:1d])"
+    instant = "vector(time() - 43200)"
+    number, parts = f"100 * year({instant}) + month({instant})", "(....)(..)"
+    if date == "day":
+        number, parts = f"100 * ({number}) + day_of_month({instant})", "(....)(..)(..)"
+    form = "$1-$2-$3" if date == "day" else "$1-$2"
+    stamped = f'{expression} * on () group_left (date) count_values("date", {number})'
+    return f'label_replace(last_over_time(({stamped})[{span}:1d]), "date", "{form}", "date", "{parts}")'
 
 
-def date_label(part: str, instant: str) -> str:
-    """Return the vector 1 with a label out of a date: the year, or month, day and week in two digits."""
-    number = {
-        "year": f"year({instant})",
-        "month": f"month({instant})",
-        "day": f"day_of_month({instant})",
-        "week": f"floor((day_of_year({instant}) - 1) / 7)",
-    }[part]
-    counted = f'count_values("{part}", {number})'
-    return counted if part == "year" else f'label_replace({counted}, "{part}", "0$1", "{part}", "(.)")'
+def day_and_month(instant: str) -> str:
+    """Return the vector 1 with the label `date`: 28/11."""
+    number = f'count_values("date", 100 * day_of_month({instant}) + month({instant}))'
+    return f'label_replace({number}, "date", "$1/$2", "date", "(.+)(..)")'
 
 
 def quarters(name: str, *more: str) -> str:

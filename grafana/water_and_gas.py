@@ -123,9 +123,9 @@ def by_day(kind: str) -> Panel:
     )
 
 
-def largest_of(matcher: str, family: str = VOLUME, span: str = "$__range") -> str:
+def largest_of(matcher: str, family: str = VOLUME, span: str = "$__range", days: int = 1) -> str:
     """Keep the eight usage points of a commodity with the largest sums of the span."""
-    sums = only(total(f"sum_over_time({past(family, DAY)}[{span}] @ end())"), matcher)
+    sums = only(total(f"sum_over_time({past(family, DAY)}[{span}] @ end())"), matcher, days=days)
     return f" and on ({BY_POINT}) topk(8, {sums})"
 
 
@@ -154,15 +154,15 @@ def months() -> Sequence[Panel]:
     """Return whole months of water and of gas."""
 
     def panel(title: str, family: str, matcher: str, unit: str) -> Panel:
-        amount = only(total(of_day(past(family, MONTH))), matcher) + largest_of(matcher, family, "400d")
-        query = dated(f"sum by (shown) ({named(amount, matcher)})", "400d", "year", "month")
+        amount = only(total(dated(of_day(past(family, MONTH)), "400d", "month"), f"{BY_POINT}, date"), matcher, days=0)
+        amount = named(f"{amount}{largest_of(matcher, family, '400d', 0)}", matcher, days=0)
         return bar_chart_panel(
             title,
             "Months of which every day is known, of the last thirteen months, by usage point; of many the eight largest."
             + HISTORY_USED,
-            Query(f'sum by (period, shown) (label_join({query}, "period", "-", "year", "month"))'),
+            Query(f"sum by (date, shown) ({amount})"),
             Style(unit, 12, 9, nothing=NEEDS_MONTHS),
-            "period",
+            "date",
             "shown",
             stacked=True,
         )

@@ -206,7 +206,7 @@ def test_a_stat_panel_has_at_most_four_values(file: Path):
         legends = {target["legendFormat"] for target in panel["targets"]}
 
         assert len(legends) <= 4, panel["title"]
-        assert {label for legend in legends for label in re.findall(r"\{\{(\w+)\}\}", legend)} <= {"day", "month", "commodity"}
+        assert {label for legend in legends for label in re.findall(r"\{\{(\w+)\}\}", legend)} <= {"date", "commodity"}
 
 
 @each_board

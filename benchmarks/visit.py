@@ -25,7 +25,10 @@ from exporter.simulators.cem.simulation import API_PATH, CemSimulation
 
 VISITS = 20
 VISIT_INTERVAL = timedelta(minutes=30)
-PLOTTED = ("first visit: all of it", "ask and parse", "record", "derive", "render", "all of it", "memory peak, MB")
+FIRST_HOUR = 19
+"""Local time of the first visit: a midnight follows, after which all counters have a new day."""
+DEAREST = "all of it, after midnight"
+PLOTTED = ("first visit: all of it", "ask and parse", "record", "derive", "render", "all of it", DEAREST, "memory peak, MB")
 
 
 def measure(sizes: Sequence[int]) -> Report:
@@ -36,7 +39,7 @@ def measure(sizes: Sequence[int]) -> Report:
     seconds, peak = report.find_value("all of it"), report.find_value("memory peak, MB")
     later, sooner = "memory after 20 visits, MB", "memory after 5 visits, MB"
     report.goals += [
-        report.check_goal("CPU of a visit to 100,000 counters", seconds, maximum=4, format_value="{:.2f} s".format),
+        report.check_goal("CPU of a visit to 100,000 counters", seconds, maximum=3, format_value="{:.2f} s".format),
         report.check_goal("memory at most, 100,000 counters", peak, maximum=350, format_value="{:.0f} MB".format),
         report.check_ratio("memory after 20 visits to that after 5", later, sooner, maximum=1.05),
     ]
@@ -58,6 +61,8 @@ async def _run_visits(simulator: CemSimulator, folder: Path, counters: int) -> l
         poller = AccountPoller(_make_account(simulator), ledger, page, simulator.clock)
         await poller.open()
         found, settled = [], 0.0
+        local = simulator.clock.now().astimezone(Cem.zone)
+        simulator.advance_clock(timedelta(hours=(FIRST_HOUR - local.hour) % 24))
         for number in range(1, VISITS + 1):
             with _measure_parts(durations):
                 await poller.visit()
@@ -69,6 +74,7 @@ async def _run_visits(simulator: CemSimulator, folder: Path, counters: int) -> l
                 settled = read_memory_mb("VmRSS")
             simulator.advance_clock(VISIT_INTERVAL)
     found += [Figure(part, counters, median(values)) for part, values in durations.items()]
+    found.append(Figure(DEAREST, counters, max(durations["all of it"])))
     memory = {"peak": read_memory_mb("VmHWM"), "after 5 visits": settled, "after 20 visits": read_memory_mb("VmRSS")}
     return found + [Figure(f"memory {what}, MB", counters, value) for what, value in memory.items()]
 

@@ -12,7 +12,13 @@ from exporter.portals.base import Portal
 
 def open_account(ledger: Ledger, portal: Portal) -> AccountState:
     """Open an account in the ledger; raise LedgerError."""
-    return ledger.open_account(portal.name, portal=portal.portal, zone=portal.zone.key, login=portal.login_digest())
+    return ledger.open_account(
+        portal.name,
+        portal=portal.portal,
+        zone=portal.zone.key,
+        login=portal.login_digest(),
+        derives_days=portal.derives_days,
+    )
 
 
 def build_account_view(portal: Portal) -> AccountView:

@@ -123,8 +123,6 @@ NOT_IN_THE_DEMO = {
     "utility_login_valid_from_timestamp_seconds",
     "utility_token_expires_timestamp_seconds",
     # A first visit reaches back a month at most; only an import does more.
-    "utility_previous_month_consumption_kwh",
-    "utility_previous_month_injection_kwh",
     "utility_previous_year_consumption_kwh",
     "utility_previous_year_consumption_m3",
     "utility_previous_year_injection_kwh",

@@ -78,8 +78,9 @@ class AccountCatalog:
     @cached_property
     def _series_rows(self) -> dict[SeriesKey, CatalogRow]:
         found: dict[SeriesKey, CatalogRow] = {}
-        for row_id, shown, *key, nature, kind, unit, description in self._db.execute(_SELECT_SERIES, (self.account,)):
-            found[tuple(key)] = row_id, (nature, kind, unit, description), shown
+        for row_id, shown, *columns in self._db.execute(_SELECT_SERIES, (self.account,)):
+            key, description = columns[:6], columns[6:]
+            found[tuple(key)] = row_id, tuple(description), shown
         return found
 
     def get_series_id(self, register: Register, form: ReadingForm) -> int:
@@ -124,7 +125,9 @@ class AccountCatalog:
         }
 
     def _describe_series(self, key: SeriesKey, register: Register) -> int:
-        description = (register.nature, register.kind, register.portal_unit, register.description)
+        description = (
+            register.nature, register.kind, register.portal_unit, register.description, register.part_of, register.value_type
+        )  # fmt: skip
         point = self.get_usage_point_id(register.usage_point)
         found = self._series_rows.get(key)
         if found is None:
@@ -204,14 +207,16 @@ def _register_key(register: Register) -> tuple[str, str, str, str]:
 _SELECT_USAGE_POINTS = "SELECT usage_point, id, shown, commodity, meter, site, name, address FROM point WHERE account = ?"
 _SELECT_SERIES = (
     "SELECT series.id, series.shown, usage_point, register, direction, unit, form, resolution, nature, kind, portal_unit,"
-    " description FROM series JOIN point ON point.id = series.point WHERE account = ?"
+    " description, part_of, value_type FROM series JOIN point ON point.id = series.point WHERE account = ?"
 )
 _INSERT_USAGE_POINT = (
     "INSERT INTO point (account, usage_point, commodity, meter, site, name, address) VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _UPDATE_USAGE_POINT = "UPDATE point SET commodity = ?, meter = ?, site = ?, name = ?, address = ? WHERE id = ?"
 _INSERT_SERIES = (
-    "INSERT INTO series (point, register, direction, unit, form, resolution, nature, kind, portal_unit, description)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO series (point, register, direction, unit, form, resolution, nature, kind, portal_unit, description,"
+    " part_of, value_type) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_UPDATE_SERIES = "UPDATE series SET nature = ?, kind = ?, portal_unit = ?, description = ? WHERE id = ?"
+_UPDATE_SERIES = (
+    "UPDATE series SET nature = ?, kind = ?, portal_unit = ?, description = ?, part_of = ?, value_type = ? WHERE id = ?"
+)

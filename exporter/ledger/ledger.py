@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,8 +29,8 @@ from exporter.ledger.coverage import drop_notes_of_other_feeds, write_coverage
 from exporter.ledger.database import Database
 from exporter.ledger.delivery_state import DeliveryState, PendingQuery, PendingRange, PendingReading, PendingSample
 from exporter.ledger.feed_store import LedgerFeedStore
-from exporter.ledger.queries import SampleRows, SeriesRow, StoredReading, TimestampRule, UsagePointRow
-from exporter.ledger.writer import LedgerChanges, write_feed_readings, write_visit
+from exporter.ledger.queries import DaySums, SampleRows, SeriesRow, StoredReading, TimestampRule, UsagePointRow
+from exporter.ledger.writer import LedgerChanges, start_deriving_days, write_feed_readings, write_visit
 from exporter.models import Fact, Reading, StateUpdate, StoredInterval, VisitPart
 from exporter.sync.feeds import FeedResult
 
@@ -66,10 +66,16 @@ class Ledger:
         """Lock the folder for one `serve`; raise LedgerError if another one has it."""
         self.database.lock_folder()
 
-    def open_account(self, name: str, *, portal: str, zone: str, login: str) -> AccountState:
-        """Return an account's state, creating it if new; a changed login lifts a suspension and empties the account's store."""
+    def open_account(self, name: str, *, portal: str, zone: str, login: str, derives_days: bool = False) -> AccountState:
+        """Return an account's state, creating it if new; a changed login lifts a suspension and empties the account's store.
+
+        `derives_days`: the portal states only what its counters show, so amounts of days are calculated.
+        """
         self._store_caches.pop(name, None)
         state = open_account(self.database, name, portal, zone, login)
+        if derives_days and not self.database.sharing_error:
+            with self.database.write() as db:
+                start_deriving_days(db, self._get_catalog(db, name, keep_personal=False), datetime.now(UTC))
         if self.database.sharing_error:  # due at once: while visits cannot be stored they send no request
             error = self._build_sharing_error()
             return replace(state, up=False, reason=error.reason, message=str(error), next_visit=None)
@@ -262,10 +268,10 @@ class Snapshot:
         return queries.select_series(self._db, account, shown_only=shown_only)
 
     def select_shown_series(
-        self, account: str, usage_points: Collection[str] | None = None
+        self, account: str, usage_points: Collection[str] | None = None, *, indexes_only: bool = False
     ) -> Iterator[tuple[SeriesRow, tuple[int, float] | None]]:
         """Return the series in the account's inventory, by usage point; an index with its newest milliseconds and value."""
-        return queries.select_shown_series(self._db, account, usage_points)
+        return queries.select_shown_series(self._db, account, usage_points, indexes_only=indexes_only)
 
     def select_newest(self, series_id: int, count: int = 1) -> list[StoredReading]:
         """Return a series' newest readings, newest first."""
@@ -282,6 +288,14 @@ class Snapshot:
     def select_starts(self, series_ids: Collection[int], end: datetime) -> list[datetime]:
         """Return the distinct `at` of the readings of these series before `end`."""
         return queries.select_starts(self._db, series_ids, end)
+
+    def select_newest_starts(self, series_ids: Sequence[int]) -> list[tuple[int, int]]:
+        """Return these series, as far as they have readings, each with its newest `at`."""
+        return queries.select_newest_starts(self._db, series_ids)
+
+    def select_day_sums(self, series_ids: Sequence[int], newest: int, bounds: Sequence[int]) -> Iterator[DaySums]:
+        """Yield counts and sums of series of days whose newest `at` this is."""
+        return queries.select_day_sums(self._db, series_ids, newest, bounds)
 
     def count_samples(self, series_id: int, rule: TimestampRule, first: int, last: int) -> int:
         """Return the number of a series' samples with timestamps in [first, last] milliseconds."""

@@ -2,10 +2,10 @@
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from exporter.ledger.database import from_ms, to_ms
 from exporter.models import Commodity, Direction, Fact, Nature, StoredInterval
@@ -96,6 +96,10 @@ class SeriesRow(NamedTuple):
     kind: str
     portal_unit: str
     description: str
+    part_of: str
+    value_type: str
+    is_derived: bool
+    """Whether its days were calculated from an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +156,18 @@ def select_series(db: sqlite3.Connection, account: str | None = None, *, shown_o
 
 
 def select_shown_series(
-    db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None
+    db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None, *, indexes_only: bool = False
 ) -> Iterator[tuple[SeriesRow, tuple[int, float] | None]]:
     """Return the series in the account's inventory, by usage point; an index with its newest milliseconds and value."""
     condition, values = _filter_usage_points(usage_points)
+    if indexes_only:
+        condition += " AND form = 'index'"
     rows = db.execute(
         f"SELECT {_SERIES_COLUMNS}, reading.at, value FROM account JOIN point ON point.account = account.id"
         " JOIN series ON series.point = point.id LEFT JOIN reading ON form = 'index' AND reading.series = series.id"
         " AND reading.at = (SELECT max(at) FROM reading AS any WHERE any.series = series.id)"
-        f" WHERE account.name = ? AND series.shown AND point.shown{condition} ORDER BY point.id, series.id",
+        f" WHERE account.name = ? AND series.shown AND point.shown{condition}"
+        " ORDER BY point.id, series.id",
         (account, *values),
     )
     return ((_build_series_row(*row), None if at is None else (at, value)) for *row, at, value in rows)
@@ -194,6 +201,60 @@ def select_starts(db: sqlite3.Connection, series_ids: Collection[int], end: date
         (json.dumps(list(series_ids)), to_ms(end)),
     )
     return [from_ms(at) for (at,) in rows]
+
+
+class DaySums(NamedTuple):
+    """Counts and sums of the days of a series up to its newest; sums in millionths, None without days."""
+
+    series: int
+    newest: int
+    first: int
+    known_count: int
+    day_sum: int
+    month_count: int
+    month_sum: int | None
+    year_count: int
+    year_sum: int | None
+    previous_month_count: int
+    previous_month_sum: int | None
+    previous_year_count: int
+    previous_year_sum: int | None
+    window_count: int
+
+
+def select_newest_starts(db: sqlite3.Connection, series_ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Return these series, as far as they have readings, each with its newest `at`."""
+    return db.execute(
+        "SELECT value, (SELECT max(at) FROM reading WHERE series = json_each.value) AS newest FROM json_each(?)"
+        " WHERE newest IS NOT NULL",
+        (json.dumps(series_ids),),
+    ).fetchall()
+
+
+def select_day_sums(db: sqlite3.Connection, series_ids: Sequence[int], newest: int, bounds: Sequence[int]) -> Iterator[DaySums]:
+    """Yield counts and sums of series of days whose newest `at` this is.
+
+    `bounds` are the starts of month, year, the month and year before, and the window of gaps.
+    """
+    names = ("month", "year", "previous_month", "previous_year", "window")
+    values = dict(zip(names, bounds, strict=True)) | {"ids": json.dumps(series_ids), "newest": newest}
+    return map(DaySums._make, db.execute(_SELECT_DAY_SUMS, values))
+
+
+_MILLIONTHS = "CAST(round(reading.value * 1000000) AS INTEGER)"
+
+
+def _count_and_sum(condition: str) -> str:
+    return f"count(*) FILTER (WHERE {condition}), sum({_MILLIONTHS}) FILTER (WHERE {condition})"
+
+
+_SELECT_DAY_SUMS = (
+    f"SELECT series, :newest, min(at), count(*), sum({_MILLIONTHS}) FILTER (WHERE at = :newest),"
+    f" {_count_and_sum('at >= :month')}, {_count_and_sum('at >= :year')},"
+    f" {_count_and_sum('at >= :previous_month AND at < :month')}, {_count_and_sum('at >= :previous_year AND at < :year')},"
+    " count(*) FILTER (WHERE at >= :window)"
+    " FROM json_each(:ids) JOIN reading ON series = json_each.value GROUP BY series"
+)
 
 
 def select_stored_intervals(
@@ -239,12 +300,12 @@ def _filter_usage_points(usage_points: Collection[str] | None) -> tuple[str, tup
 
 
 def _build_series_row(
-    series_id: int, account: str, usage_point: str, commodity: str, register: str, direction: str, *rest: str
+    series_id: int, account: str, usage_point: str, commodity: str, register: str, direction: str, *rest: Any
 ) -> SeriesRow:
-    unit, form, resolution, nature, kind, portal_unit, description = rest
+    unit, form, resolution, nature, kind, portal_unit, description, part_of, value_type, derived_from = rest
     return SeriesRow(
         series_id, account, usage_point, _COMMODITIES[commodity], register, _DIRECTIONS[direction], unit, form, resolution,
-        _NATURES[nature], kind, portal_unit, description,
+        _NATURES[nature], kind, portal_unit, description, part_of, value_type, derived_from is not None,
     )  # fmt: skip
 
 
@@ -254,7 +315,7 @@ def _build_stored_reading(at: int, value: float, span: int | None) -> StoredRead
 
 _SERIES_COLUMNS = (
     "series.id, account.name, usage_point, commodity, register, direction, unit, form, resolution, nature, kind,"
-    " portal_unit, description"
+    " portal_unit, description, part_of, value_type, derived_from"
 )
 # A dictionary is five times as fast as a call of the enumeration.
 _COMMODITIES = {str(member): member for member in Commodity}

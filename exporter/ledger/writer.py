@@ -11,6 +11,7 @@ from exporter.ledger.account_state import put_value, serialize_holder
 from exporter.ledger.catalog import AccountCatalog, ReadingForm
 from exporter.ledger.database import to_ms
 from exporter.ledger.delivery_state import mark_pending
+from exporter.ledger.derived_days import DayDeriver, DerivedDays, delete_void
 from exporter.models import (
     Facts,
     Holder,
@@ -44,14 +45,21 @@ class WriteCounts:
     """The series that have a new or corrected reading."""
     usage_points: frozenset[str] = frozenset()
     """Their usage points."""
+    live_usage_points: frozenset[str] = frozenset()
+    """Those of which no days, intervals or peaks have changed, nor any but derived ones are known."""
 
 
 def write_readings(
-    db: sqlite3.Connection, rows: Iterable[ReadingRow], create_visit: Callable[[], int], *, is_import: bool
+    db: sqlite3.Connection,
+    rows: Iterable[ReadingRow],
+    create_visit: Callable[[], int],
+    *,
+    is_import: bool,
+    see_changed: Callable[[], None] = lambda: None,
 ) -> WriteCounts:
     """Write readings that differ from the stored ones; `create_visit` is called, for the visit's ID, only if there are any.
 
-    Of two readings of one series and instant the last one counts.
+    Of two readings of one series and instant the last one counts. `see_changed` is called before they are written.
     """
     for table in ("incoming", "changed"):
         db.execute(_CREATE_TEMP_TABLE.format(table))
@@ -61,7 +69,10 @@ def write_readings(
     series = frozenset(series_id for (series_id,) in db.execute("SELECT DISTINCT series FROM changed"))
     if not series:
         return WriteCounts()
-    usage_points = frozenset(usage_point for (usage_point,) in db.execute(_CHANGED_USAGE_POINTS))
+    see_changed()
+    found = db.execute(_CHANGED_USAGE_POINTS).fetchall()
+    usage_points = frozenset(usage_point for usage_point, _ in found)
+    live = frozenset(usage_point for usage_point, has_periods in found if not has_periods)
     visit = create_visit()
     mark_pending(db, visit, db.execute(_CHANGED_SPANS))
     corrected = db.execute(_INSERT_CORRECTIONS, (visit,)).rowcount
@@ -73,7 +84,7 @@ def write_readings(
     if is_import:
         db.execute(_RESET_THINNED)
     db.execute("DELETE FROM changed")
-    return WriteCounts(new, corrected, int(backwards), series, usage_points)
+    return WriteCounts(new, corrected, int(backwards), series, usage_points, live)
 
 
 def _insert_incoming(db: sqlite3.Connection, rows: Iterable[ReadingRow]) -> None:
@@ -90,7 +101,9 @@ _CREATE_TEMP_TABLE = (
 _INSERT_INCOMING = "INSERT OR REPLACE INTO incoming VALUES (?, ?, ?, ?)"
 _INSERT_INCOMING_MANY = _INSERT_INCOMING + ", (?, ?, ?, ?)" * (ROWS_PER_INSERT - 1)
 _CHANGED_USAGE_POINTS = (
-    "SELECT DISTINCT usage_point FROM changed JOIN series ON series.id = changed.series JOIN point ON point.id = series.point"
+    "SELECT usage_point, max(form <> 'index' OR EXISTS (SELECT 1 FROM series AS other WHERE other.point = series.point"
+    " AND other.form <> 'index' AND other.derived_from IS NULL)) FROM (SELECT DISTINCT series AS id FROM changed)"
+    " JOIN series USING (id) JOIN point ON point.id = series.point GROUP BY series.point"
 )
 _CHANGED_SPANS = "SELECT series, min(at), max(at) FROM changed GROUP BY series"
 _SAME_READING = "FROM reading WHERE reading.series = changed.series AND reading.at = changed.at"
@@ -145,6 +158,8 @@ class LedgerChanges:
     """The series that have a new or corrected reading."""
     usage_points: frozenset[str] = frozenset()
     """The usage points of which readings, facts, descriptions or the inventory changed."""
+    live_usage_points: frozenset[str] = frozenset()
+    """Those of them of which only the newest indexes changed: no days, intervals or peaks, nor are any but derived ones known."""
     described_usage_points: frozenset[str] = frozenset()
     """Those of them of which more than readings changed."""
     notes: tuple[str, ...] = ()
@@ -153,6 +168,7 @@ class LedgerChanges:
 
 def merge_changes(changes: Sequence[LedgerChanges]) -> LedgerChanges:
     """Return the changes of several transactions as those of one."""
+    others = frozenset[str]().union(*(one.usage_points - one.live_usage_points for one in changes))
     return LedgerChanges(
         new=sum(one.new for one in changes),
         corrected=sum(one.corrected for one in changes),
@@ -160,6 +176,7 @@ def merge_changes(changes: Sequence[LedgerChanges]) -> LedgerChanges:
         future=sum(one.future for one in changes),
         series=frozenset[int]().union(*(one.series for one in changes)),
         usage_points=frozenset[str]().union(*(one.usage_points for one in changes)),
+        live_usage_points=frozenset[str]().union(*(one.live_usage_points for one in changes)) - others,
         described_usage_points=frozenset[str]().union(*(one.described_usage_points for one in changes)),
         notes=tuple(dict.fromkeys(note for one in changes for note in one.notes)),
     )
@@ -208,8 +225,15 @@ def _count_changes(
     return replace(
         changes,
         usage_points=changes.usage_points | catalog.changed_usage_points,
+        live_usage_points=changes.live_usage_points - catalog.changed_usage_points,
         described_usage_points=frozenset(catalog.changed_usage_points),
     )
+
+
+def start_deriving_days(db: sqlite3.Connection, catalog: AccountCatalog, at: datetime) -> None:
+    """Derive days of an account's registers from now on; once also those of all readings that are stored."""
+    if db.execute("UPDATE account SET derives_days = 1 WHERE id = ? AND NOT derives_days", (catalog.account,)).rowcount:
+        _VisitWriter(db, catalog, at, keep_personal=False).derive_all_days()
 
 
 class _VisitWriter:
@@ -217,11 +241,33 @@ class _VisitWriter:
         self._db, self._account, self._at, self._keep_personal = db, catalog.account, at, keep_personal
         self._catalog = catalog
         self._future_readings = 0
+        self._visit: int | None = None
 
     def write_readings(self, readings: Iterable[Reading], *, is_import: bool) -> LedgerChanges:
-        counts = write_readings(self._db, self._build_rows(readings), self._insert_visit, is_import=is_import)
-        return LedgerChanges(
-            counts.new, counts.corrected, counts.backwards, self._future_readings, counts.series, counts.usage_points
+        deriver = DayDeriver.for_account(self._db, self._account, self._at)
+        see_changed = deriver.collect_changed if deriver else lambda: None
+        counts = write_readings(
+            self._db, self._build_rows(readings), self._get_visit, is_import=is_import, see_changed=see_changed
+        )
+        series, usage_points, live = counts.series, counts.usage_points, counts.live_usage_points
+        if deriver and series:
+            days_series, days_usage_points = self._write_days(deriver.derive())
+            series, usage_points, live = series | days_series, usage_points | days_usage_points, live - days_usage_points
+        return LedgerChanges(counts.new, counts.corrected, counts.backwards, self._future_readings, series, usage_points, live)
+
+    def derive_all_days(self) -> None:
+        """Derive the days of an account that was stored without them."""
+        if deriver := DayDeriver.for_account(self._db, self._account, self._at):
+            deriver.collect_all(self._account)
+            self._write_days(deriver.derive())
+
+    def _write_days(self, derived: DerivedDays) -> tuple[frozenset[int], frozenset[str]]:
+        """Write derived days; return the series and usage points of those that changed."""
+        counts = write_readings(self._db, derived.rows, self._get_visit, is_import=False)
+        deleted = delete_void(self._db, derived.void)
+        return (
+            counts.series | {series for series, _ in deleted},
+            counts.usage_points | {usage_point for _, usage_point in deleted},
         )
 
     def write_other_parts(self, parts: Sequence[VisitPart]) -> tuple[str, ...]:
@@ -262,9 +308,11 @@ class _VisitWriter:
             self._db.execute("UPDATE account SET notes = ? WHERE id = ?", (json.dumps(notes), self._account))
         return tuple(note for note in notes if note not in previous)
 
-    def _insert_visit(self) -> int:
-        cursor = self._db.execute("INSERT INTO visit (account, at) VALUES (?, ?)", (self._account, to_ms(self._at)))
-        return int(cursor.lastrowid or 0)
+    def _get_visit(self) -> int:
+        if self._visit is None:
+            cursor = self._db.execute("INSERT INTO visit (account, at) VALUES (?, ?)", (self._account, to_ms(self._at)))
+            self._visit = int(cursor.lastrowid or 0)
+        return self._visit
 
 
 def _split_reading(reading: Reading) -> tuple[Register, ReadingForm, int, float, int | None, int]:

@@ -6,14 +6,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
-from itertools import groupby
+from itertools import groupby, islice
 from zoneinfo import ZoneInfo
 
 from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import SeriesRow, UsagePointRow
+from exporter.metrics.day_statistics import DayStatistics
 from exporter.metrics.days import MAX_SILENCE, DailyAggregates, SampleContext, strip_noise
-from exporter.metrics.families import FAILURE_REASONS, STATUS_CLASSES, LabelValues, Samples
+from exporter.metrics.families import FAILURE_REASONS, FAMILY_GROUPS, STATUS_CLASSES, LabelValues, Samples
 from exporter.models import Direction, Fact, Nature, Unit, clean_label
 
 _LOAD_FAMILY_NAMES: Mapping[Direction, str] = {
@@ -47,6 +48,9 @@ READING_INDEPENDENT_FAMILIES = frozenset(
     {"utility_usage_point_info", "utility_register_info", MONTH_START_FAMILY, *_FACT_FAMILIES.values()}
 )
 """Families that new readings alone do not change."""
+PERIOD_FAMILIES = frozenset(family.name for group in ("amounts", "days", "powers") for family in FAMILY_GROUPS[group])
+"""Families of days, intervals and peaks: a new index alone does not change them."""
+USAGE_POINTS_PER_QUERY = 1000
 SeriesWithIndex = tuple[SeriesRow, tuple[int, float] | None]
 """A series, and for an index the newest timestamp in milliseconds and value."""
 
@@ -94,14 +98,14 @@ def aggregate_usage_points(
 ) -> None:
     """Write the samples of an account's usage points (or only of `usage_points`) into the drafts of their names."""
     writer, view = _SampleWriter(snapshot, context), context.view
-    lines = groupby(snapshot.select_shown_series(view.account, usage_points), key=lambda line: line[0].usage_point)
+    lines = writer.group_series(snapshot.select_shown_series(view.account, usage_points))
     following = next(lines, None)
     for point in snapshot.select_usage_points(view.account, usage_points):
         draft = get_draft(name := display_name(view, point.usage_point))
         draft.usage_points[name].append(point.usage_point)
         own: list[SeriesWithIndex] = []
         if following and following[0] == point.usage_point:
-            own, following = list(following[1]), next(lines, None)
+            own, following = following[1], next(lines, None)
         writer.write_usage_point(draft, name, point, own)
     for usage_point, fact, value in snapshot.select_facts(view.account, usage_points):
         name = display_name(view, usage_point)
@@ -109,15 +113,22 @@ def aggregate_usage_points(
 
 
 def aggregate_readings(
-    snapshot: Snapshot, context: SampleContext, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str]
+    snapshot: Snapshot,
+    context: SampleContext,
+    get_draft: Callable[[str], SampleDraft],
+    usage_points: Collection[str],
+    *,
+    indexes_only: bool = False,
 ) -> None:
-    """Write only the samples of readings into the drafts: none of `READING_INDEPENDENT_FAMILIES`, and no usage points."""
+    """Write only the samples of readings into the drafts: none of `READING_INDEPENDENT_FAMILIES`, and no usage points.
+
+    With `indexes_only` none of `PERIOD_FAMILIES` either, of usage points that have no periods but derived days.
+    """
     writer, view = _SampleWriter(snapshot, context), context.view
-    for usage_point, lines in groupby(
-        snapshot.select_shown_series(view.account, usage_points), key=lambda line: line[0].usage_point
-    ):
+    series = snapshot.select_shown_series(view.account, usage_points, indexes_only=indexes_only)
+    for usage_point, lines in writer.group_series(series):
         name = display_name(view, usage_point)
-        writer.write_readings(get_draft(name), name, list(lines))
+        writer.write_readings(get_draft(name), name, lines)
 
 
 class _SampleWriter:
@@ -129,6 +140,15 @@ class _SampleWriter:
         self._clean_label = cache(clean_label)
         """Also shares one object among equal texts."""
         self._samples: Samples = {}
+        self._statistics: DayStatistics | None = None
+
+    def group_series(self, series: Iterable[SeriesWithIndex]) -> Iterator[tuple[str, list[SeriesWithIndex]]]:
+        """Yield usage points with their series, after the statistics of their derived days were read, many at a time."""
+        groups = groupby(series, key=lambda line: line[0].usage_point)
+        while batch := [(usage_point, list(lines)) for usage_point, lines in islice(groups, USAGE_POINTS_PER_QUERY)]:
+            derived = [line.id for _, lines in batch for line, _ in lines if line.is_derived]
+            self._statistics = DayStatistics(self._snapshot, derived, self._context) if derived else None
+            yield from batch
 
     def write_usage_point(self, draft: SampleDraft, name: str, point: UsagePointRow, series: list[SeriesWithIndex]) -> None:
         self._samples = draft.samples
@@ -167,7 +187,8 @@ class _SampleWriter:
         if start not in known:
             known.add(start)
             unit = series.portal_unit or series.unit
-            labels = (*start, clean(series.commodity), clean(series.kind), clean(unit), clean(series.description))
+            facts = series.commodity, series.kind, unit, series.description, series.part_of, series.value_type
+            labels = (*start, *map(clean, facts))
             self._samples["utility_register_info"][labels] = 1
 
     def _add_index(self, name: str, series: SeriesRow, at: int, value: float) -> None:
@@ -185,6 +206,12 @@ class _SampleWriter:
         self._add_peaks(draft, key, [line for line in series if line.form == "peak"])
 
     def _add_days(self, key: LabelValues, series: list[SeriesRow]) -> Iterator[datetime]:
+        is_derived = bool(series) and all(line.is_derived for line in series)
+        if is_derived and self._statistics and (summary := self._statistics.summarize(series)):
+            for family, of_register, value in summary[0]:
+                self._add_sample(family, value, key if of_register is None else (*key, self._clean_label(of_register)))
+            yield summary[1]
+            return
         days = DailyAggregates.from_snapshot(self._snapshot, series, self._context)
         if days is None:
             return

@@ -16,7 +16,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress, count, islice
 from operator import add, ne
 from typing import Self
@@ -25,6 +25,7 @@ from exporter.ledger.ledger import Snapshot
 from exporter.ledger.writer import LedgerChanges
 from exporter.metrics.aggregates import (
     MONTH_START_FAMILY,
+    PERIOD_FAMILIES,
     READING_INDEPENDENT_FAMILIES,
     MonthlyPeakHistory,
     SampleDraft,
@@ -296,15 +297,17 @@ def update_samples(samples: AccountSamples, snapshot: Snapshot, context: SampleC
     builder = _SamplesBuilder(
         samples if samples.month_start == context.month_start else samples.with_month_start(context.month_start)
     )
-    whole, read = defaultdict[int | None, list[str]](list), defaultdict[int | None, list[str]](list)
+    whole, read, live = (defaultdict[int | None, list[str]](list) for _ in range(3))
     for usage_point in changes.usage_points:
         name = display_name(context.view, usage_point)
         alone = usage_point not in changes.described_usage_points and samples.shared_names.get(name, [name]) == [usage_point]
         position = samples.block_positions.get(name)
-        (read if alone and position is not None else whole)[position].append(usage_point)
+        readings = live if usage_point in changes.live_usage_points else read
+        (readings if alone and position is not None else whole)[position].append(usage_point)
     if new := whole.pop(None, None):
         builder.add(snapshot, context, new)
-    for usage_points_by_block, rebuild in ((whole, builder.rebuild), (read, builder.rebuild_readings)):
+    rebuild_indexes = partial(builder.rebuild_readings, indexes_only=True)
+    for usage_points_by_block, rebuild in ((whole, builder.rebuild), (read, builder.rebuild_readings), (live, rebuild_indexes)):
         known = sorted(position for position in usage_points_by_block if position is not None)
         for start in range(0, len(known), BLOCKS_AT_A_TIME):
             batch = known[start : start + BLOCKS_AT_A_TIME]
@@ -354,13 +357,16 @@ class _SamplesBuilder:
                 self._blocks.append(SampleBlock())
             self._blocks[position] = self._blocks[position].merge_draft(names, self._drafts.pop(position, SampleDraft()))
 
-    def rebuild_readings(self, snapshot: Snapshot, context: SampleContext, usage_points: Sequence[str]) -> None:
+    def rebuild_readings(
+        self, snapshot: Snapshot, context: SampleContext, usage_points: Sequence[str], *, indexes_only: bool = False
+    ) -> None:
         """Rebuild the samples of readings of known usage points, each the only one of its name."""
         names = {display_name(context.view, usage_point) for usage_point in usage_points}
-        aggregate_readings(snapshot, context, self._get_draft, usage_points)
+        aggregate_readings(snapshot, context, self._get_draft, usage_points, indexes_only=indexes_only)
+        unchanged = READING_INDEPENDENT_FAMILIES | PERIOD_FAMILIES if indexes_only else READING_INDEPENDENT_FAMILIES
         for position in sorted({self._block_positions[name] for name in names}):
             self._blocks[position] = self._blocks[position].merge_draft(
-                names, self._drafts.pop(position, SampleDraft()), READING_INDEPENDENT_FAMILIES
+                names, self._drafts.pop(position, SampleDraft()), unchanged
             )
 
     def _update_names(self, previous_names: Collection[str]) -> None:

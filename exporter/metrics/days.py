@@ -18,7 +18,7 @@ DAY = timedelta(days=1)
 GAP_WINDOW_DAYS = 60
 FAR_FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
 
-_AMOUNT_FAMILY_NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
+AMOUNT_FAMILY_NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
     (Unit.KWH, Direction.CONSUMPTION): {
         "daily": "utility_daily_consumption_kwh",
         "monthly": "utility_monthly_consumption_kwh",
@@ -137,7 +137,7 @@ class DailyAggregates:
         this_month, this_year = self.latest_complete.replace(day=1), self.latest_complete.replace(month=1, day=1)
         previous_month, previous_year = (this_month - DAY).replace(day=1), this_year.replace(year=this_year.year - 1)
         for direction in self.directions:
-            if (families := _AMOUNT_FAMILY_NAMES.get((direction.unit, direction.direction))) is None:
+            if (families := AMOUNT_FAMILY_NAMES.get((direction.unit, direction.direction))) is None:
                 continue
             for period, start, end in (
                 ("daily", self.latest_complete, self.latest_complete),

@@ -217,8 +217,8 @@ _INFO_FAMILIES = (
     ),
     MetricFamily(
         "utility_register_info",
-        (*REGISTER_LABELS, "commodity", "kind", "unit", "description"),
-        f"What a register is; {CACHED_HELP}.",
+        (*REGISTER_LABELS, "commodity", "kind", "unit", "description", "part_of", "value_type"),
+        f"What a register is, and which other one of the usage point counts it too; {CACHED_HELP}.",
         MetricType.INFO,
     ),
     MetricFamily(

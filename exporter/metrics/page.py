@@ -204,7 +204,12 @@ class MetricsPage:
         ):
             samples = metrics.kept_samples
             if usage_points := changes.usage_points | moved:
-                samples = update_samples(samples, snapshot, context, replace(changes, usage_points=usage_points))
+                samples = update_samples(
+                    samples,
+                    snapshot,
+                    context,
+                    replace(changes, usage_points=usage_points, live_usage_points=changes.live_usage_points - moved),
+                )
         else:
             samples = build_samples(snapshot, context)
         self._replace_samples(metrics, samples)

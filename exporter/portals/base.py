@@ -69,6 +69,8 @@ class Portal(BaseModel):
     """The time zone of the portal's days."""
     max_response_bytes: ClassVar[int] = 16 * 1024 * 1024
     """The maximum size of one response."""
+    derives_days: ClassVar[bool] = False
+    """Whether the portal states only what its counters show, every hour or so: amounts of days are then calculated from that."""
     min_every: ClassVar[timedelta] = timedelta(minutes=1)
     max_every: ClassVar[timedelta] = timedelta(days=1)
     login_keys: ClassVar[tuple[str, ...]] = ()

@@ -33,6 +33,7 @@ class Cem(Portal):
     zone: ClassVar[ZoneInfo] = ZoneInfo("Europe/Prague")
     stale_after: ClassVar = dict.fromkeys(Commodity, timedelta(days=1))
     """Counters send by the hour."""
+    derives_days: ClassVar[bool] = True
     max_response_bytes: ClassVar[int] = 64 * 1024 * 1024  # a city's 100,000 counters come in one response
     login_keys: ClassVar[tuple[str, ...]] = ("username", "password", "base_url")
     raw_calls: ClassVar[Mapping[str, RawCall]] = raw.RAW_CALLS

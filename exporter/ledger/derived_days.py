@@ -1,0 +1,184 @@
+"""Days of registers that a portal states only as an index, every hour or so: the difference between two local midnights.
+
+Problem: amounts of days, months and years are wanted of such registers too, of 100,000 of them, at little cost.
+Idea: the amount of a day is written as a reading like a stated one, in the transaction that completes the day; so all that
+reads days reads these too, and old days stay when the indexes they came from are thinned. A visit looks at the series of
+which the newest reading was not yet of today, or that got older readings; at all others no local midnight has passed.
+Invariants: what a register showed at midnight is known from a reading then, or linearly from the two around it if they are
+at most `MAX_DISTANCE_MS` apart. A day in which the register ran backwards has no amount. Days before `thinned` stay as they are.
+"""
+
+import sqlite3
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from exporter.ledger.database import from_ms, to_ms
+
+MAX_DISTANCE_MS = 6 * 3_600_000
+"""Readings around a midnight that lie further apart say nothing about it."""
+DAY_MS = 86_400_000
+DECIMALS = 6
+"""An amount is rounded to a milliwatt-hour or a millilitre; sums of amounts are exact in these."""
+SeriesSpan = tuple[int, int, int, int | None]
+"""An index series, the first and last `at` of its changed readings, and its newest `at` before."""
+
+
+@dataclass(slots=True)
+class DerivedDays:
+    """What readings that have changed mean for days."""
+
+    rows: list[tuple[int, int, float, int]] = field(default_factory=list)
+    """Series, start, amount, seconds."""
+    void: list[tuple[int, int]] = field(default_factory=list)
+    """Series and start of days that may have had an amount, and have none now."""
+
+
+def derive_days(instants: Sequence[int], values: Sequence[float], midnights: Iterable[int]) -> list[float | None]:
+    """Return the amount between each two neighbouring midnights, by the readings of a register in time order."""
+    shown = [_read_at(instants, values, midnight) for midnight in midnights]
+    amounts: list[float | None] = []
+    for start, end in pairwise(shown):
+        if start is None or end is None:
+            amounts.append(None)
+            continue
+        between = list(values[start[1] : end[2] + 1])
+        is_forward = between == sorted(between)
+        amounts.append(round(end[0] - start[0], DECIMALS) if is_forward else None)
+    return amounts
+
+
+def _read_at(instants: Sequence[int], values: Sequence[float], at: int) -> tuple[float, int, int] | None:
+    """Return what a register showed at an instant, and the positions of the readings before and after it."""
+    after = bisect_left(instants, at)
+    if after == len(instants):
+        return None
+    if instants[after] == at:
+        return values[after], after, after
+    before = after - 1
+    if before < 0 or instants[after] - instants[before] > MAX_DISTANCE_MS:
+        return None
+    share = (at - instants[before]) / (instants[after] - instants[before])
+    return values[before] + share * (values[after] - values[before]), before, after
+
+
+class DayDeriver:
+    """Derives the days of one account's registers, in the transaction of a visit."""
+
+    def __init__(self, db: sqlite3.Connection, zone: ZoneInfo, now: datetime) -> None:
+        self._db, self._zone = db, zone
+        self._today = to_ms(datetime.combine(now.astimezone(zone).date(), time(), zone))
+        self._spans: list[SeriesSpan] = []
+        self._midnights: list[int] = []
+
+    @classmethod
+    def for_account(cls, db: sqlite3.Connection, account: int, now: datetime) -> "DayDeriver | None":
+        """Return the deriver of an account; None if its portal states days itself."""
+        derives, zone = db.execute("SELECT derives_days, zone FROM account WHERE id = ?", (account,)).fetchone()
+        return cls(db, ZoneInfo(zone), now) if derives else None
+
+    def collect_changed(self) -> None:
+        """Collect the series to look at from the table of changed readings, which are not written yet."""
+        self._spans = self._db.execute(_SELECT_CHANGED_SPANS, (self._today,)).fetchall()
+
+    def collect_all(self, account: int) -> None:
+        """Collect all series with all their readings."""
+        self._spans = self._db.execute(_SELECT_ALL_SPANS, (account,)).fetchall()
+
+    def derive(self) -> DerivedDays:
+        """Return the days of the collected series that changed readings concern, after these were written."""
+        derived = DerivedDays()
+        if self._spans:
+            first, last = min(span[1] for span in self._spans), max(span[2] for span in self._spans)
+            self._midnights = list(list_midnights(first - DAY_MS, last + DAY_MS, self._zone))
+        for span in self._spans:
+            self._derive_series(derived, *span)
+        return derived
+
+    def _derive_series(self, derived: DerivedDays, series: int, first: int, last: int, newest: int | None) -> None:
+        is_append = newest is None or newest < first
+        before, after = (newest, None) if is_append else self._select_neighbours(series, first, last)
+        # Neighbours that are more than a day away say nothing about any midnight.
+        since = first if before is None else max(before, first - DAY_MS)
+        until = last if after is None else min(after, last + DAY_MS)
+        start, end = bisect_right(self._midnights, since) - 1, bisect_right(self._midnights, until) + 1
+        midnights = self._midnights[start:end]
+        if is_append and len(midnights) == 2:  # all of it in one day, which goes on
+            return
+        bounds = midnights[0] - MAX_DISTANCE_MS, midnights[-1] + MAX_DISTANCE_MS
+        rows = self._db.execute(_SELECT_READINGS, (series, *bounds)).fetchall()
+        amounts = derive_days([at for at, _ in rows], [value for _, value in rows], midnights)
+        if is_append and not any(amount is not None for amount in amounts):
+            return
+        if (target := self._find_target(series)) is None:
+            return
+        days_series, thinned = target
+        for (begin, finish), amount in zip(pairwise(midnights), amounts, strict=True):
+            if begin < thinned:
+                continue
+            if amount is not None:
+                derived.rows.append((days_series, begin, amount, (finish - begin) // 1000))
+            elif not is_append and first < finish and last >= begin:
+                derived.void.append((days_series, begin))
+
+    def _select_neighbours(self, series: int, first: int, last: int) -> tuple[int | None, int | None]:
+        """Return the `at` of the readings before the first changed one and after the last."""
+        before, after = self._db.execute(_SELECT_NEIGHBOURS, (series, first, series, last)).fetchone()
+        return before, after
+
+    def _find_target(self, series: int) -> tuple[int, int] | None:
+        """Return the series of a register's days, created if new, and until when its indexes were thinned.
+
+        None where the portal states its days.
+        """
+        if (row := self._db.execute(_SELECT_TARGET, (series,)).fetchone()) is None:
+            self._db.execute(_INSERT_TARGET, (series,))
+            row = self._db.execute(_SELECT_TARGET, (series,)).fetchone()
+        return (row[0], row[1]) if row else None
+
+
+def list_midnights(first: int, last: int, zone: ZoneInfo) -> Iterator[int]:
+    """Yield the local midnights from the one at or before `first` to the second one after `last`, all in milliseconds."""
+    day, end = (from_ms(at).astimezone(zone).date() for at in (first, last))
+    while day <= end + timedelta(days=2):
+        yield to_ms(datetime.combine(day, time(), zone))
+        day += timedelta(days=1)
+
+
+def delete_void(db: sqlite3.Connection, void: Iterable[tuple[int, int]]) -> set[tuple[int, str]]:
+    """Delete days that have no amount any more; return series and usage points that had some."""
+    found = set[tuple[int, str]]()
+    for series, at in void:
+        if db.execute("DELETE FROM reading WHERE series = ? AND at = ?", (series, at)).rowcount:
+            found.add((series, db.execute(_SELECT_USAGE_POINT, (series,)).fetchone()[0]))
+    return found
+
+
+_IS_COUNTER = "form = 'index' AND nature = 'counter' AND unit IN ('kWh', 'm³')"
+_SELECT_CHANGED_SPANS = (
+    "SELECT id, first, last, newest FROM (SELECT series, min(at) AS first, max(at) AS last,"
+    " (SELECT max(at) FROM reading WHERE reading.series = changed.series) AS newest FROM changed GROUP BY series)"
+    f" JOIN series ON id = series WHERE {_IS_COUNTER} AND (newest IS NULL OR newest < ? OR first <= newest)"
+)
+_SELECT_ALL_SPANS = (
+    "SELECT series.id, (SELECT min(at) FROM reading WHERE series = series.id) AS first,"
+    " (SELECT max(at) FROM reading WHERE series = series.id), NULL"
+    f" FROM series JOIN point ON point.id = point WHERE account = ? AND {_IS_COUNTER} AND first IS NOT NULL"
+)
+_SELECT_NEIGHBOURS = (
+    "SELECT (SELECT max(at) FROM reading WHERE series = ? AND at < ?), (SELECT min(at) FROM reading WHERE series = ? AND at > ?)"
+)
+_SELECT_READINGS = "SELECT at, value FROM reading WHERE series = ? AND at BETWEEN ? AND ? ORDER BY at"
+_SELECT_TARGET = (
+    "SELECT days.id, source.thinned FROM series AS days JOIN series AS source ON source.id = days.derived_from"
+    " WHERE days.derived_from = ?"
+)
+_INSERT_TARGET = (
+    "INSERT OR IGNORE INTO series (point, register, direction, unit, form, resolution, nature, kind, portal_unit, description,"
+    " part_of, value_type, shown, derived_from) SELECT point, register, direction, unit, 'interval', 'P1D', nature, kind,"
+    " portal_unit, description, part_of, value_type, shown, id FROM series WHERE id = ?"
+)
+_SELECT_USAGE_POINT = "SELECT usage_point FROM series JOIN point ON point.id = point WHERE series.id = ?"

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from datetime import datetime
 
 from exporter.account_status import AccountView
-from exporter.client.session import Session
+from exporter.client.session import AccountStore, Session
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.portals.base import Portal
+from exporter.recording.recorder import Recorder, RecordingStore
 
 
 def open_account(ledger: Ledger, portal: Portal) -> AccountState:
@@ -28,18 +29,35 @@ def build_account_view(portal: Portal) -> AccountView:
 
 
 def open_session(
-    portal: Portal, ledger: Ledger, now: Callable[[], datetime], on_response: Callable[[str], None] = lambda _: None
+    portal: Portal,
+    ledger: Ledger,
+    now: Callable[[], datetime],
+    on_response: Callable[[str], None] = lambda _: None,
+    recorder: Recorder | None = None,
 ) -> Session:
     """Return the session of a visit to an account."""
+    store: AccountStore = ledger.get_account_store(portal.name)
+    return build_session(portal, RecordingStore(store, recorder) if recorder else store, now, on_response, recorder)
+
+
+def build_session(
+    portal: Portal,
+    store: AccountStore,
+    now: Callable[[], datetime],
+    on_response: Callable[[str], None] = lambda _: None,
+    recorder: Recorder | None = None,
+) -> Session:
+    """Return a session with an account's options and any store."""
     ca_file, verify_tls = portal.tls_settings()
     return Session(
-        store=ledger.get_account_store(portal.name),
+        store=store,
         clock=now,
         timeout=portal.timeout,
         min_request_gap=portal.min_request_gap,
         ca_file=ca_file,
         verify_tls=verify_tls,
         on_response=on_response,
+        on_exchange=recorder.observe if recorder else None,
         user_agent=portal.build_user_agent(),
         max_response_bytes=portal.max_response_bytes,
     )

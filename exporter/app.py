@@ -23,6 +23,7 @@ from exporter.ledger.maintenance import MaintenanceTask
 from exporter.metrics.cache import AGE_STEP
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
+from exporter.recording.last_failure import FailureRecordings
 from exporter.reload import Reloader, log_warnings
 from exporter.sharding import ALL_ACCOUNTS, Shard
 from exporter.sync.feeds import Pace
@@ -89,7 +90,8 @@ class Exporter:
             program = version("utility-exporter")
             page = self.page = MetricsPage(ledger, self._clock.now, program)
             page.last_reload = self._clock.now()
-            pollers, path = PollerGroup(ledger, page, self._clock), self._options.telemetry_path
+            recordings, path = FailureRecordings(self._options.storage_path), self._options.telemetry_path
+            pollers = PollerGroup(ledger, page, self._clock, recordings)
             stack.push_async_callback(pollers.stop)
             status = StatusPage(
                 page, pollers, self._clock.now, count_calls=build_quota_reader(ledger), version=program, metrics_path=path
@@ -105,6 +107,7 @@ class Exporter:
 
             async def apply_config(config: Config) -> None:
                 maintenance.configure(config.ledger.index_days)
+                recordings.configure(config.recording.last_failure)
                 status.set_meter_colour(Colour.parse(config.web.colour))
                 history.configure(config.history, collect_aliases(config))
                 await senders.configure(config.history.remote_write, collect_aliases(config))

@@ -61,6 +61,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     raw.add_argument("call", nargs="?", metavar="CALL", help="the call; without it the calls are listed")
     raw.add_argument("keys", nargs="*", type=parse_key_value, metavar="KEY=VALUE", help="parameters of the call")
+    report = add_account_flags(
+        add_command(subparsers, "report", commands.report, "record a visit as a file that is safe to publish; sends nothing")
+    )
+    report.add_argument("-o", dest="output", type=Path, metavar="FILE", help="the file; default: report-ACCOUNT.json")
+    report.add_argument(
+        "--last-failure",
+        dest="last_failure",
+        action="store_true",
+        help="the last failed visit of serve, without a new visit",
+    )
     add_history_commands(subparsers)
     return parser
 

@@ -28,6 +28,10 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.models import Discovery, Finding, VisitPart
 from exporter.portals.base import Portal
+from exporter.recording.last_failure import get_file, slugify
+from exporter.recording.recording import Recording, read_document, write_document
+from exporter.recording.summary import summarize
+from exporter.report import record_visit
 from exporter.web.access_control import load_access_control
 from exporter.web.listen import ListenAddress
 
@@ -111,6 +115,18 @@ def print_raw(options: argparse.Namespace) -> int:
         return 0
     response = asyncio.run(call_raw(build_context(options), options.call, dict(options.keys)))
     sys.stdout.write(format_json(response) + "\n")
+    return 0
+
+
+def report(options: argparse.Namespace) -> int:
+    """Record a visit, or fetch the recording of the last failed one, show what is in it, and write it."""
+    context = build_context(options)
+    document = read_last_failure(context) if options.last_failure else asyncio.run(record_account(context)).document
+    file = options.output or Path(f"report-{slugify(options.account)}.json")
+    sys.stdout.write(f"Recording of {strip_control(options.account)}; nothing has been sent to anybody.\n")
+    sys.stdout.write("".join(f"{strip_control(line)}\n" for line in summarize(document).splitlines()))
+    size = write_document(document, file)
+    sys.stdout.write(f"Look through it before you publish it: {file} ({max(size // 1000, 1)} kB)\n")
     return 0
 
 
@@ -222,6 +238,23 @@ async def visit_once(context: CommandContext) -> tuple[str, str]:
         failure = next(iter([*result.failures, *failures]), None)
         page = await asyncio.to_thread(_render_dry_run, portal, ledger, [*result.parts(), *readings])
         return page, f"{failure.reason}: {failure}" if failure else ""
+
+
+async def record_account(context: CommandContext) -> Recording:
+    """Return the recording of a visit that starts with an empty store; raise ConfigError, LedgerError and LoginError."""
+    async with open_visit(context) as (portal, ledger, _):
+        return (await record_visit(portal, utc_now, ledger.get_account_store(portal.name))).recording
+
+
+def read_last_failure(context: CommandContext) -> dict[str, Any]:
+    """Return the recording of the account's last failed visit; raise ConfigError."""
+    file = get_file(context.storage_path, find_account(context).name)
+    try:
+        return read_document(file)
+    except FileNotFoundError:
+        raise ConfigError(f"no failed visit of {context.account} is recorded in {context.storage_path}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from None
 
 
 async def discover_account(context: CommandContext) -> Discovery:

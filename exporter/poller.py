@@ -28,6 +28,8 @@ from exporter.ledger.writer import LedgerChanges, merge_changes
 from exporter.metrics.page import AccountMetrics, MetricsPage
 from exporter.models import VisitResult
 from exporter.portals.base import Portal
+from exporter.recording.last_failure import FailureRecordings
+from exporter.recording.recorder import Recorder
 
 CRASH_RETRY_DELAY = timedelta(minutes=5)
 """Time to the next visit if the process dies during one: a crash loop must not be a login loop."""
@@ -76,8 +78,11 @@ class AccountPoller:
         clock: Clock,
         random_fraction: Callable[[], float] = random.random,
         backfill: BackfillSettings = DEFAULT_BACKFILL,
+        recordings: FailureRecordings | None = None,
     ) -> None:
         self.portal, self.backfill = portal, backfill
+        self._recordings = recordings
+        self._recorder: Recorder | None = None
         self._feeds = FeedReader(portal, ledger, clock.now, backfill)
         self._ledger, self._page, self._clock, self._random_fraction = ledger, page, clock, random_fraction
         self._visit_requested = asyncio.Event()
@@ -146,7 +151,9 @@ class AccountPoller:
         health.visits += 1
         started = time.monotonic()
 
+        self._recorder = self._recordings.begin(now) if self._recordings else None
         outcome = await self._record_start(begun) or await self._call_portal(begun)
+        await self._keep_recording(outcome)
         after = replace(
             self.state,
             last_visit=now,
@@ -161,6 +168,13 @@ class AccountPoller:
         # Waits count from the visit's end; a clock that was set back meanwhile is no end.
         after = replace(after, next_visit=self._next_visit(after, outcome, now, max(now, self._clock.now())))
         await self._finish(before, after, outcome)
+
+    async def _keep_recording(self, outcome: VisitOutcome) -> None:
+        """Keep the recording of a visit that failed."""
+        recorder, self._recorder = self._recorder, None
+        if self._recordings and recorder and isinstance(outcome.error, PortalError):
+            portal = self.portal
+            await asyncio.to_thread(self._recordings.write, portal, portal.name, portal.redaction, recorder, outcome.error)
 
     async def step(self) -> None:
         """Go on with the backlog: a few requests."""
@@ -279,7 +293,7 @@ class AccountPoller:
         assert self._account_metrics is not None
         responses = self._account_metrics.health.responses
         async with open_session(
-            self.portal, self._ledger, self._clock.now, lambda status: responses.update((status,))
+            self.portal, self._ledger, self._clock.now, lambda status: responses.update((status,)), self._recorder
         ) as session:
             yield session
 

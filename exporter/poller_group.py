@@ -11,6 +11,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
+from exporter.recording.last_failure import FailureRecordings
 
 WATCH_INTERVAL = timedelta(seconds=30)
 log = logging.getLogger(__name__)
@@ -19,8 +20,8 @@ log = logging.getLogger(__name__)
 class PollerGroup:
     """The pollers of all accounts, each in its own task."""
 
-    def __init__(self, ledger: Ledger, page: MetricsPage, clock: Clock) -> None:
-        self._ledger, self._page, self._clock = ledger, page, clock
+    def __init__(self, ledger: Ledger, page: MetricsPage, clock: Clock, recordings: FailureRecordings | None = None) -> None:
+        self._ledger, self._page, self._clock, self._recordings = ledger, page, clock, recordings
         self._running: dict[str, tuple[AccountPoller, asyncio.Task[None]]] = {}
         self._reconcile_lock = asyncio.Lock()
         """A reload may come while the accounts of the start are still being opened."""
@@ -42,7 +43,9 @@ class PollerGroup:
             try:
                 for portal in portals:
                     if portal.name not in self._running:
-                        poller = AccountPoller(portal, self._ledger, self._page, self._clock, backfill=backfill)
+                        poller = AccountPoller(
+                            portal, self._ledger, self._page, self._clock, backfill=backfill, recordings=self._recordings
+                        )
                         await poller.open()
                         self._start_poller(poller)
             except LedgerError:

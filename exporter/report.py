@@ -1,10 +1,10 @@
 """One visit to an account recorded: from an empty store, so that its login and all its lists are in the recording."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
+from exporter.accounts import build_session
 from exporter.client.session import AccountStore, Session
 from exporter.errors import LoginError, NoDataError, PortalError, RateLimitError, UnreachableError
 from exporter.models import Reading, StoredInterval, VisitResult
@@ -59,7 +59,7 @@ async def record_visit(
     """Visit once, look at what there is, and return the recording; quotas are counted in `store`."""
     recorder = Recorder(now(), MAX_BYTES)
     result, failure = VisitResult(), None
-    async with open_recorded_session(portal, now, FreshStore(store), recorder) as session:
+    async with build_session(portal, FreshStore(store), now, recorder=recorder) as session:
         try:
             result = await visit_fresh(portal, session)
             failure = next(iter(result.failures), None)
@@ -108,23 +108,3 @@ def find_newest_request(feed: Feed, now: datetime) -> tuple[date, date]:
     first, last = feed.chunk.window(newest)
     oldest = feed.day_at(at - int(feed.reach.total_seconds())) if feed.reach else first
     return date.fromordinal(max(first, oldest)), date.fromordinal(min(last, newest))
-
-
-@asynccontextmanager
-async def open_recorded_session(
-    portal: Portal, now: Callable[[], datetime], store: AccountStore, recorder: Recorder
-) -> AsyncIterator[Session]:
-    """Open a session of which every exchange is recorded."""
-    ca_file, verify_tls = portal.tls_settings()
-    async with Session(
-        store=store,
-        clock=now,
-        timeout=portal.timeout,
-        min_request_gap=portal.min_request_gap,
-        ca_file=ca_file,
-        verify_tls=verify_tls,
-        on_exchange=recorder.observe,
-        user_agent=portal.build_user_agent(),
-        max_response_bytes=portal.max_response_bytes,
-    ) as session:
-        yield session

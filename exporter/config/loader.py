@@ -52,6 +52,15 @@ class LedgerSettings(_Section):
     ] = 90
 
 
+class RecordingSettings(_Section):
+    """What is recorded for reports of failures."""
+
+    last_failure: Annotated[
+        bool,
+        Field(description="Keep each account's last failed visit, redacted, for `report --last-failure`."),
+    ] = True
+
+
 class Config(_Section):
     """A valid configuration."""
 
@@ -59,6 +68,7 @@ class Config(_Section):
     history: HistorySettings = HistorySettings()
     ledger: LedgerSettings = LedgerSettings()
     web: WebSettings = WebSettings()
+    recording: RecordingSettings = RecordingSettings()
     warnings: tuple[str, ...] = ()
     """Warnings, one a line."""
 
@@ -78,6 +88,7 @@ class ConfigFile(_Section):
     history: Annotated[HistorySettings, Field(description="The true-time series.")] = HistorySettings()
     ledger: Annotated[LedgerSettings, Field(description="How long readings are kept.")] = LedgerSettings()
     web: Annotated[WebSettings, Field(description="The status page.")] = WebSettings()
+    recording: Annotated[RecordingSettings, Field(description="Recordings of failed visits.")] = RecordingSettings()
 
 
 def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
@@ -98,6 +109,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         history=file.history,
         ledger=file.ledger,
         web=file.web,
+        recording=file.recording,
         warnings=tuple(_collect_warnings(document, environment)),
     )
 

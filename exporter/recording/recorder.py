@@ -1,7 +1,6 @@
 """A visit watched: its exchanges and what the client had kept, held in the memory until they are redacted or forgotten."""
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -23,11 +22,12 @@ class Recorder:
 
     def observe(self, exchange: Exchange) -> None:
         """Hold an exchange, for `Session`."""
-        self._held += len(exchange.response.body) if exchange.response else 0
-        if self._held > self.max_bytes:
+        size = len(exchange.response.body) if exchange.response else 0
+        if self._held + size > self.max_bytes:
             self.left_out += 1
-        else:
-            self.exchanges.append(exchange)
+            return
+        self._held += size
+        self.exchanges.append(exchange)
 
 
 class RecordingStore:
@@ -98,6 +98,3 @@ class FreshStore:
     async def count_calls(self, quota: str, since: datetime) -> int:
         """Return the calls of the account's quota since an instant."""
         return await self._store.count_calls(quota, since) if self._store else 0
-
-
-WrapStore = Callable[[AccountStore], AccountStore]

@@ -47,17 +47,32 @@ class Recording:
     rows_left_out: int = 0
 
     def format(self) -> str:
-        """Return the file's text; its first line says what it is."""
-        return "{" + format_readable(self.document).removeprefix("{\n ")
+        """Return the file's text."""
+        return format_document(self.document)
 
     def write(self, file: Path) -> int:
         """Write the file, for its owner only; return its size."""
-        text = self.format().encode()
-        part = file.with_name(f".{file.name}.part")
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+        return write_document(self.document, file)
+
+
+def format_document(document: dict[str, Any]) -> str:
+    """Return the text of a recording's file; its first line says what it is."""
+    return "{" + format_readable(document).removeprefix("{\n ")
+
+
+def write_document(document: dict[str, Any], file: Path) -> int:
+    """Write a recording's file completely or not at all, for its owner only; return its size."""
+    text = format_document(document).encode()
+    part = file.with_name(f".{file.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(text)
         part.replace(file)
-        return len(text)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    return len(text)
 
 
 def read_document(file: Path) -> dict[str, Any]:
@@ -131,6 +146,7 @@ class _Builder:
             "kept": {self._redact_key(key): self.redactor.redact(value) for key, value in values[-1].items()},
             "calls": calls,
             "failure": self._describe_failure(failure) if failure else None,
+            "kept_words": sorted(self.redactor.kept_words),
             "left_out": {"rows": Number(str(left_out)), "calls": Number(str(self.recorder.left_out))},
         }
         return Recording(document, self.redactor, left_out)

@@ -62,6 +62,8 @@ class Redactor:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     factor: Decimal = field(default_factory=draw_factor, repr=False)
     hosts: dict[str, str] = field(default_factory=dict)
+    kept_words: set[str] = field(default_factory=set)
+    """The texts that were kept as they are."""
     _words: frozenset[str] = field(init=False, repr=False)
     _invented: dict[str, str] = field(default_factory=dict, repr=False)
     _used: set[str] = field(default_factory=set, repr=False)
@@ -132,8 +134,18 @@ class Redactor:
         """Return a text in the form it had."""
         if text and self._is_secret(text, name):
             return SECRET
-        if not text or (self.is_word(text.strip()) and name not in self.rules.amounts):
+        if not text or self._is_kept(text, name):
             return text
+        return self._redact_known_form(text, name) or self._redact_free_text(text)
+
+    def _is_kept(self, text: str, name: str) -> bool:
+        if not self.is_word(text.strip()) or name in self.rules.amounts:
+            return False
+        self.kept_words.add(text)
+        return True
+
+    def _redact_known_form(self, text: str, name: str) -> str | None:
+        """Return an address, a number with or without a unit, or a token; None for any other text."""
         if _ADDRESS.fullmatch(text):
             return self.redact_url(text)
         if (match := _NUMBER_TEXT.match(text)) and (
@@ -144,7 +156,7 @@ class Redactor:
                 return number + unit
         if (match := _JWT.fullmatch(text)) and (token := self._redact_jwt(match)):
             return token
-        return self._redact_free_text(text)
+        return None
 
     def redact_number(self, text: str, name: str = "") -> str:
         """Return a number in the form it had; 0 stays 0."""

@@ -12,16 +12,17 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from aiohttp import web
 
+from exporter.accounts import build_session
 from exporter.config.loader import load_portals
 from exporter.errors import PortalError
 from exporter.models import Index, Interval, Peak, Reading, VisitResult
 from exporter.portals.base import Portal
 from exporter.portals.enedis.config import API_VERSIONS, BASE_URLS, AccessMethod
-from exporter.recording.json_text import Number, format_compact, format_readable, to_plain
+from exporter.recording.json_text import Number, format_compact, to_plain
 from exporter.recording.page import render_page
-from exporter.recording.recorder import FreshStore, Recorder
-from exporter.recording.recording import read_document
-from exporter.report import open_recorded_session, visit_fresh
+from exporter.recording.recorder import FreshStore
+from exporter.recording.recording import format_document, read_document
+from exporter.report import visit_fresh
 
 MIN_ECHO_LENGTH = 16
 """Values that a client invents for each login, such as OAuth's state, are longer."""
@@ -203,7 +204,7 @@ async def replay(document: dict[str, Any]) -> Outcome:
         store = FreshStore()
         for key, value in document["kept"].items():
             await store.put(key, restore_kept(value))
-        async with open_recorded_session(account, lambda: at, store, Recorder(at, 1 << 30)) as session:
+        async with build_session(account, store, lambda: at) as session:
             try:
                 result = await visit_fresh(account, session)
                 failure = next(iter(result.failures), None)
@@ -249,7 +250,7 @@ async def add_recording(file: Path) -> Path:
     target = Path(__file__).parent.parent / "recordings" / file.name
     target.parent.mkdir(exist_ok=True)
     expect = json.loads(json.dumps(outcome.describe()), parse_float=Number, parse_int=Number)
-    target.write_text("{" + format_readable(document | {"expect": expect}).removeprefix("{\n "))
+    target.write_text(format_document(document | {"expect": expect}))
     failure = f"{outcome.failure.reason}: {outcome.failure}" if outcome.failure else "no failure"
     sys.stdout.write(f"{target}: {len(outcome.result.readings)} readings, {len(outcome.result.notes)} notes, {failure}\n")
     for unmatched in outcome.unmatched:

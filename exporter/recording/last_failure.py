@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from exporter.errors import PortalError
 from exporter.recording.recorder import Recorder
+from exporter.recording.recording import build_recording
 from exporter.recording.rules import RedactionRules
 
 MAX_HELD_BYTES = 8 << 20
@@ -46,8 +47,6 @@ class FailureRecordings:
         seen = failure.reason, str(failure)
         if self._written.get(account) == seen:
             return
-        from exporter.recording.recording import build_recording  # noqa: PLC0415  # most starts never need it, nor lxml
-
         try:
             build_recording(portal, rules, recorder, failure, max_bytes=MAX_FILE_BYTES).write(get_file(self._folder, account))
         except Exception:  # a response that cannot be recorded must not harm the visits

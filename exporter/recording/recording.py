@@ -19,7 +19,6 @@ from exporter.errors import PortalError
 from exporter.recording.configuration import ACCOUNT, list_secrets, redact_config
 from exporter.recording.dates import MOVE
 from exporter.recording.json_text import Number, format_compact, format_readable, parse_json
-from exporter.recording.page import learn_page, reduce_page
 from exporter.recording.recorder import Recorder
 from exporter.recording.redaction import SECRET, Redactor
 from exporter.recording.rules import RedactionRules
@@ -154,6 +153,8 @@ class _Builder:
     def _learn(self, bodies: Sequence[_Body | None], kept: Any) -> None:
         for body in bodies:
             if body and body.kind == "html":
+                from exporter.recording.page import learn_page  # noqa: PLC0415  # lxml is loaded for pages only
+
                 learn_page(self.redactor, body.value, body.url)
             elif body and body.kind != "bytes":
                 self.redactor.learn(body.value)
@@ -205,6 +206,8 @@ class _Builder:
             case "json" | "form":
                 return self.redactor.redact(body.value)
             case "html":
+                from exporter.recording.page import reduce_page  # noqa: PLC0415
+
                 return reduce_page(self.redactor, body.value, body.url)
             case "text":
                 return self.redactor.redact_text(body.value)

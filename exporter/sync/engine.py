@@ -22,6 +22,7 @@ from exporter.sync import policy
 from exporter.sync.coverage import MARGIN, Coverage, Run, State, TooOld, judge, runs_of
 from exporter.sync.feeds import Feed, FeedResult, FeedSource, Form, Pace, Period
 from exporter.sync.planner import NO_REACH, Kind, Plan, Request, plan, rank
+from exporter.sync.silence import describe_silence
 
 SessionT = TypeVar("SessionT")
 UNREACHABLE = 2
@@ -362,25 +363,6 @@ def _seen(feed: Feed, coverage: Coverage, periods: Sequence[Period], oldest: int
     known = coverage.known()
     first = max(known[1] - 1 if known else feed.day_at(periods[0][0]), oldest)
     return coverage.seen(first, judge(feed, first, feed.last_day(at), periods, at))
-
-
-def describe_silence(feed: Feed, coverage: Coverage, now: int) -> Sequence[str]:
-    """Return the note on a feed of which nothing comes, or no more; none for any other."""
-    if not (feed.if_empty or feed.if_stopped):
-        return ()
-    expected = feed.day_at(now - round(feed.delay.total_seconds())) - 1
-    known = coverage.known()
-    if known is None:
-        runs = [run for run in coverage.runs if run.first <= expected]
-        asked = [run.asked for run in runs]
-        is_asked_for_long = bool(runs) and (
-            max(run.tries for run in runs) >= policy.EMPTY_TRIES or max(asked) - min(asked) >= policy.EMPTY_TIME
-        )
-        return [feed.if_empty] if is_asked_for_long and feed.if_empty else ()
-    absent = sum(run.last - run.first + 1 for run in coverage.within(known[1] + 1, expected))
-    if not feed.if_stopped or absent < policy.STOPPED:
-        return ()
-    return [f"{feed.if_stopped}; the last day is {date.fromordinal(known[1])}"]
 
 
 def _stretched(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:

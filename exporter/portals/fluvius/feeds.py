@@ -65,7 +65,7 @@ async def read_feed(client: FluviusApiClient, entry: MeterFeed, first: date, las
     where = f"{client.config.describe_meter(meter)}, {entry.kind}"
     if entry.kind is FeedKind.PEAKS:
         peaks = await fetch_peaks(client, meter, first, last)
-        _check_understood(where, peaks.skipped, has_any=bool(peaks.months))
+        _require_any(where, peaks.skipped, has_any=bool(peaks.months))
         found, notes = [*peaks.build_readings(meter.usage_point)], _list_notes(where, peaks.skipped)
         return FeedResult(found, notes, peaks.skipped.total(), client.request_count - before)
     if entry.kind is FeedKind.DAYS:
@@ -74,7 +74,7 @@ async def read_feed(client: FluviusApiClient, entry: MeterFeed, first: date, las
     else:
         parsed = await fetch_intervals(client, meter, first)
         code, has_length = client.config.get_interval_granularity(meter), bool(parsed.sum_interval_time())
-    _check_understood(where, parsed.skipped, has_any=bool(parsed.amounts))
+    _require_any(where, parsed.skipped, has_any=bool(parsed.amounts))
     notes = _list_notes(where, parsed.skipped)
     if parsed.amounts and not has_length:
         notes += (f"{where}: code {code} brought records of another length: see the key `granularity`",)
@@ -198,7 +198,7 @@ def _build_feed(config: FluviusConfig, meter: MeterConfig, kind: FeedKind) -> Fe
     )  # fmt: skip
 
 
-def _check_understood(where: str, skipped: Counter[str], *, has_any: bool) -> None:
+def _require_any(where: str, skipped: Counter[str], *, has_any: bool) -> None:
     if skipped and not has_any:
         raise ResponseError(f"{where}: nothing in the response could be understood ({', '.join(sorted(skipped))})")
 

@@ -21,6 +21,10 @@ class RequestError(ExporterError):
     """A bad request to our own server; the message is for its client."""
 
 
+class BusyError(ExporterError):
+    """A request to us that cannot be answered now; the same request later may."""
+
+
 class PortalError(ExporterError):
     """A visit failed; `reason` is the label of `utility_visit_failures_total`."""
 

@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from exporter.duration import Duration, parse_duration
 from exporter.history.series import RESERVED_LABELS
@@ -156,7 +166,20 @@ class HistorySettings(HistoryModel):
     from_: Annotated[
         date | None, Field(alias="from", description="The oldest day that is asked for. Default: as far as the portals go.")
     ] = None
+    external_labels: Annotated[
+        tuple[str, ...],
+        Field(description="External labels of the Prometheus that reads, passed over in its selectors: [cluster, replica]."),
+    ] = ()
     remote_write: Annotated[tuple[Receiver, ...], Field(description="Where the history series are sent.")] = ()
+
+    @field_validator("external_labels")
+    @classmethod
+    def _check_external_labels(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if reserved := RESERVED_LABELS & set(names):
+            raise ValueError(
+                f"{', '.join(sorted(reserved))} belong to our own series; set filter_external_labels: false in Prometheus instead"
+            )
+        return names
 
     @model_validator(mode="after")
     def _check_unique_targets(self) -> Self:

@@ -15,10 +15,11 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from exporter.errors import LedgerError, RequestError
+from exporter.errors import BusyError, LedgerError, RequestError
 from exporter.history.config import HistorySettings
 from exporter.history.series import Aliases
 from exporter.ledger.database import to_ms
@@ -29,20 +30,35 @@ REQUEST_HEADER = struct.Struct("<qI")
 CHUNK_HEADER = struct.Struct("<cI")
 """A response is a sequence of chunks, each with its kind and length: data, then the end or an error."""
 DATA, END, BAD_REQUEST, FAILURE = b"p", b"e", b"r", b"f"
+CONNECTION, FINISH = b"?", b"."
+"""What arrives over the control socket: a connection with a request, or that no more will come. When the socket is closed
+without that, the process that started the worker has ended, and the worker ends at once."""
 MAX_CONCURRENT_READS = 4
 """Reads at once; further ones wait."""
+MAX_WAIT_SECONDS = 10
+"""How long a read waits for its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker is started with."""
+
+    aliases: Aliases
+    max_samples: int
+    external_labels: tuple[str, ...]
 
 
 class ReadWorker:
     """A running worker process, seen from the process that started it."""
 
-    def __init__(self, folder: Path, aliases: Aliases, max_samples: int) -> None:
+    def __init__(self, folder: Path, settings: WorkerSettings) -> None:
         """Start the process; blocks, so not for the event loop."""
-        self.settings = aliases, max_samples
+        self.settings = settings
         self.has_ended = False
         """Whether the process was found to have ended."""
         self._control_socket, remote = socket.socketpair()
-        command = [sys.executable, "-c", "from exporter.history.read_worker_main import main; main()", str(remote.fileno())]
+        # -P: a file of the current folder is never taken for a module.
+        command = [sys.executable, "-P", "-c", "from exporter.history.read_worker_main import main; main()", str(remote.fileno())]
         paths = os.pathsep.join(path for path in sys.path if path)
         with remote:
             self.process = subprocess.Popen(  # noqa: S603  # Python itself, with a number
@@ -54,23 +70,30 @@ class ReadWorker:
             )
         assert self.process.stdin
         with self.process.stdin as begin, suppress(BrokenPipeError):
-            begin.write(
-                json.dumps(
-                    {"folder": str(folder.absolute()), "aliases": aliases, "max_samples": max_samples}, default=dict
-                ).encode()
-            )
+            begin.write(json.dumps({"folder": str(folder.absolute()), **asdict(settings)}, default=dict).encode())
 
     def connect(self) -> socket.socket:
         """Return a connection for one request; it is closed at once if the process has ended."""
         local, remote = socket.socketpair()
         with remote, suppress(OSError):
-            socket.send_fds(self._control_socket, [b"?"], [remote.fileno()])
+            socket.send_fds(self._control_socket, [CONNECTION], [remote.fileno()])
         return local
 
+    def retire(self) -> None:
+        """Let the process finish its responses and end: a new one has taken over."""
+        with suppress(OSError):
+            self._control_socket.send(FINISH)
+        threading.Thread(target=self._wait_and_close, daemon=True).start()
+
     def close(self) -> None:
-        """Let the process finish its responses and end."""
+        """End the process, whatever it does."""
+        self.process.kill()
         self._control_socket.close()
-        threading.Thread(target=self.process.wait, daemon=True).start()
+        self.process.wait()
+
+    def _wait_and_close(self) -> None:
+        self.process.wait()
+        self._control_socket.close()
 
 
 class RemoteReader:
@@ -88,7 +111,7 @@ class RemoteReader:
         self._settings, self._aliases = settings, aliases
 
     def close(self) -> None:
-        """Release the worker; it ends after its responses."""
+        """End the worker, and the reads under way with it."""
         if self._worker:
             self._worker.close()
         self._worker = None
@@ -96,9 +119,14 @@ class RemoteReader:
     async def read(self, body: bytes) -> AsyncGenerator[bytes, None]:
         """Yield the response to a remote read in chunks.
 
-        Raise RequestError and LedgerError, both before the first chunk unless reading the ledger fails midway.
+        Raise RequestError, BusyError and LedgerError, all before the first chunk unless reading the ledger fails midway.
         """
-        async with self._read_slots:
+        try:
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                await self._read_slots.acquire()
+        except TimeoutError:
+            raise BusyError(f"{MAX_CONCURRENT_READS} other remote reads are under way") from None
+        try:
             worker = await self._ensure_worker()
             reader, writer = await asyncio.open_connection(sock=worker.connect())
             try:
@@ -110,13 +138,16 @@ class RemoteReader:
                 raise LedgerError("the process that reads the ledger ended unexpectedly") from None
             finally:
                 writer.close()
+        finally:
+            self._read_slots.release()
 
     async def _ensure_worker(self) -> ReadWorker:
         async with self._start_lock:
-            wanted = self._aliases, self._settings.max_samples
+            wanted = WorkerSettings(self._aliases, self._settings.max_samples, self._settings.external_labels)
             if self._worker is None or self._worker.settings != wanted or self._worker.has_ended:
-                self.close()
-                self._worker = await asyncio.to_thread(ReadWorker, self._ledger.folder, *wanted)
+                if self._worker:
+                    self._worker.retire()
+                self._worker = await asyncio.to_thread(ReadWorker, self._ledger.folder, wanted)
             return self._worker
 
 

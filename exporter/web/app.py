@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from exporter.errors import ConfigError, LedgerError, LoginError, RequestError
+from exporter.errors import BusyError, ConfigError, LedgerError, LoginError, RequestError
 from exporter.history.read_worker import RemoteReader
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
@@ -21,7 +21,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REMOTE_READER: web.AppKey[RemoteReader] = web.AppKey("remote_reader", RemoteReader)
 MAX_READ_SECONDS = 300
 """Seconds after which a remote read is aborted: a client that stops reading keeps a snapshot of the ledger open."""
-MAX_STALL_SECONDS = 30
+MAX_BODY_SECONDS = 10
+"""Seconds in which the body of a remote read, a megabyte at most, has to arrive."""
+MAX_STALL_SECONDS = 5
 """Seconds a client may take to accept a further chunk: meanwhile the write-ahead log cannot be folded into the file."""
 log = logging.getLogger(__name__)
 Application = web.Application
@@ -67,11 +69,10 @@ def add_remote_read(app: web.Application, reader: RemoteReader) -> None:
 
 async def handle_remote_read(request: web.Request) -> web.StreamResponse:
     """Stream the response to a remote read; errors before the first chunk have their own status."""
-    if request.headers.get("Content-Encoding", "snappy").lower() != "snappy":
-        raise web.HTTPUnsupportedMediaType(text="The request must be compressed with snappy.\n")
+    body = await _read_body(request)
     response = web.StreamResponse(headers={"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"})
     try:
-        async with asyncio.timeout(MAX_READ_SECONDS), aclosing(request.app[REMOTE_READER].read(await request.read())) as chunks:
+        async with asyncio.timeout(MAX_READ_SECONDS), aclosing(request.app[REMOTE_READER].read(body)) as chunks:
             async for chunk in chunks:
                 if not response.prepared:
                     await response.prepare(request)
@@ -79,6 +80,8 @@ async def handle_remote_read(request: web.Request) -> web.StreamResponse:
                     await response.write(chunk)
     except RequestError as error:
         raise web.HTTPBadRequest(text=f"{error}\n") from None
+    except BusyError as error:
+        raise web.HTTPServiceUnavailable(text=f"Try again later: {error}.\n", headers={"Retry-After": "5"}) from None
     except (LedgerError, TimeoutError) as error:
         log.warning("remote read aborted: %s", str(error) or "it took too long")
         if not response.prepared:
@@ -87,6 +90,16 @@ async def handle_remote_read(request: web.Request) -> web.StreamResponse:
         if request.transport:
             request.transport.abort()
     return response
+
+
+async def _read_body(request: web.Request) -> bytes:
+    if request.headers.get("Content-Encoding", "snappy").lower() != "snappy":
+        raise web.HTTPUnsupportedMediaType(text="The request must be compressed with snappy.\n")
+    try:
+        async with asyncio.timeout(MAX_BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="The request's body did not arrive in time.\n") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,11 @@ import logging
 import os
 import re
 import resource
+import select
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +23,12 @@ from hypothesis import strategies as st
 from exporter.errors import LedgerError, RequestError
 from exporter.history.config import MAX_REQUEST_BYTES, HistorySettings
 from exporter.history.read_worker import MAX_CONCURRENT_READS
+from exporter.history.read_worker_main import AbandonedError
 from exporter.history.remote_read import RemoteReadHandler, parse_read_request
+from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex
+from exporter.history.series import HISTORY_FAMILIES, HistorySeries
 from exporter.ledger.account_state import AccountState
+from exporter.ledger.queries import TimestampRule
 from exporter.models import Index, Register, Unit
 from tests.history import programs
 from tests.history.remote_read_client import (
@@ -107,10 +114,11 @@ def is_consumption(labels: frozenset[tuple[str, str]]) -> bool:
     return dict(labels)["__name__"] == "utility_interval_consumption_kwh"
 
 
-async def test_external_labels_do_no_harm(sample_history, base_url, client, tmp_path: Path):
+async def test_external_labels_do_no_harm(sample_history, history, base_url, client, tmp_path: Path):
     """
-    A Prometheus with external labels finds the same series as one without.
+    A Prometheus whose external labels are named in the configuration finds the same series as one without.
     """
+    history.configure(HistorySettings(external_labels=("cluster", "replica")), {})
     more = "global: {external_labels: {cluster: home, replica: a}}"
     async with programs.run_prometheus(client, tmp_path / "p", config(base_url, more)) as prometheus:
         found = await prometheus.query_samples(ALL, AT)
@@ -383,13 +391,108 @@ async def test_a_helper_that_dies(sample_history, history, base_url, client, cap
 
 async def test_the_helper_leaves_with_its_master(sample_history, history, base_url, client):
     """
-    The reading process ends when the exporter lets it go, or is gone.
+    The reading process ends with the exporter, whatever it does; one that is replaced after a reload ends its answers first.
     """
     await start_worker(history, base_url, client)
-    process = history._worker.process
+    first = history._worker.process
+    history.configure(HistorySettings(max_samples=200_000_000), {})
+    assert len(await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))) == 1
+    second = history._worker.process
+    replaced = await asyncio.to_thread(first.wait, 30)
     history.close()
 
-    assert await asyncio.to_thread(process.wait, 30) == 0
+    assert (replaced, second.returncode) == (0, -signal.SIGKILL)
+
+
+def test_the_helper_leaves_with_a_master_that_was_killed(sample_history, tmp_path: Path):
+    """
+    The reading process does not outlive an exporter that was killed, and takes no module of the current folder.
+    """
+    (tmp_path / "re2.py").write_text("open('taken', 'w')")
+    program = (
+        "import sys; from pathlib import Path; from exporter.history.read_worker import ReadWorker, WorkerSettings\n"
+        "worker = ReadWorker(Path(sys.argv[1]), WorkerSettings({}, 99, ()))\n"
+        "connection = worker.connect(); connection.sendall(bytes(5)); print(worker.process.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-P", "-c", program, sample_history.ledger.folder]
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as master:
+        worker = os.pidfd_open(int(master.stdout.readline()))
+        master.kill()
+        ended, _, _ = select.select([worker], [], [], 30)  # it is not our child: its descriptor is readable once it has ended
+        os.close(worker)
+
+    assert ended == [worker]
+    assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.parametrize("matchers", [[(EQUAL, "portal", "nosuch")], [(EQUAL, "job", "x"), (EQUAL, "account", "home")]])
+def test_a_label_that_no_series_has_selects_nothing(sample_history, matchers):
+    """
+    An equality on a label that a series lacks selects nothing, unless the configuration names it as an external label.
+    """
+    handler = RemoteReadHandler(sample_history.ledger, {}, 1_000_000, external_labels=["portal", "job"])
+
+    assert read(sample_history, (MIN_TIME, MAX_TIME, matchers)) == [[]]
+    assert len(b"".join(handler.handle_request(build_request((MIN_TIME, MAX_TIME, matchers)), MAX_TIME))) > 100
+
+
+def test_the_cost_of_expressions_is_bounded(ledger):
+    """
+    Expressions that would be tried on millions of values are refused before any is tried; equalities cost nothing.
+    """
+    index = SeriesIndex([build_history_series(number) for number in range(20_000)])
+    patterns = [Matcher(MatcherType.NOT_REGEXP, "usage_point", f"x{number}.*") for number in range(4096)]
+    names = [Matcher(MatcherType.NOT_EQUAL, "usage_point", f"{number}") for number in range(4096)]
+    selector = Selector(index)
+
+    with pytest.raises(RequestError, match="too many regular expressions"):
+        selector.check_cost([patterns])
+    selector.check_cost([names, patterns[:64], patterns[:64]])
+    assert list(selector.select([*names[1:], *patterns[:64]]))[:3] == [0, 4096, 4097]
+
+
+def test_work_ends_when_its_asker_has_gone(sample_history):
+    """
+    A read is given up before its plan is made, once nobody waits for it.
+    """
+
+    def gone():
+        raise AbandonedError
+
+    handler = RemoteReadHandler(sample_history.ledger, {}, 1_000_000)
+    answer = handler.handle_request(build_request(*[(MIN_TIME, MAX_TIME, EVERY)] * 64), MAX_TIME, gone)
+
+    with pytest.raises(AbandonedError):
+        list(answer)
+
+
+def test_queries_together_are_bounded(sample_history, monkeypatch):
+    """
+    The series that all queries of a request select together are limited, not those of each.
+    """
+    monkeypatch.setattr("exporter.history.remote_read.MAX_COUNTED_SERIES", 20)
+    read(sample_history, (MIN_TIME, MAX_TIME, EVERY))
+
+    with pytest.raises(RequestError, match="too many series together"):
+        read(sample_history, *[(MIN_TIME, MAX_TIME, EVERY)] * 4)
+
+
+async def test_a_read_that_finds_no_place_may_come_again(sample_history, history, base_url, client, monkeypatch):
+    """
+    Where all places are held by readers that stand still, a further read is told so soon, with when to come again.
+    """
+    monkeypatch.setattr("exporter.history.read_worker.MAX_WAIT_SECONDS", 0.05)
+    for _ in range(MAX_CONCURRENT_READS):
+        await history._read_slots.acquire()
+    answer = await client.post(f"{base_url}/api/v1/read", data=build_request((MIN_TIME, MAX_TIME, EVERY)))
+
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+
+
+def build_history_series(number: int) -> HistorySeries:
+    labels = (("__name__", "utility_measured_index_m3"), ("account", "home"), ("usage_point", f"{number}"))
+    return HistorySeries(labels, number, "home", TimestampRule(0), next(iter(HISTORY_FAMILIES.values())), "index", "")
 
 
 async def test_who_hangs_up_frees_the_place(sample_history, history, base_url, client):
@@ -433,10 +536,11 @@ def test_a_ledger_that_fails(sample_history, monkeypatch):
         list(RemoteReadHandler(sample_history.ledger, {}, 1).handle_request(build_request((MIN_TIME, MAX_TIME, EVERY)), MAX_TIME))
 
 
-def test_stamps_outside_the_protocol_are_left_out(ledger):
+def test_stamps_outside_the_protocol_are_left_out(ledger, monkeypatch):
     """
     A reading of 1970, which no meter has, is kept in the ledger and has no sample.
     """
+    monkeypatch.setattr("exporter.models.MIN_YEAR", 1900)  # an older ledger may hold it
     ledger.open_account("home", portal="brook", zone="UTC", login="a")
     readings = [Index(Register(WATER, Unit.M3), 1.0, datetime(1970, 1, 2, tzinfo=UTC)), Index(Register(WATER, Unit.M3), 2.0, NOW)]
     ledger.record_visit("home", readings, AccountState(last_visit=NOW), at=NOW)

@@ -4,15 +4,15 @@ from datetime import time, timedelta
 from zoneinfo import ZoneInfo
 
 from exporter.portals.fluvius.account import Fluvius
-from exporter.sync.feeds import CalendarMonth, Days, Feed, Form
+from exporter.portals.water_link.account import WaterLink
+from exporter.sync.feeds import Days, Feed, Form
 
 BRUSSELS, PARIS, PRAGUE = ZoneInfo("Europe/Brussels"), ZoneInfo("Europe/Paris"), ZoneInfo("Europe/Prague")
 YEARS = timedelta(days=1096)
 
-WATER = [
-    Feed(key=f"days:{one}", zone=BRUSSELS, chunk=CalendarMonth(), usage_points=(one,), resolution="P1D", reach=YEARS)
-    for one in ("w1", "w2")
-]
+WATER = WaterLink(
+    name="home", username="ada@example.com", password="invented", meters=["204417", "204418"], history_days=YEARS.days
+).feeds()
 FLUVIUS = [
     Feed(key="days:e1", zone=BRUSSELS, chunk=Days(31), usage_points=("e1",), resolution="P1D", reach=YEARS),
     Feed(

@@ -22,6 +22,8 @@ from typing import NamedTuple
 from exporter.sync.feeds import DAY, Feed, Form, Period, length_of
 
 VERSION = 1
+MAX_MISREAD = 100
+"""So many spans of responses that were not understood are told apart."""
 MARGIN = 3
 """Days on both sides of those judged by which the usual distance of an index is seen."""
 
@@ -66,6 +68,15 @@ class TooOld:
     tries: int = 1
 
 
+class Misread(NamedTuple):
+    """Days (ordinals, both included) of a request whose response was not understood: when, and how often in a row."""
+
+    first: int
+    last: int
+    at: int
+    tries: int = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Coverage:
     """All that is known of a feed."""
@@ -80,6 +91,8 @@ class Coverage:
     """Not before this, after a failure or a refusal."""
     heard: int = 0
     """When a feed of form VISIT was last visited."""
+    misread: tuple[Misread, ...] = ()
+    """What is asked again after growing waits, so that one odd response keeps no other days waiting."""
 
     def encode(self) -> str:
         """Return the coverage as the text to store."""
@@ -94,6 +107,7 @@ class Coverage:
             self.failures,
             self.retry_at,
             self.heard,
+            self.misread,
         ]
         return json.dumps([VERSION, head, runs], separators=(",", ":"))
 
@@ -108,8 +122,9 @@ class Coverage:
             first = before + skipped
             before = first + more
             runs.append(Run(first, before, State(state), asked, tries))
-        bound, longest, failures, retry_at, heard = head
-        return cls(tuple(runs), TooOld(*bound) if bound else None, longest, failures, retry_at, heard)
+        bound, longest, failures, retry_at, heard, *more_head = head
+        misread = tuple(Misread(*span) for span in more_head[0]) if more_head else ()
+        return cls(tuple(runs), TooOld(*bound) if bound else None, longest, failures, retry_at, heard, misread)
 
     def within(self, first: int, last: int) -> Iterator[Run]:
         """Return the runs of [first, last], cut to it, oldest first."""
@@ -170,7 +185,14 @@ class Coverage:
             state = seen if was is None or is_by_distance else max(seen, was.state)
             days.append(_asked_again(day, was, state, now))
         changed = self.replaced(_joined(days))
-        return replace(changed, failures=0, retry_at=0).settled(feed)
+        misread = tuple(span for span in self.misread if span.last < first or span.first > last)
+        return replace(changed, failures=0, retry_at=0, misread=misread).settled(feed)
+
+    def misunderstood(self, first: int, last: int, now: int) -> "Coverage":
+        """Return the coverage after a response to a request for [first, last] was not understood."""
+        others = [span for span in self.misread if span.last < first or span.first > last]
+        tries = 1 + max((span.tries for span in self.misread if span not in others), default=0)
+        return replace(self, misread=tuple(sorted([*others, Misread(first, last, now, tries)])[-MAX_MISREAD:]))
 
     def visited(self, feed: Feed, at: int, every: int) -> "Coverage":
         """Return the coverage of a feed of form VISIT after a visit; days of silence are to be asked for."""
@@ -198,13 +220,17 @@ class Coverage:
 
     def as_of(self, now: int) -> "Coverage":
         """Return the coverage without what a clock that ran ahead has left: such days count as not asked lately."""
-        if max(self.heard, *(run.asked for run in self.runs), self.too_old.at if self.too_old else 0, 0) <= now:
+        latest = [*(run.asked for run in self.runs), *(span.at for span in self.misread)]
+        if max(self.heard, *latest, self.too_old.at if self.too_old else 0, 0) <= now:
             return self
         runs = (run if run.asked <= now else run._replace(asked=0, tries=0) for run in self.runs)
         kept = [run for run in runs if run.asked or run.state]
         bound = replace(self.too_old, at=min(self.too_old.at, now)) if self.too_old else None
         retry_at = self.retry_at if self.failures == 0 else 0
-        return replace(self, runs=tuple(_joined(kept)), too_old=bound, heard=min(self.heard, now), retry_at=retry_at)
+        misread = tuple(span for span in self.misread if span.at <= now)
+        return replace(
+            self, runs=tuple(_joined(kept)), too_old=bound, heard=min(self.heard, now), retry_at=retry_at, misread=misread
+        )
 
     def settled(self, feed: Feed) -> "Coverage":
         """Return the coverage in which settled whole days have forgotten when they were asked."""

@@ -188,7 +188,7 @@ class Engine(Generic[SessionT]):
             until = seconds(error.until) if error.until else at + policy.REFUSED
             after = replace(before, retry_at=max(until, at + policy.SOONEST))
         except PortalError as error:
-            after = self._failed(before, at, error, feed, result)
+            after = self._failed(request, before, at, error, feed, result)
         if found is not None:
             after = await self._answered(feed, request, found, at)
             found = replace(found, notes=(*found.notes, *describe_silence(feed, after, at)))
@@ -311,11 +311,15 @@ class Engine(Generic[SessionT]):
     ) -> Coverage:
         days = request.last - request.first + 1
         if days == 1:
-            return self._failed(before, at, ResponseError(f"{error}, even for one day"), feed, result)
+            return self._failed(request, before, at, ResponseError(f"{error}, even for one day"), feed, result)
         return replace(before, longest=days - 1 if days <= 7 else days // 2)
 
-    def _failed(self, before: Coverage, at: int, error: PortalError, feed: Feed, result: StepResult) -> Coverage:
+    def _failed(
+        self, request: Request, before: Coverage, at: int, error: PortalError, feed: Feed, result: StepResult
+    ) -> Coverage:
         result.failures[feed.key] = error
+        if isinstance(error, ResponseError):
+            before = before.misunderstood(request.first, request.last, at)
         failures = before.failures + 1
         row = policy.FAILED[:3] if isinstance(error, UnreachableError) else policy.FAILED
         return replace(before, failures=failures, retry_at=at + policy.wait(row, failures))

@@ -125,6 +125,10 @@ class _Planner:
         bound = self._coverage.too_old
         if self._known and not any(first < self._known[0] for first, _ in waiting) and not (bound and bound.first < bound.last):
             self._plan.begins = self._known[0]
+        for span in self._coverage.misread:
+            row = policy.FAILED if span.last >= self._young else policy.HOLE
+            if not self._is_due(span.at + policy.wait(row, span.tries)):
+                waiting, due = list(_without(waiting, span.first, span.last)), list(_without(due, span.first, span.last))
         left = self._recent(due, waiting)
         self._backlog(waiting)
         if old := [day for day in left if day[1] < self._young]:

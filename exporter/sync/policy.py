@@ -26,7 +26,7 @@ CORRECTIONS = (DAY, 2 * DAY, 4 * DAY, 8 * DAY)
 TOO_OLD = (DAY, 7 * DAY, 28 * DAY, 84 * DAY)
 """The day before the first one that the portal gives."""
 FAILED = (HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY)
-"""A feed that fails."""
+"""A feed that fails, and young days of a response that was not understood; older ones are asked again like holes."""
 REFUSED = DAY
 """A feed that is refused, where the portal does not say until when."""
 STRETCH = 14

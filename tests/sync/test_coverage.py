@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.sync.coverage import Coverage, Run, State, TooOld, judge
+from exporter.sync.coverage import Coverage, Misread, Run, State, TooOld, judge
 from exporter.sync.feeds import DAY, Days, Feed, Form
 from tests.sync.declarations import CEM, FLUVIUS, WATER
 from tests.sync.messy_portal import make_readings
@@ -93,8 +93,20 @@ def test_runs_are_what_a_table_of_days_would_be(
 
 
 def test_everything_is_stored() -> None:
-    coverage = Coverage((Run(5, 7, State.PARTIAL, 9, 2),), TooOld(1, 3, 99, 2), 6, 2, 1_800_000_000, 17)
+    coverage = Coverage((Run(5, 7, State.PARTIAL, 9, 2),), TooOld(1, 3, 99, 2), 6, 2, 1_800_000_000, 17, (Misread(1, 31, 9, 2),))
     assert Coverage.decode(coverage.encode()) == coverage
+    assert Coverage.decode("[1,[null,null,0,0,17],[]]") == Coverage(heard=17)
+
+
+def test_responses_that_were_not_understood_are_told_apart() -> None:
+    """
+    Each has its own tries; an answer to any day of one forgets it, and so does a clock that ran ahead.
+    """
+    june, july = (1, 30), (31, 61)
+    coverage = Coverage().misunderstood(*july, 100).misunderstood(*june, 200).misunderstood(*july, 300)
+    assert coverage.misread == (Misread(*june, 200, 1), Misread(*july, 300, 2))
+    assert coverage.answered(WATER[0], 40, 40, [State.WHOLE], 400).misread == (Misread(*june, 200, 1),)
+    assert coverage.as_of(250).misread == (Misread(*june, 200, 1),)
 
 
 def test_years_of_settled_days_are_one_run_in_few_bytes() -> None:

@@ -1,8 +1,10 @@
 """The feeds of Fluvius: the whole history by itself, within a quota, and days that come late, are corrected or lack something."""
 
+import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from exporter.simulators.fluvius.usage_points import KWH
 from exporter.sync.engine import Engine
 from exporter.sync.importer import Importer
 from tests.conftest import FakeClock, OpenSession
+from tests.fault_proxy import open_account
 from tests.portals.fluvius_account import StoredAccount, ask, catch_up, list_true_intervals, list_truth, live, run_account
 
 ALL = SOLAR_EAN, SINGLE_RATE_EAN, GAS_EAN
@@ -365,3 +368,29 @@ def test_visits_do_not_pile_up() -> None:
 
     assert days.feed.chunk.window(20) == (11, 20)
     assert all(later > earlier for earlier, later in pairwise(days.feed.chunk.window(20)))
+
+
+async def test_serve_has_the_running_year_after_two_minutes(clock: FakeClock, tmp_path: Path) -> None:
+    """
+    Live values first, then the year of all meters, step by step and over a restart; the sums on the page are the simulation's.
+    """
+    async with run_account(clock, interval_requests=20) as (simulation, home):
+        async with open_account(tmp_path, home, clock) as (poller, _):
+            await poller.visit()
+        clock.advance(minutes=1)
+        async with open_account(tmp_path, home, clock) as (poller, read_account):
+            for _ in range(2):
+                await poller.step()
+                clock.advance(minutes=1)
+            snapshot = read_account()
+        page = {
+            match[1]: float(match[2])
+            for match in re.finditer(r"^utility_yearly_consumption_kwh\{(.*?)\} (\S+)$", snapshot.text, re.MULTILINE)
+        }
+        days = list_truth(simulation, ALL, date(2026, 1, 1), LAST)
+
+        for ean, register in ((SOLAR_EAN, "day"), (SOLAR_EAN, "night"), (SINGLE_RATE_EAN, "total"), (GAS_EAN, "energy")):
+            true = [one.value for one in days if (one.ean, one.register, one.direction) == (ean, register, "consumption")]
+            [value] = [value for labels, value in page.items() if ean in labels and f'register="{register}"' in labels]
+            assert value == pytest.approx(sum(true))
+        assert snapshot.state.up

@@ -14,6 +14,7 @@ from exporter.history.read_worker import RemoteReader
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
+from exporter.web.connections import track_request
 from exporter.web.negotiation import negotiate
 from exporter.web.status.page import StatusPage, StatusQuery
 
@@ -135,6 +136,7 @@ def make_app(context: WebContext) -> web.Application:
     app.router.add_route("*", "/-/visit", handle_visit)
     if context.access_control:
         add_access_control(app, context.access_control)
+    app.middlewares.insert(0, track_request)
     return app
 
 

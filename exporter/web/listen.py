@@ -1,6 +1,7 @@
 """Listen on configured addresses, or on sockets inherited from systemd."""
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from aiohttp import web
+
+from exporter.web.connections import LimitedRunner, is_worth_logging
 
 FIRST_SYSTEMD_FD = 3
 """The descriptor of the first socket that systemd passes."""
@@ -48,7 +51,8 @@ async def listen(
     Raise OSError that names the address.
     """
     # No request body is gzip: if aiohttp decompressed it, a corrupt one would end in a traceback.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2, handler_cancellation=True, auto_decompress=False)
+    runner = LimitedRunner(app, access_log=None, shutdown_timeout=2, handler_cancellation=True, auto_decompress=False)
+    logging.getLogger("aiohttp.server").addFilter(is_worth_logging)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     bound = []

@@ -1,0 +1,165 @@
+"""Limits of connections: silent ones are closed, and there is always room for a scrape.
+
+aiohttp counts no connections, and lets one that never sends a request stay for ever. Each of its protocols is therefore wrapped:
+the wrapper knows when its connection was opened and whether a request is under way. Once all places are taken, the connection
+that has been silent for longest makes room for the new one.
+"""
+
+import asyncio
+import logging
+import resource
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+FIRST_REQUEST_SECONDS = 10
+"""How long a new connection may take until its first request is complete, its body excepted."""
+IDLE_SECONDS = 300
+"""How long a connection may stay open between two requests: longer than anybody's scrape interval."""
+SWEEP_SECONDS = 1.0
+MAX_CONNECTIONS = 512
+RESERVED_DESCRIPTORS = 256
+"""Descriptors that connections never take: files, the ledger, portals, remote write."""
+TLS_HANDSHAKE_SECONDS = 10.0
+log = logging.getLogger(__name__)
+
+
+class ConnectionLimiter:
+    """All connections of a server, with their limits."""
+
+    def __init__(self, max_connections: int | None = None) -> None:
+        soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._max_connections = max_connections or max(16, min(MAX_CONNECTIONS, soft_limit - RESERVED_DESCRIPTORS))
+        self._open: set[_LimitedProtocol] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def wrap(self, build_protocol: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
+        """Return a protocol factory whose connections are limited."""
+        return lambda: _LimitedProtocol(build_protocol(), self)
+
+    def admit(self, connection: "_LimitedProtocol") -> bool:
+        """Count a new connection; return False where every other one has a request under way."""
+        if len(self._open) >= self._max_connections:
+            silent = min((other for other in self._open if not other.is_busy), key=lambda other: other.since, default=None)
+            if silent is None:
+                return False
+            self._close(silent)
+        self._open.add(connection)
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_silent)
+        return True
+
+    def release(self, connection: "_LimitedProtocol") -> None:
+        """Count a connection no longer."""
+        self._open.discard(connection)
+
+    def _close(self, connection: "_LimitedProtocol") -> None:
+        self._open.discard(connection)
+        connection.abort()
+
+    def _close_silent(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in [one for one in self._open if not one.is_busy and one.deadline < now]:
+            self._close(connection)
+        more = self._open
+        self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_silent) if more else None
+
+
+class _LimitedProtocol(asyncio.Protocol):
+    """aiohttp's protocol of a connection, and what the limiter needs to know of it."""
+
+    __slots__ = ("_inner", "_limiter", "_request_count", "_transport", "is_busy", "since")
+
+    def __init__(self, inner: asyncio.Protocol, limiter: ConnectionLimiter) -> None:
+        self._inner, self._limiter = inner, limiter
+        self._transport: asyncio.Transport | None = None
+        self._request_count = 0
+        self.is_busy = False
+        self.since = 0.0
+        """Since when it has been silent, by the loop's clock."""
+
+    @property
+    def deadline(self) -> float:
+        """When it is closed unless a request has come."""
+        return self.since + (IDLE_SECONDS if self._request_count else FIRST_REQUEST_SECONDS)
+
+    def begin_request(self) -> None:
+        """Note that a request is under way."""
+        self.is_busy = True
+        self._request_count += 1
+
+    def end_request(self) -> None:
+        """Note that the request has been answered."""
+        self.is_busy = False
+        self.since = asyncio.get_running_loop().time()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        if self._transport:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.since = asyncio.get_running_loop().time()
+        if self._limiter.admit(self):
+            self._inner.connection_made(transport)
+        else:
+            self._transport.abort()
+            self._transport = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._limiter.release(self)
+        if self._transport:
+            self._inner.connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+
+class LimitedRunner(web.AppRunner):
+    """A runner whose sites accept limited connections."""
+
+    def __init__(self, app: web.Application, limiter: ConnectionLimiter | None = None, **options: object) -> None:
+        super().__init__(app, **options)  # type: ignore[arg-type]  # the options of AppRunner as they are
+        self._limiter = limiter or ConnectionLimiter()
+
+    @property
+    def server(self) -> web.Server | None:
+        """What sites build their protocols with."""
+        server = super().server
+        return server and cast(web.Server, self._limiter.wrap(cast(Callable[[], asyncio.Protocol], server)))
+
+
+@web.middleware
+async def track_request(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Tell the limiter that a connection has a request under way."""
+    protocol = request.transport.get_protocol() if request.transport else None
+    if not isinstance(protocol, _LimitedProtocol):
+        return await handler(request)
+    protocol.begin_request()
+    try:
+        return await handler(request)
+    finally:
+        protocol.end_request()
+
+
+def is_worth_logging(record: logging.LogRecord) -> bool:
+    """Return False for aiohttp's traceback of a request that is no HTTP or of a client that has hung up; log it for debugging."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError | ConnectionError):
+        log.debug("a client sent an invalid request, or hung up: %s", type(error).__name__)
+        return False
+    return True

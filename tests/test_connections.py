@@ -1,0 +1,176 @@
+"""Connections under attack: silent ones, too many of them, requests that are no HTTP, and calls from another site's page."""
+
+import asyncio
+import logging
+import resource
+import socket
+from contextlib import AsyncExitStack, suppress
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from exporter.web import connections
+from exporter.web.connections import ConnectionLimiter, LimitedRunner, track_request
+from tests.test_process import environment, home, launched  # noqa: F401  # a fixture
+
+ATTACKERS = 1100
+
+
+@pytest.fixture
+async def serve():
+    """A function that serves an application with a limit of connections and returns its port."""
+    async with AsyncExitStack() as stack:
+
+        async def start(max_connections: int) -> int:
+            app = web.Application(middlewares=[track_request])
+            waiting = asyncio.Event()
+
+            async def answer(request: web.Request) -> web.Response:
+                if request.path == "/wait":
+                    await waiting.wait()
+                return web.Response(text="here")
+
+            app.router.add_get("/{path:.*}", answer)
+            runner = LimitedRunner(app, ConnectionLimiter(max_connections), handler_cancellation=True)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            stack.callback(waiting.set)
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            return site._server.sockets[0].getsockname()[1]
+
+        yield start
+
+
+@pytest.fixture
+async def connect():
+    """A function that opens a connection and returns its reader; all are closed in the end."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def start(port: int, text: bytes = b"") -> asyncio.StreamReader:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.append(writer)
+        writer.write(text)
+        return reader
+
+    yield start
+    for writer in writers:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def is_closed(reader: asyncio.StreamReader) -> bool:
+    async with asyncio.timeout(20):
+        with suppress(ConnectionError):
+            return not await reader.read(1)
+    return True
+
+
+async def get(port: int, path: str = "/") -> str:
+    async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}{path}") as answer:
+        return await answer.text()
+
+
+@pytest.mark.parametrize("text", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n"], ids=["silent", "half a request"])
+async def test_who_sends_no_request_is_disconnected(serve, connect, monkeypatch, text):
+    """
+    A connection on which no whole request comes is closed; one with a request stays open for the next.
+    """
+    monkeypatch.setattr(connections, "FIRST_REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.05)
+    port = await serve(10)
+    silent = await connect(port, text)
+    async with aiohttp.ClientSession() as client:
+        for _ in range(2):
+            async with client.get(f"http://127.0.0.1:{port}/") as answer:
+                assert await answer.text() == "here"
+        assert await is_closed(silent)
+        async with client.get(f"http://127.0.0.1:{port}/") as answer:
+            assert await answer.text() == "here"
+
+
+async def test_the_longest_silent_one_makes_room(serve, connect):
+    """
+    Where all places are taken, a new connection has the place of the one that has been silent for longest; requests under way
+    keep theirs, and where all are under way the new connection is refused.
+    """
+    port = await serve(3)
+    waiting = asyncio.ensure_future(get(port, "/wait"))
+    await asyncio.sleep(0)
+    first = await connect(port)
+    await asyncio.sleep(0.05)
+    second = await connect(port)
+    await asyncio.sleep(0.05)
+
+    assert await get(port) == "here"
+    assert await is_closed(first)
+    assert not second.at_eof()
+    others = [asyncio.ensure_future(get(port, "/wait")) for _ in range(2)]
+    await asyncio.sleep(0.2)
+    with pytest.raises(aiohttp.ClientError):
+        await get(port)
+    assert not waiting.done()
+    for task in (waiting, *others):
+        task.cancel()
+    await asyncio.gather(waiting, *others, return_exceptions=True)
+
+
+async def test_a_thousand_silent_sockets_do_not_stop_a_scrape(home):  # noqa: F811
+    """
+    With 1,024 descriptors, as a unit sets them, 1,100 silent sockets leave room for scrapes, and the log stays short.
+    """
+    home.write()
+    lower = f'ulimit -n 1024; exec {" ".join(("python", "-m", "exporter"))} "$@"'
+    program = ("bash", "-c", lower, "bash")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    sockets: list[socket.socket] = []
+    try:
+        async with launched("serve", env=environment(), folder=home.folder, program=program) as served:
+            host, port = served.url.removeprefix("http://").split(":")
+            sockets.extend(socket.create_connection((host, int(port)), timeout=10) for _ in range(ATTACKERS))
+            await asyncio.sleep(0.5)
+            async with aiohttp.ClientSession() as client, asyncio.timeout(10):
+                for _ in range(3):
+                    async with client.get(f"{served.url}/-/healthy") as answer:
+                        assert answer.status == 200
+            assert len("".join(served.lines)) < 10_000
+    finally:
+        for one in sockets:
+            one.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "text", [b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"\x16\x03\x01\x00\xff", b"GET /\x00 HTTP/1.1\r\n\r\n"]
+)
+async def test_what_is_no_request_leaves_no_traceback(home, text):  # noqa: F811
+    """
+    Anybody can send what is no HTTP: it is answered or cut off, and the log has no traceback of it.
+    """
+    home.write()
+    async with launched("serve", env=environment(), folder=home.folder) as served:
+        host, port = served.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(text)
+        writer.write_eof()
+        await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        async with aiohttp.ClientSession() as client, client.get(f"{served.url}/-/healthy") as answer:
+            assert answer.status == 200
+
+    assert not [line for line in served.lines if "Traceback" in line or "level=error" in line or "File " in line]
+
+
+def test_only_clients_faults_are_left_out():
+    """
+    A bug in a handler is logged with its traceback.
+    """
+    record = logging.LogRecord("aiohttp.server", logging.ERROR, "", 0, "Error handling request", (), None)
+    record.exc_info = (ValueError, ValueError("a bug"), None)
+
+    assert connections.is_worth_logging(record)
+    record.exc_info = (ConnectionResetError, ConnectionResetError(), None)
+    assert not connections.is_worth_logging(record)

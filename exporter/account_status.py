@@ -57,6 +57,10 @@ class AccountHealth:
     skipped: int = 0
     """Values of responses that could not be understood and were left out."""
     history: HistoryStatus = field(default_factory=HistoryStatus)
+    shape_changes: int = 0
+    """Fields of responses that appeared, disappeared or changed their type."""
+    shape_notes: tuple[str, ...] = ()
+    """The recent ones, for the status page."""
 
     def is_suspended(self, now: datetime) -> bool:
         """Return whether visits are suspended because the portal refused the login."""

@@ -29,7 +29,7 @@ from exporter.metrics.page import AccountMetrics, MetricsPage
 from exporter.models import VisitResult
 from exporter.portals.base import Portal
 from exporter.recording.last_failure import FailureRecordings
-from exporter.recording.recorder import Recorder
+from exporter.visit_watch import VisitWatch
 
 CRASH_RETRY_DELAY = timedelta(minutes=5)
 """Time to the next visit if the process dies during one: a crash loop must not be a login loop."""
@@ -81,8 +81,7 @@ class AccountPoller:
         recordings: FailureRecordings | None = None,
     ) -> None:
         self.portal, self.backfill = portal, backfill
-        self._recordings = recordings
-        self._recorder: Recorder | None = None
+        self._watch = VisitWatch(portal, ledger, recordings)
         self._feeds = FeedReader(portal, ledger, clock.now, backfill)
         self._ledger, self._page, self._clock, self._random_fraction = ledger, page, clock, random_fraction
         self._visit_requested = asyncio.Event()
@@ -104,6 +103,7 @@ class AccountPoller:
         state = await asyncio.to_thread(open_account, self._ledger, portal)
         self._account_metrics = self._page.add_account(build_account_view(portal), portal.every)
         self._account_metrics.health.state = cap_suspension(state, self._clock.now())
+        await self._watch.update_shapes(self._account_metrics.health, self._clock.now())
         if state.last_success and self._feeds.has_feeds:
             await self._feeds.resume()
             self._account_metrics.health.history = self._feeds.history
@@ -151,9 +151,9 @@ class AccountPoller:
         health.visits += 1
         started = time.monotonic()
 
-        self._recorder = self._recordings.begin(now) if self._recordings else None
-        outcome = await self._record_start(begun) or await self._call_portal(begun)
-        await self._keep_recording(outcome)
+        with self._watch.watch(now):
+            outcome = await self._record_start(begun) or await self._call_portal(begun)
+        await self._watch.finish(outcome.error, health, now)
         after = replace(
             self.state,
             last_visit=now,
@@ -168,13 +168,6 @@ class AccountPoller:
         # Waits count from the visit's end; a clock that was set back meanwhile is no end.
         after = replace(after, next_visit=self._next_visit(after, outcome, now, max(now, self._clock.now())))
         await self._finish(before, after, outcome)
-
-    async def _keep_recording(self, outcome: VisitOutcome) -> None:
-        """Keep the recording of a visit that failed."""
-        recorder, self._recorder = self._recorder, None
-        if self._recordings and recorder and isinstance(outcome.error, PortalError):
-            portal = self.portal
-            await asyncio.to_thread(self._recordings.write, portal, portal.name, portal.redaction, recorder, outcome.error)
 
     async def step(self) -> None:
         """Go on with the backlog: a few requests."""
@@ -293,7 +286,7 @@ class AccountPoller:
         assert self._account_metrics is not None
         responses = self._account_metrics.health.responses
         async with open_session(
-            self.portal, self._ledger, self._clock.now, lambda status: responses.update((status,)), self._recorder
+            self.portal, self._ledger, self._clock.now, lambda status: responses.update((status,)), self._watch.recorder
         ) as session:
             yield session
 

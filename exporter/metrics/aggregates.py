@@ -294,6 +294,7 @@ def build_health_samples(view: AccountView, health: AccountHealth, now: datetime
         "utility_corrections_total": {(view.account,): state.corrections},
         "utility_history_pending_requests": {(view.account,): health.history.pending},
         "utility_skipped_values_total": {(view.account,): health.skipped},
+        "utility_portal_shape_changes_total": {(view.account,): health.shape_changes},
         "utility_usage_point_configured": {(view.account, display_name(view, one)): 1 for one in sorted(view.configured)},
     }
     instants = {

@@ -272,6 +272,12 @@ _HEALTH_FAMILIES = (
         "Values or rows of responses left out because they could not be understood.",
         MetricType.COUNTER,
     ),
+    MetricFamily(
+        "utility_portal_shape_changes_total",
+        ACCOUNT_LABELS,
+        "Fields of the portal's responses that appeared, disappeared or changed their type.",
+        MetricType.COUNTER,
+    ),
     MetricFamily("utility_corrections_total", ACCOUNT_LABELS, "Values that the portal changed afterwards.", MetricType.COUNTER),
 )
 _EXPORTER_FAMILIES = (

@@ -30,6 +30,7 @@ from exporter.duration import Duration, format_duration
 from exporter.errors import PortalError, ResponseError
 from exporter.models import Commodity, Discovery, Reading, StateUpdate, VisitResult
 from exporter.recording.rules import RedactionRules
+from exporter.recording.shape import observe_shape
 from exporter.sync.feeds import Feed, FeedResult, Pace
 
 
@@ -249,6 +250,12 @@ def parse_response(model: type[ModelT], body: Any, where: str = "the response", 
 
     Raise ResponseError that names the field, and never its value.
     """
+    observe_shape(model, body, where)
+    return validate_response(model, body, where, skipped)
+
+
+def validate_response(model: type[ModelT], body: Any, where: str, skipped: Counter[str] | None = None) -> ModelT:
+    """Return a part of a response validated by its model, without a note of its shape; raise ResponseError."""
     try:
         return model.model_validate(body, context={"skipped": skipped})
     except ValidationError as error:

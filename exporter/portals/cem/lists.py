@@ -10,6 +10,7 @@ from exporter.client.response import Response
 from exporter.errors import ResponseError
 from exporter.portals.base import FailFastList
 from exporter.portals.cem.parser import CleanText, Flag, OptionalInteger, OptionalNumber, RowId
+from exporter.recording.shape import observe_rows
 
 list_row = dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore", hide_input_in_errors=True))
 
@@ -84,6 +85,7 @@ class ListParser(Generic[RowT]):
     """One of the lists: how its rows are parsed and written."""
 
     def __init__(self, row_type: type[RowT]) -> None:
+        self._row_type = row_type
         self._bare_adapter: TypeAdapter[list[RowT]] = TypeAdapter(FailFastList[row_type])  # type: ignore[valid-type]  # known at run time
         self._wrapped_adapter: TypeAdapter[WrappedList[RowT]] = TypeAdapter(WrappedList[row_type])  # type: ignore[valid-type]
 
@@ -100,6 +102,7 @@ class ListParser(Generic[RowT]):
         """Return the rows of a response; raise ResponseError."""
         if not 200 <= response.status < 300:
             response.json()
+        observe_rows(self._row_type, response.body)
         try:
             return self.parse(response.body, where)
         except ValueError:

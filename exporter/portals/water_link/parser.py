@@ -9,8 +9,16 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from exporter.errors import ResponseError
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, Unit, UsagePoint, VisitResult
-from exporter.portals.base import ResponseModel, TolerantList, build_skip_note, parse_decimal_comma, parse_response
+from exporter.portals.base import (
+    ResponseModel,
+    TolerantList,
+    build_skip_note,
+    parse_decimal_comma,
+    parse_response,
+    validate_response,
+)
 from exporter.portals.water_link.days import ZONE, day_start, month_end
+from exporter.recording.shape import observe_shape
 
 LITRES_PER_M3 = 1000
 
@@ -159,10 +167,11 @@ def _parse_meter_fields(body: Any, where: str, skipped: Counter[str]) -> MeterRe
     known = [field.alias for field in MeterResponse.model_fields.values() if field.alias]
     if not isinstance(body, dict) or body.keys().isdisjoint(known):
         raise ResponseError(f"{where} has changed: it has none of {', '.join(known)}")
+    observe_shape(MeterResponse, body, where)
     good, first_error = {}, None
     for name in [name for name in known if name in body]:
         try:
-            parse_response(MeterResponse, {name: body[name]}, where)
+            validate_response(MeterResponse, {name: body[name]}, where)
         except ResponseError as error:
             skipped[name] += 1
             first_error = first_error or error
@@ -170,7 +179,7 @@ def _parse_meter_fields(body: Any, where: str, skipped: Counter[str]) -> MeterRe
             good[name] = body[name]
     if first_error and not good:
         raise first_error
-    return parse_response(MeterResponse, good, where)
+    return validate_response(MeterResponse, good, where)
 
 
 def parse_month(point: UsagePoint, month: date, body: Any, where: str, today: date, skipped: Counter[str]) -> list[Interval]:

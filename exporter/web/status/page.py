@@ -162,7 +162,7 @@ class StatusPage:
             health=summarize_account(account, now),
             facts=list_account_facts(account, now),
             history=summarize_history(account, now),
-            notes=account.health.state.notes,
+            notes=(*account.health.state.notes, *account.health.shape_notes),
             quotas=self._read_quotas(account, now),
             sites=[
                 (site, [build_tile(meters, meter) for meter in group])

@@ -1,0 +1,64 @@
+"""What is kept of an account's visits for those who mend its portal: the last failed one, and what changed of the responses."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from exporter.account_status import AccountHealth
+from exporter.errors import LedgerError, PortalError
+from exporter.ledger.ledger import Ledger
+from exporter.portals.base import Portal
+from exporter.recording.last_failure import FailureRecordings
+from exporter.recording.recorder import Recorder
+from exporter.recording.shape import ShapeHistory, Shapes, watch_shapes
+
+SHAPES_KEY = "shapes"
+log = logging.getLogger(__name__)
+
+
+class VisitWatch:
+    """Watches the visits of one account, one at a time."""
+
+    def __init__(self, portal: Portal, ledger: Ledger, recordings: FailureRecordings | None) -> None:
+        self._portal, self._ledger, self._recordings = portal, ledger, recordings
+        self.recorder: Recorder | None = None
+        """Of the visit under way."""
+        self._shapes = Shapes()
+
+    @contextmanager
+    def watch(self, now: datetime) -> Iterator[None]:
+        """Watch a visit."""
+        self.recorder = self._recordings.begin(now) if self._recordings else None
+        with watch_shapes() as self._shapes:
+            yield
+
+    async def finish(self, error: Exception | None, health: AccountHealth, now: datetime) -> None:
+        """Keep what is worth keeping of the visit that has ended."""
+        recorder, self.recorder = self.recorder, None
+        if recorder and self._recordings and isinstance(error, PortalError):
+            portal = self._portal
+            await asyncio.to_thread(self._recordings.write, portal, portal.name, portal.redaction, recorder, error)
+        await self.update_shapes(health, now)
+
+    async def update_shapes(self, health: AccountHealth, now: datetime) -> None:
+        """Compare the shapes with those of the visits before, and show what changed."""
+        name, day = self._portal.name, now.astimezone(self._portal.zone).date()
+        store = self._ledger.get_account_store(name)
+        try:
+            stored = await store.get(SHAPES_KEY, now)
+            history = ShapeHistory.parse(stored)
+            changes = history.add(self._shapes, day)
+            if self._shapes.fields and history.dump() != stored:
+                await store.put(SHAPES_KEY, history.dump())
+        except LedgerError as error:
+            log.debug("account %s: shapes are not compared: %s", name, error)
+            return
+        for change in changes:
+            log.warning("account %s: %s", name, change)
+        if unknown := sorted(self._shapes.unknown):
+            log.debug("account %s: fields of responses that are not used: %s", name, ", ".join(unknown))
+        health.shape_changes += len(changes)
+        health.shape_notes = tuple(history.recent(day))
+        self._shapes = Shapes()

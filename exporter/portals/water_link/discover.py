@@ -18,7 +18,7 @@ async def discover_meters(client: WaterLinkApiClient, config: WaterLinkConfig, n
         try:
             findings.append(await _discover_meter(client, number, f"meters[{index}]", now, config.personal_data))
         except RefusedMeterError as error:
-            findings.append(Finding(f"water meter {number}", {"error": str(error)}))
+            findings.append(Finding(f"water meter {number}", {"error": str(error)}, is_missing=True))
         else:
             found.append(number)
     selected = ", ".join(f'"{number}"' for number in found or config.meters)
@@ -40,12 +40,12 @@ async def _discover_meter(client: WaterLinkApiClient, number: str, where: str, n
         else:
             days += len(result.readings)
             notes += result.notes
-    if not days and "index" not in facts:
+    if is_missing := not days and "index" not in facts:
         notes.append("the portal has no reading of this meter: is its number right?")
     if notes:
         facts["error"] = "; ".join(dict.fromkeys(notes))
     register = Finding(f"register total, {Unit.M3}", {"days of this and the previous month": days})
-    return Finding(f"water meter {number}", facts, (register,))
+    return Finding(f"water meter {number}", facts, (register,), is_missing=is_missing)
 
 
 async def _describe_state(

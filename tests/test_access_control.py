@@ -7,8 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -19,11 +18,12 @@ import trustme
 from aiohttp import web
 
 from exporter.app import read_web_config
-from exporter.errors import ConfigError
+from exporter.errors import BusyError, ConfigError
 from exporter.web.access_control import (
-    MAX_WAITING_CHECKS,
+    MAX_WAITING_CHECKS_PER_PEER,
     AccessControl,
     BasicAuthUsers,
+    PasswordQueue,
     TokenBucket,
     load_access_control,
     parse_basic_authorization,
@@ -365,10 +365,10 @@ async def test_a_verified_pair_is_remembered(monkeypatch):
     plain = bcrypt.checkpw
     monkeypatch.setattr(bcrypt, "checkpw", lambda *pair: checked.append(pair) or plain(*pair))
     users = BasicAuthUsers({"bob": PASSWORD_HASH, "bobsecret": PASSWORD_HASH})
-    with ThreadPoolExecutor(1) as thread:
-        good = [await users.verify(b"bob", b"secret", thread) for _ in range(3)]
-        bad = [await users.verify(b"bob", b"wrong", thread) for _ in range(3)]
-        concatenated = await users.verify(b"bobsecret", b"", thread)
+    with closing(PasswordQueue()) as queue:
+        good = [await users.verify(b"bob", b"secret", queue) for _ in range(3)]
+        bad = [await users.verify(b"bob", b"wrong", queue) for _ in range(3)]
+        concatenated = await users.verify(b"bobsecret", b"", queue)
 
     assert (good, bad, concatenated) == ([True] * 3, [False] * 3, False)
     assert len(checked) == 5
@@ -381,8 +381,8 @@ async def test_an_unknown_user_costs_the_same(monkeypatch):
     costs = []
     monkeypatch.setattr(bcrypt, "checkpw", lambda password, expected: costs.append(expected[:7]) or True)
     users = BasicAuthUsers({"cheap": PASSWORD_HASH, "bob": PASSWORD_HASH.replace("$04$", "$11$")})
-    with ThreadPoolExecutor(1) as thread:
-        good = [await users.verify(name, b"secret", thread) for name in (b"bob", b"eve", b"")]
+    with closing(PasswordQueue()) as queue:
+        good = [await users.verify(name, b"secret", queue) for name in (b"bob", b"eve", b"")]
 
     assert (good, costs) == ([True, False, False], [b"$2b$11$"] * 3)
 
@@ -401,7 +401,7 @@ async def test_bcrypt_leaves_the_loop_free(serve, monkeypatch):
             async with client.get(served.url, headers=basic(pair)) as answer:
                 return answer.status
 
-        asking = [asyncio.ensure_future(ask(f"bob:{number}")) for number in range(MAX_WAITING_CHECKS + 5)]
+        asking = [asyncio.ensure_future(ask(f"bob:{number}")) for number in range(MAX_WAITING_CHECKS_PER_PEER + 5)]
         await asyncio.to_thread(busy.wait, 30)
         turned_away, _ = await asyncio.wait(asking, timeout=30, return_when=asyncio.FIRST_COMPLETED)
         others = [await ask("bob:secret"), (await get(served.url))[0]]
@@ -410,7 +410,25 @@ async def test_bcrypt_leaves_the_loop_free(serve, monkeypatch):
 
     assert {task.result() for task in turned_away} == {503}
     assert others == [200, 401]
-    assert (answers.count(401), answers.count(503)) == (MAX_WAITING_CHECKS, 5)
+    assert (answers.count(401), answers.count(503)) == (MAX_WAITING_CHECKS_PER_PEER, 5)
+
+
+async def test_who_sends_many_passwords_delays_nobody_else(monkeypatch):
+    """
+    Addresses that wait are served in turn: a restarted Prometheus has its turn after one check of whoever sends sixty.
+    """
+    checked = []
+    monkeypatch.setattr(bcrypt, "checkpw", lambda password, _: checked.append(password) or password == b"secret")
+    users = BasicAuthUsers({"bob": PASSWORD_HASH})
+    with closing(PasswordQueue()) as queue:
+        attack = [asyncio.ensure_future(users.verify(b"bob", f"{n}".encode(), queue, "10.0.0.9")) for n in range(60)]
+        await asyncio.sleep(0)
+        good = await users.verify(b"bob", b"secret", queue, "10.0.0.2")
+        position = checked.index(b"secret")
+        refused = [found for found in await asyncio.gather(*attack, return_exceptions=True) if isinstance(found, BusyError)]
+
+    assert (good, position <= 2) == (True, True)
+    assert len(refused) == 60 - MAX_WAITING_CHECKS_PER_PEER
 
 
 async def test_headers(serve):

@@ -294,3 +294,25 @@ async def test_a_port_in_use_is_named(serve):
     async with AsyncExitStack() as stack:
         with pytest.raises(OSError, match=f"cannot listen on {address}"):
             await listen(make_app(WebContext(None, None)), [address], stack)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "https://elsewhere.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+async def test_lifecycle_calls_from_another_sites_page_are_refused(serve, headers, status):
+    """
+    A page that somebody's browser shows cannot make the exporter reload or visit; a program sends no such header.
+    """
+    served = await serve(reload=good, home=VisitScript([[]]))
+    reload, _ = await served.get("/-/reload", "POST", **headers)
+    visit, _ = await served.get("/-/visit?account=nobody", "POST", **headers)
+
+    assert (reload.status, visit.status) == (status, 403 if status == 403 else 404)

@@ -10,6 +10,7 @@ import secrets
 import ssl
 import sys
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,12 +20,14 @@ from typing import Any
 
 import bcrypt
 
-from exporter.errors import ConfigError
+from exporter.errors import BusyError, ConfigError
 from exporter.web.tls import choose_curve, make_context, make_reloadable_context, read_alternative_names
 from exporter.web.web_config import WebConfig
 
-MAX_WAITING_CHECKS = 32
+MAX_WAITING_CHECKS = 256
 """How many passwords may wait for verification; further requests are refused."""
+MAX_WAITING_CHECKS_PER_PEER = 32
+"""How many of them may be of one address."""
 _UNKNOWN_USER_DIGEST = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
 """Salt and digest against which the password of an unknown user is verified."""
 FILE_CHECK_INTERVAL = timedelta(seconds=5)
@@ -47,31 +50,20 @@ class BasicAuthUsers:
         self._unknown_user_hash = b"$2b$" + highest + b"$" + _UNKNOWN_USER_DIGEST.encode()
         self._key = secrets.token_bytes(32)
         self._verified: set[bytes] = set()
-        self._waiting_checks = 0
 
     def __bool__(self) -> bool:
         return bool(self._hashes)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether too many passwords are waiting for verification."""
-        return self._waiting_checks >= MAX_WAITING_CHECKS
 
     def is_verified(self, name: bytes, password: bytes) -> bool:
         """Return whether this pair was verified before."""
         return self._digest(name, password) in self._verified
 
-    async def verify(self, name: bytes, password: bytes, executor: ThreadPoolExecutor) -> bool:
-        """Verify a name and its password in the executor: this takes 50 ms and more."""
+    async def verify(self, name: bytes, password: bytes, queue: "PasswordQueue", peer: str = "") -> bool:
+        """Verify a name and its password off the event loop: this takes 50 ms and more; raise BusyError."""
         digest = self._digest(name, password)
         if digest in self._verified:
             return True
-        expected = self._hashes.get(name, self._unknown_user_hash)
-        self._waiting_checks += 1
-        try:
-            good = await asyncio.get_running_loop().run_in_executor(executor, _matches, password, expected)
-        finally:
-            self._waiting_checks -= 1
+        good = await queue.check(peer, password, self._hashes.get(name, self._unknown_user_hash))
         if good and name in self._hashes:
             self._verified.add(digest)
             return True
@@ -80,6 +72,46 @@ class BasicAuthUsers:
     def _digest(self, name: bytes, password: bytes) -> bytes:
         parts = (name, self._hashes.get(name, b""), password)
         return hmac.digest(self._key, b"".join(hashlib.sha256(part).digest() for part in parts), "sha256")
+
+
+class PasswordQueue:
+    """Verifies one password at a time in a thread, the addresses that wait in turn: who sends many delays nobody else."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
+        self._waiting: OrderedDict[str, deque[tuple[bytes, bytes, asyncio.Future[bool]]]] = OrderedDict()
+        self._task: asyncio.Task[None] | None = None
+
+    async def check(self, peer: str, password: bytes, expected: bytes) -> bool:
+        """Return whether a password is the one of a hash; raise BusyError where too many wait."""
+        total, own = sum(map(len, self._waiting.values())), len(self._waiting.get(peer, ()))
+        if own >= MAX_WAITING_CHECKS_PER_PEER or total >= MAX_WAITING_CHECKS:
+            raise BusyError("too many passwords are waiting for verification")
+        result: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(peer, deque()).append((password, expected, result))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="passwords")
+        return await result
+
+    def close(self) -> None:
+        """Cancel pending verifications."""
+        if self._task:
+            self._task.cancel()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            peer, waiting = next(iter(self._waiting.items()))
+            self._waiting.move_to_end(peer)
+            password, expected, result = waiting[0]
+            if not result.done():
+                good = await loop.run_in_executor(self._executor, _matches, password, expected)
+                if not result.done():
+                    result.set_result(good)
+            waiting.popleft()
+            if not waiting:
+                del self._waiting[peer]
 
 
 def parse_basic_authorization(header: str | None) -> tuple[bytes, bytes] | None:
@@ -166,7 +198,7 @@ class AccessControl:
     def __init__(self, file: Path, parse: Callable[[Path], WebConfig], loaded: _LoadedConfig) -> None:
         self._file, self._parse, self._loaded = file, parse, loaded
         self._last_error = ""
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
+        self._passwords = PasswordQueue()
         self.tls_context = make_reloadable_context(loaded.tls_context) if loaded.tls_context else None
         """The context for listeners; None is plain HTTP."""
 
@@ -180,15 +212,17 @@ class AccessControl:
         """The headers of every response."""
         return self._loaded.config.headers
 
-    async def check_request(self, authorization: str | None, certificate: Mapping[str, Any] | None) -> Refusal | None:
-        """Return why a request is refused, or None."""
+    async def check_request(
+        self, authorization: str | None, certificate: Mapping[str, Any] | None, peer: str = ""
+    ) -> Refusal | None:
+        """Return why a request of an address is refused, or None."""
         loaded = self._loaded
         sans = loaded.config.tls.client_allowed_sans
         if sans is not None and read_alternative_names(certificate).isdisjoint(sans):
             return Refusal(403, "This client certificate is not allowed.\n", {"Connection": "close"})
         if loaded.bucket and not loaded.bucket.try_acquire(time.monotonic()):
             return Refusal(429, "Too many requests.\n", {"Retry-After": str(int(loaded.bucket.interval) + 1)})
-        return await self._check_password(loaded.users, authorization) if loaded.users else None
+        return await self._check_password(loaded.users, authorization, peer) if loaded.users else None
 
     async def watch_files(self) -> None:
         """Check the files until cancelled."""
@@ -227,16 +261,17 @@ class AccessControl:
 
     def close(self) -> None:
         """Cancel pending verifications."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._passwords.close()
 
-    async def _check_password(self, users: BasicAuthUsers, authorization: str | None) -> Refusal | None:
+    async def _check_password(self, users: BasicAuthUsers, authorization: str | None, peer: str) -> Refusal | None:
         pair = parse_basic_authorization(authorization)
         if pair and users.is_verified(*pair):
             return None
-        if pair and users.is_busy:
+        try:
+            if pair and await users.verify(*pair, self._passwords, peer):
+                return None
+        except BusyError:
             return Refusal(503, "Too many passwords are waiting for verification.\n", {"Retry-After": "1"})
-        if pair and await users.verify(*pair, self._executor):
-            return None
         return Refusal(401, "Unauthorized.\n", {"WWW-Authenticate": 'Basic realm="utility-exporter", charset="UTF-8"'})
 
 

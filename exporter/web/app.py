@@ -50,7 +50,7 @@ def add_access_control(app: web.Application, access_control: AccessControl) -> N
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         certificate = request.transport.get_extra_info("peercert") if request.transport else None
-        refusal = await access_control.check_request(request.headers.get("Authorization"), certificate)
+        refusal = await access_control.check_request(request.headers.get("Authorization"), certificate, request.remote or "")
         if refusal is None:
             return await handler(request)
         return web.Response(status=refusal.status, text=refusal.text, headers=refusal.headers)
@@ -189,6 +189,7 @@ async def handle_ready(request: web.Request) -> web.Response:
 async def handle_reload(request: web.Request) -> web.Response:
     """Reload the configuration."""
     _require_method(request, "POST", "PUT")
+    _refuse_other_origins(request)
     if (reload := request.app[WEB_CONTEXT].reload) is None:
         raise web.HTTPForbidden(text="Lifecycle calls are disabled; enable them with --web.enable-lifecycle.\n")
     try:
@@ -201,6 +202,7 @@ async def handle_reload(request: web.Request) -> web.Response:
 async def handle_visit(request: web.Request) -> web.Response:
     """Visit an account soon, on request."""
     _require_method(request, "POST")
+    _refuse_other_origins(request)
     context = request.app[WEB_CONTEXT]
     if context.reload is None:
         raise web.HTTPForbidden(text="Lifecycle calls are disabled; enable them with --web.enable-lifecycle.\n")
@@ -230,6 +232,14 @@ def _make_cacheable_response(body: bytes, content_type: str) -> web.Response:
 def _require_method(request: web.Request, *methods: str) -> None:
     if request.method not in methods:
         raise web.HTTPMethodNotAllowed(request.method, methods)
+
+
+def _refuse_other_origins(request: web.Request) -> None:
+    """Refuse a call that a browser makes for the page of another site; programs send neither of these headers."""
+    origin = request.headers.get("Origin")
+    is_foreign = request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
+    if is_foreign or (origin is not None and origin.partition("://")[2] != request.host):
+        raise web.HTTPForbidden(text="Calls from pages of other sites are refused.\n")
 
 
 async def _send_body(request: web.Request, parts: Sequence[bytes], headers: Mapping[str, str]) -> web.StreamResponse:

@@ -15,6 +15,7 @@ from aiohttp import web
 from exporter.poller import AccountPoller, next_visit_time
 from tests.conftest import FakeClock
 from tests.fault_proxy import AccountSnapshot, Attack, FaultProxy, open_account, run_fault_proxy
+from tests.test_faults import defined, table
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -282,3 +283,19 @@ async def test_an_odd_row_costs_one_row(live, portal):
     assert 1 <= float(skipped) <= spoiled  # a row that is asked for twice may be left out once
     assert any(field in note for note in after.state.notes)
     assert len(after.readings) > 30
+
+
+# The table in docs/faults.md
+
+
+def test_each_row_of_the_docs_has_its_test():
+    """
+    The rows name tests that there are, and the tests of this file have rows.
+    """
+    rows = table("What portals send in the field")
+    tests = [row[-1].strip("`") for row in rows]
+    own = {f"test_field_kinds.py::{name}" for name in defined("test_field_kinds.py")}
+
+    assert len(rows) > 15
+    assert [name for name in tests if name.partition("::")[2] not in defined(name.partition("::")[0])] == []
+    assert own - set(tests) == {"test_field_kinds.py::test_each_row_of_the_docs_has_its_test"}

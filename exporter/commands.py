@@ -17,6 +17,7 @@ from exporter.account_status import LOGIN_SUSPENSION
 from exporter.accounts import build_account_view, open_account, open_session
 from exporter.app import DEFAULT_PORT, Exporter, ServeOptions, read_web_config
 from exporter.client.session import Session
+from exporter.client.token_cache import allow_login
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LedgerError, LoginError
 from exporter.history.export import ExportSelection, export_series
@@ -225,6 +226,8 @@ async def open_visit(
                 f" {state.suspended_until:%Y-%m-%d %H:%M} UTC or a change of the configuration{hint}"
             )
         async with open_session(portal, ledger, utc_now) as session:
+            if context.force:
+                await allow_login(session)
             yield portal, ledger, session
     finally:
         await asyncio.to_thread(ledger.close)

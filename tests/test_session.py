@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from exporter.client.pkce import PkcePair
 from exporter.client.session import parse_retry_after
 from exporter.client.side_calls import SideCalls
-from exporter.client.token_cache import Token, TokenCache
+from exporter.client.token_cache import Token, TokenCache, allow_login
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from tests.conftest import NOW
 
@@ -454,6 +454,22 @@ async def test_a_login_that_is_not_understood_is_tried_four_times_a_day(visit, c
         clock.advance(minutes=20)
 
     assert [at - NOW - timedelta(days=4) for at in tried[-3:]] == [timedelta(minutes=minutes) for minutes in (0, 60, 80)]
+
+
+async def test_a_person_may_try_a_login_that_was_not_understood_at_once(visit, clock):
+    """
+    `visit --force` does not wait.
+    """
+
+    async def log_in(_):
+        raise ResponseError("status 418")
+
+    for forced, message in ((False, "^status 418$"), (False, "next login not before"), (True, "^status 418$")):
+        async with visit() as session:
+            if forced:
+                await allow_login(session)
+            with pytest.raises(ResponseError, match=message):
+                await TokenCache(session, log_in).get_token()
 
 
 async def test_a_side_call_that_fails_is_a_note_for_a_week(visit, clock):

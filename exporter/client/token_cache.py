@@ -145,6 +145,11 @@ class TokenCache:
         return token
 
 
+async def allow_login(session: Session, key: str = "token") -> None:
+    """Forget earlier logins that were not understood: a person wants the next one now."""
+    await LoginRetries(session, f"{key}-retries").clear()
+
+
 class LoginRetries:
     """The waits after logins that were neither accepted nor refused, stored with the account."""
 
@@ -166,7 +171,7 @@ class LoginRetries:
         await self._session.store.put(self._key, record, due + timedelta(days=1))
 
     async def clear(self) -> None:
-        """Delete the record after a login that succeeded."""
+        """Delete the record, so that the next login may be at once."""
         if await self._session.store.get(self._key, self._session.now):
             await self._session.store.delete(self._key)
 

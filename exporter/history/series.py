@@ -1,9 +1,13 @@
 """The history series: their names, labels and timestamps, by series of the ledger."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import chain
+from zoneinfo import ZoneInfo
 
+from exporter.ledger.calendar_samples import Calendar, CalendarRule
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import SeriesRow, TimestampRule
 from exporter.models import Direction, Nature, Unit, clean_label
@@ -31,6 +35,11 @@ class HistoryFamily:
 _KWH, _M3 = str(Unit.KWH), str(Unit.M3)
 _CONSUMPTION, _INJECTION = str(Direction.CONSUMPTION), str(Direction.INJECTION)
 _INTERVAL_TIMESTAMP = "of [start, end), stamped at end - 1 ms"
+_IN_MONTH = "in the local month up to a day, stamped at that day's end - 1 ms"
+_IN_YEAR = "in the local year up to a day, stamped at that day's end - 1 ms"
+ESTIMATED_FAMILY = HistoryFamily(
+    "utility_interval_estimated", f"1 for an amount that the portal calls estimated, {_INTERVAL_TIMESTAMP}."
+)
 HISTORY_FAMILIES: Mapping[tuple[str, str, str], HistoryFamily] = {
     ("interval", _KWH, _CONSUMPTION): HistoryFamily(
         "utility_interval_consumption_kwh", f"Energy delivered by the network, {_INTERVAL_TIMESTAMP}."
@@ -47,6 +56,20 @@ HISTORY_FAMILIES: Mapping[tuple[str, str, str], HistoryFamily] = {
     ("index", _M3, _CONSUMPTION): HistoryFamily("utility_measured_index_m3", "The register, stamped at the instant it was read."),
     ("index", _KWH, _INJECTION): HistoryFamily(
         "utility_measured_injection_index_kwh", "The register of injected energy, stamped at the instant it was read."
+    ),
+    ("month_to_date", _KWH, _CONSUMPTION): HistoryFamily(
+        "utility_month_to_date_consumption_kwh", f"Energy consumed from the grid {_IN_MONTH}."
+    ),
+    ("month_to_date", _M3, _CONSUMPTION): HistoryFamily("utility_month_to_date_consumption_m3", f"Volume consumed {_IN_MONTH}."),
+    ("month_to_date", _KWH, _INJECTION): HistoryFamily(
+        "utility_month_to_date_injection_kwh", f"Energy injected into the grid {_IN_MONTH}."
+    ),
+    ("year_to_date", _KWH, _CONSUMPTION): HistoryFamily(
+        "utility_year_to_date_consumption_kwh", f"Energy consumed from the grid {_IN_YEAR}."
+    ),
+    ("year_to_date", _M3, _CONSUMPTION): HistoryFamily("utility_year_to_date_consumption_m3", f"Volume consumed {_IN_YEAR}."),
+    ("year_to_date", _KWH, _INJECTION): HistoryFamily(
+        "utility_year_to_date_injection_kwh", f"Energy injected into the grid {_IN_YEAR}."
     ),
     ("peak", str(Unit.KW), _CONSUMPTION): HistoryFamily(
         "utility_measured_peak_kw", "The peak, stamped at the start of its quarter-hour."
@@ -69,16 +92,54 @@ class HistorySeries:
     resolution: str
 
 
-def list_series(snapshot: Snapshot, aliases: Aliases) -> list[HistorySeries]:
+def list_series(snapshot: Snapshot, aliases: Aliases, *, stored_only: bool = False) -> list[HistorySeries]:
     """Return all history series of the ledger in label order; of two with the same labels (equal aliases) the first.
 
-    An account that is no longer configured has no aliases.
+    An account that is no longer configured has no aliases. `stored_only` leaves out what is calculated or selected from others.
     """
     found: dict[LabelPairs, HistorySeries] = {}
-    for row in snapshot.select_series():
-        if series := build_series(row, aliases.get(row.account, {})):
-            found.setdefault(series.labels, series)
+    rows = snapshot.select_series()
+    stored = (build_series(row, aliases.get(row.account, {})) for row in rows)
+    calculated = [] if stored_only else _iterate_calculated(rows, aliases, snapshot.select_zones())
+    for series in chain(filter(None, stored), calculated):
+        found.setdefault(series.labels, series)
     return sorted(found.values(), key=lambda series: series.labels)
+
+
+def _iterate_calculated(rows: Sequence[SeriesRow], aliases: Aliases, zones: Mapping[str, str]) -> Iterator[HistorySeries]:
+    """Yield the history series that are calculated from days, and those that mark estimates."""
+    rows = [row for row in rows if row.form == "interval" and ("interval", row.unit, row.direction) in HISTORY_FAMILIES]
+    days, lengths = defaultdict[tuple[str, ...], list[int]](list), defaultdict[tuple[str, ...], list[int]](list)
+    for row in rows:
+        lengths[_length_key(row)].append(row.id)
+        if row.resolution == "P1D":
+            days[_days_key(row)].append(row.id)
+    for row in rows:
+        names, zone = aliases.get(row.account, {}), ZoneInfo(zones[row.account])
+        if row.resolution == "P1D":
+            yield from _build_calendar_series(row, names, zone, tuple(days[_days_key(row)]))
+        if (ids := lengths[_length_key(row)])[0] == row.id:
+            rule = replace(_choose_timestamp_rule(row), estimated=tuple(ids))
+            yield _build(row, names, ESTIMATED_FAMILY, rule, row.resolution)
+
+
+def _days_key(row: SeriesRow) -> tuple[str, ...]:
+    return row.account, row.usage_point, row.direction, row.unit
+
+
+def _length_key(row: SeriesRow) -> tuple[str, ...]:
+    return row.account, row.usage_point, row.register, row.resolution
+
+
+def _build_calendar_series(
+    row: SeriesRow, aliases: Mapping[str, str], zone: ZoneInfo, companions: tuple[int, ...]
+) -> Iterator[HistorySeries]:
+    """Yield the history series that are calculated from a series of days."""
+    for calendar in Calendar:
+        form, resolution = ("interval", "P1M") if calendar is Calendar.MONTH else (calendar.value, "")
+        family = HISTORY_FAMILIES[form, row.unit, row.direction]
+        rule = TimestampRule(offset=1, calendar=CalendarRule(calendar, zone, companions))
+        yield _build(row, aliases, family, rule, resolution)
 
 
 def build_series(row: SeriesRow, aliases: Mapping[str, str]) -> HistorySeries | None:
@@ -86,15 +147,21 @@ def build_series(row: SeriesRow, aliases: Mapping[str, str]) -> HistorySeries | 
     family = HISTORY_FAMILIES.get((row.form, row.unit, row.direction))
     if family is None or (row.form == "index" and row.nature is not Nature.COUNTER):
         return None
+    return _build(row, aliases, family, _choose_timestamp_rule(row), row.resolution)
+
+
+def _build(
+    row: SeriesRow, aliases: Mapping[str, str], family: HistoryFamily, rule: TimestampRule, resolution: str
+) -> HistorySeries:
     labels = {
         "__name__": family.name,
         "account": clean_label(row.account),
         "register": "" if row.form == "peak" else clean_label(row.register),
-        "resolution": row.resolution,
+        "resolution": resolution,
         "usage_point": clean_label(aliases.get(row.usage_point, row.usage_point)),
     }
     pairs = tuple((name, value) for name, value in labels.items() if value)
-    return HistorySeries(pairs, row.id, row.account, _choose_timestamp_rule(row), family, row.form, row.resolution)
+    return HistorySeries(pairs, row.id, row.account, rule, family, row.form, resolution)
 
 
 def _choose_timestamp_rule(row: SeriesRow) -> TimestampRule:

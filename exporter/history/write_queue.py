@@ -144,7 +144,7 @@ class WriteQueue:
         )
 
     def _load_pending_ranges(self, snapshot: Snapshot, aliases: Aliases) -> None:
-        series_by_id = {series.series_id: series for series in list_series(snapshot, aliases)}
+        series_by_id = {series.series_id: series for series in list_series(snapshot, aliases, stored_only=True)}
         extra = self._receiver.extra_labels
         for number, first, last in snapshot.pending_ranges(self._receiver.key):
             if (series := series_by_id.get(number)) is None:

@@ -136,6 +136,8 @@ _COUNT_BACKWARDS = (
 
 
 FUTURE_NOTE = "readings left out: they lie in the future, by the clock of this computer"
+_INSERT_ESTIMATE = "INSERT OR IGNORE INTO estimate VALUES (?, ?)"
+_DELETE_ESTIMATE = "DELETE FROM estimate WHERE series = ? AND at = ?"
 MAX_CLOCK_AHEAD = timedelta(minutes=5)
 """How far a portal's clock may be ahead of ours; readings further ahead are not stored."""
 HISTORY_AGE = timedelta(days=14)
@@ -242,6 +244,7 @@ class _VisitWriter:
         self._catalog = catalog
         self._future_readings = 0
         self._visit: int | None = None
+        self._intervals: list[Interval] = []
 
     def write_readings(self, readings: Iterable[Reading], *, is_import: bool) -> LedgerChanges:
         deriver = DayDeriver.for_account(self._db, self._account, self._at)
@@ -249,11 +252,25 @@ class _VisitWriter:
         counts = write_readings(
             self._db, self._build_rows(readings), self._get_visit, is_import=is_import, see_changed=see_changed
         )
+        self._mark_estimates()
         series, usage_points, live = counts.series, counts.usage_points, counts.live_usage_points
         if deriver and series:
             days_series, days_usage_points = self._write_days(deriver.derive())
             series, usage_points, live = series | days_series, usage_points | days_usage_points, live - days_usage_points
         return LedgerChanges(counts.new, counts.corrected, counts.backwards, self._future_readings, series, usage_points, live)
+
+    def _mark_estimates(self) -> None:
+        """Store which of the intervals the portal calls estimates, now that it has stated them again."""
+        (has_any,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM estimate)").fetchone()
+        for statement, is_estimated in ((_INSERT_ESTIMATE, True), (_DELETE_ESTIMATE, False)):
+            if is_estimated or has_any:
+                rows = (self._key(one) for one in self._intervals if one.is_estimated is is_estimated)
+                self._db.executemany(statement, rows)
+        self._intervals.clear()
+
+    def _key(self, interval: Interval) -> tuple[int, int]:
+        form = "interval", format_resolution(interval.end - interval.start)
+        return self._catalog.get_series_id(interval.register, form), to_ms(interval.start)
 
     def derive_all_days(self) -> None:
         """Derive the days of an account that was stored without them."""
@@ -287,6 +304,8 @@ class _VisitWriter:
     def _build_rows(self, readings: Iterable[Reading]) -> Iterator[ReadingRow]:
         limit = to_ms(self._at + MAX_CLOCK_AHEAD)
         for reading in readings:
+            if isinstance(reading, Interval):
+                self._intervals.append(reading)
             register, form, at, value, span, end = _split_reading(reading)
             if end > limit:
                 self._future_readings += 1

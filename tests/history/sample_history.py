@@ -1,5 +1,6 @@
 """Invented meters: what portals report of them, visit by visit, and the samples to expect."""
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ GAS = UsagePoint("541448820000000001", Commodity.GAS)
 WATER = UsagePoint('B"17\\', Commodity.WATER)
 HEAT = UsagePoint("80001", Commodity.HEAT)
 
+ZONES = {"maison": PARIS, "home": BRUSSELS, "flats": BRUSSELS}
+MONTH_NAMES = {"utility_month_to_date_consumption_kwh"}
+"""Of the other amounts, and of years, the samples have no first day."""
 ExpectedSamples = dict[frozenset[tuple[str, str]], dict[int, float]]
 """Labels -> stamp in milliseconds -> value."""
 
@@ -41,6 +45,7 @@ class SampleHistory:
 
     ledger: Ledger
     expected_samples: ExpectedSamples = field(default_factory=dict)
+    """Those of the readings themselves."""
     pending_readings: dict[str, list[Reading]] = field(default_factory=dict)
     rng: random.Random = field(default_factory=lambda: random.Random(20261120))
 
@@ -69,11 +74,41 @@ class SampleHistory:
         whole = frozenset((labels | {"__name__": name, "account": account}).items())
         self.expected_samples.setdefault(whole, {})[round(at.timestamp() * 1000)] = value
 
+    @property
+    def all_samples(self) -> ExpectedSamples:
+        """All that is read and exported: also what the days of the samples make of months and years."""
+        return self.expected_samples | expect_calendar(self.expected_samples)
+
     def record_visit(self, at: datetime = NOW) -> None:
         """Record all readings added since the last visit."""
         for account, readings in self.pending_readings.items():
             self.ledger.record_visit(account, readings, AccountState(last_visit=at), at=at)
         self.pending_readings.clear()
+
+
+def expect_calendar(stated: ExpectedSamples) -> ExpectedSamples:
+    """Return the whole months, and the sums since the first of the month and year, of the days among samples."""
+    found: ExpectedSamples = {}
+    for labels, samples in stated.items():
+        texts = dict(labels)
+        name = texts.pop("__name__")
+        if "interval" not in name or texts.pop("resolution", "") != "P1D":
+            continue
+        zone = ZONES[texts["account"]]
+        days = {(datetime.fromtimestamp(at / 1000, zone) - timedelta(hours=7)).date(): at for at in samples}
+        for day, at in days.items():
+            for period, first in (("month", day.replace(day=1)), ("year", day.replace(month=1, day=1))):
+                passed = [first + timedelta(days=number) for number in range((day - first).days + 1)]
+                if not all(one in days for one in passed):
+                    continue
+                total = round(math.fsum(samples[days[one]] for one in passed), 6)
+                rows = [(name.replace("interval", f"{period}_to_date"), {})]
+                if period == "month" and (day + timedelta(days=1)).day == 1:
+                    rows.append((name, {"resolution": "P1M"}))
+                for family, more in rows:
+                    key = frozenset((texts | more | {"__name__": family}).items())
+                    found.setdefault(key, {})[at] = total
+    return found
 
 
 def split_into_intervals(

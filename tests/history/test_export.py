@@ -72,7 +72,7 @@ def test_everything_comes_back(sample_history, tmp_path: Path):
     """
     add_late_and_corrected(sample_history)
 
-    assert export_samples(sample_history, tmp_path) == sample_history.expected_samples
+    assert export_samples(sample_history, tmp_path) == sample_history.all_samples
 
 
 def test_a_span_of_local_days(sample_history, tmp_path: Path):
@@ -91,7 +91,7 @@ def test_a_span_of_local_days(sample_history, tmp_path: Path):
         return start <= begin < end
 
     assert export_samples(sample_history, tmp_path, ExportSelection(None, first, last)) == filter_samples(
-        sample_history.expected_samples, meant
+        sample_history.all_samples, meant
     )
 
 
@@ -101,7 +101,7 @@ def test_one_account(sample_history, tmp_path: Path):
     """
 
     assert export_samples(sample_history, tmp_path, ExportSelection("home")) == filter_samples(
-        sample_history.expected_samples, lambda labels, _: labels["account"] == "home"
+        sample_history.all_samples, lambda labels, _: labels["account"] == "home"
     )
     with pytest.raises(LedgerError, match="no account 'nobody'; it has flats, home, maison"):
         export_samples(sample_history, tmp_path, ExportSelection("nobody"))
@@ -127,7 +127,7 @@ def test_the_last_day_of_all(sample_history, tmp_path: Path):
     The end of the calendar is as good as no end.
     """
 
-    assert export_samples(sample_history, tmp_path, ExportSelection(last_day=date.max)) == sample_history.expected_samples
+    assert export_samples(sample_history, tmp_path, ExportSelection(last_day=date.max)) == sample_history.all_samples
 
 
 def test_whole_or_not_at_all(sample_history, tmp_path: Path, monkeypatch):
@@ -364,7 +364,7 @@ async def test_blocks_for_prometheus(sample_history, client, tmp_path: Path):
         found = await prometheus.query_samples('{__name__=~"utility_.+"}', AT)
 
     assert not re.search("(?i)error|warn|out of order", output)
-    assert found == sample_history.expected_samples
+    assert found == sample_history.all_samples
 
 
 async def test_import_into_victoria_metrics(sample_history, client, tmp_path: Path):
@@ -378,4 +378,4 @@ async def test_import_into_victoria_metrics(sample_history, client, tmp_path: Pa
         run_documented(command, tmp_path, **{"http://localhost:8428": victoria.url})
         found = await victoria.export_samples('{__name__=~"utility_.+"}')
 
-    assert found == sample_history.expected_samples
+    assert found == sample_history.all_samples

@@ -47,6 +47,7 @@ from tests.history.sample_history import (
     AUTUMN,
     EXPECTED_NAMES,
     LINKY,
+    MONTH_NAMES,
     NOW,
     PARIS,
     POWER,
@@ -80,13 +81,13 @@ async def test_prometheus_reads_the_truth(sample_history, base_url, client, tmp_
     """
     async with programs.run_prometheus(client, tmp_path / "p", config(base_url)) as prometheus:
         before = await prometheus.query_samples(ALL, AT)
-        expected = {labels: dict(samples) for labels, samples in sample_history.expected_samples.items()}
+        expected = {labels: dict(samples) for labels, samples in sample_history.all_samples.items()}
         add_late_and_corrected(sample_history)
         after = await prometheus.query_samples(ALL, AT)
 
-    assert {dict(labels)["__name__"] for labels in before} == EXPECTED_NAMES
+    assert {dict(labels)["__name__"] for labels in before} == EXPECTED_NAMES | MONTH_NAMES
     assert before == expected
-    assert after == sample_history.expected_samples
+    assert after == sample_history.all_samples
     assert after != before
 
 
@@ -97,7 +98,7 @@ async def test_a_day_is_the_sum_of_its_half_hours(sample_history, base_url, clie
     selector = 'utility_interval_consumption_kwh{account="maison",resolution="PT30M"}'
     (samples,) = [
         samples
-        for labels, samples in sample_history.expected_samples.items()
+        for labels, samples in sample_history.all_samples.items()
         if ("resolution", "PT30M") in labels and is_consumption(labels)
     ]
     async with programs.run_prometheus(client, tmp_path / "p", config(base_url)) as prometheus:
@@ -123,7 +124,7 @@ async def test_external_labels_do_no_harm(sample_history, history, base_url, cli
     async with programs.run_prometheus(client, tmp_path / "p", config(base_url, more)) as prometheus:
         found = await prometheus.query_samples(ALL, AT)
 
-    assert found == sample_history.expected_samples
+    assert found == sample_history.all_samples
 
 
 async def test_prometheus_lists_the_series(sample_history, base_url, client, tmp_path: Path):
@@ -133,7 +134,7 @@ async def test_prometheus_lists_the_series(sample_history, base_url, client, tmp
     async with programs.run_prometheus(client, tmp_path / "p", config(base_url)) as prometheus:
         found = await prometheus.get("/api/v1/series", **{"match[]": ALL, "start": 0, "end": AT})
 
-    assert {frozenset(labels.items()) for labels in found} == set(sample_history.expected_samples)
+    assert {frozenset(labels.items()) for labels in found} == set(sample_history.all_samples)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_matchers(sample_history, matcher):
 
     (found,) = read(sample_history, (MIN_TIME, MAX_TIME, [matcher]))
     assert {frozenset(labels.items()) for labels, _ in found} == {
-        labels for labels in sample_history.expected_samples if accepts(labels)
+        labels for labels in sample_history.all_samples if accepts(labels)
     }
 
 
@@ -194,18 +195,18 @@ def test_several_queries_in_order(sample_history):
 
     assert none == []
     assert {labels["account"] for labels, _ in some} == {"home"}
-    assert [sorted(labels.items()) for labels, _ in every] == sorted(sorted(labels) for labels in sample_history.expected_samples)
+    assert [sorted(labels.items()) for labels, _ in every] == sorted(sorted(labels) for labels in sample_history.all_samples)
     assert all(list(labels) == sorted(labels) for labels, _ in every)
     assert all([at for at, _ in samples] == sorted({at for at, _ in samples}) for _, samples in every)
 
 
-@pytest.mark.parametrize("name", sorted(EXPECTED_NAMES))
+@pytest.mark.parametrize("name", sorted(EXPECTED_NAMES | MONTH_NAMES))
 def test_bounds_belong_to_the_answer(sample_history, name):
     """
     A sample on the first or the last millisecond asked for is given, its neighbours are not.
     """
     labels, samples = max(
-        ((labels, at) for labels, at in sample_history.expected_samples.items() if ("__name__", name) in labels),
+        ((labels, at) for labels, at in sample_history.all_samples.items() if ("__name__", name) in labels),
         key=lambda x: len(x[1]),
     )
     stamps = sorted(samples)
@@ -224,7 +225,7 @@ def test_any_bounds_are_accepted(sample_history, first, last):
     """
     (found,) = read(sample_history, (first, last, EVERY))
 
-    assert len(found) == (len(sample_history.expected_samples) if last - first > 1 << 63 else 0)
+    assert len(found) == (len(sample_history.all_samples) if last - first > 1 << 63 else 0)
 
 
 def test_nothing_of_the_future(sample_history):
@@ -258,7 +259,7 @@ async def test_too_many_samples(sample_history, history, base_url, client, tmp_p
     """
     A request for more samples than allowed is refused with the number, and Prometheus's user reads why.
     """
-    count = sum(len(samples) for samples in sample_history.expected_samples.values())
+    count = sum(len(samples) for samples in sample_history.all_samples.values())
     history.configure(HistorySettings(max_samples=count - 1), {})
     status, body = await post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY)))
     async with (
@@ -386,7 +387,7 @@ async def test_a_helper_that_dies(sample_history, history, base_url, client, cap
 
     assert (status, body) == (503, b"The ledger cannot be read now.\n")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert len(found) == len(sample_history.expected_samples)
+    assert len(found) == len(sample_history.all_samples)
 
 
 async def test_the_helper_leaves_with_its_master(sample_history, history, base_url, client):

@@ -1,7 +1,8 @@
 """The history by itself: `serve` reads it between the visits, step by step, over restarts, each failure by itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -111,6 +112,16 @@ def start(ledger: Ledger, watch: Watch) -> Callable[..., AccountPoller]:
         page = MetricsPage(ledger, watch.now, "0")
         backfill = BackfillSettings(**settings)
         poller = AccountPoller(portal(name="home"), ledger, page, watch, lambda: 0.5, backfill)
+        await poller.open()
+        return poller
+
+    return make
+
+
+@pytest.fixture
+def start_later(watch: Watch) -> Callable[[Ledger], Awaitable[AccountPoller]]:
+    async def make(ledger: Ledger) -> AccountPoller:
+        poller = AccountPoller(HistoryPortal(name="home"), ledger, MetricsPage(ledger, watch.now, "0"), watch, lambda: 0.5)
         await poller.open()
         return poller
 
@@ -441,3 +452,31 @@ async def test_periods_are_those_of_the_feed(history, ledger):
     assert await read(form=Form.PEAK, resolution="P1M") == [month]
     assert await read(form=Form.INDEX, resolution=None) == [(NOW - timedelta(hours=1),) * 2]
     assert await read(usage_points=("B-2",)) == []
+
+
+async def test_an_older_ledger_is_complete_again(start_later, history, tmp_path, watch):
+    """
+    A ledger of an older version keeps every reading; what its imports believed to be done is forgotten. Months that are whole are
+    seen from the readings and not asked for again; the rest comes by itself.
+    """
+    months = history.days(date(2026, 4, 1), date(2026, 8, 31))
+    holes = {date(2026, 5, 9), date(2026, 5, 10)}
+    with Ledger(tmp_path) as ledger:
+        open_account(ledger, HistoryPortal(name="home"))
+        days = [build_day(str(day), day.day / 1000) for day in months if day not in holes]
+        ledger.record_visit("home", days, AccountState(last_visit=NOW, last_success=NOW, up=True), at=NOW)
+    older = sqlite3.connect(tmp_path / "ledger.sqlite")
+    older.executescript(
+        "DROP TABLE coverage; CREATE TABLE IF NOT EXISTS imported (account INTEGER, piece TEXT);"
+        "INSERT INTO imported VALUES (1, 'days:2026-05');"
+        "INSERT INTO memory VALUES (1, 'intervals-asked', '{}', NULL), (1, 'token', '7', NULL); PRAGMA user_version = 3"
+    )
+    older.close()
+
+    with Ledger(tmp_path) as ledger:
+        poller = await start_later(ledger)
+        async with running(poller):
+            await until(lambda: stored_days(ledger) >= set(history.days(history.first, TODAY - DAY)))
+        assert await ledger.get_account_store("home").get("intervals-asked", NOW) is None
+        assert await ledger.get_account_store("home").get("token", NOW) == 7
+    assert not [first for _, first, last in history.requests if first >= date(2026, 6, 1) and last <= date(2026, 8, 31)]

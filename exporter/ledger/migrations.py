@@ -145,6 +145,8 @@ MIGRATIONS = (
         notes TEXT NOT NULL DEFAULT '{}',
         PRIMARY KEY (account, feed)
     ) WITHOUT ROWID;
+    DELETE FROM memory WHERE key = 'intervals-asked' OR key GLOB 'empty:*' OR key GLOB 'emptiness:*' OR key GLOB 'refused:*'
+        OR key GLOB '*:[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]';
     """,
     """
     ALTER TABLE account ADD COLUMN derives_days INTEGER NOT NULL DEFAULT 0;

@@ -14,6 +14,8 @@ from exporter.portals.base import Detail, FailFastList, ResponseModel, parse_res
 
 SECOND_FACTOR = r"verif|otp|mfa|phone|factor"
 """How the fields of a form for a code are called."""
+TERMS = r"terms|voorwaarden|consent"
+"""How those of a form with new terms are."""
 MAX_MATCHES = 10
 """A page with more matches of one variable is malicious."""
 
@@ -103,7 +105,7 @@ def find_demand(html: str, url: str) -> LoginDemand | None:
     names += [str(one.get("ID")) for one in fields if isinstance(one, dict)] if isinstance(fields, list) else []
     if any(re.search(SECOND_FACTOR, name, re.IGNORECASE) for name in names):
         return LoginDemand.SECOND_FACTOR
-    if any(re.search(r"terms.?of|voorwaarden|consent", name, re.IGNORECASE) for name in names):
+    if any(re.search(TERMS, name, re.IGNORECASE) for name in names):
         return LoginDemand.TERMS
     return parse_page(html, url).find_demand()
 

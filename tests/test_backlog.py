@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,9 @@ from exporter.errors import FeedRefusedError, LoginError, NoDataError, PortalErr
 from exporter.feed_reader import BackfillSettings
 from exporter.importer import ImportOptions, import_feeds
 from exporter.ledger.account_state import AccountState
+from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
+from exporter.ledger.migrations import APPLICATION_ID, MIGRATIONS
 from exporter.metrics.page import MetricsPage
 from exporter.models import Direction, Peak, Register, Unit
 from exporter.poller import AccountPoller
@@ -461,17 +463,22 @@ async def test_an_older_ledger_is_complete_again(start_later, history, tmp_path,
     """
     months = history.days(date(2026, 4, 1), date(2026, 8, 31))
     holes = {date(2026, 5, 9), date(2026, 5, 10)}
-    with Ledger(tmp_path) as ledger:
-        open_account(ledger, HistoryPortal(name="home"))
-        days = [build_day(str(day), day.day / 1000) for day in months if day not in holes]
-        ledger.record_visit("home", days, AccountState(last_visit=NOW, last_success=NOW, up=True), at=NOW)
-    older = sqlite3.connect(tmp_path / "ledger.sqlite")
-    older.executescript(
-        "DROP TABLE coverage; CREATE TABLE IF NOT EXISTS imported (account INTEGER, piece TEXT);"
-        "INSERT INTO imported VALUES (1, 'days:2026-05');"
-        "INSERT INTO memory VALUES (1, 'intervals-asked', '{}', NULL), (1, 'token', '7', NULL); PRAGMA user_version = 3"
-    )
-    older.close()
+    days = [build_day(str(day), day.day / 1000) for day in months if day not in holes]
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as older:
+        older.executescript(";".join(MIGRATIONS[:3]) + f"; PRAGMA user_version = 3; PRAGMA application_id = {APPLICATION_ID}")
+        older.execute(
+            "INSERT INTO account (name, portal, zone, login, last_visit, last_success, up) VALUES (?, 'brook', ?, ?, ?, ?, 1)",
+            ("home", ZONE.key, HistoryPortal(name="home").login_digest(), to_ms(NOW), to_ms(NOW)),
+        )
+        older.executescript(
+            "INSERT INTO visit VALUES (1, 1, 0); INSERT INTO point VALUES (1, 1, 'B-1', 'water', '', '', '', '', 1);"
+            "INSERT INTO series VALUES (1, 1, 'total', 'consumption', 'm³', 'interval', 'P1D', 'counter', '', '', '', 1, 0);"
+            "INSERT INTO imported VALUES (1, 'days:2026-05');"
+            "INSERT INTO memory VALUES (1, 'intervals-asked', '{}', NULL), (1, 'token', '7', NULL)"
+        )
+        rows = [(to_ms(one.start), one.amount, round((one.end - one.start).total_seconds())) for one in days]
+        older.executemany("INSERT INTO reading VALUES (1, ?, ?, ?, 1)", rows)
+        older.commit()
 
     with Ledger(tmp_path) as ledger:
         poller = await start_later(ledger)

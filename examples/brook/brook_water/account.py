@@ -64,7 +64,7 @@ class Brook(Portal):
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         """Return the days [first, last]; what comes late, or is corrected, is stored on its own day."""
         response = await self._get_days(session, first, last)
-        return FeedResult(parse_days(self.contract, response.json(), session.now.astimezone(ZONE).date()))
+        return parse_days(self.contract, response.json(), session.now.astimezone(ZONE).date())
 
     async def discover(self, session: Session) -> Discovery:
         """Return what Brook knows of the contract; it has no list of contracts."""
@@ -92,7 +92,7 @@ class Brook(Portal):
             url = f"{self.portal_url}/contracts/{self.contract}/{resource}"
             return await session.get(url, params=query, headers={"Authorization": f"Bearer {token.value}"}, label=resource)
 
-        response = await TokenCache(session, lambda _: self._log_in(session)).send(send)
+        response = await TokenCache(session, lambda _: self._log_in(session)).send(send, resource)
         if response.status == 404:
             raise ResponseError("contract: this login has no contract of that number")
         return response

@@ -1,6 +1,6 @@
 """The responses of Brook: their models, and the readings in them."""
 
-from collections.abc import Sequence
+from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field
 
 from exporter.errors import ResponseError
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, Unit, UsagePoint
-from exporter.portals.base import FailFastList, ResponseModel, parse_decimal_comma, parse_response
+from exporter.portals.base import ResponseModel, TolerantList, build_skip_note, parse_decimal_comma, parse_response
+from exporter.sync.feeds import FeedResult
 
 ZONE = ZoneInfo("Europe/Dublin")
 LITRES_PER_M3 = 1000
@@ -47,7 +48,7 @@ class BrookDay(ResponseModel):
 class BrookDaysResponse(ResponseModel):
     """GET /contracts/C-1/days: {"days": [...]}."""
 
-    days: FailFastList[BrookDay]
+    days: TolerantList[BrookDay]
 
 
 def build_register(contract: str) -> Register:
@@ -66,10 +67,13 @@ def parse_meter(contract: str, body: Any, now: datetime) -> tuple[Index, Facts]:
     return Index(Register(point, Unit.M3), meter.m3, at), Facts(point, flags)
 
 
-def parse_days(contract: str, body: Any, today: date) -> Sequence[Interval]:
+def parse_days(contract: str, body: Any, today: date) -> FeedResult:
     """Return the days that are in; today still grows, and is left out. Raise ResponseError."""
-    rows = parse_response(BrookDaysResponse, body, "the list of days").days
-    return [_build_interval(contract, row.day, row.litres) for row in rows if row.litres is not None and row.day < today]
+    skipped = Counter[str]()
+    rows = parse_response(BrookDaysResponse, body, "the list of days", skipped).days
+    days = [_build_interval(contract, row.day, row.litres) for row in rows if row.litres is not None and row.day < today]
+    notes = (build_skip_note("the list of days", skipped),) if skipped else ()
+    return FeedResult(days, notes, skipped.total())
 
 
 def _build_interval(contract: str, day: date, litres: float) -> Interval:

@@ -155,10 +155,26 @@ async def test_a_wrong_password_and_a_wrong_contract(brook):
         await brook.visit(contract="C-7")
 
 
+async def test_one_odd_day_costs_one_day(brook, monkeypatch):
+    """
+    It is left out, and the others are stored.
+    """
+    brook.simulation.late_days = 0
+    true_litres = brook.simulation.litres_on
+    odd = NOW.date() - timedelta(days=3)
+    monkeypatch.setattr(brook.simulation, "litres_on", lambda day: "a lot" if day == odd else true_litres(day))
+    monkeypatch.setattr(brook.simulation, "current_index", lambda: (1.0, datetime(2031, 3, 31)))  # noqa: DTZ001
+
+    days = days_by_date(await brook.visit())
+    assert len(days) == 6
+    assert odd not in days
+
+
 async def test_a_changed_field_is_named(brook, monkeypatch):
     """
-    When a day's amount is no number any more, the message names the field.
+    When no day's amount is a number any more, the message names the field.
     """
+    brook.simulation.late_days = 0
     monkeypatch.setattr(brook.simulation, "litres_on", lambda _: "a lot")
     monkeypatch.setattr(brook.simulation, "current_index", lambda: (1.0, datetime(2031, 3, 31)))  # noqa: DTZ001
 

@@ -41,7 +41,8 @@ class WaterLinkApiClient:
         return await self._get_for_meter(f"/api/alarms/{number}", query, where)
 
     async def _get_for_meter(self, path: str, query: dict[str, str], where: str) -> Response:
-        response = await self._tokens.send(lambda token: self._get(path, query, token.value), f"{path}?{query}")
+        subject = f"{path} {query.get('meterNumber', '')}"
+        response = await self._tokens.send(lambda token: self._get(path, query, token.value), subject)
         if response.status in (403, 404):
             raise RefusedMeterError(f"{where}: the portal refuses this meter (status {response.status})")
         return response

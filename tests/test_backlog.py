@@ -25,6 +25,7 @@ from exporter.ledger.migrations import APPLICATION_ID, MIGRATIONS
 from exporter.metrics.page import MetricsPage
 from exporter.models import Direction, Peak, Register, Unit
 from exporter.poller import AccountPoller
+from exporter.poller_group import WATCH_INTERVAL, PollerGroup
 from exporter.sync.coverage import Coverage
 from exporter.sync.feeds import CalendarMonth, Feed, FeedResult, Form, Pace
 from tests.conftest import NOW
@@ -360,18 +361,25 @@ async def test_again_asks_for_whole_days_too(history, ledger, watch):
     assert [(key, first <= TODAY - 100 * DAY <= last) for key, first, last in history.requests] == [("days", True)]
 
 
-async def test_an_import_beside_serve_shows_within_a_minute(start, history, ledger, watch, tmp_path):
+async def test_an_import_beside_serve_shows_within_a_minute(history, ledger, watch, tmp_path):
     """
     What an import in another process brings is on the page within a minute, and counted.
     """
-    poller = await start(enabled=False)
-    await poller.visit()
-    before = shown(poller, "utility_ledger_readings")
+    page = MetricsPage(ledger, watch.now, "0")
+    group = PollerGroup(ledger, page, watch)
+    await group.reconcile((HistoryPortal(name="home"),), BackfillSettings(enabled=False))
+    task = asyncio.create_task(group.watch_ledger())
+    await until(lambda: page.accounts["home"].health.state.up is True)
+    before = page.accounts["home"].health.state.readings
     with Ledger(tmp_path) as other:
         await run_import(HistoryPortal(name="home"), other, watch.now)
+    await until(lambda: page.accounts["home"].health.state.readings == 400)
 
-    await poller.adopt_changes(ledger.select_reading_counts()["home"])
-    assert shown(poller, "utility_ledger_readings") == 400 > before
+    assert before < 100
+    assert timedelta(minutes=1) > WATCH_INTERVAL
+    assert page.render().decode().count('utility_ledger_readings{account="home"} 400.0') == 1
+    task.cancel()
+    await group.stop()
 
 
 def test_the_command(history, tmp_path, capsys, monkeypatch):

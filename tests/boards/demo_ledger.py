@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from exporter.models import Reading, StateUpdate
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
 from exporter.simulators.base import run_simulation, utc_now
+from exporter.sync.engine import Engine
+from exporter.sync.feeds import Feed, FeedResult
+from exporter.sync.importer import Importer
 from tests.conftest import InMemoryAccountStore
 
 IMPORT_DAYS = {"cem": 62, "water-link": 800, "fluvius": 730, "enedis": 730}
@@ -35,6 +39,24 @@ class UnlimitedAccountStore(InMemoryAccountStore):
 
     async def count_calls(self, quota: str, since: object) -> int:
         return 0
+
+
+@dataclass(frozen=True)
+class FeedsOfPriority:
+    """The feeds of a portal of one priority: days, or load curves."""
+
+    portal: Portal
+    priority: int
+
+    def feeds(self) -> Sequence[Feed]:
+        return [feed for feed in self.portal.feeds() if feed.priority == self.priority]
+
+    async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
+        return await self.portal.read(session, feed, first, last)
+
+
+async def refuse_to_wait(wait: timedelta) -> None:
+    raise AssertionError(f"an import from a simulation waits {wait}")
 
 
 async def fill_ledger(folder: Path) -> None:
@@ -63,6 +85,14 @@ async def import_past(portal: Portal, ledger: Ledger, first: date) -> None:
     """Do what an import does, without its care for a real portal."""
     now, over = utc_now(), set[str]()
     async with Session(store=UnlimitedAccountStore(), clock=utc_now) as session:
+        if portal.feeds():
+            for priority in sorted({feed.priority for feed in portal.feeds()}):
+                oldest = max(first, now.date() - timedelta(days=MAX_CURVE_DAYS)) if priority else first
+                store = ledger.get_feed_store(portal.name)
+                engine = Engine[Session](FeedsOfPriority(portal, priority), store, every=portal.every, pace=portal.pace)
+                progress = await Importer[Session](engine, now=utc_now, sleep=refuse_to_wait, first=oldest).run(session)
+                assert (progress.failures, progress.paused) == ({}, None)
+            return
         for piece in await portal.list_backfill_chunks(session, first, now.date()):
             if piece.feed in over or ("curve" in piece.feed and piece.last < now.date() - timedelta(days=MAX_CURVE_DAYS)):
                 continue

@@ -1,17 +1,23 @@
 """Visits to Fluvius by the engine: all results equal the simulation's truth."""
 
+import argparse
+import asyncio
+import json
 import re
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from exporter.commands import print_discovery
 from exporter.errors import ConfigError, RateLimitError, ResponseError, UnreachableError
 from exporter.models import Commodity, Discovery, Finding, Interval, Inventory, Note, VisitPart
 from exporter.portals.fluvius.account import Fluvius
 from exporter.portals.fluvius.days import metering_day
 from exporter.portals.fluvius.feeds import FeedKind
+from exporter.simulators.base import run_simulation
 from exporter.simulators.fluvius.simulation import GAS_EAN, SINGLE_RATE_EAN, SOLAR_EAN, FluviusSimulation
 from tests.conftest import FakeClock, OpenSession
 from tests.portals.fluvius_account import (
@@ -412,6 +418,25 @@ async def test_discover_marks_a_meter_of_which_nothing_comes(meter: dict[str, st
 
         assert found.is_empty
         assert found.findings[0].text.endswith("(not found: check serial and commodity)")
+
+
+@pytest.mark.parametrize(("serial", "code"), [("1SAG3200000024", 0), ("1SAG3200000042", 1)])
+async def test_the_command_discover(serial: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    It ends with 1 when nothing was found, and says what to check.
+    """
+    simulation = FluviusSimulation()
+    async with run_simulation(simulation) as url:
+        entry = simulation.build_accounts(url)[0]
+        entry["meters"] = [{"ean": SINGLE_RATE_EAN, "serial": serial, "commodity": "electricity"}]
+        config = tmp_path / "config.yaml"
+        config.write_text(json.dumps({"accounts": [entry]}))
+        config.chmod(0o600)
+        options = argparse.Namespace(config_file=config, storage_path=tmp_path / "data", account="demo-power", json=False)
+        found = await asyncio.to_thread(print_discovery, options)
+
+    assert found == code
+    assert ("(not found: check serial and commodity)" in capsys.readouterr().out) == bool(code)
 
 
 def test_the_simulations_own_configuration(clock: FakeClock) -> None:

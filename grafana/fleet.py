@@ -142,7 +142,7 @@ def by_site() -> Panel:
             Column("Water and gas, m³", of_all_points(f"sum by (site) ({sited(gone_by('m3', '1d'))})"), decimals=3),
             Column("Energy, kWh", of_all_points(f"sum by (site) ({sited(gone_by('kwh', '1d'))})"), decimals=1),
         ],
-        Style(width=14, height=9, nothing="No site: no usage point has one"),
+        Style(width=14, height=9, nothing="no site"),
         {"site": "Site"},
         sort="Water and gas, m³",
     )
@@ -196,7 +196,7 @@ def silent() -> Panel:
         "Late: the oldest readings",
         "The twenty usage points whose newest reading is the oldest: a radio that is dead, a gateway that is off.",
         [Column("Age", of_all_points(f"topk(20, {sited(age, 'commodity', 'meter')})"), "s", 0, thresholds=FRESH)],
-        Style(width=10, height=9, nothing="No usage point has a site"),
+        Style(width=10, height=9, nothing="no site"),
         {"site": "Site", "usage_point": "Usage point", "meter": "Meter"},
         sort="Age",
     )
@@ -268,7 +268,7 @@ def all_registers() -> Panel:
             Column("kW", shown("utility_power_kw"), decimals=2),
             Column("Other", shown("utility_register_value")),
         ),
-        Style(width=24, height=14, nothing="No usage point has a site"),
+        Style(width=24, height=14, nothing="no site"),
         {
             "site": "Site",
             "commodity": "Kind",

@@ -2,12 +2,13 @@
 
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Self
 
+from exporter.client.masking import build_mask
 from exporter.client.response import Response
 from exporter.client.session import AccountStore, Session, parse_retry_after
 from exporter.errors import ResponseError, UnreachableError
@@ -47,6 +48,7 @@ class RemoteWriteClient:
 
     def __init__(self, receiver: Receiver, store: AccountStore, clock: Callable[[], datetime], user_agent: str) -> None:
         self._url, self._headers, self._clock = receiver.url, _build_headers(receiver), clock
+        self._mask = build_mask(_list_secrets(receiver))
         self._session = Session(
             store=store,
             clock=clock,
@@ -75,14 +77,30 @@ class RemoteWriteClient:
             return SendResult(SendOutcome.ACCEPTED)
         return SendResult(
             _classify_status(response.status),
-            _describe_response(response),
+            self._describe_response(response),
             parse_retry_after(response.headers.get("Retry-After"), self._clock()),
         )
+
+    def _describe_response(self, response: Response) -> str:
+        """Return a receiver's response for a log, without our secrets, meter numbers and addresses that it may quote."""
+        text = clean_label(_PERSONAL_DATA.sub("…", self._mask(" ".join(response.text()[:4000].split()))))
+        return f"status {response.status}" + (f": {text}" if text else "")
 
 
 def compress_request(body: bytes) -> bytes:
     """Compress the body of a request."""
     return snappy.compress(body)
+
+
+def _list_secrets(receiver: Receiver) -> Iterator[str]:
+    for value in receiver.headers.values():
+        yield value.get_secret_value()
+    if receiver.basic_auth:
+        password = receiver.basic_auth.password.get_secret_value()
+        yield password
+        yield f"{receiver.basic_auth.username}:{password}"
+    if receiver.bearer_token:
+        yield receiver.bearer_token.get_secret_value()
 
 
 def _build_headers(receiver: Receiver) -> dict[str, str]:
@@ -103,9 +121,3 @@ def _classify_status(status: int) -> SendOutcome:
     if status >= 500 or status in (408, 425, 429):
         return SendOutcome.RETRY
     return SendOutcome.SAMPLES_REJECTED if status >= 400 and status not in _MISCONFIGURED_STATUSES else SendOutcome.MISCONFIGURED
-
-
-def _describe_response(response: Response) -> str:
-    """Return a receiver's response for a log, without meter numbers and addresses that it may quote."""
-    text = clean_label(_PERSONAL_DATA.sub("…", " ".join(response.text()[:1000].split())))
-    return f"status {response.status}" + (f": {text}" if text else "")

@@ -99,6 +99,17 @@ async def test_the_quota_of_an_hour(clock: FakeClock, visit: OpenSession) -> Non
             assert (await ask(home, session, stored)).stopped is None
 
 
+@pytest.mark.parametrize(("meters", "requests", "reserved"), [(2, 120, 20), (10, 120, 30), (60, 120, 60), (1, 1, 0)])
+def test_what_is_reserved_for_visits(meters: int, requests: int, reserved: int) -> None:
+    """
+    Of the quota so much is left for the newest days as all meters need, and at most half.
+    """
+    login = {"name": "home", "portal": "fluvius", "username": "a@example.com", "password": "p", "past_requests": requests}
+    home = Fluvius(**login, meters=[SINGLE | {"ean": f"5414488200000000{number:02}"} for number in range(meters)])
+
+    assert home.quota.reserved_for_visits == reserved
+
+
 @pytest.mark.parametrize("stop", [1, 5])
 async def test_the_history_goes_on_after_a_restart(stop: int, clock: FakeClock, visit: OpenSession) -> None:
     """

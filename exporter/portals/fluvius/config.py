@@ -130,8 +130,9 @@ class FluviusConfig(Portal):
 
     @property
     def quota(self) -> CallQuota:
-        """The quota of requests for data: a sixth of it is not used for settled days."""
-        return CallQuota(self.past_requests, QUOTA_PERIOD, reserved_for_visits=self.past_requests // 6, name=QUOTA_NAME)
+        """The quota of requests for data; of it a sixth, or what all meters need at a visit, is not used for settled days."""
+        reserved = min(max(self.past_requests // 6, 3 * len(self.meters)), self.past_requests // 2)
+        return CallQuota(self.past_requests, QUOTA_PERIOD, reserved_for_visits=reserved, name=QUOTA_NAME)
 
     def describe_meter(self, meter: MeterConfig, serial: str | None = None) -> str:
         """Return the name of a meter in messages: its entry in the configuration, never its number."""

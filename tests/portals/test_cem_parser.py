@@ -55,7 +55,10 @@ ANYTHING = st.recursive(
         (math.inf, None),
         (10**400, None),
         ("1_000", None),
-        ("1,5", None),
+        ("412,008", 412.008),
+        ("1,5", 1.5),
+        ("1,234,567", None),
+        ("1.234,5", None),
         (True, None),
         ([1], None),
         ({}, None),
@@ -118,23 +121,45 @@ def test_a_renamed_field_is_named() -> None:
 @pytest.mark.parametrize(
     "row",
     [
-        {"value": 1.0, "timestamp": AT},
         {"value": None, "timestamp": AT, "var_id": 1},
         {"value": 1.0, "timestamp": None, "var_id": 1},
         {"timestamp": AT, "var_id": 1},
         {"value": 1.0, "var_id": 1},
-        {"value": "NaN", "timestamp": AT, "var_id": 1},
     ],
 )
 def test_an_incomplete_reading_is_none(row: dict[str, Any]) -> None:
     """
-    A row without value, time or counter is skipped, and its neighbour is read.
+    A row without value or time is no reading, and its neighbour is read.
     """
-    values = parse_last_values([row, None, {"value": 2.0, "timestamp": AT, "var_id": 2}], NOW)
+    values = parse_last_values([row, {"value": 2.0, "timestamp": AT, "var_id": 2}], NOW)
 
     assert values.by_counter_and_time == {(2, AT): 2.0}
-    assert not values.has_impossible_times
+    assert not values.skipped
     assert not parse_last_values([row], NOW).by_counter_and_time
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        ({"value": 1.0, "timestamp": AT}, "var_id"),
+        ({"value": 1.0, "timestamp": AT, "var_id": None}, "var_id"),
+        ({"value": "NaN", "timestamp": AT, "var_id": 1}, "value"),
+        ({"value": "12 m3", "timestamp": AT, "var_id": 1}, "value"),
+        (None, "an entry"),
+        ("x", "an entry"),
+    ],
+)
+def test_an_odd_row_is_counted(row: Any, field: str) -> None:
+    """
+    A row that cannot be understood costs itself and is counted by its field; alone it is an error that names the field.
+    """
+    found = parse_last_values([row, {"value": "412,008", "timestamp": AT, "var_id": 2}], NOW)
+
+    assert found.by_counter_and_time == {(2, AT): 412.008}
+    assert found.skipped == {field: 1}
+    assert found.build_notes("id=8") == [f"id=8: left out what could not be understood: {field}"]
+    with pytest.raises(ResponseError, match=f"id=8 has changed: .*({field}|no objects)"):
+        parse_last_values([row], NOW)
 
 
 def test_one_counter_needs_no_number() -> None:
@@ -150,18 +175,22 @@ def test_one_counter_needs_no_number() -> None:
     assert parse_last_values([], NOW, requested_counter=80001).by_counter_and_time == {}
 
 
-@pytest.mark.parametrize("time", [0, -1, 10**15, 10**30, "soon", [], 1e300, (NOW + timedelta(days=2)).timestamp() * 1000])
+@pytest.mark.parametrize(
+    "time",
+    [0, -1, 10**15, 10**30, "soon", [], 1e300, 40 * 10**9, *((NOW + timedelta(hours=h)).timestamp() * 1000 for h in (1, 48))],
+)
 def test_an_impossible_time_is_skipped(time: object) -> None:
     """
-    A time that is none, or lies in the future, is skipped and noted; a portal's clock may run a few hours ahead.
+    A time that is none, before 2000, or an hour ahead, is skipped and noted; a portal's clock may run some minutes ahead.
     """
-    ahead = int((NOW + timedelta(hours=3)).timestamp() * 1000)
+    ahead = int((NOW + timedelta(minutes=4)).timestamp() * 1000)
     values = parse_last_values(
         [{"value": 1.0, "timestamp": time, "var_id": 1}, {"value": 2.0, "timestamp": ahead, "var_id": 2}], NOW
     )
 
     assert values.by_counter_and_time == {(2, ahead): 2.0}
-    assert values.has_impossible_times
+    assert values.skipped == {"timestamp": 1}
+    assert values.build_notes("id=8") == ["Some readings carry an impossible time and were left out."]
 
 
 @pytest.mark.parametrize(

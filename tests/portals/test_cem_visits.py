@@ -2,26 +2,40 @@
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from exporter.client.session import Session
-from exporter.errors import HistoryExhaustedError, LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.models import Holder, Index, Inventory, Nature, PartialFailure, Unit, VisitPart
-from exporter.portals.base import BackfillChunk
+from exporter.errors import (
+    FeedRefusedError,
+    LoginError,
+    PortalError,
+    RateLimitError,
+    ResponseError,
+    TooLongError,
+    UnreachableError,
+)
+from exporter.models import Holder, Index, Inventory, Nature, PartialFailure, Unit, VisitPart, VisitResult
+from exporter.portals.cem import feeds
 from exporter.portals.cem.account import Cem
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
+from exporter.sync.feeds import FeedResult
 from tests.conftest import NO_STORED_READINGS, FakeClock, InMemoryAccountStore, OpenSession
 
 PRAGUE = ZoneInfo("Europe/Prague")
 BATCH = "api?id=8"
+
+
+def list_parts(result: VisitResult) -> list[VisitPart]:
+    """Return the parts of a visit, readings after what describes them, failures last."""
+    parts = sorted(result.parts(), key=lambda part: (isinstance(part, Index), not isinstance(part, Holder)))
+    return [*parts, *map(PartialFailure, result.failures)]
 
 
 class CemFixture:
@@ -36,7 +50,12 @@ class CemFixture:
 
     async def fetch(self, cem: Cem | None = None, **more: Any) -> list[VisitPart]:
         async with self.visit(**more) as session:
-            return [one async for one in (cem or self.cem()).fetch(session, NO_STORED_READINGS)]
+            return list_parts(await (cem or self.cem()).latest(session, NO_STORED_READINGS))
+
+    async def read(self, first: date, last: date, cem: Cem | None = None) -> FeedResult:
+        cem = cem or self.cem()
+        async with self.visit() as session:
+            return await cem.read(session, cem.feeds()[0], first, last)
 
     def count_requests(self, since: int = 0) -> Counter[str]:
         return Counter(f"{one.method} {one.query['id']}" for one in self.simulation.requests[since:])
@@ -236,7 +255,7 @@ async def test_no_secret_in_any_address(account: CemFixture) -> None:
     assert {key for request in account.simulation.requests for key in request.query} == {"id"}
 
 
-@pytest.mark.parametrize("fault", ["batch_refused", "no_list", "status:404", "status:403"])
+@pytest.mark.parametrize("fault", ["batch_refused", "no_list", "status:404", "status:403", "status:500"])
 async def test_single_calls_where_the_batch_is_refused(account: CemFixture, fault: str) -> None:
     """
     A batch that is refused as such, or whose response is no list, is requested again counter by counter.
@@ -401,9 +420,7 @@ async def test_every_wrapping(account: CemFixture, wrapped: bool) -> None:
     account.simulation.wrap_lists = wrapped
     account.simulation.access_expires = datetime(2027, 1, 1, tzinfo=UTC)
     parts = await account.fetch(store=InMemoryAccountStore())
-    async with account.visit() as session:
-        chunks = await account.cem().list_backfill_chunks(session, date(2026, 11, 19), date(2026, 11, 19))
-        readings = await account.cem().fetch_backfill_chunk(session, chunks[0])
+    readings = (await account.read(date(2026, 11, 19), date(2026, 11, 19))).readings
 
     assert account.counters(parts) == plain
     assert [one.access_expires for one in parts if isinstance(one, Holder)] == [datetime(2027, 1, 1, tzinfo=UTC)]
@@ -496,18 +513,18 @@ RAW = {
 @pytest.mark.parametrize("to_included", [True, False])
 async def test_the_past_is_the_truth(account: CemFixture, by: str, to_included: bool) -> None:
     """
-    Chunk by chunk, over the end of summer time, every reading of every day comes, whether `to` is included or not.
+    Over the end of summer time every reading of every day comes, whether `to` is included or not.
     """
     account.simulation.includes_last_day = to_included
     special = account.simulation.named_counters
     chosen = {special[word] for word in ("leak", "gas", "heat 1", "humidity 1", "door")}
     cem = account.cem(history_by=by, counters={"include": list(chosen)})
-    async with account.visit() as session:
-        chunks = await cem.list_backfill_chunks(session, date(2026, 10, 10), date(2026, 11, 5))
-        found = [one for chunk in chunks for one in await cem.fetch_backfill_chunk(session, chunk) if isinstance(one, Index)]
+    result = await account.read(date(2026, 10, 10), date(2026, 11, 5), cem)
+    found = [one for one in result.readings if isinstance(one, Index)]
     start, end = datetime(2026, 10, 10, tzinfo=PRAGUE), datetime(2026, 11, 6, tzinfo=PRAGUE)
 
-    assert [chunk.last for chunk in chunks] == sorted((chunk.last for chunk in chunks), reverse=True)
+    assert result.requests == 4 + (1 if by == "account" else len(chosen))
+    assert not result.skipped
     for number in chosen:
         true = account.simulation.list_readings(number, start.astimezone(UTC), end.astimezone(UTC))
         read = {one.at: (one, one.value) for one in found if one.register.name == str(number)}
@@ -516,93 +533,131 @@ async def test_the_past_is_the_truth(account: CemFixture, by: str, to_included: 
         assert all(read[at][1] == pytest.approx(convert_unit(read[at][0], value)) for at, value in true)
 
 
-async def test_pieces_have_names_for_ever(account: CemFixture) -> None:
+def test_the_feed_has_a_name_for_ever(account: CemFixture) -> None:
     """
-    Chunks cover three years without a gap, newest first; tomorrow only those have another name whose days may still come.
+    The feed of a selection keeps its key, in whatever order numbers are listed; another selection is another feed.
     """
-    async with account.visit() as session:
-        today = await account.cem().list_backfill_chunks(session, None, None)
-    account.clock.advance(days=1)
-    async with account.visit() as session:
-        tomorrow = await account.cem().list_backfill_chunks(session, None, None)
-        other = await account.cem(include_states=True).list_backfill_chunks(session, None, None)
-    each = {chunk.last for chunk in today}
+    some, same, other = (
+        account.cem(counters={"include": numbers}).feeds() for numbers in ([80001, 80002], [80002, 80001], [80001])
+    )
 
-    assert (today[0].last, today[-1].first) == (date(2026, 11, 20), date(2023, 11, 21))
-    assert all(newer.first == older.last + timedelta(days=1) for newer, older in pairwise(today))
-    assert all((chunk.last - chunk.first).days < 14 for chunk in today)
-    settled = {chunk.key for chunk in today[:-1] if chunk.last < date(2026, 11, 13)}
-    assert len(settled) >= len(today) - 3
-    assert settled < {chunk.key for chunk in tomorrow}
-    assert not {chunk.key for chunk in today[:-1]} - settled & {chunk.key for chunk in tomorrow}
-    assert not {chunk.key for chunk in other} & {chunk.key for chunk in tomorrow}
-    assert len(each) == len(today) == 79
+    assert len(some) == 1
+    assert some == same
+    assert some[0].key == "readings:2e8e2f72"
+    assert len({some[0].key, other[0].key, account.cem().feeds()[0].key}) == 3
 
 
 @pytest.mark.parametrize(
-    ("flats", "keys", "line", "days"),
+    ("limit", "keys", "requests"),
     [
-        (12, {}, "all", 14),
-        (300, {}, "all", 2),
-        (300, {"counters": {"include": [80001, 80002]}}, "80001", 14),
-        (12, {"counters": {"include": [80001]}}, "all", 14),
-        (12, {"history_by": "counter", "history_days": 30}, "80001", 30),
-        (300, {"history_by": "account"}, "all", 2),
+        (250_000, {}, {"GET 20": 1}),
+        (250_000, {"counters": {"include": [80001]}}, {"GET 20": 1}),
+        (250_000, {"history_by": "counter", "counters": {"include": [80001, 80002]}}, {"GET 3": 2}),
+        (5 * 24 * 85, {"counters": {"include": [80001, 80002]}}, {"GET 3": 2}),
+        (5 * 24 * 85, {"history_days": 5}, {"GET 20": 1}),
     ],
 )
 async def test_how_the_past_is_asked(
-    visit: OpenSession, clock: FakeClock, flats: int, keys: dict[str, Any], line: str, days: int
+    account: CemFixture, monkeypatch: pytest.MonkeyPatch, limit: int, keys: dict[str, Any], requests: dict[str, int]
 ) -> None:
     """
-    All counters at once while a response stays small, in shorter spans for many, one by one for few out of many.
+    All counters at once while a response stays small, one by one for few out of many.
     """
-    simulation = CemSimulation(clock, flats=flats)
-    async with run_simulation(simulation) as url, visit() as session:
-        account = CemFixture(simulation, url, visit, clock)
-        chunks = await account.cem(**keys).list_backfill_chunks(session, date(2026, 1, 1), date(2026, 6, 30))
-    spans = {(chunk.last - chunk.first).days + 1 for chunk in chunks}
+    monkeypatch.setattr(feeds, "MAX_READINGS_PER_RESPONSE", limit)
+    cem = account.cem(**keys)
+    await account.read(date(2026, 6, 30) - timedelta(days=cem.history_days - 1), date(2026, 6, 30), cem)
+    asked = account.count_requests()
 
-    assert chunks[0].feed == line
-    assert max(spans) == days
+    assert {name: asked[name] for name in ("GET 20", "GET 3") if asked[name]} == requests
 
 
-async def imported(cem: Cem, visit: OpenSession) -> tuple[list[BackfillChunk], list[int]]:
-    """Import the whole history; return the chunks and the number of readings of each before the end."""
-    async with visit() as session:
-        chunks = await cem.list_backfill_chunks(session, None, None)
-        amounts: list[int] = []
-        try:
-            for chunk in chunks:
-                amounts.append(len(await cem.fetch_backfill_chunk(session, chunk)))  # noqa: PERF401  # the end raises
-        except HistoryExhaustedError:
-            return chunks, amounts
-    return chunks, amounts
-
-
-@pytest.mark.parametrize("by", ["account", "counter"])
-async def test_the_past_ends_after_long_emptiness(visit: OpenSession, clock: FakeClock, by: str) -> None:
+async def test_a_response_stays_small(account: CemFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    A hole does not end an import; nothing for longer than the set gap does, and an import that goes on knows it at once.
+    More days than fit in a response are refused before they are requested; the engine then asks for fewer.
     """
-    simulation = CemSimulation(clock, flats=1)
-    mounted = datetime(2025, 12, 1, tzinfo=UTC)
-    simulation.lost_span = datetime(2026, 8, 1, tzinfo=UTC), datetime(2026, 9, 20, tzinfo=UTC)
-    plain = simulation.list_readings
-    simulation.list_readings = lambda counter, start, end: [  # type: ignore[method-assign]
-        one for one in plain(counter, start, end) if mounted <= one[0]
-    ]
-    async with run_simulation(simulation) as url:
-        keys = {"history_gap": "60d", "history_by": by, "counters": {"include": [simulation.named_counters["gas"]]}}
-        cem = CemFixture(simulation, url, visit, clock).cem(**keys)
-        chunks, amounts = await imported(cem, visit)
-        async with visit() as session:
-            with pytest.raises(HistoryExhaustedError):
-                await cem.fetch_backfill_chunk(session, chunks[len(amounts) + 1])
-    oldest = max(place for place, amount in enumerate(amounts) if amount)
+    monkeypatch.setattr(feeds, "MAX_READINGS_PER_RESPONSE", 2 * 24 * 85)
+    with pytest.raises(TooLongError, match="14 days of 84 counters"):
+        await account.read(date(2026, 6, 17), date(2026, 6, 30))
+    with pytest.raises(TooLongError):
+        await account.read(date(2026, 6, 28), date(2026, 6, 30))
+    assert account.count_requests()["GET 20"] == 0
+    found = await account.read(date(2026, 6, 29), date(2026, 6, 30))
 
-    assert chunks[oldest].first <= mounted.date() <= chunks[oldest].last
-    assert 0 in amounts[:oldest]
-    assert timedelta(days=60) <= chunks[oldest].first - chunks[len(amounts)].first < timedelta(days=60 + 14)
+    assert found.requests == 1
+    assert len(found.readings) > 2 * 24 * 79
+
+
+async def test_of_a_city_the_readings_around_midnight_come(account: CemFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where one day of all counters does not fit in a response, the readings around its midnight do: days can be derived.
+    """
+    monkeypatch.setattr(feeds, "MAX_READINGS_PER_RESPONSE", 3 * 85)
+    day = date(2026, 10, 25)
+    with pytest.raises(TooLongError):
+        await account.read(day, day + timedelta(days=1))
+    found = await account.read(day, day)
+    midnight = datetime(2026, 10, 25, tzinfo=PRAGUE)
+    instants: dict[str, list[datetime]] = defaultdict(list)
+    for reading in found.readings:
+        assert isinstance(reading, Index)
+        instants[reading.register.name].append(reading.at)
+
+    assert found.requests == 1
+    assert len(instants) == 80
+    for some in instants.values():
+        assert min(some) < midnight <= max(some)
+        assert max(some) - min(some) < timedelta(hours=2.5)
+
+
+@pytest.mark.parametrize("fault", ["status:403", "status:404", "status:500", "no_list", "html", "renamed:values"])
+async def test_history_of_all_refused(account: CemFixture, fault: str) -> None:
+    """
+    Where id=20 is refused, the history comes by id=3, and id=20 is not asked again for a week.
+    """
+    account.simulation.faults.add("api?id=20", fault)
+    few = account.cem(counters={"include": [account.simulation.named_counters[name] for name in ("gas", "leak")]})
+    found = await account.read(date(2026, 11, 18), date(2026, 11, 19), few)
+    request_count = len(account.simulation.requests)
+    await account.read(date(2026, 11, 16), date(2026, 11, 17), few)
+
+    assert found.notes == ("The portal refuses the history of all counters at once (id=20): they are requested one by one.",)
+    assert account.count_requests()["GET 20"] <= 2  # once more after a new login where that could be the reason
+    assert account.count_requests(request_count) == {"GET 3": 2}
+    for name in ("gas", "leak"):
+        counter = account.simulation.named_counters[name]
+        start, end = datetime(2026, 11, 18, tzinfo=PRAGUE), datetime(2026, 11, 20, tzinfo=PRAGUE)
+        true = account.simulation.list_readings(counter, start.astimezone(UTC), end.astimezone(UTC))
+        read = [(one.at, one.value) for one in found.readings if isinstance(one, Index) and one.register.name == str(counter)]
+        assert read == true
+
+
+async def test_history_of_one_counter_refused(account: CemFixture) -> None:
+    """
+    A counter whose history is refused costs itself, and a note names it; where all are refused, that is the failure.
+    """
+    account.simulation.faults.add("api?id=20", "status:404")
+    gas, leak = (account.simulation.named_counters[name] for name in ("gas", "leak"))
+    few = account.cem(counters={"include": [gas, leak]})
+    account.simulation.faults.add(f"api?id=3&var_id={gas}", "status:404")
+    found = await account.read(date(2026, 11, 18), date(2026, 11, 19), few)
+
+    assert {one.register.name for one in found.readings if isinstance(one, Index)} == {str(leak)}
+    assert found.notes[1:] == (f"The portal refuses the history of some counters: {gas}",)
+    account.simulation.faults.add("api?id=3", "status:404")
+    with pytest.raises(ResponseError, match="404"):
+        await account.read(date(2026, 11, 18), date(2026, 11, 19), few)
+
+
+async def test_too_many_counters_are_not_asked_one_by_one(account: CemFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where id=20 is refused and there are very many counters, the feed is refused, and says what helps.
+    """
+    monkeypatch.setattr(feeds, "MAX_SINGLE_COUNTERS", 79)
+    account.simulation.faults.add("api?id=20", "status:404")
+    with pytest.raises(FeedRefusedError, match=r"80 counters are too many .*: select fewer"):
+        await account.read(date(2026, 11, 18), date(2026, 11, 19))
+
+    assert account.count_requests()["GET 3"] == 0
 
 
 async def test_a_leak_shows_at_night(visit: OpenSession, clock: FakeClock) -> None:
@@ -610,10 +665,9 @@ async def test_a_leak_shows_at_night(visit: OpenSession, clock: FakeClock) -> No
     The leaking flat's register moves between two and four in the morning; its neighbour's does not.
     """
     simulation = CemSimulation(clock, leak_from=datetime(2026, 11, 15, 12, tzinfo=UTC))
-    async with run_simulation(simulation) as url, visit() as session:
-        cem = CemFixture(simulation, url, visit, clock).cem()
-        chunks = await cem.list_backfill_chunks(session, date(2026, 11, 19), date(2026, 11, 19))
-        readings = [one for one in await cem.fetch_backfill_chunk(session, chunks[0]) if isinstance(one, Index)]
+    async with run_simulation(simulation) as url:
+        result = await CemFixture(simulation, url, visit, clock).read(date(2026, 11, 19), date(2026, 11, 19))
+    readings = [one for one in result.readings if isinstance(one, Index)]
 
     def night(word: str) -> float:
         name = str(simulation.named_counters[word])

@@ -157,8 +157,8 @@ async def test_amounts_are_scaled_by_a_factor_that_nobody_is_told() -> None:
 
 FAULTS = {
     ("cem", "renamed counter"): [("id=107", "renamed:var_id")],
-    ("cem", "no type"): [("id=222", "without:pot_type")],
-    ("cem", "HTML"): [("id=108", "html")],
+    ("cem", "no type"): [("id=107", "without:pot_id")],
+    ("cem", "HTML"): [("id=107", "html")],
     ("cem", "down"): [("id=4", "status:503")],
     ("cem", "too often"): [("id=8", "retry:120")],
     ("cem", "half a body"): [("id=107", "garbage")],

@@ -3,12 +3,11 @@
 from datetime import timedelta
 from typing import Any
 
-from pydantic import SecretStr
-
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.client.token_cache import Token
 from exporter.errors import LoginError, ResponseError
+from exporter.portals.cem.config import CemConfig
 from exporter.portals.cem.parser import parse_integer, parse_milliseconds, unwrap_object
 
 COOKIE_NAME = "CEMAPI"
@@ -17,14 +16,22 @@ RENEW_MARGIN = timedelta(minutes=5)
 """How long before its end a token is renewed, and the minimum time between two logins."""
 
 
-async def log_in(session: Session, base_url: str, username: str, password: SecretStr) -> Token:
-    """Log in with id=4: the password goes into the form, never into the query; no refresh call is known."""
+async def log_in(session: Session, config: CemConfig) -> Token:
+    """Log in with id=4: the password goes into the form, never into the query; no refresh call is known.
+
+    Raise LoginError for a refusal, and ResponseError for what is neither a token nor a refusal.
+    """
     await session.clear_cookies()
-    form = {"user": username, "pass": password.get_secret_value()}
-    response = await session.post(base_url, params={"id": "4"}, data=form, headers=JSON_HEADERS)
+    form = {"user": config.username, "pass": config.password.get_secret_value()}
+    response = await session.post(config.base_url, params={"id": "4"}, data=form, headers=JSON_HEADERS)
     if response.status in (401, 403):
         raise LoginError("the portal refused the user name or the password")
-    return _parse_token(unwrap_object(response.json()), _find_cookie(response))
+    try:
+        body = response.json()
+    except ResponseError as error:
+        usual_end = "" if config.base_url.endswith("/api") else ", it usually ends in /api"
+        raise ResponseError(f"login: {error}; check base_url{usual_end}") from None
+    return _parse_token(unwrap_object(body), _find_cookie(response))
 
 
 def build_auth_headers(token: Token) -> dict[str, str]:

@@ -1,12 +1,24 @@
 """The catalog of an account: its objects, meters and counters, their registers, and which of them are selected."""
 
+import math
+from array import array
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 
 from exporter.models import Commodity, Inventory, Nature, Note, Register, UsagePoint
-from exporter.portals.cem.counter_types import CounterTypeInfo, UnitScale, build_type_info
+from exporter.portals.cem.config import CemConfig
+from exporter.portals.cem.counter_types import (
+    SAME_AMOUNTS,
+    TARIFFS,
+    TOTAL,
+    CounterTypeInfo,
+    UnitScale,
+    build_type_info,
+    is_known_factor,
+)
 from exporter.portals.cem.lists import CounterRow, CounterTypeRow, MeterRow, ObjectRow
 
 MAX_LISTED_NUMBERS = 20
@@ -23,6 +35,23 @@ class CounterSelection:
     excluded_objects: frozenset[int] = frozenset()
     include_states: bool = False
     include_removed: bool = False
+
+    @classmethod
+    def from_config(cls, config: CemConfig) -> "CounterSelection":
+        """Return the selection of a configuration."""
+        return cls(
+            counters=config.counters.include,
+            excluded_counters=config.counters.exclude,
+            objects=config.objects.include,
+            excluded_objects=config.objects.exclude,
+            include_states=config.include_states,
+            include_removed=config.include_removed,
+        )
+
+    @property
+    def needs_objects(self) -> bool:
+        """Whether it cannot be applied without the lists of objects and meters."""
+        return bool(self.objects or self.excluded_objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +110,13 @@ class Catalog:
 
     @cached_property
     def selected(self) -> dict[int, CatalogEntry]:
-        """The counters that are shown."""
-        return {number: entry for number, entry in self.entries.items() if not entry.hidden_reason}
+        """The counters that are shown; those that another one of the same meter counts too name it."""
+        selected = {number: entry for number, entry in self.entries.items() if not entry.hidden_reason}
+        for part, whole in _find_wholes(self.entries.values()):
+            if part in selected and whole in selected:
+                register = replace(selected[part].register, part_of=str(whole))
+                selected[part] = replace(selected[part], register=register)
+        return selected
 
     @cached_property
     def type_infos(self) -> dict[int, CounterTypeInfo]:
@@ -101,12 +135,17 @@ class Catalog:
         counters = (self.selection.counters | self.selection.excluded_counters) - self.counters.keys()
         objects = {number for number in self.selection.objects | self.selection.excluded_objects if number not in self.objects}
         unknown = {entry.counter.type for entry in self.selected.values() if not entry.type_info.is_known}
+        multiplied = {number for number, entry in self.selected.items() if entry.counter.multiplier is not None}
         texts = [
             ("selected counters that this account does not hold", counters),
             ("selected objects that this account does not hold", objects),
             ("counter types of an unknown kind of value, shown as momentary values", unknown),
+            ("counters with a multiplier (var_nasob) other than 1, shown as the portal states them, without it", multiplied),
         ]
-        return [Note(f"{text}: {format_numbers(numbers)}") for text, numbers in texts if numbers]
+        notes = [Note(f"{text}: {format_numbers(numbers)}") for text, numbers in texts if numbers]
+        if not self.selected:
+            notes.append(Note("No counter is left to show: check `counters` and `objects`."))
+        return notes
 
     def find_never_read_counters(self) -> frozenset[int]:
         """Return the counters that are selected by number and have never been read."""
@@ -124,6 +163,7 @@ class Catalog:
             kind=type_info.key,
             portal_unit=type_info.portal_unit,
             description=row.name,
+            value_type=type_info.value_type_name,
         )
         return CatalogEntry(row, type_info, register, self._find_hidden_reason(rows, type_info))
 
@@ -188,8 +228,15 @@ def build_catalog(
     types: Iterable[CounterTypeRow],
     selection: CounterSelection,
 ) -> Catalog:
-    """Return the catalog of the lists; the rows of a shared counter are sorted by meters in service, then by number."""
-    by_id = {meter.id: meter for meter in meters}
+    """Return the catalog of the lists; the rows of a shared counter are sorted by meters in service, then by number.
+
+    Of a meter that is listed twice, open and closed, the open row counts.
+    """
+    by_id: dict[int, MeterRow] = {}
+    for meter in meters:
+        known = by_id.get(meter.id)
+        if known is None or (known.removed is not None and (meter.removed is None or meter.removed > known.removed)):
+            by_id[meter.id] = meter
     by_counter: dict[int, list[CounterRow]] = defaultdict(list)
     for row in counters:
         by_counter[row.id].append(row)
@@ -199,6 +246,37 @@ def build_catalog(
     catalog = Catalog(ObjectTree(objects), by_id, dict(by_counter), {row.id: row for row in types}, selection)
     _ = catalog.selected  # computed here, where it may be slow
     return catalog
+
+
+def _find_wholes(entries: Iterable[CatalogEntry]) -> Iterator[tuple[int, int]]:
+    """Yield counters that another counter of the same meter counts too, with that one.
+
+    Only where both the types and the last values say so: a wrong guess would lose an amount.
+    """
+    kinds = {*TARIFFS, TOTAL, *(key for pair in SAME_AMOUNTS for key in pair)}
+    by_meter: dict[int, dict[str, list[CatalogEntry]]] = defaultdict(lambda: defaultdict(list))
+    for entry in entries:
+        if (key := entry.type_info.short_key) in kinds:
+            by_meter[entry.counter.meter][key].append(entry)
+    for by_key in by_meter.values():
+        for parts, whole in [(TARIFFS, TOTAL), *(((part,), whole) for part, whole in SAME_AMOUNTS)]:
+            found = [by_key.get(key, []) for key in parts]
+            if any(found) and all(len(some) == 1 for some in [*filter(None, found), by_key.get(whole, [])]):
+                counted = [some[0] for some in found if some]
+                if _is_sum(counted, by_key[whole][0]):
+                    yield from ((part.counter.id, by_key[whole][0].counter.id) for part in counted)
+
+
+MIN_COMPARED_VALUE = 10.0
+"""kWh; below it sums agree by chance."""
+
+
+def _is_sum(parts: Sequence[CatalogEntry], whole: CatalogEntry) -> bool:
+    """Return whether the last values of `parts` add up to that of `whole`; they may have been read an hour apart."""
+    stated = [entry.type_info.scale(entry.counter.value) for entry in (*parts, whole) if entry.counter.value is not None]
+    if len(stated) <= len(parts) or stated[-1] < MIN_COMPARED_VALUE:
+        return False
+    return abs(sum(stated[:-1]) - stated[-1]) <= max(0.01 * stated[-1], 1.0)
 
 
 def build_never_read_notes(counters: Iterable[int]) -> list[Note]:
@@ -224,31 +302,56 @@ class SelectedCounters:
     registers: Mapping[int, tuple[Register, UnitScale]]
     """The register of each counter, and how the portal's numbers become ours."""
     inventory: Inventory
-    notes: tuple[Note, ...]
+    notes: tuple[str, ...]
     never_read: frozenset[int]
     """Counters selected by number that were never read."""
     counter_count: int
     """How many counters the account has, shown or not."""
+    listed_values: "array[float]"
+    """What each register of them showed in the list of counters; NaN for all else."""
 
     @classmethod
-    def from_catalog(cls, catalog: Catalog) -> "SelectedCounters":
-        """Return what visits need of a catalog."""
+    def from_catalog(cls, catalog: Catalog, notes: Iterable[str] = ()) -> "SelectedCounters":
+        """Return what visits need of a catalog; `notes` are on the lists it was made of."""
+        values = (
+            entry.counter.value if entry.type_info.nature is Nature.COUNTER else None for entry in catalog.selected.values()
+        )
         return cls(
             registers={number: (entry.register, entry.type_info.scale) for number, entry in catalog.selected.items()},
             inventory=catalog.build_inventory(),
-            notes=tuple(catalog.build_notes()),
+            notes=(*notes, *(note.text for note in catalog.build_notes())),
             never_read=catalog.find_never_read_counters(),
             counter_count=len(catalog.entries),
+            listed_values=array("d", (math.nan if value is None else value for value in values)),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class CachedSelection:
-    """Selected counters, the selection they belong to, and when (seconds since 1970) each list was requested."""
+    """Selected counters, the selection they belong to, and from when to when they are good."""
 
     selection: CounterSelection
-    requested_at: Mapping[str, float]
+    made_at: datetime
+    due_at: datetime
     selected: SelectedCounters
+
+
+@dataclass(frozen=True, slots=True)
+class LastValues:
+    """The portal's numbers at the last visit, in the order of the selected counters; kept in the process only."""
+
+    counters: "array[int]"
+    values: "array[float]"
+
+    def find_unit_change(self, values: Mapping[int, float]) -> bool:
+        """Return whether a counter became a known factor of itself, as it does when its unit changes."""
+        for counter, before in zip(self.counters, self.values, strict=True):
+            after = values.get(counter)
+            if after is None or not (before > 0 and after > 0) or 0.5 < after / before < 2:
+                continue
+            if is_known_factor(after / before):
+                return True
+        return False
 
 
 def list_stated_values(catalog: Catalog) -> StatedValues:

@@ -1,13 +1,16 @@
 """The counter types of CEM: commodity, direction, nature and unit of a counter."""
 
+import json
 from dataclasses import dataclass
 
 from exporter.models import Commodity, Direction, Nature, Unit
-from exporter.portals.cem.lists import CounterTypeRow
+from exporter.portals.cem.lists import TYPES, CounterTypeRow
 
 PREFIX = "LB_POCTYP_"
 NATURE_BY_VALUE_TYPE = {0: Nature.MOMENTARY, 1: Nature.COUNTER, 2: Nature.STATE, 3: Nature.AMOUNT}
 """`pot_type`, after the maker's own notes in code list 50; 3 is a sum of amounts, not a register."""
+VALUE_TYPE_NAMES = {0: "Absolutní", 1: "Přírustková", 2: "Výčtová", 3: "Absolutní součtová"}
+"""The maker's own names in code list 50."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,16 @@ class CounterTypeInfo:
     value_type: int | None = None
     """The portal's own kind of value, `pot_type`."""
     is_known: bool = True
+
+    @property
+    def short_key(self) -> str:
+        """The key without its prefix, such as `KALGJ`."""
+        return self.key.removeprefix(PREFIX)
+
+    @property
+    def value_type_name(self) -> str:
+        """The maker's name of the kind of value."""
+        return VALUE_TYPE_NAMES.get(self.value_type, "") if self.value_type is not None else ""
 
 
 _AMOUNT_SCALES = {
@@ -69,6 +82,44 @@ _COMMODITY_BY_KEY = {key: commodity for commodity, types in _COMMODITIES.items()
 _COMMODITY_BY_NUMBER = {number: commodity for commodity, types in _COMMODITIES.items() for number in types}
 _INJECTION = (27, "ELDOD")
 _HUMIDITY = (12, "VLH")
+
+KNOWN_FACTORS = (3.6, 1000 / 3.6, 1000.0)
+"""Between the units of energy, and between those of volume."""
+TARIFFS, TOTAL = ("ELVT", "ELNT"), "EL"
+"""High and low tariff of an electricity meter, and what counts both."""
+SAME_AMOUNTS = (("KALGJ", "KALKWH"), ("KALTGJ", "KALTKWH"), ("KALCHGJ", "KALCHKWH"))
+"""Types that a meter of heat or cold counts twice, in GJ and in kWh."""
+
+# For an account whose types the portal does not list: numbers, keys, units and kinds of value are the same in all accounts.
+_BUILT_IN_TYPES = (
+    (1, "ELVT", "kWh", 1), (2, "ELNT", "kWh", 1), (3, "SV", "m³", 1), (4, "EL", "kWh", 1), (5, "TV", "m³", 1),
+    (6, "PLY", "m³", 1), (7, "INTEP", "°C", 0), (8, "TEP", "KPD°", 3), (9, "OUTTEP", "°C", 0), (10, "PROTEP", "°C", 0),
+    (11, "TEPPRUM", "KPD°", 1), (12, "VLH", "%", 0), (13, "KALKWH", "kWh", 1), (14, "KALGJ", "GJ", 1),
+    (15, "TLAKKPA", "kPa", 0), (16, "TEPDIL", "díl.", 1), (17, "CO2", "ppm", 0), (18, "KLAPK", "jedn.", 2),
+    (19, "VSTUPTEPL", "°C", 0), (20, "VYSTUPTEPL", "°C", 0), (21, "SVVEL", "m³", 1), (22, "TVVEL", "m³", 1),
+    (23, "VZDA", "cm", 0), (24, "TEPHCA", "HCA", 1), (25, "TLAK", "bar", 0), (26, "KAP", "l", 0), (27, "ELDOD", "kWh", 1),
+    (28, "KONT", "", 2), (29, "CITAC", "", 1), (30, "U", "V", 0), (31, "ELQI", "kVArh", 1), (32, "ELQC", "kVArh", 1),
+    (33, "STRCINVYK", "kW", 0), (34, "STRJALVYK", "kW", 0), (35, "TGFI", "jedn.", 0), (36, "ELSO", "kWh", 3),
+    (37, "ELQCS", "kVArh", 3), (38, "CO2MAX", "ppm", 0), (39, "TVOC", "ppb", 0), (40, "TVOCMAX", "ppb", 0),
+    (41, "KALCHGJ", "GJ", 1), (42, "KALCHKWH", "kWh", 1), (43, "KALTGJ", "GJ", 1), (44, "KALTKWH", "kWh", 1),
+    (45, "DVERE", "", 2), (46, "ZAPLA", "", 2), (47, "SECURE", "", 2), (48, "CH4", "%", 0), (101, "RSSI", "dBm", 0),
+    (1000, "OBPR", "jedn.", 1), (1001, "OBAB", "jedn.", 0), (1002, "OBSO", "jedn.", 3),
+)  # fmt: skip
+BUILT_IN_TYPES = TYPES.parse(
+    json.dumps(
+        [
+            {"pot_id": number, "lt_key": PREFIX + key, "jed_zkr": unit, "pot_type": kind}
+            for number, key, unit, kind in _BUILT_IN_TYPES
+        ]
+    ),
+    "the built-in types",
+)
+
+
+def is_known_factor(ratio: float) -> bool:
+    """Return whether a value that became `ratio` times itself has probably changed its unit."""
+    ratio = ratio if ratio >= 1 else 1 / ratio
+    return any(abs(ratio / factor - 1) < 0.01 for factor in KNOWN_FACTORS)
 
 
 def build_type_info(number: int, stated: CounterTypeRow | None) -> CounterTypeInfo:

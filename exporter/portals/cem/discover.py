@@ -7,16 +7,24 @@ from datetime import datetime
 from exporter.models import Discovery, Finding, UsagePoint
 from exporter.portals.cem.catalog import Catalog, CatalogEntry, build_never_read_notes
 from exporter.portals.cem.lists import CounterRow
+from exporter.portals.cem.metadata import MetadataStore
 from exporter.portals.cem.parser import parse_milliseconds
 
 
-def build_discovery(catalog: Catalog, value_type_names: Mapping[int, str], notes: Sequence[str] = ()) -> Discovery:
-    """Return all counters of an account, those not shown with the reason; `value_type_names` has the `pot_type`s."""
+async def discover_counters(metadata: MetadataStore) -> Discovery:
+    """Return what the lists of an account hold, requested now."""
+    catalog = await metadata.load_catalog()
+    notes = [*(str(failure) for failure in metadata.failures), *metadata.list_skip_notes(), *await metadata.list_notes()]
+    return build_discovery(catalog, notes)
+
+
+def build_discovery(catalog: Catalog, notes: Sequence[str] = ()) -> Discovery:
+    """Return all counters of an account, those not shown with the reason."""
     sites: dict[str, dict[UsagePoint, list[CatalogEntry]]] = defaultdict(lambda: defaultdict(list))
-    for entry in catalog.entries.values():
+    for entry in (catalog.entries | catalog.selected).values():
         point = entry.register.usage_point
         sites[_build_path(catalog, point)][point].append(entry)
-    tree = tuple(_build_site_finding(catalog, path, points, value_type_names) for path, points in sorted(sites.items()))
+    tree = tuple(_build_site_finding(catalog, path, points) for path, points in sorted(sites.items()))
     catalog_notes = [*catalog.build_notes(), *build_never_read_notes(catalog.find_never_read_counters())]
     return Discovery(tree, _format_config(catalog), (*notes, *(note.text for note in catalog_notes)))
 
@@ -27,34 +35,27 @@ def _build_path(catalog: Catalog, point: UsagePoint) -> str:
     return " / ".join(reversed(names)) or point.site or "no object"
 
 
-def _build_site_finding(
-    catalog: Catalog, path: str, points: Mapping[UsagePoint, list[CatalogEntry]], value_type_names: Mapping[int, str]
-) -> Finding:
+def _build_site_finding(catalog: Catalog, path: str, points: Mapping[UsagePoint, list[CatalogEntry]]) -> Finding:
     meters = [catalog.meters.get(int(point.id)) for point in points]
     objects = sorted({row.id for meter in meters if meter for row in catalog.objects.list_named_ancestors(meter.object_id)[:1]})
     children = tuple(
-        _build_meter_finding(catalog, point, points[point], value_type_names)
-        for point in sorted(points, key=lambda point: int(point.id))
+        _build_meter_finding(catalog, point, points[point]) for point in sorted(points, key=lambda point: int(point.id))
     )
     return Finding(path, {"objects": objects}, children)
 
 
-def _build_meter_finding(
-    catalog: Catalog, point: UsagePoint, entries: Sequence[CatalogEntry], value_type_names: Mapping[int, str]
-) -> Finding:
+def _build_meter_finding(catalog: Catalog, point: UsagePoint, entries: Sequence[CatalogEntry]) -> Finding:
     meter = catalog.meters.get(int(point.id))
     removed = parse_milliseconds(meter.removed) if meter else None
     facts = {"me_id": int(point.id), "serial": point.meter, "name": point.name, "commodity": str(point.commodity)}
     text = " ".join(["meter", point.id, *(part for part in (point.meter, point.name) if part)])
-    children = tuple(
-        _build_counter_finding(entry, value_type_names) for entry in sorted(entries, key=lambda entry: entry.counter.id)
-    )
+    children = tuple(_build_counter_finding(entry) for entry in sorted(entries, key=lambda entry: entry.counter.id))
     if removed:
         text, facts = f"{text}, removed {removed:%Y-%m-%d}", facts | {"removed": _format_instant(removed)}
     return Finding(text, facts, children)
 
 
-def _build_counter_finding(entry: CatalogEntry, value_type_names: Mapping[int, str]) -> Finding:
+def _build_counter_finding(entry: CatalogEntry) -> Finding:
     row, type_info = entry.counter, entry.type_info
     last = _format_last_value(row, type_info.portal_unit)
     name = type_info.key or f"type {row.type}"
@@ -63,9 +64,10 @@ def _build_counter_finding(entry: CatalogEntry, value_type_names: Mapping[int, s
         "var_id": row.id,
         "kind": type_info.key,
         "nature": str(type_info.nature),
-        "portal_nature": value_type_names.get(type_info.value_type, "") if type_info.value_type is not None else "",
+        "portal_nature": type_info.value_type_name,
         "unit": type_info.portal_unit,
         "description": row.name,
+        "part_of": entry.register.part_of,
         "value": row.value,
         "time": _format_instant(parse_milliseconds(row.time)),
         "shown": not entry.hidden_reason,

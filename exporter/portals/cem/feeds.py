@@ -1,183 +1,123 @@
-"""The feeds of CEM: the last values of all counters, in batches, and their history, in chunks of days."""
+"""The one feed of CEM: the past readings of all counters, which fill what lies between two visits too far apart."""
 
-import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from datetime import date, datetime, timedelta
-from typing import TypeVar
+from datetime import UTC, date, datetime, time, timedelta
 
-from exporter.client.session import Session
-from exporter.errors import HistoryExhaustedError, LoginError, PortalError, RateLimitError
-from exporter.models import DAY, Note, VisitPart
-from exporter.portals.base import BackfillChunk
-from exporter.portals.cem.catalog import CounterSelection, SelectedCounters, StatedValues, build_never_read_notes
-from exporter.portals.cem.client import CemApiClient, RefusedCallError
-from exporter.portals.cem.parser import (
-    CounterValues,
-    convert_indexes,
-    parse_all_values,
-    parse_last_values,
-    unwrap_list,
-)
+from exporter.errors import FeedRefusedError, NoDataError, PortalError, ResponseError, TooLongError
+from exporter.models import DAY
+from exporter.portals.cem.catalog import CounterSelection, SelectedCounters, format_numbers
+from exporter.portals.cem.client import CemApiClient, is_call_refused
+from exporter.portals.cem.config import PRAGUE, CemConfig
+from exporter.portals.cem.metadata import MetadataStore
+from exporter.portals.cem.parser import CounterValues, convert_indexes, parse_all_values, parse_last_values
+from exporter.sync.feeds import Days, Feed, FeedResult, Form
 
-MAX_FAILURES_IN_ROW = 3
-"""After so many failed requests in a row no further one is made until the next visit."""
-ALL_COUNTERS = "all"
 MAX_READINGS_PER_RESPONSE = 250_000
 """How many readings one response of id=20 may hold, at one an hour and counter: some 12 MB."""
-CHUNK_DAYS = (7, 2, 1)
-SETTLED_AFTER = timedelta(days=7)
-"""When no reading of a day is expected any more: a gateway that was off sends what it has stored."""
-
-BatchT = TypeVar("BatchT")
-
-
-class LastValuesFeed:
-    """The requests for last values in one visit; single counters are requested only where a batch as such is refused."""
-
-    def __init__(self, client: CemApiClient, *, batch_size: int, parallel: int) -> None:
-        self.failures: list[PortalError] = []
-        self._client, self._batch_size, self._parallel = client, batch_size, parallel
-        self._failures_in_row, self._is_rate_limited = 0, False
-        self._single_counters: list[int] = []
-
-    async def fetch(self, counters: Sequence[int]) -> AsyncIterator[CounterValues]:
-        """Request every counter once and yield the values; raise LoginError, and errors that are not the portal's."""
-        async for values in self._fetch_in_waves(self._fetch_batch, _split(counters, self._batch_size)):
-            yield values
-        async for values in self._fetch_in_waves(self._fetch_single, self._single_counters):
-            yield values
-
-    async def _fetch_in_waves(
-        self, fetch: Callable[[BatchT], Awaitable[CounterValues | None]], batches: Sequence[BatchT]
-    ) -> AsyncIterator[CounterValues]:
-        for wave in _split(batches, self._parallel):
-            if self._is_rate_limited or self._failures_in_row >= MAX_FAILURES_IN_ROW:
-                return
-            for result in await asyncio.gather(*map(fetch, wave), return_exceptions=True):
-                if isinstance(result, BaseException):
-                    self._record_failure(result)
-                elif result is not None:
-                    self._failures_in_row = 0
-                    yield result
-
-    def _record_failure(self, error: BaseException) -> None:
-        if not isinstance(error, PortalError) or isinstance(error, LoginError):
-            raise error
-        self.failures.append(error)
-        self._failures_in_row += 1
-        self._is_rate_limited = self._is_rate_limited or isinstance(error, RateLimitError)
-
-    async def _fetch_batch(self, counters: Sequence[int]) -> CounterValues | None:
-        """Request many counters; if the batch is refused, or the response is no list, leave them to single requests."""
-        try:
-            body = await self._client.post_json(8, [{"var_id": counter} for counter in counters])
-        except RefusedCallError:
-            body = None
-        if unwrap_list(body) is None:
-            self._single_counters += counters
-            return None
-        return parse_last_values(body, self._client.session.now)
-
-    async def _fetch_single(self, counter: int) -> CounterValues:
-        body = await self._client.get_json(8, {"var_id": str(counter)})
-        return parse_last_values(body, self._client.session.now, requested_counter=counter)
+AROUND_MIDNIGHT = timedelta(minutes=75)
+"""Of an account whose days do not fit in a response: the readings from which the amounts of days follow."""
+MAX_SINGLE_COUNTERS = 500
+"""How many counters are requested one by one."""
+REFUSED_KEY, REFUSED_FOR = "history-refused", timedelta(days=7)
+"""How long id=20 is not requested after the portal has refused it."""
 
 
-class VisitReadings:
-    """The readings of one visit so far."""
-
-    def __init__(self, selected: SelectedCounters) -> None:
-        self._selected = selected
-        self._read_counters: set[int] = set()
-        self._has_impossible_times = False
-        self.response_count = 0
-
-    def convert(self, values: CounterValues) -> Iterable[VisitPart]:
-        """Yield the readings of one response."""
-        self.response_count += 1
-        self._has_impossible_times = self._has_impossible_times or values.has_impossible_times
-        for index in convert_indexes(values, self._selected.registers):
-            self._read_counters.add(int(index.register.name))
-            yield index
-
-    def convert_remaining(self, now: datetime, stated: StatedValues) -> Iterable[VisitPart]:
-        """Yield what the responses left out, from the values that a new list of counters has `stated`, and the notes."""
-        left_out = [
-            {"var_id": counter, "value": value, "timestamp": time}
-            for counter, value, time in stated
-            if counter not in self._read_counters
-        ]
-        if left_out:
-            yield from self.convert(parse_last_values(left_out, now))
-        yield from build_never_read_notes(self._selected.never_read - self._read_counters)
-        if self._has_impossible_times:
-            yield Note("Some readings carry an impossible time and were left out.")
-
-
-def choose_chunk_days(counter_count: int, selected_count: int, max_days: int) -> int | None:
-    """Return how many days of all counters fit in one response; None where one request per counter takes fewer of them."""
-    hourly = 24 * counter_count
-    fitting = (days for days in (max_days, *CHUNK_DAYS) if days <= max_days and days * hourly <= MAX_READINGS_PER_RESPONSE)
-    days = next(fitting, None)
-    return days if days and max_days <= selected_count * days else None
-
-
-def split_days(first: date, last: date, days: int) -> Iterator[tuple[date, date]]:
-    """Split [first, last] into spans of `days`, newest first, at boundaries that do not depend on the present day."""
-    while first <= last:
-        start = max(first, last - timedelta(days=last.toordinal() % days))
-        yield start, last
-        last = start - DAY
-
-
-def build_account_chunks(spans: Iterable[tuple[date, date]], selection: CounterSelection, today: date) -> Iterator[BackfillChunk]:
-    """Yield the requests of id=20; the key holds the selection, which decides what is used of a response."""
+def build_feed(config: CemConfig) -> Feed:
+    """Return the feed of all selected counters; another selection is another feed, for it lacks other readings."""
+    selection = CounterSelection.from_config(config)
     numbers = [
         sorted(some) for some in (selection.counters, selection.excluded_counters, selection.objects, selection.excluded_objects)
     ]
-    digest = hashlib.sha256(repr([*numbers, selection.include_states, selection.include_removed]).encode()).hexdigest()[:8]
-    for first, last in spans:
-        yield BackfillChunk(f"{ALL_COUNTERS}:{digest}:{_build_span_key(first, last, today)}", ALL_COUNTERS, first, last)
+    flags = selection.include_states, selection.include_removed
+    return Feed(
+        key=f"readings:{hashlib.sha256(repr([*numbers, *flags]).encode()).hexdigest()[:8]}",
+        zone=PRAGUE,
+        chunk=Days(config.history_days),
+        form=Form.VISIT,
+        resolution=None,
+        reach=config.history_limit,
+        settles=timedelta(0),
+        gap=config.history_gap,
+    )
 
 
-def build_counter_chunks(spans: Iterable[tuple[date, date]], counters: Iterable[int], today: date) -> Iterator[BackfillChunk]:
-    """Yield the requests of id=3, the newest days of every counter first."""
-    numbers = list(counters)
-    for first, last in spans:
-        for number in numbers:
-            yield BackfillChunk(f"{number}:{_build_span_key(first, last, today)}", str(number), first, last, {"var_id": number})
+async def read_feed(config: CemConfig, metadata: MetadataStore, first: date, last: date) -> FeedResult:
+    """Request all selected counters for local days [first, last]; raise TooLongError where they do not fit in a response."""
+    client = metadata.client
+    selected, _ = await metadata.load_selected()
+    days = (last - first).days + 1
+    if not selected.registers:
+        raise NoDataError("no counter is selected")
+    notes: list[str] = []
+    values: CounterValues | None = None
+    if config.history_by != "counter" and not _is_better_by_counter(config, selected, days):
+        values = await _fetch_all_or_none(client, selected, first, last)
+        if values is None:
+            notes.append("The portal refuses the history of all counters at once (id=20): they are requested one by one.")
+    if values is None:
+        values, refused = await _fetch_by_counter(client, selected, first, last)
+        notes += refused
+    readings = list(convert_indexes(values, selected.registers))
+    notes += values.build_notes("history")
+    return FeedResult(readings, tuple(notes), values.skipped.total(), max(client.request_count, 1))
 
 
-def _build_span_key(first: date, last: date, today: date) -> str:
-    """Return a lasting key for settled days; later days have a new key each day, so that they are requested again."""
-    return f"{first}:{last}" if last < today - SETTLED_AFTER else f"{first}:{last}@{today}"
+def _is_better_by_counter(config: CemConfig, selected: SelectedCounters, days: int) -> bool:
+    """Return whether a few counters out of many take fewer requests one by one than all counters in shorter spans."""
+    fitting = MAX_READINGS_PER_RESPONSE // (24 * selected.counter_count)
+    is_few = len(selected.registers) * max(fitting, 1) < config.history_days
+    return config.history_by == "auto" and is_few and days > fitting
 
 
-async def fetch_chunk_values(client: CemApiClient, chunk: BackfillChunk) -> CounterValues:
-    """Request id=3 for one counter or id=20 for all."""
-    # Days in Prague; whether `to` itself is included is not known: one more day loses nothing.
-    days = {"from": chunk.first.isoformat(), "to": (chunk.last + DAY).isoformat()}
-    if counter := chunk.parameters.get("var_id"):
-        body = await client.get_json(3, {"var_id": str(counter), **days})
-        return parse_last_values(body, client.session.now, requested_counter=int(counter), where="id=3")
-    return parse_all_values(await client.get_json(20, days), client.session.now)
+async def _fetch_all_or_none(client: CemApiClient, selected: SelectedCounters, first: date, last: date) -> CounterValues | None:
+    """Request all counters with id=20; return None where the portal refuses that."""
+    session, days = client.session, (last - first).days + 1
+    if await session.store.get(REFUSED_KEY, session.now):
+        return None
+    if 24 * selected.counter_count > MAX_READINGS_PER_RESPONSE:
+        spans = [_build_midnight_span(first + n * DAY) for n in range(days)]
+        fitting = max(MAX_READINGS_PER_RESPONSE // (3 * selected.counter_count), 1)
+    else:
+        # Days in Prague; whether `to` itself is included is not known: one more day loses nothing.
+        spans = [{"from": first.isoformat(), "to": (last + DAY).isoformat()}]
+        fitting = MAX_READINGS_PER_RESPONSE // (24 * selected.counter_count)
+    if days > fitting:
+        raise TooLongError(f"{days} days of {selected.counter_count} counters do not fit in a response")
+    values = CounterValues.empty(session.now)
+    try:
+        for span in spans:
+            values.update(parse_all_values(await client.get_json(20, span), session.now))
+    except PortalError as error:
+        if not is_call_refused(error) and not isinstance(error, ResponseError):
+            raise
+        await session.store.put(REFUSED_KEY, str(error), session.now + REFUSED_FOR)
+        return None
+    return values
 
 
-async def record_empty_chunk(session: Session, chunk: BackfillChunk, empty: bool, max_gap: timedelta) -> None:
-    """Record how far back nothing came; raise HistoryExhaustedError when that is longer than a gap in the data would be."""
-    key = f"emptiness:{chunk.feed}"
-    if not empty:
-        return await session.store.delete(key)
-    stored = await session.store.get(key, session.now)
-    last = chunk.last
-    if stored and stored["first"] == (last + DAY).isoformat():
-        last = date.fromisoformat(stored["last"])
-    await session.store.put(key, {"first": chunk.first.isoformat(), "last": last.isoformat()})
-    if last + DAY - chunk.first >= max_gap:
-        raise HistoryExhaustedError(f"nothing came from {chunk.first} to {last}")
-    return None
+async def _fetch_by_counter(
+    client: CemApiClient, selected: SelectedCounters, first: date, last: date
+) -> tuple[CounterValues, list[str]]:
+    """Request counter by counter with id=3; one that is refused costs itself, and is noted."""
+    if len(selected.registers) > MAX_SINGLE_COUNTERS:
+        raise FeedRefusedError(f"{len(selected.registers)} counters are too many to request the history of each: select fewer")
+    now, failed = client.session.now, dict[int, PortalError]()
+    values = CounterValues.empty(now)
+    days = {"from": first.isoformat(), "to": (last + DAY).isoformat()}
+    for counter in selected.registers:
+        try:
+            body = await client.get_json(3, {"var_id": str(counter), **days})
+            values.update(parse_last_values(body, now, requested_counter=counter, where="id=3"))
+        except PortalError as error:
+            if not is_call_refused(error) and not isinstance(error, ResponseError):
+                raise
+            failed[counter] = error
+    if failed and len(failed) == len(selected.registers):
+        raise next(iter(failed.values()))
+    return values, [f"The portal refuses the history of some counters: {format_numbers(failed)}"] if failed else []
 
 
-def _split(items: Sequence[BatchT], size: int) -> list[Sequence[BatchT]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def _build_midnight_span(day: date) -> dict[str, str]:
+    start = datetime.combine(day, time(), PRAGUE).astimezone(UTC)
+    edges = (start - AROUND_MIDNIGHT, start + AROUND_MIDNIGHT)
+    return dict(zip(("from_ms", "to_ms"), (str(round(at.timestamp() * 1000)) for at in edges), strict=True))

@@ -1,16 +1,37 @@
 """The long lists of an account, parsed from their JSON straight into small rows: a city's counters are 35 MB of it."""
 
+import dataclasses
 import json
-from typing import Generic, TypeVar
+from collections import Counter
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.dataclasses import dataclass
 
 from exporter.client.response import Response
 from exporter.errors import ResponseError
-from exporter.portals.base import FailFastList
-from exporter.portals.cem.parser import CleanText, Flag, OptionalInteger, OptionalNumber, RowId
+from exporter.portals.base import FailFastList, describe_field
+from exporter.portals.cem.parser import CleanText, Flag, OptionalInteger, OptionalNumber, RowId, parse_number
 from exporter.recording.shape import observe_rows
+
+MAX_INVALID_ROWS = 100
+"""A list in which more rows than this, and more than the good ones, cannot be understood has changed as a whole."""
+
+
+def _parse_multiplier(value: object) -> float | None:
+    """Return a multiplier; None for 1, which nearly all of a million counters have, and for what is none."""
+    number = parse_number(value)
+    return None if number == 1 else number
+
 
 list_row = dataclass(frozen=True, slots=True, config=ConfigDict(extra="ignore", hide_input_in_errors=True))
 
@@ -41,6 +62,7 @@ class CounterRow:
     """id=107: a counter of a meter, with its last value and time (milliseconds), null when it was never read.
 
     The multiplier `var_nasob` is not applied: it is 1.0 wherever it was seen, and whether values include it is not known.
+    It is None when it is 1.
     """
 
     id: RowId = Field(alias="var_id")
@@ -51,6 +73,7 @@ class CounterRow:
     primary: Flag = Field(False, alias="poc_primary")
     service: Flag = Field(False, alias="poc_serv")
     name: CleanText = Field("", alias="poc_desc")
+    multiplier: Annotated[float | None, BeforeValidator(_parse_multiplier)] = Field(None, alias="var_nasob")
 
 
 @list_row
@@ -63,14 +86,6 @@ class CounterTypeRow:
     value_type: OptionalInteger = Field(alias="pot_type")
 
 
-@list_row
-class ValueTypeRow:
-    """id=11, cis=50: the maker's name of a `pot_type`."""
-
-    id: RowId = Field(alias="cik_fk")
-    name: CleanText = Field("", alias="cik_nazev")
-
-
 RowT = TypeVar("RowT")
 
 
@@ -81,34 +96,80 @@ class WrappedList(Generic[RowT]):
     data: FailFastList[RowT]
 
 
+@dataclasses.dataclass(slots=True)
+class _RowTally:
+    """How many rows of a list were understood, and the fields of those that were not."""
+
+    skipped: Counter[str] = dataclasses.field(default_factory=Counter)
+    kept: int = 0
+
+
+def _skip_invalid_row(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    tally: _RowTally = info.context  # type: ignore[assignment]  # given by `_parse_valid_rows`
+    try:
+        row = validate(value)
+    except ValidationError as error:
+        tally.skipped[describe_field(error, None)] += 1
+        if tally.skipped.total() > max(MAX_INVALID_ROWS, tally.kept):
+            raise
+        return None
+    tally.kept += 1
+    return row
+
+
 class ListParser(Generic[RowT]):
-    """One of the lists: how its rows are parsed and written."""
+    """One of the lists: how its rows are parsed and written.
+
+    Rows are parsed at once; only where one cannot be understood they are parsed one by one. Both take rows straight from
+    the JSON: a million of them as objects of Python would fill the memory.
+    """
 
     def __init__(self, row_type: type[RowT]) -> None:
         self._row_type = row_type
-        self._bare_adapter: TypeAdapter[list[RowT]] = TypeAdapter(FailFastList[row_type])  # type: ignore[valid-type]  # known at run time
+        valid_row: Any = Annotated[row_type, WrapValidator(_skip_invalid_row)]
+        self._bare_adapter: TypeAdapter[list[RowT]] = TypeAdapter(FailFastList[row_type])  # type: ignore[valid-type]
         self._wrapped_adapter: TypeAdapter[WrappedList[RowT]] = TypeAdapter(WrappedList[row_type])  # type: ignore[valid-type]
+        self._valid_bare_adapter: TypeAdapter[list[RowT | None]] = TypeAdapter(FailFastList[valid_row])
+        self._valid_wrapped_adapter: TypeAdapter[WrappedList[RowT | None]] = TypeAdapter(WrappedList[valid_row])
 
-    def parse(self, text: str | bytes, where: str) -> list[RowT]:
-        """Return the rows of a list, bare or wrapped; raise ResponseError that names the field, and ValueError for no JSON."""
+    def parse(self, text: str | bytes, where: str, skipped: Counter[str] | None = None) -> list[RowT]:
+        """Return the rows of a list, bare or wrapped; rows that cannot be understood are left out and counted in `skipped`.
+
+        Raise ResponseError that names the field when no row can be understood, or too many cannot, and ValueError for no
+        JSON.
+        """
+        is_bare = text[:64].lstrip()[:1] in ("[", b"[")
         try:
-            if text[:64].lstrip()[:1] in ("[", b"["):
-                return self._bare_adapter.validate_json(text)
-            return self._wrapped_adapter.validate_json(text).data
+            return self._bare_adapter.validate_json(text) if is_bare else self._wrapped_adapter.validate_json(text).data
         except ValidationError as error:
-            raise _build_validation_error(error, where) from None
+            whole = _build_validation_error(error, where)
+        if skipped is None or not isinstance(whole, ResponseError):
+            raise whole
+        tally = _RowTally()
+        try:
+            rows = (
+                self._valid_bare_adapter.validate_json(text, context=tally)
+                if is_bare
+                else self._valid_wrapped_adapter.validate_json(text, context=tally).data
+            )
+        except ValidationError:
+            raise whole from None
+        if not tally.kept:
+            raise whole
+        skipped += tally.skipped
+        return [row for row in rows if row is not None]
 
-    def parse_response(self, response: Response, where: str) -> list[RowT]:
+    def parse_response(self, response: Response, where: str, skipped: Counter[str] | None = None) -> list[RowT]:
         """Return the rows of a response; raise ResponseError."""
         if not 200 <= response.status < 300:
             response.json()
         observe_rows(self._row_type, response.body)
         try:
-            return self.parse(response.body, where)
+            return self.parse(response.body, where, skipped)
         except ValueError:
             body = response.json()  # repairs half a character, and raises its own error for what is no JSON
         try:
-            return self.parse(json.dumps(body), where)
+            return self.parse(json.dumps(body), where, skipped)
         except (ValueError, RecursionError):
             raise ResponseError(f"{where} cannot be read") from None
 
@@ -118,7 +179,7 @@ class ListParser(Generic[RowT]):
 
 
 OBJECTS, METERS, COUNTERS = ListParser(ObjectRow), ListParser(MeterRow), ListParser(CounterRow)
-TYPES, VALUE_TYPES = ListParser(CounterTypeRow), ListParser(ValueTypeRow)
+TYPES = ListParser(CounterTypeRow)
 
 
 def _build_validation_error(error: ValidationError, where: str) -> ValueError | ResponseError:

@@ -1,95 +1,115 @@
-"""The cached metadata of an account: holder, objects, meters, counters, types."""
+"""The cached metadata of an account: holder, objects, meters, counters, types.
+
+Only the list of counters is needed. What else is missing leaves names empty, is a note, and is requested again later.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from array import array
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from exporter.client.session import Session
+from exporter.client.side_calls import SideCalls
 from exporter.errors import NoDataError, PortalError, ResponseError, UnreachableError
 from exporter.models import Holder
-from exporter.portals.base import parse_response
+from exporter.portals.base import build_skip_note, parse_response
 from exporter.portals.cem.catalog import (
     CachedSelection,
     Catalog,
     CounterSelection,
+    LastValues,
     SelectedCounters,
     StatedValues,
     build_catalog,
     list_stated_values,
 )
-from exporter.portals.cem.client import FUNCTIONS, VALUE_TYPES_LIST, CemApiClient
-from exporter.portals.cem.lists import COUNTERS, METERS, OBJECTS, TYPES, VALUE_TYPES, CounterTypeRow, ListParser, RowT
+from exporter.portals.cem.client import FUNCTIONS, CemApiClient
+from exporter.portals.cem.config import CemConfig
+from exporter.portals.cem.counter_types import BUILT_IN_TYPES
+from exporter.portals.cem.lists import COUNTERS, METERS, OBJECTS, TYPES, CounterTypeRow, ListParser, RowT
 from exporter.portals.cem.parser import AccountResponse, parse_milliseconds, unwrap_object
 
-SELECTION_KEY, ACCOUNT_KEY = "roster", "account"
-ACCESS_END_FIELD = "log_do"
-"""The end of the account's access."""
+SELECTION_KEY, LAST_VALUES_KEY, ACCOUNT_KEY = "roster", "last-values", "account"
+PUBLIC_FIELDS = ("log_od", "log_do")
+"""From when to when access is given; all else is personal."""
 STALE_FOR = timedelta(days=30)
 """How long a list that is due is still used while the portal returns no new one."""
+RETRY_REFUSED, RETRY_UNREACHABLE = timedelta(hours=6), timedelta(minutes=30)
+"""How long after a failure a list that readings do not need is requested again."""
+MIN_TYPES_AGE = timedelta(minutes=5)
+"""Types younger than this are not requested again because a value has jumped."""
+CONSEQUENCES = {
+    "account": "The end of access is not known",
+    "objects": "Sites have no names",
+    "meters": "Meters have no serial numbers, and removed ones are not told apart",
+    "types": "The units of counters are those usual at CEM",
+}
 
 
 class MetadataStore:
     """The lists of one account, one request each; with `renew` they are requested now, due or not."""
 
-    def __init__(
-        self,
-        client: CemApiClient,
-        metadata_every: timedelta,
-        types_every: timedelta,
-        *,
-        keep_personal_data: bool = False,
-        renew: bool = False,
-    ) -> None:
+    def __init__(self, client: CemApiClient, config: CemConfig, *, renew: bool = False) -> None:
         self.client = client
-        self._keep_personal_data = keep_personal_data
-        self._metadata_every, self._types_every = metadata_every, types_every
+        self.selection = CounterSelection.from_config(config)
+        self.skipped: Counter[str] = Counter()
+        """The rows of lists requested just now that could not be understood, by field."""
+        self._config = config
         self._cache = ListCache(client.session, renew=renew)
+        self._side_calls = SideCalls(client.session)
+        self._notes: list[str] = []
+        self._retry_at: datetime | None = None
 
     @property
     def failures(self) -> list[PortalError]:
-        """Return why a list that was due could not be renewed."""
-        return [self._cache.failure] if self._cache.failure else []
+        """Return why a list that is needed and due could not be renewed."""
+        return [self._cache.failures["counters"]] if "counters" in self._cache.failures else []
 
-    async def load_selected(self, selection: CounterSelection) -> tuple[SelectedCounters, StatedValues]:
+    def list_skip_notes(self) -> Sequence[str]:
+        """Return notes on the rows of lists that could not be understood."""
+        return self._notes
+
+    async def list_notes(self) -> Sequence[str]:
+        """Return what is missing of lists that are not needed, for a week or until it comes."""
+        return await self._side_calls.list_notes()
+
+    async def load_selected(self) -> tuple[SelectedCounters, StatedValues]:
         """Return the selected counters, and the last values that a list of counters requested just now states.
 
         Cached in the process while no list is due: joining the lists of a city's counters takes seconds.
         """
-        cache = self.client.session.store.cache
-        cached = cache.get(SELECTION_KEY)
-        if isinstance(cached, CachedSelection) and cached.selection == selection and self._is_fresh(cached.requested_at):
+        cached: CachedSelection | None = self.client.session.store.cache.get(SELECTION_KEY)
+        if cached and cached.selection == self.selection and cached.made_at <= self.client.session.now < cached.due_at:
             return cached.selected, []
-        catalog = await self.load_catalog(selection)
-        selected = await asyncio.to_thread(SelectedCounters.from_catalog, catalog)
-        if not self.failures:
-            cache[SELECTION_KEY] = CachedSelection(selection, dict(self._cache.requested_at), selected)
-        return selected, list_stated_values(catalog) if "counters" in self._cache.refreshed else []
+        return await self._build_selected()
 
-    def _is_fresh(self, requested_at: Mapping[str, float]) -> bool:
-        return all(not self._cache.is_due(at, self._refresh_interval(name)) for name, at in requested_at.items())
+    async def renew_types(self) -> SelectedCounters:
+        """Request the types again, unless that was done just now, and return the selected counters with them."""
+        if not await self._cache.is_older("types", MIN_TYPES_AGE):
+            return (await self.load_selected())[0]
+        return (await self._build_selected(types_every=timedelta(0)))[0]
 
-    def _refresh_interval(self, name: str) -> timedelta:
-        return self._types_every if name in ("types", "value_types") else self._metadata_every
-
-    async def load_catalog(self, selection: CounterSelection) -> Catalog:
+    async def load_catalog(self, types_every: timedelta | None = None) -> Catalog:
         """Return the catalog of objects, meters, counters and types."""
         counters = await self._load_list(COUNTERS, "counters", empty_error=NoDataError)
-        meters = await self._load_list(METERS, "meters")
-        objects = await self._load_list(OBJECTS, "objects", empty_error=None)
-        types = await self._load_counter_types({counter.type for counter in counters})
+        if self.selection.needs_objects:
+            meters = await self._load_list(METERS, "meters")
+            objects = await self._load_list(OBJECTS, "objects", empty_error=None)
+        else:
+            meters = await self._load_side_list(METERS, "meters", [])
+            objects = await self._load_side_list(OBJECTS, "objects", [], empty_error=None)
+        types = await self._load_counter_types({counter.type for counter in counters}, types_every)
         # In a thread: a city's 100,000 counters take a second or two, and requests are served meanwhile.
-        return await asyncio.to_thread(build_catalog, objects, meters, counters, types, selection)
+        return await asyncio.to_thread(build_catalog, objects, meters, counters, types, self.selection)
 
     async def load_holder(self) -> Holder | None:
         """Return who holds the account; None when the portal does not state it, for the readings do not need it."""
-        try:
-            stored = await self._cache.get(ACCOUNT_KEY, self._metadata_every, self._fetch_holder)
-            if stored.get("personal") != self._keep_personal_data:
-                stored = await self._cache.get(ACCOUNT_KEY, timedelta(0), self._fetch_holder)
-            account = parse_response(AccountResponse, stored, "id=9 (account)")
-        except (UnreachableError, ResponseError):
+        stored = await self._load_side("account", self._load_account)
+        if stored is None:
             return None
+        account = parse_response(AccountResponse, stored, "id=9 (account)")
         return Holder(
             name=account.name or account.person,
             company=account.company,
@@ -97,31 +117,74 @@ class MetadataStore:
             customer_id=account.customer_id,
             person_id=account.person_id,
             access_expires=parse_milliseconds(account.access_end),
+            login_valid_from=parse_milliseconds(account.access_start),
         )
 
-    async def _fetch_holder(self) -> dict[str, Any]:
+    async def _build_selected(self, types_every: timedelta | None = None) -> tuple[SelectedCounters, StatedValues]:
+        session = self.client.session
+        catalog = await self.load_catalog(types_every)
+        selected = await asyncio.to_thread(SelectedCounters.from_catalog, catalog, self._notes)
+        if not self.failures:
+            due_at = min([self._cache.find_due(self._refresh_interval), *([self._retry_at] if self._retry_at else [])])
+            session.store.cache[SELECTION_KEY] = CachedSelection(self.selection, session.now, due_at, selected)
+        if LAST_VALUES_KEY not in session.store.cache:
+            session.store.cache[LAST_VALUES_KEY] = LastValues(array("q", selected.registers), selected.listed_values)
+        return selected, list_stated_values(catalog) if "counters" in self._cache.refreshed else []
+
+    def _refresh_interval(self, name: str) -> timedelta:
+        return self._config.types_every if name == "types" else self._config.metadata_every
+
+    async def _load_account(self) -> dict[str, Any]:
+        stored = await self._cache.get(ACCOUNT_KEY, self._config.metadata_every, self._fetch_account)
+        if stored["data"].get("personal") != self._config.personal_data:
+            stored = await self._cache.get(ACCOUNT_KEY, timedelta(0), self._fetch_account)
+        data: dict[str, Any] = stored["data"]
+        return data
+
+    async def _fetch_account(self) -> dict[str, Any]:
         """Request who holds the account; without permission no personal data is stored either."""
         account = parse_response(AccountResponse, unwrap_object(await self.client.get_json(9)), "id=9 (account)")
+        if not account.model_fields_set:
+            raise ResponseError("id=9 (account) has changed: show_name: field required")
         fields = account.model_dump(mode="json", by_alias=True)
-        return {"personal": self._keep_personal_data} | (
-            fields if self._keep_personal_data else {ACCESS_END_FIELD: fields[ACCESS_END_FIELD]}
-        )
+        is_personal = self._config.personal_data
+        kept = fields if is_personal else {name: fields[name] for name in PUBLIC_FIELDS}
+        return {"data": {"personal": is_personal} | kept}
 
-    async def load_value_type_names(self) -> dict[int, str]:
-        """Return the maker's names of the kinds of value; nothing where they cannot be loaded, for only people read them."""
-        try:
-            rows = await self._load_list(VALUE_TYPES, "value_types", parameters={"cis": VALUE_TYPES_LIST})
-        except PortalError:
-            return {}
-        return {row.id: row.name for row in rows}
-
-    async def _load_counter_types(self, used: set[int]) -> list[CounterTypeRow]:
+    async def _load_counter_types(self, used: set[int], every: timedelta | None) -> list[CounterTypeRow]:
         """Return the counter types; requested early when a new list of counters has a type that is not cached."""
-        types = await self._load_list(TYPES, "types")
+        types = await self._load_side_list(TYPES, "types", BUILT_IN_TYPES, every=every)
         new_list = "counters" in self._cache.refreshed and "types" not in self._cache.refreshed
-        if new_list and used - {row.id for row in types}:
-            types = await self._load_list(TYPES, "types", every=timedelta(0))
+        if new_list and types is not BUILT_IN_TYPES and used - {row.id for row in types}:
+            types = await self._load_side_list(TYPES, "types", BUILT_IN_TYPES, every=timedelta(0))
         return types
+
+    async def _load_side_list(self, table: ListParser[RowT], name: str, default: list[RowT], **more: Any) -> list[RowT]:
+        """Return a list that readings do not need, or `default`."""
+        rows = await self._load_side(name, lambda: self._load_list(table, name, **more))
+        return default if rows is None else rows
+
+    async def _load_side(self, name: str, load: Callable[[], Awaitable[Any]]) -> Any | None:
+        """Return what readings do not need; None where it fails, which is noted and not repeated at every visit."""
+        store, now, key = self.client.session.store, self.client.session.now, f"{name}-failed"
+        failed_until = datetime.fromtimestamp(await store.get(key, now) or 0, now.tzinfo)
+        if now < failed_until <= now + RETRY_REFUSED and not self._cache.is_renewing:
+            self._cache.paused.add(name)
+        found = None
+        try:
+            found = await load()
+        except (UnreachableError, ResponseError, NoDataError) as error:
+            if name not in self._cache.paused:
+                self._cache.failures[name] = error
+        if failure := self._cache.failures.get(name):
+            await self._side_calls.record(name, f"{CONSEQUENCES[name]}: {failure}")
+            failed_until = now + (RETRY_UNREACHABLE if isinstance(failure, UnreachableError) else RETRY_REFUSED)
+            await store.put(key, failed_until.timestamp(), failed_until)
+        elif name in self._cache.refreshed:
+            await self._side_calls.record(name, "")
+        if now < failed_until:
+            self._retry_at = min(self._retry_at or failed_until, failed_until)
+        return found
 
     async def _load_list(
         self,
@@ -129,61 +192,73 @@ class MetadataStore:
         name: str,
         *,
         every: timedelta | None = None,
-        parameters: Mapping[str, str] | None = None,
         empty_error: type[PortalError] | None = ResponseError,
     ) -> list[RowT]:
         """Return a list, cached or new; raise `empty_error`, if any, where it is empty."""
         where = f"id={FUNCTIONS[name]} ({name})"
-        every = self._refresh_interval(name) if every is None else every
 
-        async def fetch() -> str:
-            rows = await asyncio.to_thread(
-                table.parse_response, await self.client.get_response(FUNCTIONS[name], parameters), where
-            )
+        async def fetch() -> dict[str, Any]:
+            skipped: Counter[str] = Counter()
+            response = await self.client.get_response(FUNCTIONS[name])
+            rows = await asyncio.to_thread(table.parse_response, response, where, skipped)
             if empty_error and not rows:
                 # Not cached: an empty list would stand for hours or days.
                 raise empty_error(f"{where} is empty")
-            return await asyncio.to_thread(table.dump, rows)
+            self.skipped += skipped
+            return {"data": await asyncio.to_thread(table.dump, rows), "skipped": list(skipped)}
 
-        return await asyncio.to_thread(table.parse, await self._cache.get(name, every, fetch), where)
+        stored = await self._cache.get(name, self._refresh_interval(name) if every is None else every, fetch)
+        if fields := stored.get("skipped"):
+            self._notes.append(build_skip_note(where, Counter(fields)))
+        return await asyncio.to_thread(table.parse, stored["data"], where)
 
 
 class ListCache:
-    """Lists stored between visits; one that is due but cannot be renewed is still used, and `failure` says why."""
+    """Lists stored between visits; one that is due but cannot be renewed is still used, and `failures` says why."""
 
     def __init__(self, session: Session, *, renew: bool = False) -> None:
-        self._session, self._renew = session, renew
-        self.failure: PortalError | None = None
+        self._session, self.is_renewing = session, renew
+        self.failures: dict[str, PortalError] = {}
         self.refreshed: set[str] = set()
-        self.requested_at: dict[str, float] = {}
-        """When each list that was used had been requested, in seconds since 1970."""
+        self.paused: set[str] = set()
+        """The lists that are not requested at present."""
+        self._requested_at: dict[str, float] = {}
 
-    def is_due(self, at: float, every: timedelta) -> bool:
-        """Return whether a list that was requested at `at` is due."""
-        return self._renew or _has_expired(at, self._session.now, every)
+    def find_due(self, get_interval: Callable[[str], timedelta]) -> datetime:
+        """Return when the first of the lists that were used is due."""
+        due = (at + get_interval(name).total_seconds() for name, at in self._requested_at.items())
+        return datetime.fromtimestamp(min(due), self._session.now.tzinfo)
 
-    async def get(self, key: str, every: timedelta, fetch: Callable[[], Awaitable[Any]]) -> Any:
-        """Return the list stored under `key`, fetching it when it is older than `every`.
+    async def is_older(self, key: str, age: timedelta) -> bool:
+        """Return whether a stored list was requested longer ago than `age`."""
+        stored = await self._session.store.get(key, self._session.now)
+        return stored is not None and _has_expired(stored["at"], self._session.now, age)
+
+    async def get(self, key: str, every: timedelta, fetch: Callable[[], Awaitable[Mapping[str, Any]]]) -> Mapping[str, Any]:
+        """Return the list stored under `key` with what is stored with it, fetching it when it is older than `every`.
 
         Raise what `fetch` raises when nothing is stored, and always for a refused login, a rate limit and an empty list.
         """
         now = self._session.now
         stored = await self._session.store.get(key, now)
         if stored:
-            self.requested_at[key] = stored["at"]
-        if stored and (self.failure or not self.is_due(stored["at"], every)):
-            return stored["data"]
+            self._requested_at[key] = stored["at"]
+            is_due = self.is_renewing or _has_expired(stored["at"], now, every)
+            if self.failures or key in self.paused or not is_due:
+                return dict(stored)
+        elif key in self.paused:
+            raise NoDataError(f"{key} failed a short while ago")
         try:
-            data = await fetch()
+            fetched = await fetch()
         except (UnreachableError, ResponseError) as error:
-            self.failure = self.failure or error
+            self.failures[key] = error
             if not stored:
                 raise
-            return stored["data"]
+            return dict(stored)
         self.refreshed.add(key)
-        self.requested_at[key] = now.timestamp()
-        await self._session.store.put(key, {"at": now.timestamp(), "data": data}, now + max(every, STALE_FOR))
-        return data
+        self._requested_at[key] = now.timestamp()
+        await self._session.store.put(key, {"at": now.timestamp(), **fetched}, now + max(every, STALE_FOR))
+        return fetched
 
 
 def _has_expired(at: float, now: datetime, every: timedelta) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,17 +12,20 @@ from pydantic import BeforeValidator, Field
 
 from exporter.errors import ResponseError
 from exporter.models import Index, Register, is_possible_value
-from exporter.portals.base import ResponseModel
+from exporter.portals.base import ResponseModel, build_skip_note
 
-_NUMBER_PATTERN = re.compile(r"\s*[+-]?[0-9]{1,30}(\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?\s*", re.ASCII)
-MAX_CLOCK_SKEW = timedelta(days=1)
+_NUMBER_PATTERN = re.compile(r"\s*[+-]?[0-9]{1,30}([.,][0-9]{1,30})?([eE][+-]?[0-9]{1,3})?\s*", re.ASCII)
+MAX_CLOCK_SKEW = timedelta(minutes=5)
 """How far the portal's clock may be ahead of ours; a later reading would stay the newest one for ever."""
+FIRST_YEAR = datetime(2000, 1, 1, tzinfo=UTC)
+"""Radio modules whose clock was never set state times of 1970."""
+IMPOSSIBLE_TIME_NOTE = "Some readings carry an impossible time and were left out."
 
 
 def parse_number(value: object) -> float | None:
-    """Return a number, or digits as text, as a float; None for null, NaN and everything else (absent is never zero)."""
+    """Return a number, or digits as text (412,008 too), as a float; None for everything else: absent is never zero."""
     if isinstance(value, str):
-        value = float(value) if _NUMBER_PATTERN.fullmatch(value) else None
+        value = float(value.replace(",", ".")) if _NUMBER_PATTERN.fullmatch(value) else None
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     try:
@@ -64,7 +68,7 @@ Flag = Annotated[bool, BeforeValidator(_parse_flag)]
 
 
 class AccountResponse(ResponseModel):
-    """id=9: who holds the account; `log_do` is the end of access in milliseconds, or null."""
+    """id=9: who holds the account; `log_od` and `log_do` are start and end of access in milliseconds, or null."""
 
     name: CleanText = Field("", alias="show_name")
     person: CleanText = Field("", alias="osoba")
@@ -72,6 +76,7 @@ class AccountResponse(ResponseModel):
     person_id: CleanText = Field("", alias="oso_id")
     company_id: CleanText = Field("", alias="fir_id")
     customer_id: CleanText = Field("", alias="zak_id")
+    access_start: OptionalInteger = Field(None, alias="log_od")
     access_end: OptionalInteger = Field(None, alias="log_do")
 
 
@@ -98,30 +103,47 @@ def require_list(body: Any, where: str) -> list[Any]:
 class CounterValues:
     """The values of a response: (counter, milliseconds) to the portal's number.
 
-    A repeated time counts once: the portal repeats some.
+    A repeated time counts once: the portal repeats some. `skipped` counts what could not be understood, by field; absent
+    values and times are no such thing.
     """
 
     max_milliseconds: float
     by_counter_and_time: dict[tuple[int, int], float] = field(default_factory=dict)
-    has_impossible_times: bool = False
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def empty(cls, now: datetime) -> "CounterValues":
+        """Return no values yet; later ones may not lie after `now`."""
+        return cls((now + MAX_CLOCK_SKEW).timestamp() * 1000)
 
     def add(self, counter: int, row: Mapping[str, Any]) -> None:
         """Add one {"value": 412.008, "timestamp": 1768428045000}; without value or time it is no reading."""
         value, time = row.get("value"), row.get("timestamp")
-        if (type(value) is not float or not math.isfinite(value)) and (value := parse_number(value)) is None:
+        if value is None or time is None:
             return
-        if time is None:
+        if (type(value) is not float or not math.isfinite(value)) and (value := parse_number(value)) is None:
+            self.skipped["value"] += 1
             return
         if (
             milliseconds := time if type(time) is int else parse_integer(time)
-        ) is not None and 0 < milliseconds <= self.max_milliseconds:
+        ) is not None and _MIN_MILLISECONDS < milliseconds <= self.max_milliseconds:
             self.by_counter_and_time[counter, milliseconds] = value
         else:
-            self.has_impossible_times = True
+            self.skipped["timestamp"] += 1
+
+    def update(self, other: "CounterValues") -> None:
+        """Add the values of another response."""
+        self.by_counter_and_time.update(other.by_counter_and_time)
+        self.skipped += other.skipped
+
+    def build_notes(self, where: str) -> list[str]:
+        """Return notes on what was left out."""
+        fields = Counter({name: count for name, count in self.skipped.items() if name != "timestamp"})
+        times = [IMPOSSIBLE_TIME_NOTE] if self.skipped["timestamp"] else []
+        return [*times, build_skip_note(where, fields)] if fields else times
 
 
-def _build_counter_values(now: datetime) -> CounterValues:
-    return CounterValues((now + MAX_CLOCK_SKEW).timestamp() * 1000)
+_MIN_MILLISECONDS = FIRST_YEAR.timestamp() * 1000
 
 
 def parse_last_values(body: Any, now: datetime, requested_counter: int | None = None, where: str = "id=8") -> CounterValues:
@@ -129,35 +151,53 @@ def parse_last_values(body: Any, now: datetime, requested_counter: int | None = 
 
     With `requested_counter`, `var_id` may be absent (id=8 by GET, id=3). Raise ResponseError.
     """
-    values, rows = _build_counter_values(now), require_list(body, where)
-    for row in _select_objects(rows):
+    values, rows = CounterValues.empty(now), require_list(body, where)
+    for row in _select_objects(rows, values):
         counter = parse_integer(row.get("var_id")) if requested_counter is None else requested_counter
         if counter is not None:
             values.add(counter, row)
+        else:
+            values.skipped["var_id"] += 1
     if not values.by_counter_and_time:
         optional = {"var_id"} if requested_counter is not None else set[str]()
         _check_field_names(rows, where, {"value", "timestamp", "var_id"}, optional)
+        _require_any_value(values, where)
     return values
 
 
 def parse_all_values(body: Any, now: datetime, where: str = "id=20") -> CounterValues:
     """Parse [{"var_id": "80001", "values": [{"timestamp": 1768424445000, "value": 411.9}]}]; raise ResponseError."""
-    values, rows = _build_counter_values(now), require_list(body, where)
+    values, rows = CounterValues.empty(now), require_list(body, where)
     all_readings: list[Any] = []
-    for row in _select_objects(rows):
+    for row in _select_objects(rows, values):
         counter, readings = parse_integer(row.get("var_id")), row.get("values")
-        if counter is not None and isinstance(readings, list):
-            for reading in _select_objects(readings):
-                all_readings.append(reading)
+        if counter is None:
+            values.skipped["var_id"] += 1
+        elif isinstance(readings, list):
+            all_readings += readings
+            for reading in _select_objects(readings, values):
                 values.add(counter, reading)
+        elif readings is not None:
+            values.skipped["values"] += 1
     if not values.by_counter_and_time:
         _check_field_names(rows, where, {"var_id", "values"})
         _check_field_names(all_readings, f"{where}: values", {"value", "timestamp"})
+        _require_any_value(values, where)
     return values
 
 
-def _select_objects(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    return (row for row in rows if isinstance(row, dict))
+def _require_any_value(values: CounterValues, where: str) -> None:
+    """Raise ResponseError for a response of which nothing could be understood; an impossible time is understood."""
+    if fields := [name for name in values.skipped if name != "timestamp"]:
+        raise ResponseError(f"{where} has changed: {fields[0]}: cannot be understood")
+
+
+def _select_objects(rows: Iterable[Any], values: CounterValues) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        if isinstance(row, dict):
+            yield row
+        else:
+            values.skipped["an entry"] += 1
 
 
 def _check_field_names(rows: list[Any], where: str, known: Set[str], optional: Set[str] = frozenset()) -> None:
@@ -165,7 +205,7 @@ def _check_field_names(rows: list[Any], where: str, known: Set[str], optional: S
 
     Rows without a value or a time are usual; only together with an unknown name they show a change.
     """
-    present = set().union(*_select_objects(rows)) if rows else set()
+    present = set().union(*(row for row in rows if isinstance(row, dict))) if rows else set()
     if rows and not present:
         raise ResponseError(f"{where} has changed: it holds no objects")
     if present - known and (missing := sorted(known - optional - present)):

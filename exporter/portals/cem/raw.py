@@ -3,8 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from exporter.errors import ResponseError
 from exporter.portals.base import RawCall
-from exporter.portals.cem.client import FUNCTIONS, VALUE_TYPES_LIST, CemApiClient
+from exporter.portals.cem.client import FUNCTIONS, CemApiClient, RefusedCallError
+
+VALUE_TYPES_LIST = "50"
+"""The code list of the kinds of value (`pot_type`)."""
 
 RAW_CALLS: Mapping[str, RawCall] = {
     "user_info": RawCall("who holds the account (id=9)"),
@@ -21,10 +25,19 @@ RAW_CALLS: Mapping[str, RawCall] = {
     "value_types": RawCall("a code list (id=11)", {"cis": "number of the list: 50 kinds of value (default), 135 devices"}),
 }
 
+_FUNCTION_NAMES = {"user_info": "account"}
+_NUMBERED = {"mis_id": "Object", "me_id": "Meter", "var_id": "Counter"}
+
 
 async def fetch_raw(client: CemApiClient, call: str, parameters: Mapping[str, str]) -> Any:
     """Return the portal's own JSON; parameters that the call does not know are not sent."""
     known = {name: value for name, value in parameters.items() if name in RAW_CALLS[call].parameters}
     if call == "value_types":
         known = {"cis": VALUE_TYPES_LIST} | known
-    return await client.get_json(FUNCTIONS[call], known)
+    try:
+        return await client.get_json(FUNCTIONS[_FUNCTION_NAMES.get(call, call)], known)
+    except RefusedCallError as error:
+        name = next((name for name in known if name in _NUMBERED), None)
+        if error.status != 404 or name is None:
+            raise
+        raise ResponseError(f"{_NUMBERED[name]} {known[name]} is not in this account (404): check the number") from None

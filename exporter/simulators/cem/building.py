@@ -12,6 +12,7 @@ from exporter.simulators.cem.curves import (
     HourlyAmountCurve,
     MomentaryCurve,
     Profile,
+    SumCurve,
     list_reading_times,
     pseudo_random,
 )
@@ -32,6 +33,8 @@ GAS = CountingCurve(38.0, 0.8, Profile.HEATING)
 SOLAR = CountingCurve(26.0, -0.7, Profile.SUN)
 COMMON_POWER = CountingCurve(19.0, 0.1, Profile.POWER)
 COMMON_HEAT = CountingCurve(0.9, 0.9, Profile.HEATING)
+LIFT_DAY, LIFT_NIGHT = CountingCurve(7.0, 0.0, Profile.POWER), CountingCurve(3.0, 0.0, Profile.HEATING)
+GJ_PER_KWH, HEAT_TYPE = 0.0036, 14
 METER_NAMES = {
     3: "cold water",
     4: "power",
@@ -97,6 +100,8 @@ class Building:
 
     flats: int
     leak_from: datetime
+    has_sub_registers: bool = False
+    """Whether a meter counts two tariffs and their total, and another one the same heat in GJ and in kWh."""
     objects: list[SimulatedObject] = field(default_factory=list)
     meters: list[SimulatedMeter] = field(default_factory=list)
     counters: dict[int, SimulatedCounter] = field(default_factory=dict)
@@ -113,6 +118,8 @@ class Building:
             if flat % FLATS_PER_ENTRANCE == 0:
                 entrance = self._add_object(self._company_id, ENTRANCE_KIND, f"Vchod {flat // FLATS_PER_ENTRANCE + 1}")
             self._add_flat(self._add_object(entrance, FLAT_KIND, f"Byt {flat + 1}"), flat)
+        if self.has_sub_registers:
+            self._add_sub_registers(self._add_object(self._company_id, TECHNICAL_AREA_KIND, "Výměník"))
 
     def meter_names(self) -> dict[str, str]:
         """Return a name for every meter by its number: its object, and what it measures."""
@@ -128,7 +135,7 @@ class Building:
         """Return what a counter shows at an instant, in the portal's unit, rounded as the portal does."""
         simulated = self.counters[counter]
         value = simulated.curve.value_at(counter, at)
-        if isinstance(simulated.curve, CountingCurve):
+        if isinstance(simulated.curve, CountingCurve | SumCurve):
             value -= simulated.curve.value_at(counter, simulated.since)
         if counter == self.named_counters.get("leak") and at > self.leak_from:
             value += LEAK_PER_HOUR * (at - self.leak_from) / timedelta(hours=1)
@@ -188,6 +195,15 @@ class Building:
         self._add_counter("shared", shared, 4, COMMON_POWER, name="Společná spotřeba")
         self._add_counter("load", shared[:1], 33, MomentaryCurve(6.5, 2.5, -1.0, 2.0), primary=False)
         self._add_counter("never read", [self._add_meter(boiler_room, 3)], 3, COLD_WATER, read=False)
+
+    def _add_sub_registers(self, area: int) -> None:
+        lift = self._add_meter(area, 4, name="Výtah")
+        self._add_counter("high tariff", [lift], 1, LIFT_DAY, primary=False)
+        self._add_counter("low tariff", [lift], 2, LIFT_NIGHT, primary=False)
+        self._add_counter("tariffs", [lift], 4, SumCurve((LIFT_DAY, LIFT_NIGHT), (-2, -1)))
+        heat = self._add_meter(area, 14)
+        self._add_counter("heat in GJ", [heat], 14, COMMON_HEAT)
+        self._add_counter("heat in kWh", [heat], 13, SumCurve((COMMON_HEAT,), (-1,), 1 / GJ_PER_KWH), primary=False)
 
     def _add_object(self, parent: int | None, kind: int, name: str) -> int:
         number = next(self._next_ids["object"])

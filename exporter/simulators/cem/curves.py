@@ -65,6 +65,20 @@ class CountingCurve:
 
 
 @dataclass(frozen=True, slots=True)
+class SumCurve:
+    """What several counters of a meter count together, in another unit by `factor`; their numbers are `offsets` away."""
+
+    parts: tuple[CountingCurve, ...]
+    offsets: tuple[int, ...]
+    factor: float = 1
+
+    def value_at(self, seed: int, at: datetime) -> float:
+        """Return the value at an instant."""
+        counted = (part.value_at(seed + offset, at) for part, offset in zip(self.parts, self.offsets, strict=True))
+        return self.factor * sum(counted)
+
+
+@dataclass(frozen=True, slots=True)
 class HourlyAmountCurve:
     """The amount that `register` counted in the hour before."""
 
@@ -101,7 +115,7 @@ class ContactCurve:
         return float(pseudo_random(seed, int((at - EPOCH).total_seconds() // HOUR)) < 0.06)
 
 
-Curve = CountingCurve | HourlyAmountCurve | MomentaryCurve | ContactCurve
+Curve = CountingCurve | SumCurve | HourlyAmountCurve | MomentaryCurve | ContactCurve
 
 
 def list_reading_times(seed: int, start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:

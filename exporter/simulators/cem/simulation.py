@@ -3,7 +3,7 @@
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from exporter.simulators.base import Handler, Simulation, utc_now
-from exporter.simulators.cem.building import Building
+from exporter.simulators.cem.building import GJ_PER_KWH, HEAT_TYPE, Building, SimulatedMeter
 from exporter.simulators.cem.lists import CODE_LISTS, build_code_list, build_counter_types
 
 PRAGUE = ZoneInfo("Europe/Prague")
@@ -32,14 +32,23 @@ class CemSimulation(Simulation):
 
     Beside the faults of every simulation: `expired` and `second_login` (all tokens end), `unauthorized` (401 whatever is
     sent), `batch_refused` (id=8 by POST is unknown), `no_list` (an object where a list is expected), `partial` (every
-    second row is missing), `renamed:KEY` (a key has another name), `without:KEY` (a key is missing).
+    second row is missing), `nothing` (a list without rows), `null_row` (null at the end of a list), `redirect` (to a login
+    page), `renamed:KEY` (a key has another name), `without:KEY` (a key is missing), `put:KEY:JSON` (the first row that has a
+    key has this value in it), `put_all:KEY:JSON` (every row).
     """
 
     portal: ClassVar[str] = "cem"
 
-    def __init__(self, clock: Callable[[], datetime] = utc_now, *, flats: int = 12, leak_from: datetime | None = None) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], datetime] = utc_now,
+        *,
+        flats: int = 12,
+        leak_from: datetime | None = None,
+        has_sub_registers: bool = False,
+    ) -> None:
         super().__init__(clock)
-        self.building = Building(flats, leak_from or clock() - timedelta(hours=36))
+        self.building = Building(flats, leak_from or clock() - timedelta(hours=36), has_sub_registers)
         self.username, self.password = "svj-ukazka", "tajné heslo & 100%+"
         self.token_lifetime = timedelta(hours=1)
         self.wrap_lists: bool | None = None
@@ -48,6 +57,12 @@ class CemSimulation(Simulation):
         """Whether id=3 and id=20 include the day `to`; of the real portal it is not known."""
         self.lost_span: tuple[datetime, datetime] | None = None
         """A span of which the portal has lost all readings."""
+        self.session_end = "unauthorized"
+        """How a call without a living session is answered: with which fault."""
+        self.heat_in_kwh = False
+        """Whether the portal has changed the unit of heat from GJ to kWh."""
+        self.lists_meters_twice = False
+        """Whether each meter in service is listed a second time, closed."""
         self.access_expires: datetime | None = None
         self.sessions: dict[str, CemLoginSession] = {}
         self._functions: dict[tuple[str, str], Callable[[web.Request], Any]] = {
@@ -55,7 +70,7 @@ class CemSimulation(Simulation):
             ("GET", "23"): lambda _: self._wrap_list(self._list_objects()),
             ("GET", "108"): lambda _: self._wrap_list(self._list_meters(), wrapped=True),
             ("GET", "107"): lambda _: self._wrap_list(self._list_counters(), wrapped=True),
-            ("GET", "222"): lambda _: self._wrap_list(build_counter_types(), wrapped=True),
+            ("GET", "222"): lambda _: self._wrap_list(self._list_types(), wrapped=True),
             ("GET", "11"): self._get_code_list,
             ("GET", "8"): self._get_latest,
             ("GET", "3"): self._get_counter_history,
@@ -69,11 +84,12 @@ class CemSimulation(Simulation):
 
     def true_value(self, counter: int, at: datetime) -> float:
         """Return what a counter shows at an instant, in the portal's unit."""
-        return self.building.true_value(counter, at)
+        return self._convert(counter, self.building.true_value(counter, at))
 
     def latest_reading(self, counter: int) -> tuple[datetime, float] | None:
         """Return the newest reading that the portal has now."""
-        return self.building.latest_reading(counter, self.clock())
+        last = self.building.latest_reading(counter, self.clock())
+        return (last[0], self._convert(counter, last[1])) if last else None
 
     def list_readings(self, counter: int, start: datetime, end: datetime) -> list[tuple[datetime, float]]:
         """Return the readings of [start, end) that the portal has now."""
@@ -82,7 +98,11 @@ class CemSimulation(Simulation):
         if self.lost_span:
             lost_from, lost_to = self.lost_span
             readings = [reading for reading in readings if not lost_from <= reading[0] < lost_to]
-        return readings
+        return [(at, self._convert(counter, value)) for at, value in readings]
+
+    def _convert(self, counter: int, value: float) -> float:
+        is_changed = self.heat_in_kwh and self.building.counters[counter].type == HEAT_TYPE
+        return round(value / GJ_PER_KWH, 3) if is_changed else value
 
     def build_accounts(self, url: str) -> list[dict[str, Any]]:
         """Return the company's account."""
@@ -108,6 +128,8 @@ class CemSimulation(Simulation):
         if kind in ("expired", "second_login"):
             self.sessions.clear()
             return await handler(request)
+        if kind == "redirect":
+            return web.Response(status=302, headers={"Location": "/login"})
         if kind == "unauthorized":
             return _refuse(401, "Neplatný token")
         if kind == "batch_refused":
@@ -117,6 +139,10 @@ class CemSimulation(Simulation):
             "partial": lambda body: body[::2] if isinstance(body, list) else body | {"data": body["data"][::2]},
             "renamed": lambda body: _rename_field(body, key, f"{key}_new"),
             "without": lambda body: _rename_field(body, key, None),
+            "nothing": lambda body: [] if isinstance(body, list) else body | {"data": []},
+            "null_row": lambda body: [*body, None] if isinstance(body, list) else body | {"data": [*body["data"], None]},
+            "put": lambda body: _put_field(body, *_parse_field(key), max_rows=1),
+            "put_all": lambda body: _put_field(body, *_parse_field(key)),
         }
         if kind not in changes:
             return await super().inject_fault(fault, request, handler)
@@ -130,7 +156,7 @@ class CemSimulation(Simulation):
         if function == "4":
             return await self._log_in(request)
         if not self._is_logged_in(request):
-            return _refuse(401, "Neplatný token")
+            return await self.inject_fault(self.session_end, request, self._handle)
         if request.headers.get("Accept") != "application/json":
             return _refuse(400, "Jen JSON")
         try:
@@ -196,8 +222,18 @@ class CemSimulation(Simulation):
             }
             | {"me_over": _to_milliseconds(meter.since), "me_alarm": 168, "me_fakt": False, "me_zapoc": True}
             | empty
-            for meter in self.building.meters
+            for meter in self._list_meter_rows()
         ]
+
+    def _list_meter_rows(self) -> list[SimulatedMeter]:
+        meters = self.building.meters
+        closed = [replace(meter, serial=f"OLD{meter.id}", removed=meter.since) for meter in meters if meter.removed is None]
+        return meters + closed if self.lists_meters_twice else meters
+
+    def _list_types(self) -> list[dict[str, Any]]:
+        types = build_counter_types()
+        is_changed = [row["pot_id"] == HEAT_TYPE and self.heat_in_kwh for row in types]
+        return [row | {"jed_zkr": "kWh"} if changed else row for row, changed in zip(types, is_changed, strict=True)]
 
     def _list_counters(self) -> list[dict[str, Any]]:
         empty = dict.fromkeys(("var_minint", "poc_servis", "poc_extid", "poc_insaval", "tds_id"))
@@ -263,6 +299,24 @@ def _rename_field(body: Any, key: str, name: str | None) -> Any:
         return body
     named = {name if known == key else known: _rename_field(value, key, name) for known, value in body.items()}
     return {known: value for known, value in named.items() if known is not None}
+
+
+def _parse_field(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition(":")
+    return key, json.loads(value)
+
+
+def _put_field(body: Any, key: str, value: Any, max_rows: int | None = None) -> Any:
+    rows = [row for row in _list_json_objects(body) if key in row]
+    for row in rows[:max_rows]:
+        row[key] = value
+    return body
+
+
+def _list_json_objects(body: Any) -> list[dict[str, Any]]:
+    children = list(body.values()) if isinstance(body, dict) else body if isinstance(body, list) else []
+    found = [found for child in children for found in _list_json_objects(child)]
+    return [body, *found] if isinstance(body, dict) else found
 
 
 def _copy_cookies(response: web.Response) -> dict[str, str]:

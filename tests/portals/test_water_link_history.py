@@ -184,3 +184,16 @@ async def test_one_month_that_fails_leaves_the_others(home):
     assert {day.month for day in before} == {3, 4, 5, 7, 8, 9, 10, 11}
     assert asked == 2
     assert home.stored() == home.shown(home.meter.since)
+
+
+async def test_a_quiet_day_costs_few_requests(home):
+    """
+    Four visits are four states, four new tokens and a few looks at the running month; the password was sent once for all days.
+    """
+    await home.serve(timedelta(days=3))
+    home.simulation.requests.clear()
+    await home.serve(timedelta(days=2))
+
+    assert len(home.simulation.requests) / 2 <= 16
+    assert 1 <= len(home.month_requests()) / 2 <= 8
+    assert home.simulation.login_count == 1

@@ -94,6 +94,8 @@ async def test_the_quota_of_an_hour(clock: FakeClock, visit: OpenSession) -> Non
         most = max(sum(at <= other < at + timedelta(hours=1) for other in times) for at in times)
 
         assert most <= 100
+        async with visit() as session:
+            assert not (await home.discover(session)).is_empty  # a person's question waits for no quota
         assert home.quotas() == {"history": (120, timedelta(hours=1))}
         async with visit() as session:
             assert (await ask(home, session, stored)).stopped is None

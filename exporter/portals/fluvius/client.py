@@ -6,7 +6,7 @@ from typing import Any
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.client.token_cache import Token, TokenCache
-from exporter.errors import LoginError, PortalError, ResponseError
+from exporter.errors import LoginError, ResponseError
 from exporter.portals.base import prefix_errors
 from exporter.portals.fluvius.auth import renew_token, sign_in
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
@@ -14,18 +14,18 @@ from exporter.portals.fluvius.days import DayRange
 
 
 class FluviusApiClient:
-    """The data API of one account, for one visit or one request of a feed; `is_backfill`: for settled days.
+    """The data API of one account.
 
-    Each request for data counts against the hourly quota, of which a part is reserved for days that are not settled.
+    Requests of a feed count against the hourly quota, of which a part is reserved for days that are not settled:
+    `is_backfill` states whether they are. None is for what a person asks for; it does not count.
     """
 
-    def __init__(self, config: FluviusConfig, session: Session, *, is_backfill: bool = False) -> None:
+    def __init__(self, config: FluviusConfig, session: Session, *, is_backfill: bool | None = None) -> None:
         self.config, self.session = config, session
         self.request_count = 0
         """How many requests for data were made."""
         self._is_backfill = is_backfill
         self._tokens = TokenCache(session, self._renew_or_sign_in)
-        self._login_failure: PortalError | None = None
 
     async def log_in(self) -> None:
         """Log in if there is no valid token. Raise what the login raises."""
@@ -53,7 +53,8 @@ class FluviusApiClient:
         }
         if serial and self.config.api == 2025:
             query |= {"meterSerialNumber": serial, "mandateDisplayMode": "1"}
-        await self.config.quota.spend(self.session, backfill=self._is_backfill)
+        if self._is_backfill is not None:
+            await self.config.quota.spend(self.session, backfill=self._is_backfill)
         self.request_count += 1
         with prefix_errors(self.config.describe_meter(meter, serial)):
             url = f"{self.config.portal_url}/verbruik/api/{path}/{meter.ean}"
@@ -78,14 +79,7 @@ class FluviusApiClient:
         return response
 
     async def _renew_or_sign_in(self, expired: Token | None) -> Token:
-        """Renew the token, else sign in; once a sign-in has failed, this visit does not try again."""
-        if self._login_failure:
-            raise self._login_failure
-        try:
-            return await renew_token(self.config, self.session, expired) or await sign_in(self.config, self.session)
-        except PortalError as error:
-            self._login_failure = error
-            raise
+        return await renew_token(self.config, self.session, expired) or await sign_in(self.config, self.session)
 
 
 def _mask(number: str) -> str:

@@ -109,12 +109,15 @@ class HtmlPage:
     has_captcha: bool = False
     """Whether it shows a captcha widget, other than in a form without a password."""
 
-    def find_demand(self) -> LoginDemand | None:
-        """Return what a page after the password requires: by its mark, a widget, or its words."""
+    def find_demand(self, *, by_words: bool = True) -> LoginDemand | None:
+        """Return what a page after the password requires: by its mark, a widget, or its words.
+
+        Words alone say little before the password, since every footer names terms.
+        """
         marked = (demand for demand, pattern in _MARK_PATTERNS.items() if re.search(pattern, self.mark, re.IGNORECASE))
         if demand := next(marked, LoginDemand.CAPTCHA if self.has_captcha else None):
             return demand
-        return recognize_demand(self.text)
+        return recognize_demand(self.text) if by_words else None
 
     def find_demand_before(self, form: HtmlForm, fields: Collection[str]) -> LoginDemand | None:
         """Return what a login page requires besides the named fields: then no password may be sent.

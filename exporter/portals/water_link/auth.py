@@ -125,7 +125,7 @@ class LoginFlow:
                     raise UnreachableError("a maintenance page")
                 raise (
                     LoginError(f"{demand}; no password was sent")
-                    if (demand := page.find_demand())
+                    if (demand := page.find_demand(by_words=False))
                     else ResponseError("there is none")
                 )
             if missing := [name for name in (USER_FIELD, PASSWORD_FIELD, *HIDDEN_FIELDS) if name not in form.values]:

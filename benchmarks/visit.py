@@ -25,8 +25,10 @@ from exporter.simulators.cem.simulation import API_PATH, CemSimulation
 
 VISITS = 20
 VISIT_INTERVAL = timedelta(minutes=30)
-FIRST_HOUR = 19
-"""Local time of the first visit: a midnight follows, after which all counters have a new day."""
+FIRST_HOUR = 22
+"""Local hour of the first visit: the others begin on the evening after, so that all counters have a new day after midnight."""
+PAUSES = (timedelta(hours=3), timedelta(hours=18))
+"""After the first and the second visit."""
 DEAREST = "all of it, after midnight"
 PLOTTED = ("first visit: all of it", "ask and parse", "record", "derive", "render", "all of it", DEAREST, "memory peak, MB")
 
@@ -63,6 +65,7 @@ async def _run_visits(simulator: CemSimulator, folder: Path, counters: int) -> l
         found, settled = [], 0.0
         local = simulator.clock.now().astimezone(Cem.zone)
         simulator.advance_clock(timedelta(hours=(FIRST_HOUR - local.hour) % 24))
+        pauses = dict(enumerate(PAUSES, 1))
         for number in range(1, VISITS + 1):
             with _measure_parts(durations):
                 await poller.visit()
@@ -72,7 +75,7 @@ async def _run_visits(simulator: CemSimulator, folder: Path, counters: int) -> l
                 page.render_parts(compress=True)
             if number == 5:
                 settled = read_memory_mb("VmRSS")
-            simulator.advance_clock(VISIT_INTERVAL)
+            simulator.advance_clock(pauses.get(number, VISIT_INTERVAL))
     found += [Figure(part, counters, median(values)) for part, values in durations.items()]
     found.append(Figure(DEAREST, counters, max(durations["all of it"])))
     memory = {"peak": read_memory_mb("VmHWM"), "after 5 visits": settled, "after 20 visits": read_memory_mb("VmRSS")}

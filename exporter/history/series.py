@@ -71,6 +71,7 @@ HISTORY_FAMILIES: Mapping[tuple[str, str, str], HistoryFamily] = {
     ("year_to_date", _KWH, _INJECTION): HistoryFamily(
         "utility_year_to_date_injection_kwh", f"Energy injected into the grid {_IN_YEAR}."
     ),
+    ("estimated", "", ""): ESTIMATED_FAMILY,
     ("peak", str(Unit.KW), _CONSUMPTION): HistoryFamily(
         "utility_measured_peak_kw", "The peak, stamped at the start of its quarter-hour."
     ),

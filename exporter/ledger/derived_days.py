@@ -159,9 +159,11 @@ def delete_void(db: sqlite3.Connection, void: Iterable[tuple[int, int]]) -> set[
 
 _IS_COUNTER = "form = 'index' AND nature = 'counter' AND unit IN ('kWh', 'm³')"
 _SELECT_CHANGED_SPANS = (
-    "SELECT id, first, last, newest FROM (SELECT series, min(at) AS first, max(at) AS last,"
-    " (SELECT max(at) FROM reading WHERE reading.series = changed.series) AS newest FROM changed GROUP BY series)"
-    f" JOIN series ON id = series WHERE {_IS_COUNTER} AND (newest IS NULL OR newest < ? OR first <= newest)"
+    "WITH span AS MATERIALIZED (SELECT series, min(at) AS first, max(at) AS last FROM changed GROUP BY series),"
+    " counter AS MATERIALIZED (SELECT id, first, last, (SELECT max(at) FROM reading WHERE reading.series = id) AS newest"
+    f" FROM span CROSS JOIN series ON id = span.series WHERE {_IS_COUNTER})"
+    " SELECT id, first, last, newest FROM counter"
+    " WHERE newest < ? OR first <= newest OR (newest IS NULL AND first < last)"
 )
 _SELECT_ALL_SPANS = (
     "SELECT series.id, (SELECT min(at) FROM reading WHERE series = series.id) AS first,"

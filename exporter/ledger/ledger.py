@@ -29,7 +29,7 @@ from exporter.ledger.coverage import drop_notes_of_other_feeds, write_coverage
 from exporter.ledger.database import Database
 from exporter.ledger.delivery_state import DeliveryState, PendingQuery, PendingRange, PendingReading, PendingSample
 from exporter.ledger.feed_store import LedgerFeedStore
-from exporter.ledger.queries import DaySums, SampleRows, SeriesRow, StoredReading, TimestampRule, UsagePointRow
+from exporter.ledger.queries import DaySums, NewestIndex, SampleRows, SeriesRow, StoredReading, TimestampRule, UsagePointRow
 from exporter.ledger.writer import LedgerChanges, start_deriving_days, write_feed_readings, write_visit
 from exporter.models import Fact, Reading, StateUpdate, StoredInterval, VisitPart
 from exporter.sync.feeds import FeedResult
@@ -268,10 +268,14 @@ class Snapshot:
         return queries.select_series(self._db, account, shown_only=shown_only)
 
     def select_shown_series(
-        self, account: str, usage_points: Collection[str] | None = None, *, indexes_only: bool = False
+        self, account: str, usage_points: Collection[str] | None = None
     ) -> Iterator[tuple[SeriesRow, tuple[int, float] | None]]:
         """Return the series in the account's inventory, by usage point; an index with its newest milliseconds and value."""
-        return queries.select_shown_series(self._db, account, usage_points, indexes_only=indexes_only)
+        return queries.select_shown_series(self._db, account, usage_points)
+
+    def select_newest_indexes(self, account: str, usage_points: Collection[str]) -> Iterator[NewestIndex]:
+        """Return the newest readings of the index series in the account's inventory, by usage point."""
+        return queries.select_newest_indexes(self._db, account, usage_points)
 
     def select_newest(self, series_id: int, count: int = 1) -> list[StoredReading]:
         """Return a series' newest readings, newest first."""

@@ -175,12 +175,10 @@ def select_series(db: sqlite3.Connection, account: str | None = None, *, shown_o
 
 
 def select_shown_series(
-    db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None, *, indexes_only: bool = False
+    db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None
 ) -> Iterator[tuple[SeriesRow, tuple[int, float] | None]]:
     """Return the series in the account's inventory, by usage point; an index with its newest milliseconds and value."""
     condition, values = _filter_usage_points(usage_points)
-    if indexes_only:
-        condition += " AND form = 'index'"
     rows = db.execute(
         f"SELECT {_SERIES_COLUMNS}, reading.at, value FROM account JOIN point ON point.account = account.id"
         " JOIN series ON series.point = point.id LEFT JOIN reading ON form = 'index' AND reading.series = series.id"
@@ -190,6 +188,35 @@ def select_shown_series(
         (account, *values),
     )
     return ((_build_series_row(*row), None if at is None else (at, value)) for *row, at, value in rows)
+
+
+class NewestIndex(NamedTuple):
+    """The newest reading of an index series; `at` in milliseconds."""
+
+    usage_point: str
+    register: str
+    direction: Direction
+    unit: str
+    nature: Nature
+    at: int
+    value: float
+
+
+def select_newest_indexes(db: sqlite3.Connection, account: str, usage_points: Collection[str]) -> Iterator[NewestIndex]:
+    """Return the newest readings of the index series in the account's inventory, by usage point."""
+    condition, values = _filter_usage_points(usage_points)
+    rows = db.execute(
+        "SELECT usage_point, register, direction, unit, nature, reading.at, value FROM account"
+        " JOIN point ON point.account = account.id JOIN series ON series.point = point.id"
+        " JOIN reading ON reading.series = series.id"
+        " AND reading.at = (SELECT max(at) FROM reading AS any WHERE any.series = series.id)"
+        f" WHERE account.name = ? AND series.shown AND point.shown{condition} AND form = 'index' ORDER BY point.id, series.id",
+        (account, *values),
+    )
+    return (
+        NewestIndex(usage_point, register, _DIRECTIONS[direction], unit, _NATURES[nature], at, value)
+        for usage_point, register, direction, unit, nature, at, value in rows
+    )
 
 
 def select_newest(db: sqlite3.Connection, series_id: int, count: int = 1) -> list[StoredReading]:

@@ -72,7 +72,7 @@ def write_readings(
     see_changed()
     found = db.execute(_CHANGED_USAGE_POINTS).fetchall()
     usage_points = frozenset(usage_point for usage_point, _ in found)
-    live = frozenset(usage_point for usage_point, has_periods in found if not has_periods)
+    live = usage_points - {usage_point for usage_point, has_periods in found if has_periods}
     visit = create_visit()
     mark_pending(db, visit, db.execute(_CHANGED_SPANS))
     corrected = db.execute(_INSERT_CORRECTIONS, (visit,)).rowcount
@@ -101,9 +101,9 @@ _CREATE_TEMP_TABLE = (
 _INSERT_INCOMING = "INSERT OR REPLACE INTO incoming VALUES (?, ?, ?, ?)"
 _INSERT_INCOMING_MANY = _INSERT_INCOMING + ", (?, ?, ?, ?)" * (ROWS_PER_INSERT - 1)
 _CHANGED_USAGE_POINTS = (
-    "SELECT usage_point, max(form <> 'index' OR EXISTS (SELECT 1 FROM series AS other WHERE other.point = series.point"
-    " AND other.form <> 'index' AND other.derived_from IS NULL)) FROM (SELECT DISTINCT series AS id FROM changed)"
-    " JOIN series USING (id) JOIN point ON point.id = series.point GROUP BY series.point"
+    "SELECT DISTINCT usage_point, form <> 'index' OR point.id IN (SELECT point FROM series WHERE form <> 'index'"
+    " AND derived_from IS NULL) FROM (SELECT DISTINCT series AS id FROM changed) JOIN series USING (id)"
+    " JOIN point ON point.id = series.point"
 )
 _CHANGED_SPANS = "SELECT series, min(at), max(at) FROM changed GROUP BY series"
 _SAME_READING = "FROM reading WHERE reading.series = changed.series AND reading.at = changed.at"

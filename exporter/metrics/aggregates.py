@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import groupby, islice
+from operator import itemgetter
 from zoneinfo import ZoneInfo
 
 from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.ledger import Snapshot
-from exporter.ledger.queries import SeriesRow, UsagePointRow
+from exporter.ledger.queries import NewestIndex, SeriesRow, UsagePointRow
 from exporter.metrics.day_statistics import DayStatistics
 from exporter.metrics.days import MAX_SILENCE, DailyAggregates, SampleContext, strip_noise
 from exporter.metrics.families import FAILURE_REASONS, FAMILY_GROUPS, STATUS_CLASSES, LabelValues, Samples
@@ -113,22 +114,26 @@ def aggregate_usage_points(
 
 
 def aggregate_readings(
-    snapshot: Snapshot,
-    context: SampleContext,
-    get_draft: Callable[[str], SampleDraft],
-    usage_points: Collection[str],
-    *,
-    indexes_only: bool = False,
+    snapshot: Snapshot, context: SampleContext, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str]
 ) -> None:
-    """Write only the samples of readings into the drafts: none of `READING_INDEPENDENT_FAMILIES`, and no usage points.
-
-    With `indexes_only` none of `PERIOD_FAMILIES` either, of usage points that have no periods but derived days.
-    """
+    """Write only the samples of readings into the drafts: none of `READING_INDEPENDENT_FAMILIES`, and no usage points."""
     writer, view = _SampleWriter(snapshot, context), context.view
-    series = snapshot.select_shown_series(view.account, usage_points, indexes_only=indexes_only)
-    for usage_point, lines in writer.group_series(series):
+    for usage_point, lines in writer.group_series(snapshot.select_shown_series(view.account, usage_points)):
         name = display_name(view, usage_point)
         writer.write_readings(get_draft(name), name, lines)
+
+
+def aggregate_indexes(
+    snapshot: Snapshot, context: SampleContext, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str]
+) -> None:
+    """Write only the samples of indexes into the drafts, of usage points that have nothing else but derived days.
+
+    None of `READING_INDEPENDENT_FAMILIES` nor of `PERIOD_FAMILIES`.
+    """
+    writer, view = _SampleWriter(snapshot, context), context.view
+    for usage_point, indexes in groupby(snapshot.select_newest_indexes(view.account, usage_points), key=itemgetter(0)):
+        name = display_name(view, usage_point)
+        writer.write_indexes(get_draft(name), name, indexes)
 
 
 class _SampleWriter:
@@ -165,7 +170,7 @@ class _SampleWriter:
         newest: list[float] = []
         for line, index in series:
             if index:
-                self._add_index(name, line, *index)
+                self._add_index(name, line, index[1])
                 newest.append(index[0] / 1000)
         if rest := [line for line, index in series if not index]:
             newest += self._add_periods(draft, key, rest)
@@ -191,7 +196,14 @@ class _SampleWriter:
             labels = (*start, *map(clean, facts))
             self._samples["utility_register_info"][labels] = 1
 
-    def _add_index(self, name: str, series: SeriesRow, at: int, value: float) -> None:
+    def write_indexes(self, draft: SampleDraft, name: str, indexes: Iterable[NewestIndex]) -> None:
+        self._samples, newest = draft.samples, 0
+        for index in indexes:
+            self._add_index(name, index, index.value)
+            newest = max(newest, index.at)
+        self._add_sample("utility_reading_timestamp_seconds", newest / 1000, (self._account, name))
+
+    def _add_index(self, name: str, series: SeriesRow | NewestIndex, value: float) -> None:
         labels: LabelValues = (self._account, name, self._clean_label(series.register))
         family = _INDEX_FAMILY_NAMES.get((series.nature, series.unit, series.direction))
         if family is None:

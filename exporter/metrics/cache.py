@@ -16,7 +16,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import compress, count, islice
 from operator import add, ne
 from typing import Self
@@ -29,6 +29,7 @@ from exporter.metrics.aggregates import (
     READING_INDEPENDENT_FAMILIES,
     MonthlyPeakHistory,
     SampleDraft,
+    aggregate_indexes,
     aggregate_readings,
     aggregate_usage_points,
     display_name,
@@ -37,6 +38,7 @@ from exporter.metrics.days import SampleContext
 from exporter.metrics.exposition import (
     build_line_prefixer,
     compress_member,
+    decompress_member,
     format_lines,
     format_value,
     parse_labels,
@@ -47,6 +49,8 @@ from exporter.metrics.families import LabelValues, Samples
 _VALUE_PATTERN = re.compile(rb" [^ \n]+\n")
 MIN_OWN_MEMBER_BYTES = 16 * 1024
 """Lines of at least this size are a gzip member of their own; smaller ones are compressed with their neighbours."""
+COMPACT_FAMILIES = PERIOD_FAMILIES | {MONTH_START_FAMILY}
+"""Families that change once a day or less: of lines that are a member of their own no text is kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +58,17 @@ class FamilyLines:
     """The lines of one family in a block, never changed, only replaced. Samples are read back from them to save memory."""
 
     family: str
-    text: bytes
+    kept_text: bytes | None
+    """The text; None where it is made from the compressed one when it is needed: of `COMPACT_FAMILIES`."""
     compressed: bytes | None
+
+    @property
+    def text(self) -> bytes:
+        """The lines as text."""
+        if self.kept_text is not None:
+            return self.kept_text
+        assert self.compressed is not None
+        return decompress_member(self.compressed)
 
     @property
     def labels(self) -> list[LabelValues]:
@@ -104,7 +117,9 @@ class FamilyLines:
 
     @classmethod
     def _build(cls, family: str, text: bytes) -> Self:
-        return cls(family, text, compress_member(text) if len(text) >= MIN_OWN_MEMBER_BYTES else None)
+        if len(text) < MIN_OWN_MEMBER_BYTES:
+            return cls(family, text, None)
+        return cls(family, None if family in COMPACT_FAMILIES else text, compress_member(text))
 
 
 AGE_FAMILY = "utility_reading_age_seconds"
@@ -306,8 +321,11 @@ def update_samples(samples: AccountSamples, snapshot: Snapshot, context: SampleC
         (readings if alone and position is not None else whole)[position].append(usage_point)
     if new := whole.pop(None, None):
         builder.add(snapshot, context, new)
-    rebuild_indexes = partial(builder.rebuild_readings, indexes_only=True)
-    for usage_points_by_block, rebuild in ((whole, builder.rebuild), (read, builder.rebuild_readings), (live, rebuild_indexes)):
+    for usage_points_by_block, rebuild in (
+        (whole, builder.rebuild),
+        (read, builder.rebuild_readings),
+        (live, builder.rebuild_indexes),
+    ):
         known = sorted(position for position in usage_points_by_block if position is not None)
         for start in range(0, len(known), BLOCKS_AT_A_TIME):
             batch = known[start : start + BLOCKS_AT_A_TIME]
@@ -357,13 +375,18 @@ class _SamplesBuilder:
                 self._blocks.append(SampleBlock())
             self._blocks[position] = self._blocks[position].merge_draft(names, self._drafts.pop(position, SampleDraft()))
 
-    def rebuild_readings(
-        self, snapshot: Snapshot, context: SampleContext, usage_points: Sequence[str], *, indexes_only: bool = False
-    ) -> None:
+    def rebuild_readings(self, snapshot: Snapshot, context: SampleContext, usage_points: Sequence[str]) -> None:
         """Rebuild the samples of readings of known usage points, each the only one of its name."""
+        aggregate_readings(snapshot, context, self._get_draft, usage_points)
+        self._merge_drafts(context, usage_points, READING_INDEPENDENT_FAMILIES)
+
+    def rebuild_indexes(self, snapshot: Snapshot, context: SampleContext, usage_points: Sequence[str]) -> None:
+        """Rebuild the samples of indexes of known usage points that have nothing else but derived days."""
+        aggregate_indexes(snapshot, context, self._get_draft, usage_points)
+        self._merge_drafts(context, usage_points, READING_INDEPENDENT_FAMILIES | PERIOD_FAMILIES)
+
+    def _merge_drafts(self, context: SampleContext, usage_points: Sequence[str], unchanged: Set[str]) -> None:
         names = {display_name(context.view, usage_point) for usage_point in usage_points}
-        aggregate_readings(snapshot, context, self._get_draft, usage_points, indexes_only=indexes_only)
-        unchanged = READING_INDEPENDENT_FAMILIES | PERIOD_FAMILIES if indexes_only else READING_INDEPENDENT_FAMILIES
         for position in sorted({self._block_positions[name] for name in names}):
             self._blocks[position] = self._blocks[position].merge_draft(
                 names, self._drafts.pop(position, SampleDraft()), unchanged

@@ -102,6 +102,7 @@ except ImportError:
     _engine = zlib
 _compress: Callable[..., bytes] = _engine.compress
 _compressobj: Callable[..., Any] = _engine.compressobj
+_decompress: Callable[..., bytes] = _engine.decompress
 GZIP_LEVEL = 1
 """The lines of a page are so similar that higher levels take three times as long to save a tenth."""
 GZIP_WBITS = 31
@@ -117,6 +118,11 @@ def compress_member(text: bytes) -> bytes:
         return b""
     compressor = _compressobj(GZIP_LEVEL, zlib.DEFLATED, SMALL_WBITS, SMALL_MEMORY_LEVEL)
     return bytes(compressor.compress(text) + compressor.flush())
+
+
+def decompress_member(member: bytes) -> bytes:
+    """Return the text of a gzip member."""
+    return _decompress(member, GZIP_WBITS)
 
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

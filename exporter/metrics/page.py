@@ -18,6 +18,7 @@ from exporter.metrics.cache import (
     AGE_FAMILY,
     TIMESTAMP_FAMILY,
     AccountSamples,
+    FamilyLines,
     RenderedAges,
     build_samples,
     update_samples,
@@ -39,7 +40,8 @@ log = logging.getLogger(__name__)
 class StaticPart:
     """A cached part, as text and as a gzip member."""
 
-    text: bytes
+    lines: bytes | FamilyLines
+    """Lines of which no text is kept stand for themselves."""
     compressed: bytes
 
 
@@ -54,7 +56,7 @@ class AgesSlot:
     """The position of the ages."""
 
 
-PageParts = list[bytes | DynamicFamilies | AgesSlot]
+PageParts = list[bytes | FamilyLines | DynamicFamilies | AgesSlot]
 
 
 class PageBody:
@@ -66,7 +68,7 @@ class PageBody:
         assert isinstance(last, DynamicFamilies)
         self.tail_families = last.families
         """The families at the end of the page, rendered at each scrape."""
-        self.text: PageParts = [part.text if isinstance(part, StaticPart) else part for part in parts]
+        self.text: PageParts = [part.lines if isinstance(part, StaticPart) else part for part in parts]
         self.compressed: PageParts = list(_join_static(parts))
         """The same compressed; adjacent parts are joined, which costs a scrape less than many small ones."""
         self.ages = RenderedAges(
@@ -112,7 +114,7 @@ def _build_parts(content_type: str, accounts: Sequence[AccountSamples]) -> Itera
                 buffer += lines.text
             else:
                 yield from _flush_static(buffer)
-                yield StaticPart(lines.text, lines.compressed)
+                yield StaticPart(lines if lines.kept_text is None else lines.kept_text, lines.compressed)
     yield from _flush_static(buffer)
     yield DynamicFamilies(tuple(dynamic))
 
@@ -223,6 +225,8 @@ class MetricsPage:
         for part in body.compressed if compress else body.text:
             if isinstance(part, bytes):
                 parts.append(part)
+            elif isinstance(part, FamilyLines):
+                parts.append(part.text)
             elif isinstance(part, DynamicFamilies):
                 text = _join_families(part.families, dynamic, content_type)
                 parts.append(compress_member(text) if compress else text)

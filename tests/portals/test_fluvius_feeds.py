@@ -91,9 +91,9 @@ async def test_the_quota_of_an_hour(clock: FakeClock, visit: OpenSession) -> Non
     async with run_account(clock) as (simulation, home):
         await catch_up(home, visit, stored)
         times = [seen.received_at for seen in simulation.requests if "/verbruik/" in seen.path]
-        most = max(sum(at <= other < at + timedelta(hours=1) for other in times) for at in times)
+        busiest_hour = max(sum(at <= other < at + timedelta(hours=1) for other in times) for at in times)
 
-        assert most <= 100
+        assert busiest_hour <= 100
         async with visit() as session:
             assert not (await home.discover(session)).is_empty  # a person's question waits for no quota
         assert home.quotas() == {"history": (120, timedelta(hours=1))}

@@ -285,6 +285,32 @@ async def test_an_odd_row_costs_one_row(live, portal):
     assert len(after.readings) > 30
 
 
+# Stamps ahead of our clock
+
+
+async def test_stamps_ahead_of_our_clock_do_not_stop_an_index_in_silence(tmp_path, clock):
+    """
+    A portal whose clock is an hour ahead: its readings are left out, counted and noted at each visit, until the clocks agree.
+    """
+    theirs = FakeClock(clock() + HOUR)
+    async with (
+        run_fault_proxy("cem", theirs) as (between, url),
+        open_account(tmp_path, between.build_small_account(url), clock) as (poller, read),
+    ):
+        await poller.visit()
+        ahead = read()
+        clock.advance(hours=2)
+        theirs.at = clock()
+        await poller.visit()
+        after = read()
+
+    (skipped,) = re.findall(r"^utility_skipped_values_total{[^}]+} (\S+)$", ahead.text, re.MULTILINE)
+    assert float(skipped) > 0
+    assert any(re.search("future|impossible time", note) for note in ahead.state.notes)
+    assert after.state.notes == ()
+    assert len(after.readings) > len(ahead.readings)
+
+
 # The table in docs/faults.md
 
 

@@ -304,10 +304,11 @@ async def test_stamps_ahead_of_our_clock_do_not_stop_an_index_in_silence(tmp_pat
         await poller.visit()
         after = read()
 
-    (skipped,) = re.findall(r"^utility_skipped_values_total{[^}]+} (\S+)$", ahead.text, re.MULTILINE)
-    assert float(skipped) > 0
+    first, both = (
+        float(re.findall(r"^utility_skipped_values_total{[^}]+} (\S+)$", seen.text, re.MULTILINE)[0]) for seen in (ahead, after)
+    )
+    assert first > both - first
     assert any(re.search("future|impossible time", note) for note in ahead.state.notes)
-    assert after.state.notes == ()
     assert len(after.readings) > len(ahead.readings)
 
 

@@ -32,7 +32,7 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
     CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 10230, timeout=3); c.request('GET', '/-/healthy'); exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["utility-exporter"]
 # The exporter where a configuration is mounted, the demo where there is none.
-CMD ["start", "--config.file=/etc/utility-exporter/config.yaml", "--storage.path=/data"]
+CMD ["start", "--config.file=/etc/utility-exporter/config.yaml", "--storage.path=/data", "--web.listen-address=:10230"]
 ARG VERSION=0.1.0
 ARG REVISION=
 LABEL org.opencontainers.image.title="utility-exporter" \

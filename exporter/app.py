@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,7 +33,8 @@ from exporter.web.listen import ListenAddress, listen, open_inherited_sockets
 from exporter.web.status.page import StatusPage
 from exporter.web.web_config import WebConfig
 
-DEFAULT_PORT = 10230
+DEFAULT_ADDRESS = ListenAddress("127.0.0.1", 10230)
+"""Quarter-hours show when somebody is at home: other machines see them only where that is asked for."""
 log = logging.getLogger(__name__)
 
 
@@ -43,9 +44,11 @@ class ServeOptions:
 
     config_file: Path = Path("config.yaml")
     storage_path: Path = Path("data")
-    addresses: tuple[ListenAddress, ...] = (ListenAddress("", DEFAULT_PORT),)
+    addresses: tuple[ListenAddress, ...] = (DEFAULT_ADDRESS,)
     telemetry_path: str = "/metrics"
     enable_lifecycle: bool = False
+    watch_config: bool = True
+    """Reload whenever the configuration changes."""
     web_config_file: Path | None = None
     systemd_socket: bool = False
     """Listen on the sockets that systemd opened, and on no address."""
@@ -121,13 +124,13 @@ class Exporter:
             add_remote_read(app, history)
             addresses = await self._listen(app, access_control, stack)
             await pollers.reconcile(config.accounts, config.backfill)
-            watch = asyncio.create_task(pollers.watch_ledger(), name="ledger")
-            stack.callback(watch.cancel)
-            ages_task = asyncio.create_task(render_ages_ahead(page, self._clock), name="ages")
-            stack.callback(ages_task.cancel)
+            start_task(stack, pollers.watch_ledger(), "ledger")
+            start_task(stack, render_ages_ahead(page, self._clock), "ages")
             app[READY].append(True)
             reloader.begin()
-            log.info("serving %d account(s) at %s", len(config.accounts), ", ".join(map(str, addresses)))
+            if self._options.watch_config:
+                start_task(stack, reloader.watch_files(config, self._options.config_file), "configuration")
+            log_addresses(len(config.accounts), addresses)
             await asyncio.to_thread(runtime.trim_memory)
             on_ready(addresses)
             await self._stop.wait()
@@ -142,8 +145,7 @@ class Exporter:
             return None
         access_control = await asyncio.to_thread(load_access_control, file, read_web_config)
         stack.callback(access_control.close)
-        watching = asyncio.create_task(access_control.watch_files(), name="web configuration")
-        stack.callback(watching.cancel)
+        start_task(stack, access_control.watch_files(), "web configuration")
         return access_control
 
     async def _listen(self, app: Application, access_control: AccessControl | None, stack: AsyncExitStack) -> list[ListenAddress]:
@@ -159,6 +161,18 @@ class Exporter:
             stack.callback(loop.remove_signal_handler, number)
         if startup_signals.consume_pending_reload():
             reloader.schedule()
+
+
+def start_task(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> None:
+    """Do work in the background until the stack is closed."""
+    stack.callback(asyncio.create_task(work, name=name).cancel)
+
+
+def log_addresses(account_count: int, addresses: Sequence[ListenAddress]) -> None:
+    """Log where the exporter can be reached, and by whom."""
+    log.info("serving %d account(s) at %s", account_count, ", ".join(map(str, addresses)))
+    if all(address.is_loopback for address in addresses):
+        log.info("only this machine can open it; --web.listen-address=:%d opens it to others", addresses[0].port)
 
 
 async def render_ages_ahead(page: MetricsPage, clock: WallClock) -> None:

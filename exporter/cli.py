@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from exporter import commands, log
-from exporter.app import DEFAULT_PORT
+from exporter.app import DEFAULT_ADDRESS
 from exporter.errors import ExporterError, PortalError
 from exporter.sharding import ALL_ACCOUNTS, Shard
 from exporter.web.listen import ListenAddress
@@ -155,7 +155,7 @@ def add_web_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         action="append",
         type=parse_address,
         metavar="HOST:PORT",
-        help=f"address to listen on, repeatable; default: :{DEFAULT_PORT}",
+        help=f"address to listen on, repeatable, :PORT for every interface; default: {DEFAULT_ADDRESS}",
     )
     parser.add_argument(
         "--web.telemetry-path",
@@ -166,6 +166,12 @@ def add_web_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="path of the metrics; default: /metrics",
     )
     parser.add_argument("--web.enable-lifecycle", dest="lifecycle", action="store_true", help="allow /-/reload and /-/visit")
+    parser.add_argument(
+        "--no-config.watch",
+        dest="watch_config",
+        action="store_false",
+        help="do not reload by itself when the configuration or a secret's file changes",
+    )
     parser.add_argument(
         "--web.systemd-socket",
         dest="systemd_socket",

@@ -15,7 +15,7 @@ from typing import Any
 from exporter import runtime
 from exporter.account_status import LOGIN_SUSPENSION
 from exporter.accounts import build_account_view, open_account, open_session
-from exporter.app import DEFAULT_PORT, Exporter, ServeOptions, read_web_config
+from exporter.app import DEFAULT_ADDRESS, Exporter, ServeOptions, read_web_config
 from exporter.client.session import Session
 from exporter.client.token_cache import allow_login
 from exporter.config.loader import load_config
@@ -34,7 +34,6 @@ from exporter.recording.recording import Recording, read_document, write_documen
 from exporter.recording.summary import summarize
 from exporter.report import record_visit
 from exporter.web.access_control import load_access_control
-from exporter.web.listen import ListenAddress
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -171,9 +170,10 @@ def build_options(options: argparse.Namespace) -> ServeOptions:
     return ServeOptions(
         config_file=options.config_file,
         storage_path=options.storage_path or Path("data"),
-        addresses=tuple(options.addresses or [ListenAddress("", DEFAULT_PORT)]),
+        addresses=tuple(options.addresses or [DEFAULT_ADDRESS]),
         telemetry_path=options.telemetry_path,
         enable_lifecycle=options.lifecycle,
+        watch_config=options.watch_config,
         web_config_file=options.web_config_file,
         systemd_socket=options.systemd_socket,
         shard=options.shard,

@@ -3,14 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
 
 from exporter.clock import WallClock
 from exporter.config.loader import Config
 from exporter.errors import ConfigError, LedgerError
+from exporter.file_stamps import stamp_files
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
 
+FILE_CHECK_SECONDS = 5.0
+"""How often the files are checked for changes."""
 log = logging.getLogger(__name__)
 
 
@@ -28,8 +33,26 @@ class Reloader:
     ) -> None:
         self._read_config, self._page, self._pollers, self._clock = read_config, page, pollers, clock
         self._apply_config, self._access_control = apply_config, access_control
+        self._config = Config(accounts=())
         self._lock, self._started = asyncio.Lock(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    async def watch_files(self, config: Config, config_file: Path) -> None:
+        """Reload whenever the configuration or a file of a secret has changed, until cancelled; `config` is the current one."""
+        self._config = config
+        stamps = await asyncio.to_thread(stamp_files, [config_file, *config.secret_files])
+        while True:
+            await asyncio.sleep(FILE_CHECK_SECONDS)
+            files = [config_file, *self._config.secret_files]
+            found = await asyncio.to_thread(stamp_files, files)
+            if found != stamps:
+                with suppress(ConfigError):
+                    await self.reload()
+                # Of the files that the new configuration names, as they were before it was read: a later change is seen again.
+                is_same_list = files == [config_file, *self._config.secret_files]
+                stamps = (
+                    found if is_same_list else await asyncio.to_thread(stamp_files, [config_file, *self._config.secret_files])
+                )
 
     def begin(self) -> None:
         """Begin to reload: the accounts of the start are open, so that they undo no reload requested before."""
@@ -76,6 +99,7 @@ class Reloader:
                 self._page.last_reload_successful = False
                 log.error("reload failed, keeping the previous configuration: %s", error)  # noqa: TRY400  # the message says it all
                 raise ConfigError(str(error)) from None
+            self._config = config
             self._page.last_reload_successful = True
             self._page.last_reload = self._clock.now()
             log.info("configuration reloaded: %d account(s)", len(config.accounts))

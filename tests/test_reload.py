@@ -65,6 +65,7 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         async def make(*names: str, addresses: tuple[ListenAddress, ...] = (ANYWHERE,), **more: Any) -> Running:
             made = Running(Exporter(ServeOptions()), tmp_path / "config.yaml", [], client)
             made.write(*names)
+            more.setdefault("watch_config", False)
             options = ServeOptions(made.file, tmp_path / "data", addresses, enable_lifecycle=True, **more)
             made.exporter = Exporter(options)
             started = asyncio.Event()
@@ -205,6 +206,31 @@ async def test_a_broken_file_changes_nothing(start, caplog, trigger):
     assert (await running.reload())[0] == 200
     assert "utility_exporter_config_last_reload_successful 1.0" in await running.page()
     assert visits("home") == 1
+
+
+async def test_a_changed_file_is_followed(start, monkeypatch, caplog):
+    """
+    A change of the configuration is seen without a signal; a broken file changes nothing, is logged once, and is followed again
+    when it is mended. So is the file of a secret.
+    """
+    monkeypatch.setattr("exporter.reload.FILE_CHECK_SECONDS", 0.02)
+    SCRIPTS.update({name: VisitScript([hang_forever] * 3) for name in ("home", "flat")})
+    running = await start("home", watch_config=True)
+    page = running.exporter.page
+    running.write("home", "home")
+    await until(lambda: not page.last_reload_successful)
+    await asyncio.sleep(0.2)
+    running.write("home", "flat")
+    await until(lambda: page.last_reload_successful and "flat" in page.accounts)
+    secret = running.file.with_name("secret")
+    secret.write_text("one")
+    running.write("home", password_file=str(secret))
+    await until(lambda: "flat" not in page.accounts)
+    before = page.last_reload
+    secret.write_text("another")
+    await until(lambda: page.last_reload != before)
+
+    assert sum("keeping the previous" in record.message for record in caplog.records) == 1
 
 
 async def test_a_reload_paints_the_faces(start):

@@ -91,9 +91,10 @@ def test_systemd_is_content(words, tmp_path):
 
 @asynccontextmanager
 async def run_unit(credentials: Path, state: Path) -> AsyncIterator[Program]:
-    """Run the unit's command with the folders that systemd names in the environment (systemd.exec(5))."""
+    """Run the unit's command with the folders that systemd names in the environment (systemd.exec(5)), on a free port."""
     variables = {"CREDENTIALS_DIRECTORY": str(credentials), "STATE_DIRECTORY": str(state)}
     _, *words = [Template(word).substitute(variables) for word in shlex.split(find_settings("ExecStart")[0])]
+    words.remove("--web.listen-address=:10230")
     async with launched(*words, env=environment() | variables) as program:
         yield program
 

@@ -71,6 +71,8 @@ class Config(_Section):
     recording: RecordingSettings = RecordingSettings()
     warnings: tuple[str, ...] = ()
     """Warnings, one a line."""
+    secret_files: tuple[Path, ...] = ()
+    """The files that secrets were read from."""
 
     pace: Pace | None = None
     """How fast the history is read; None: as each portal allows."""
@@ -111,6 +113,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         web=file.web,
         recording=file.recording,
         warnings=tuple(_collect_warnings(document, environment)),
+        secret_files=tuple(document.secret_files),
     )
 
 

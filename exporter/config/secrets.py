@@ -153,6 +153,7 @@ def _read_secret(document: YamlDocument, file: Data, path: KeyPath, inline_value
 
 
 def _read_secret_text(document: YamlDocument, file: Path, path: KeyPath) -> str:
+    document.secret_files.append(file)
     try:
         text = read_text(file, MAX_SECRET_BYTES).rstrip("\r\n")
     except ValueError as error:

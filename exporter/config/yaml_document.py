@@ -51,6 +51,8 @@ class YamlDocument:
         self.line_numbers: dict[KeyPath, int] = {(): 1}
         self.secret_paths: set[KeyPath] = set()
         """Values that are secrets."""
+        self.secret_files: list[Path] = []
+        """The files that secrets were read from."""
         self.holds_secret = False
         """Whether the file itself holds a secret."""
         self.is_world_readable = False

@@ -21,6 +21,7 @@ from typing import Any
 import bcrypt
 
 from exporter.errors import BusyError, ConfigError
+from exporter.file_stamps import FileStamps, stamp_files
 from exporter.web.tls import choose_curve, make_context, make_reloadable_context, read_alternative_names
 from exporter.web.web_config import WebConfig
 
@@ -32,8 +33,6 @@ _UNKNOWN_USER_DIGEST = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
 """Salt and digest against which the password of an unknown user is verified."""
 FILE_CHECK_INTERVAL = timedelta(seconds=5)
 """How often the files are checked for changes."""
-FileStamps = tuple[tuple[int, int, int] | None, ...]
-"""Modification time, inode and size of each file; None if it does not exist."""
 log = logging.getLogger(__name__)
 
 
@@ -176,9 +175,9 @@ class _LoadedConfig:
     def from_file(cls, file: Path, parse: Callable[[Path], WebConfig]) -> "_LoadedConfig":
         """Load a file and all files that it names; raise ConfigError that names the file."""
         # Stamped before it is read: a change in between causes a reload.
-        config_stamp = _stamp_files([file])
+        config_stamp = stamp_files([file])
         config = parse(file)
-        stamps = config_stamp + _stamp_files(_list_referenced_files(config))
+        stamps = config_stamp + stamp_files(_list_referenced_files(config))
         try:
             context = make_context(config.tls) if config.tls.enabled else None
         except ConfigError as error:
@@ -232,7 +231,7 @@ class AccessControl:
 
     async def reload_if_changed(self) -> None:
         """Reload the files if one has changed; an error keeps the previous configuration, and is logged once."""
-        stamps = await asyncio.to_thread(_stamp_files, [self._file, *_list_referenced_files(self._loaded.config)])
+        stamps = await asyncio.to_thread(stamp_files, [self._file, *_list_referenced_files(self._loaded.config)])
         if stamps == self._loaded.file_stamps and not self._last_error:
             return
         try:
@@ -306,15 +305,3 @@ def find_warnings(config: WebConfig) -> list[str]:
 def _list_referenced_files(config: WebConfig) -> list[Path]:
     tls = config.tls
     return [file for file in (tls.cert_file, tls.key_file, tls.client_ca_file) if file]
-
-
-def _stamp_files(files: list[Path]) -> FileStamps:
-    return tuple(_stamp_file(file) for file in files)
-
-
-def _stamp_file(file: Path) -> tuple[int, int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size

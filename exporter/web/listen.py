@@ -34,6 +34,11 @@ class ListenAddress:
             raise ValueError(f"{text!r} is not HOST:PORT, :PORT or [IPV6]:PORT")
         return cls(bare, int(port))
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

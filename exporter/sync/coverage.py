@@ -29,8 +29,13 @@ MARGIN = 3
 
 
 def is_corrected(feed: Feed) -> bool:
-    """Return whether a portal corrects days of a feed: what a register showed at an instant stays as it is."""
-    return not (feed.form is Form.VISIT or (feed.form is Form.INDEX and feed.resolution is None))
+    """Return whether whole days are asked again: what a register showed at an instant stays as it is.
+
+    Days of visits may lack what came late: a feed of form VISIT says by `recheck` when they are asked once more.
+    """
+    if feed.form is Form.VISIT:
+        return feed.recheck is not None
+    return not (feed.form is Form.INDEX and feed.resolution is None)
 
 
 class State(IntEnum):

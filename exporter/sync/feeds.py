@@ -91,7 +91,8 @@ class Feed:
     settles: timedelta = timedelta(days=14)
     """Younger than this: may still be corrected. A whole day is asked once more when it has settled; 0: never."""
     recheck: timedelta | None = None
-    """An age at which a whole day is asked once more: gas kWh, whose factor is set months later, at 100 days."""
+    """An age at which a whole day is asked once more: gas kWh, whose factor is set months later, at 100 days; hours that a
+    gateway sends weeks late."""
     day_start: time = time(0)
     """When a day begins; gas: 06:00."""
     begins: date | None = None

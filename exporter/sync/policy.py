@@ -81,7 +81,7 @@ def _correction(feed: Feed, day: int, settled: int, asked: int, tries: int, now:
     """Return when a whole day is read again for corrections: ever more rarely, once when settled, once at `recheck`."""
     if not is_corrected(feed):
         return None
-    if now < settled:
+    if feed.settles and now < settled:
         return min(asked + wait(CORRECTIONS, tries + 1), settled)
     if feed.settles and 0 < asked < settled:
         return settled

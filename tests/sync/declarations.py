@@ -1,8 +1,10 @@
 """Feeds as the portals declare them."""
 
+from dataclasses import replace
 from datetime import time, timedelta
 from zoneinfo import ZoneInfo
 
+from exporter.portals.cem.account import Cem
 from exporter.portals.fluvius.account import Fluvius
 from exporter.portals.water_link.account import WaterLink
 from exporter.sync.feeds import Days, Feed, Form
@@ -54,3 +56,7 @@ CEM = [
     )
     for one in ("c1", "c2")
 ]  # fmt: skip
+CEM_ACCOUNT = [
+    replace(feed, usage_points=("c1",)) for feed in Cem(name="flats", portal="cem", username="u", password="p").feeds()
+]
+"""What the portal itself declares; the messy portal has one counter."""

@@ -1,11 +1,13 @@
 """400 days with a messy portal: the ledger ends equal to it, and the portal was not pestered."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from exporter.sync.feeds import DAY
-from tests.sync.declarations import CEM, ENEDIS, FLUVIUS_ACCOUNT, WATER
+from tests.sync.declarations import CEM, CEM_ACCOUNT, ENEDIS, FLUVIUS_ACCOUNT, WATER
 from tests.sync.memory_store import value_of
 from tests.sync.messy_portal import Mess
 from tests.sync.world import World
@@ -66,3 +68,21 @@ async def test_the_ledger_equals_the_portal(portal: str, mess: Mess) -> None:
     await world.run(400)
     assert not missing(world, round(world.now.timestamp()) - 36 * DAY)[:10]
     assert not repeated(world)[:10]
+
+
+@settings(max_examples=3, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(mess=messes)
+async def test_hours_between_visits_and_late_ones_come(mess: Mess) -> None:
+    """
+    Of an account whose days are judged by visits, all that the portal has within three weeks is there in the end.
+    """
+    world = World(CEM_ACCOUNT, replace(mess, very_late=0, holes=0, corrected=0))
+    (feed,) = world.feeds
+    world.portal.latest_readings = lambda: world.portal.of_day(
+        feed, feed.day_at(round(world.now.timestamp())), round(world.now.timestamp())
+    )[-1:]
+    await world.run(400)
+    assert not missing(world, round(world.now.timestamp()) - 36 * DAY)[:10]
+    assert not repeated(world)[:10]
+    quiet = [one for one in world.portal.asked if one.at > round(world.now.timestamp()) - 28 * DAY]
+    assert len(quiet) <= 6  # a week of days at once

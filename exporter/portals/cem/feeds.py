@@ -18,6 +18,8 @@ AROUND_MIDNIGHT = timedelta(minutes=75)
 """Of an account whose days do not fit in a response: the readings from which the amounts of days follow."""
 MAX_SINGLE_COUNTERS = 500
 """How many counters are requested one by one."""
+LATE_FOR = timedelta(days=22)
+"""Gateways that were off send their hours when they are on again: days older than this are requested once more."""
 REFUSED_KEY, REFUSED_FOR = "history-refused", timedelta(days=7)
 """How long id=20 is not requested after the portal has refused it."""
 
@@ -37,6 +39,7 @@ def build_feed(config: CemConfig) -> Feed:
         resolution=None,
         reach=config.history_limit,
         settles=timedelta(0),
+        recheck=LATE_FOR,
         gap=config.history_gap,
     )
 

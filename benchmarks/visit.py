@@ -16,6 +16,7 @@ from benchmarks.cem_simulator import CemSimulator, run_cem_simulator
 from benchmarks.measuring import read_memory_mb, run_in_new_process
 from benchmarks.results import Figure, Report
 from exporter import runtime
+from exporter.feed_reader import BackfillSettings
 from exporter.ledger.ledger import Ledger
 from exporter.metrics import cache
 from exporter.metrics.page import MetricsPage
@@ -60,7 +61,9 @@ async def _run_visits(simulator: CemSimulator, folder: Path, counters: int) -> l
     durations: dict[str, list[float]] = defaultdict(list)
     with Ledger(folder) as ledger:
         page = MetricsPage(ledger, simulator.clock.now, "0")
-        poller = AccountPoller(_make_account(simulator), ledger, page, simulator.clock)
+        # The history of a town is days of requests; what a visit costs is measured here.
+        backfill = BackfillSettings(enabled=False)
+        poller = AccountPoller(_make_account(simulator), ledger, page, simulator.clock, backfill=backfill)
         await poller.open()
         found, settled = [], 0.0
         local = simulator.clock.now().astimezone(Cem.zone)

@@ -398,8 +398,22 @@ async def test_discover_shows_what_the_portal_states(portal, visit, clock):
     count = len(true_days(simulation.meters[HOME], clock, date(2026, 10, 1)))
     assert home.children[0].facts == {"days of this and the previous month": count}
     assert "status 403" in foreign.facts["error"]
+    assert (home.is_missing, foreign.is_missing, found.is_empty) == (False, True, False)
     assert found.config == f'meters: ["{HOME}"]'
     assert "/portal/water-meter/XXXXXX" in found.notes[0]
+
+
+async def test_discover_marks_what_the_portal_has_nothing_of(clock, visit):
+    """
+    A refused meter, and one without any reading: when there are only such, nothing was found.
+    """
+    simulation = WaterLinkSimulation(clock, since=date(2026, 11, 20))
+    async with run_simulation(simulation) as url, visit() as session:
+        account = WaterLink(**simulation.build_accounts(url)[0] | {"meters": [HOME, FOREIGN_METER]})
+        found = await account.discover(session)
+
+    assert found.is_empty
+    assert "the portal has no reading of this meter: is its number right?" in found.findings[0].facts["error"]
 
 
 async def test_discover_shows_an_address_when_allowed(portal, visit):

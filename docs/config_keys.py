@@ -40,7 +40,7 @@ def build_key_tables() -> Mapping[str, str]:
     tables = {"every account": format_table(KEY_HEADER, (row for key, row in list_key_rows(Portal) if key in common))}
     for name, portal in list_own_portals().items():
         tables[name] = format_table(KEY_HEADER, (row for key, row in list_key_rows(portal) if key not in common))
-    for block in ("history", "ledger", "web"):
+    for block in ("history", "ledger", "web", "recording"):
         tables[block] = format_table(KEY_HEADER, list(format_key_rows(block, ConfigFile.model_fields[block]))[1:])
     return tables
 

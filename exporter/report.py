@@ -1,5 +1,6 @@
 """One visit to an account recorded: from an empty store, so that its login and all its lists are in the recording."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -13,6 +14,7 @@ from exporter.recording.recorder import FreshStore, Recorder
 from exporter.recording.recording import Recording, build_recording
 from exporter.sync.feeds import Feed
 
+log = logging.getLogger(__name__)
 MAX_BYTES = 256 << 20
 """A city's lists are 35 MB; more than this is not held."""
 
@@ -67,6 +69,9 @@ async def record_visit(
                 await portal.discover(session)
         except PortalError as error:
             failure = failure or error
+        except Exception as error:  # what makes a portal's code fail is what is to be seen
+            log.exception("account %s: a bug in the portal %s", portal.name, portal.portal)
+            failure = PortalError(f"a bug in the portal: {type(error).__name__}")
     return RecordedVisit(result, failure, build(portal, portal.redaction, recorder, failure))
 
 

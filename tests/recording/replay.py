@@ -1,5 +1,6 @@
 """A recording played: a server that answers as the portal did, over real HTTP, and the real client against it."""
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,7 @@ from exporter.recording.recorder import FreshStore
 from exporter.recording.recording import format_document, read_document
 from exporter.report import visit_fresh
 
+FOLDER = Path(__file__).parent.parent / "recordings"
 MIN_ECHO_LENGTH = 16
 """Values that a client invents for each login, such as OAuth's state, are longer."""
 
@@ -239,20 +241,24 @@ def describe_reading(reading: Reading) -> list[Any]:
 
 def list_recordings() -> Iterator[Path]:
     """Return the recordings that are tests."""
-    yield from sorted((Path(__file__).parent.parent / "recordings").glob("*.json"))
+    yield from sorted(FOLDER.glob("*.json"))
 
 
-async def add_recording(file: Path) -> Path:
-    """Copy a recording to the tests, with the outcome that it has now."""
+def add_recording(file: Path, folder: Path = FOLDER) -> Path:
+    """Copy a recording to the tests, with the outcome that it has now; one that is there already is renewed."""
     document = read_document(file)
     document.pop("expect", None)
-    outcome = await replay(document)
-    target = Path(__file__).parent.parent / "recordings" / file.name
-    target.parent.mkdir(exist_ok=True)
+    outcome = asyncio.run(replay(document))
+    folder.mkdir(exist_ok=True)
     expect = json.loads(json.dumps(outcome.describe()), parse_float=Number, parse_int=Number)
+    target = folder / file.name
     target.write_text(format_document(document | {"expect": expect}))
     failure = f"{outcome.failure.reason}: {outcome.failure}" if outcome.failure else "no failure"
     sys.stdout.write(f"{target}: {len(outcome.result.readings)} readings, {len(outcome.result.notes)} notes, {failure}\n")
     for unmatched in outcome.unmatched:
         sys.stdout.write(f"  not in the recording: {unmatched}\n")
     return target
+
+
+if __name__ == "__main__":
+    add_recording(Path(sys.argv[1]))

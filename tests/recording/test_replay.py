@@ -1,7 +1,10 @@
 """Recordings played: of every simulated portal, right and odd, the same readings up to the factor, or the same failure."""
 
+import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,7 @@ from exporter.config.loader import load_portals
 from exporter.models import Index, Interval, Reading, VisitResult
 from exporter.portals.base import Portal
 from exporter.recording.dates import MOVE
-from exporter.recording.json_text import parse_json
+from exporter.recording.json_text import parse_json, to_plain
 from exporter.recording.recorder import FreshStore
 from exporter.recording.recording import Recording, build_recording
 from exporter.recording.redaction import Redactor
@@ -18,7 +21,7 @@ from exporter.report import RecordedVisit, record_visit
 from exporter.simulators.base import Simulation, run_simulation
 from tests.conftest import NOW, FakeClock
 from tests.fault_proxy import list_simulation_types
-from tests.recording.replay import Outcome, replay
+from tests.recording.replay import FOLDER, Outcome, add_recording, list_recordings, replay
 
 FACTOR = Decimal(2)
 """Doubling rounds nothing: what is played is exactly twice what was."""
@@ -210,3 +213,33 @@ async def test_an_odd_visit_is_played_to_the_same_outcome(name: str, what: str) 
     assert failure == visit.recording.document["failure"]
     assert len(outcome.result.notes) == len(visit.result.notes)
     assert read_values(outcome.result) == pytest.approx(expected(visit), abs=1e-9)
+
+
+def list_recording_names() -> list[str]:
+    return [file.name for file in list_recordings()]
+
+
+@pytest.mark.parametrize("name", list_recording_names())
+async def test_a_recording_has_its_outcome(name: str) -> None:
+    """
+    What somebody recorded is played to what was reviewed: readings, notes and failure.
+    """
+    document = parse_json((FOLDER / name).read_bytes())
+    outcome = await replay(document)
+
+    assert json.loads(json.dumps(outcome.describe())) == to_plain(document["expect"])
+    assert outcome.unmatched == []
+
+
+async def test_a_recording_becomes_a_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    `make recording` writes the outcome into the copy, and says what it is.
+    """
+    visit = await record("water-link", [("/api/measurements", "html")])
+    visit.recording.write(tmp_path / "odd.json")
+    target = await asyncio.to_thread(add_recording, tmp_path / "odd.json", tmp_path / "recordings")
+    expect = to_plain(parse_json(target.read_bytes()))["expect"]
+
+    assert expect["failure"]["reason"] == "response"
+    assert len(expect["readings"]) == len(visit.result.readings)
+    assert "response: " in capsys.readouterr().out

@@ -158,6 +158,16 @@ async def test_amounts_are_scaled_by_a_factor_that_nobody_is_told() -> None:
     assert str(factor) not in visit.recording.format()
 
 
+CLEAN_COUNTS: dict[str, int] = {}
+
+
+async def count_clean_readings(name: str) -> int:
+    """Return how many readings a visit without a fault brings: a fault without an effect proves nothing."""
+    if name not in CLEAN_COUNTS:
+        CLEAN_COUNTS[name] = len((await record(name)).result.readings)
+    return CLEAN_COUNTS[name]
+
+
 FAULTS = {
     ("cem", "renamed counter"): [("id=107", "renamed:var_id")],
     ("cem", "no type"): [("id=107", "without:pot_id")],
@@ -207,8 +217,7 @@ async def test_an_odd_visit_is_played_to_the_same_outcome(name: str, what: str) 
     visit = await record(name, FAULTS[name, what])
     outcome = await play(visit)
 
-    clean = (await record(name)).result
-    assert visit.failure or visit.result.skipped or len(visit.result.readings) < len(clean.readings), "the fault has no effect"
+    assert visit.failure or visit.result.skipped or len(visit.result.readings) < await count_clean_readings(name)
     failure = {"reason": outcome.failure.reason, "message": str(outcome.failure)} if outcome.failure else None
     assert failure == visit.recording.document["failure"]
     assert len(outcome.result.notes) == len(visit.result.notes)

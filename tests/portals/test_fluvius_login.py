@@ -150,7 +150,7 @@ async def test_each_failure_names_its_step(
     """
     async with run_account(clock) as (simulation, home):
         simulation.faults.add(where, fault)
-        async with visit(timeout=timedelta(seconds=0.3)) as session:
+        async with visit(timeout=timedelta(seconds=0.3 if fault == "hang" else 5)) as session:
             with pytest.raises(error, match=message) as caught:
                 await run_visit(home, session)
 

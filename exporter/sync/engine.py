@@ -22,7 +22,7 @@ from exporter.sync import policy
 from exporter.sync.coverage import MARGIN, Coverage, Run, State, TooOld, judge, runs_of
 from exporter.sync.feeds import Feed, FeedResult, FeedSource, Form, Pace, Period
 from exporter.sync.planner import NO_REACH, Kind, Plan, Request, plan, rank
-from exporter.sync.silence import describe_silence
+from exporter.sync.silence import describe_misread, describe_silence
 
 SessionT = TypeVar("SessionT")
 UNREACHABLE = 2
@@ -191,7 +191,7 @@ class Engine(Generic[SessionT]):
             after = self._failed(request, before, at, error, feed, result)
         if found is not None:
             after = await self._answered(feed, request, found, at)
-            found = replace(found, notes=(*found.notes, *describe_silence(feed, after, at)))
+            found = replace(found, notes=(*found.notes, *describe_silence(feed, after, at), *describe_misread(feed, after)))
             result.notes += (note for note in found.notes if note not in result.notes)
             result.skipped += found.skipped
         result.requests += found.requests if found else 1

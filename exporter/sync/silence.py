@@ -1,4 +1,4 @@
-"""The note on a feed of which nothing comes, or no more: silence is a fault."""
+"""The notes on a feed of which nothing comes, or no more, or something that is not understood: silence is a fault."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -25,3 +25,13 @@ def describe_silence(feed: Feed, coverage: Coverage, now: int) -> Sequence[str]:
     if not feed.if_stopped or absent < policy.STOPPED:
         return ()
     return [f"{feed.if_stopped}; the last day is {date.fromordinal(known[1])}"]
+
+
+def describe_misread(feed: Feed, coverage: Coverage) -> Sequence[str]:
+    """Return the note on days whose response was not understood; none if there are no such days."""
+    if not coverage.misread:
+        return ()
+    entry, *_ = feed.if_empty.split(": ")
+    days = ", ".join(f"{date.fromordinal(span.first)} to {date.fromordinal(span.last)}" for span in coverage.misread[-3:])
+    more = f" and {len(coverage.misread) - 3} more" if len(coverage.misread) > 3 else ""
+    return [f"{entry or 'one feed'}: the response for {days}{more} could not be understood; it is requested again later"]

@@ -178,12 +178,28 @@ async def test_one_month_that_fails_leaves_the_others(home):
     home.simulation.faults.add("from=2026-06-01", "garbage")
     await home.serve(timedelta(days=2))
     before, asked = home.stored(), home.month_requests().count("2026-06-01")
+    notes = home.poller.state.notes
     home.simulation.faults.clear()
     await home.serve(timedelta(days=3))
 
     assert {day.month for day in before} == {3, 4, 5, 7, 8, 9, 10, 11}
     assert asked == 2
+    assert notes == ("meters[0]: the response for 2026-06-01 to 2026-06-30 could not be understood; it is requested again later",)
     assert home.stored() == home.shown(home.meter.since)
+
+
+async def test_a_meter_of_which_nothing_comes_is_noted_after_a_day(home):
+    """
+    A wrong number that the portal answers all the same: the note names the entry and what to check.
+    """
+    home.simulation.meters[METER] = LateMeter(METER, "Verzonnenlaan 7", date(2027, 1, 1))
+    await home.serve(timedelta(hours=1))
+    before = home.poller.state.notes
+    await home.serve(timedelta(days=2))
+
+    note = "meters[0]: no days come: check its number, and whether the portal shows its days"
+    assert note not in before
+    assert note in home.poller.state.notes
 
 
 async def test_a_quiet_day_costs_few_requests(home):

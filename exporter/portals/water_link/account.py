@@ -40,7 +40,8 @@ class WaterLink(WaterLinkConfig):
 
     def feeds(self) -> Sequence[Feed]:
         """Return the days of each meter."""
-        return [feeds.build_feed(number, timedelta(days=self.history_days)) for number in self.meters]
+        reach = timedelta(days=self.history_days)
+        return [feeds.build_feed(number, f"meters[{index}]", reach) for index, number in enumerate(self.meters)]
 
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         """Return the days of one calendar month."""

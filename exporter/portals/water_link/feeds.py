@@ -17,10 +17,18 @@ MAX_UNREACHABLE_METERS = 2
 """After so many meters that could not be requested it is not the meter, it is the portal."""
 
 
-def build_feed(number: str, reach: timedelta) -> Feed:
+def build_feed(number: str, where: str, reach: timedelta) -> Feed:
     """Return the days of one meter; the portal shows a day about noon of the next one, often days later, and corrects it."""
-    key = hashlib.sha256(number.encode()).hexdigest()[:16]
-    return Feed(key=f"days:{key}", zone=ZONE, chunk=CalendarMonth(), usage_points=(number,), resolution="P1D", reach=reach)
+    return Feed(
+        key=f"days:{hashlib.sha256(number.encode()).hexdigest()[:16]}",
+        zone=ZONE,
+        chunk=CalendarMonth(),
+        usage_points=(number,),
+        resolution="P1D",
+        reach=reach,
+        if_empty=f"{where}: no days come: check its number, and whether the portal shows its days",
+        if_stopped=f"{where}: no days come any more: check whether the meter was replaced",
+    )
 
 
 async def fetch_states(client: WaterLinkApiClient, numbers: Sequence[str], now: datetime) -> VisitResult:

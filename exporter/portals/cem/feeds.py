@@ -14,8 +14,10 @@ from exporter.sync.feeds import Days, Feed, FeedResult, Form
 
 MAX_READINGS_PER_RESPONSE = 250_000
 """How many readings one response of id=20 may hold, at one an hour and counter: some 12 MB."""
-AROUND_MIDNIGHT = timedelta(minutes=75)
+AROUND_MIDNIGHT, READINGS_AROUND_MIDNIGHT = timedelta(minutes=75), 3
 """Of an account whose days do not fit in a response: the readings from which the amounts of days follow."""
+MAX_READINGS_BESIDE_MANY = 125_000
+"""How many readings one response may hold beside the memory that so many counters take themselves."""
 MAX_SINGLE_COUNTERS = 500
 """How many counters are requested one by one."""
 LATE_FOR = timedelta(days=22)
@@ -79,7 +81,12 @@ async def _fetch_all_or_none(client: CemApiClient, selected: SelectedCounters, f
         return None
     if 24 * selected.counter_count > MAX_READINGS_PER_RESPONSE:
         spans = [_build_midnight_span(first + n * DAY) for n in range(days)]
-        fitting = max(MAX_READINGS_PER_RESPONSE // (3 * selected.counter_count), 1)
+        fitting = MAX_READINGS_BESIDE_MANY // (READINGS_AROUND_MIDNIGHT * selected.counter_count)
+        if not fitting:
+            raise FeedRefusedError(
+                f"The history of {selected.counter_count} counters is too large to be read: select fewer of them, or split them"
+                " over several accounts."
+            )
     else:
         # Days in Prague; whether `to` itself is included is not known: one more day loses nothing.
         spans = [{"from": first.isoformat(), "to": (last + DAY).isoformat()}]

@@ -233,8 +233,9 @@ async def test_broken_off_after_every_few_pieces(account: SimulatedAccount):
     Broken off after every second piece and begun anew it brings the same, and no call into the past is made twice, but for
     days that may still change.
     """
-    # What is not there yet is asked at each start: at Fluvius three days of gas, their hours, and the running month's peaks.
-    await import_all(account, stop=20 if account.simulation.portal == "fluvius" else 2)
+    # What is not there is asked at each start: at Fluvius three days of gas, their hours, and the running month's peaks; at
+    # Enedis the days of each series that are lost.
+    await import_all(account, stop=20 if account.simulation.portal in {"fluvius", "enedis"} else 2)
 
     assert account.errors.count("CancelledError") >= 1
     check_equal(account.load_readings(), account.build_truth())

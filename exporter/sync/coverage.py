@@ -11,6 +11,7 @@ means "done for ever": when a day is asked again is the policy's matter alone.
 """
 
 import json
+import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from typing import NamedTuple
 from exporter.sync.feeds import DAY, Feed, Form, Period, length_of
 
 VERSION = 1
+log = logging.getLogger(__name__)
 MAX_MISREAD = 100
 """So many spans of responses that were not understood are told apart."""
 MARGIN = 3
@@ -339,3 +341,12 @@ def _joined(runs: Iterable[Run]) -> list[Run]:
 
 
 _FOREVER = 3_000_000
+
+
+def decoded(text: str) -> Coverage:
+    """Return a stored coverage, or an empty one where it cannot be read: its days are asked again."""
+    try:
+        return Coverage.decode(text)
+    except (ValueError, TypeError):
+        log.warning("the stored coverage of a feed cannot be read; its days are asked again")
+        return Coverage()

@@ -19,9 +19,9 @@ from exporter.errors import (
     UnreachableError,
 )
 from exporter.sync import policy
-from exporter.sync.coverage import MARGIN, Coverage, Run, State, TooOld, judge, runs_of
+from exporter.sync.coverage import MARGIN, Coverage, State, TooOld, decoded, judge, runs_of
 from exporter.sync.feeds import Feed, FeedResult, FeedSource, Form, Pace, Period
-from exporter.sync.planner import NO_REACH, Kind, Plan, Request, plan, rank
+from exporter.sync.planner import NO_REACH, Kind, Plan, Request, plan, rank, stretched
 from exporter.sync.silence import describe_misread, describe_silence
 
 SessionT = TypeVar("SessionT")
@@ -198,7 +198,7 @@ class Engine(Generic[SessionT]):
         await self._keep(feed.key, after, found, now, result, refusal=str(result.refused.get(feed.key, "")) if not found else "")
 
     async def _run(self, session: SessionT, now: datetime, kinds: Sequence[Kind], allowance: int) -> StepResult:
-        result, unreachable = StepResult(), 0
+        result, unreached = StepResult(), list[str]()
         for kind in kinds:
             if kind is Kind.BACKLOG:
                 allowance = min(allowance, result.requests + self.pace.requests)
@@ -214,13 +214,14 @@ class Engine(Generic[SessionT]):
                     result.stopped, result.stopped_in = error, kind
                     break
                 failure = result.failures.get(feed.key)
-                unreachable = unreachable + 1 if isinstance(failure, UnreachableError) else 0
-                if unreachable == UNREACHABLE:
+                unreached = [*unreached, feed.key] if isinstance(failure, UnreachableError) else []
+                if len(unreached) == UNREACHABLE:
                     result.stopped, result.stopped_in = failure, kind
                 if kind is Kind.SEARCH:
                     break  # one request a visit: what is not given now is in no hurry
                 if entry := self._entry(feed.key, kind, now):
                     heappush(queue, entry)
+        await self._forgive(result.stopped, unreached, now)
         self._summarise(result, now)
         return result
 
@@ -269,6 +270,17 @@ class Engine(Generic[SessionT]):
         result.new += saved.new
         result.corrected += saved.corrected
 
+    async def _forgive(self, stopped: PortalError | None, unreached: Sequence[str], now: datetime) -> None:
+        """Let feeds be asked at the next visit after what was no matter of theirs: a portal not reached, a refused login."""
+        keys = unreached if isinstance(stopped, UnreachableError) else []
+        if isinstance(stopped, LoginError):  # a new login may give what the old one did not
+            keys = [key for key in self._feeds if (one := self.coverage(key)).retry_at and not one.failures]
+        for key in keys:
+            self._put(key, replace(self.coverage(key), failures=0, retry_at=0))
+        if keys:
+            self._stored |= (texts := {key: self.coverage(key).encode() for key in keys})
+            await self._store.save(texts, None, now)
+
     async def _answered(self, feed: Feed, request: Request, found: FeedResult, at: int) -> Coverage:
         """Return the coverage after an answer; raise LedgerError."""
         periods = sorted({period for reading in found.readings if (period := feed.period(reading))})
@@ -285,7 +297,7 @@ class Engine(Generic[SessionT]):
             for day in (request.first - 1, min(request.last + 1, feed.last_day(at))):
                 after = after.seen(day, judge(feed, day, day, periods, at))
         if request.stretch:
-            after = _stretched(request, before, after, found=any(states), at=at)
+            after = stretched(request, before, after, found=any(states), at=at)
         if (bound := after.too_old) and request.first <= bound.last:
             after = replace(after, too_old=replace(bound, last=request.first - 1) if bound.first < request.first else None)
         return after
@@ -367,25 +379,6 @@ def _seen(feed: Feed, coverage: Coverage, periods: Sequence[Period], oldest: int
     known = coverage.known()
     first = max(known[1] - 1 if known else feed.day_at(periods[0][0]), oldest)
     return coverage.seen(first, judge(feed, first, feed.last_day(at), periods, at))
-
-
-def _stretched(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:
-    """Return the coverage after the probe of an empty stretch: all of it was in vain, or is backlog again."""
-    assert request.stretch
-    first, last = request.stretch
-    if found:
-        return after.forgotten(first, request.first - 1).forgotten(request.last + 1, last)
-    tries = max((run.tries for run in before.within(request.first, request.last)), default=0) + 1
-    return after.replaced([Run(first, last, State.ABSENT, at, tries)])
-
-
-def decoded(text: str) -> Coverage:
-    """Return a stored coverage, or an empty one where it cannot be read: its days are asked again."""
-    try:
-        return Coverage.decode(text)
-    except (ValueError, TypeError):
-        log.warning("the stored coverage of a feed cannot be read; its days are asked again")
-        return Coverage()
 
 
 def seconds(at: datetime) -> int:

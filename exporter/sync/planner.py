@@ -382,3 +382,13 @@ def _without(spans: Sequence[tuple[int, int]], first: int, last: int) -> Iterato
             yield since, first - 1
         if until > last:
             yield last + 1, until
+
+
+def stretched(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:
+    """Return the coverage after the probe of an empty stretch: all of it was in vain, or is backlog again."""
+    assert request.stretch
+    first, last = request.stretch
+    if found:
+        return after.forgotten(first, request.first - 1).forgotten(request.last + 1, last)
+    tries = max((run.tries for run in before.within(request.first, request.last)), default=0) + 1
+    return after.replaced([Run(first, last, State.ABSENT, at, tries)])

@@ -9,42 +9,37 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from exporter.client.response import Response
 from exporter.errors import (
-    HistoryExhaustedError,
+    FeedRefusedError,
     LoginError,
     NoDataError,
     PortalError,
     RateLimitError,
     ResponseError,
+    TooLongError,
+    TooOldError,
     UnreachableError,
 )
-from exporter.portals.enedis.refusals import (
-    REASON_BY_CODE,
-    ConsentError,
-    RetryNextDayError,
-    RetryNextWeekError,
-    TooManyDaysError,
-    raise_for_refusal,
-)
+from exporter.portals.enedis.refusals import REASON_BY_CODE, ConsentError, SeriesOutageError, raise_for_refusal
 from tests.conftest import NOW
 
 MEANINGS: list[tuple[int, str, type[PortalError]]] = [
     (400, "Invalid_request", ResponseError),
     (400, "ADAM-ERR0002", ResponseError),
-    (400, "ADAM-ERR0123", HistoryExhaustedError),
-    (400, "ADAM-ERR0125", HistoryExhaustedError),
-    (400, "ADAM-DC-0016", HistoryExhaustedError),
-    (400, "ADAM-ERR0126", TooManyDaysError),
-    (400, "ADAM-DC-0015", TooManyDaysError),
-    (400, "ADAM-ERR0069", RetryNextWeekError),
-    (400, "ADAM-ERR0075", RetryNextDayError),
+    (400, "ADAM-ERR0123", TooOldError),
+    (400, "ADAM-ERR0125", TooOldError),
+    (400, "ADAM-DC-0016", TooOldError),
+    (400, "ADAM-ERR0126", TooLongError),
+    (400, "ADAM-DC-0015", TooLongError),
+    (400, "ADAM-ERR0069", FeedRefusedError),
+    (400, "ADAM-ERR0075", FeedRefusedError),
     (400, "ADAM-ERR0061", ConsentError),
     (401, "900901", LoginError),
     (401, "900902", LoginError),
     (403, "ADAM-DC-0008", ConsentError),
     (403, "ADAM_DC_0008", ConsentError),
     (403, "ADAM-DC-0007", ConsentError),
-    (403, "ADAM-DC-0009", HistoryExhaustedError),
-    (403, "900908", RetryNextWeekError),
+    (403, "ADAM-DC-0009", TooOldError),
+    (403, "900908", FeedRefusedError),
     (403, "unauthorized_user", ConsentError),
     (404, "no_data_found", NoDataError),
     (404, "STM-ERR-0000014", NoDataError),
@@ -53,16 +48,16 @@ MEANINGS: list[tuple[int, str, type[PortalError]]] = [
     (429, "900804", RateLimitError),
     (429, "900807", RateLimitError),
     (429, "429", RateLimitError),
-    (500, "technical_error", UnreachableError),
-    (500, "ADAM-DC-0500", UnreachableError),
-    (500, "STM-ERR-0000001", UnreachableError),
-    (200, "DATE_TOO_OLD", HistoryExhaustedError),
+    (500, "technical_error", SeriesOutageError),
+    (500, "ADAM-DC-0500", SeriesOutageError),
+    (500, "STM-ERR-0000001", SeriesOutageError),
+    (200, "DATE_TOO_OLD", TooOldError),
     (200, "INVALID_DATE_FORMAT", ResponseError),
     (200, "INVALID_DATE_RANGE", ResponseError),
     (200, "RATE_LIMIT_EXCEEDED", RateLimitError),
     (200, "ACCESS_DENIED", ConsentError),
-    (200, "ENEDIS_UNAVAILABLE", UnreachableError),
-    (200, "ENEDIS_ERROR", UnreachableError),
+    (200, "ENEDIS_UNAVAILABLE", SeriesOutageError),
+    (200, "ENEDIS_ERROR", SeriesOutageError),
     (200, "NO_DATA", NoDataError),
 ]
 SHAPES = {
@@ -126,13 +121,13 @@ def test_no_code_is_forgotten() -> None:
         (403, b"<html>blocked", ResponseError),
         (404, {"detail": "Not Found"}, ResponseError),
         (400, {"error": "something_new"}, ResponseError),
-        (400, {"detail": "Enedis: ADAM-ERR0123"}, HistoryExhaustedError),
+        (400, {"detail": "Enedis: ADAM-ERR0123"}, TooOldError),
         (404, {"detail": "no_data_found"}, NoDataError),
-        (400, {"detail": [{"msg": "Enedis said ERR0069"}]}, RetryNextWeekError),
+        (400, {"detail": [{"msg": "Enedis said ERR0069"}]}, FeedRefusedError),
         (
             500,
             {"status": 500, "message": "made up", "error": "ADAM-ERR0075: made up"},
-            RetryNextDayError,
+            FeedRefusedError,
         ),
         (403, {"code": "new", "message": "ADAM-DC-0008: made up"}, ConsentError),
         (403, {"title": "Error 1020: made up", "status": 403, "error_code": 1020}, RateLimitError),
@@ -151,13 +146,13 @@ def test_bodies_without_a_known_code(status: int, body: Any, error: type[PortalE
     [
         ("ADAM-DC-0008: made up", ConsentError),
         ("ADAM_DC_0008", ConsentError),
-        ("made up (ADAM-ERR0123)", HistoryExhaustedError),
-        ("ERR0069", RetryNextWeekError),
+        ("made up (ADAM-ERR0123)", TooOldError),
+        ("ERR0069", FeedRefusedError),
         ("no_data_found", NoDataError),
         ("STM-ERR-0000014", NoDataError),
         ("unauthorized_user: made up", ConsentError),
-        ("technical_error: made up", UnreachableError),
-        ("STM-ERR-00000690069", UnreachableError),
+        ("technical_error: made up", SeriesOutageError),
+        ("STM-ERR-00000690069", SeriesOutageError),
     ],
 )
 def test_a_generic_code_is_explained_by_its_message(message: str, error: type[PortalError]) -> None:
@@ -206,6 +201,40 @@ def test_the_wait_of_a_quota(found: Response, wait: timedelta) -> None:
 
     assert isinstance(error, RateLimitError)
     assert error.retry_after == wait
+
+
+@pytest.mark.parametrize(
+    ("code", "wait"),
+    [("ADAM-ERR0069", timedelta(days=7)), ("900908", timedelta(days=7)), ("ADAM-ERR0075", timedelta(hours=23))],
+)
+def test_when_a_series_that_is_not_given_is_asked_again(code: str, wait: timedelta) -> None:
+    """
+    What the meter or the application lacks is asked for again after a week, what the customer can change after a day.
+    """
+    error = error_of(answer(400, {"error": code}))
+
+    assert isinstance(error, FeedRefusedError)
+    assert error.until == NOW + wait
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_whole_point"),
+    [
+        (403, {"error": "ADAM-DC-0008"}, False),
+        (400, {"error": "ADAM-DC-0007"}, False),
+        (400, {"error": "ADAM-ERR0061"}, False),
+        (403, {"error": "unauthorized_user"}, True),
+        (403, {"message": "no"}, True),
+    ],
+)
+def test_a_consent_may_lack_one_series(status: int, body: Any, is_whole_point: bool) -> None:
+    """
+    Enedis refuses a series; that the token gives no right is about the usage point.
+    """
+    error = error_of(answer(status, body))
+
+    assert isinstance(error, ConsentError)
+    assert error.is_whole_point is is_whole_point
 
 
 def test_a_good_response_is_returned_whatever_its_content_type() -> None:

@@ -6,10 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.models import Commodity, Fact, Facts, Holder, Index, Interval, Inventory, Note, PartialFailure, Peak, UsagePoint
-from exporter.portals.enedis.account import Enedis
+from exporter.models import Commodity, Fact, Facts, Holder, UsagePoint
 from exporter.portals.enedis.timestamps import day_span
-from tests.conftest import NO_STORED_READINGS, FakeClock
+from tests.conftest import FakeClock
 from tests.portals.enedis_account import ACCESS_METHODS, EnedisAccount, restrict_usage_points, run_account
 
 WEEK = [date(2026, 11, 13) + timedelta(days=n) for n in range(7)]
@@ -43,9 +42,7 @@ async def test_the_largest_power_of_each_day(access: str, api: str) -> None:
         await home.visit()
 
         producing = home.simulation.producer
-        peaks = {
-            peak.start: peak for peak in home.readings.values() if isinstance(peak, Peak) and peak.usage_point.id == producing.prm
-        }
+        peaks = {peak.start: peak for peak in home.peaks if peak.usage_point.id == producing.prm}
         for day in WEEK:
             peak = peaks[day_span(day)[0]]
             assert (peak.at, peak.power) == home.simulation.get_true_peak(producing, day)
@@ -62,11 +59,7 @@ async def test_registers_by_tariff_class(access: str) -> None:
 
         simulation = home.simulation
         at = day_span(WEEK[-1])[0]
-        found = {
-            (i.register.usage_point.id, i.register.direction, i.register.name): i.value
-            for i in home.select_results(Index)
-            if i.at == at
-        }
+        found = {(i.register.usage_point.id, i.register.direction, i.register.name): i.value for i in home.indexes if i.at == at}
         used = simulation.get_true_index(simulation.producer, WEEK[-1])
         assert found == {
             (simulation.producer.prm, "consumption", "HC"): used["HC"],
@@ -91,7 +84,7 @@ async def test_subscribed_power_is_asked_once_a_week(access: str, api: str) -> N
         await home.visit()
         asked = [seen for seen in home.simulation.requests if "contra" in seen.path]
 
-        assert {facts.usage_point.id: dict(facts.values) for facts in home.select_results(Facts)} == {
+        assert {facts.usage_point.id: dict(facts.values) for facts in home.latest.facts} == {
             home.simulation.producer.prm: {Fact.SUBSCRIBED_POWER: 9},
             home.simulation.recent_customer.prm: {Fact.SUBSCRIBED_POWER: 6},
         }
@@ -156,9 +149,9 @@ async def test_a_contract_that_is_an_object() -> None:
         await home.visit()
 
         assert Facts(UsagePoint(home.simulation.producer.prm, Commodity.ELECTRICITY), {Fact.SUBSCRIBED_POWER: 9}) in (
-            home.select_results(Facts)
+            home.latest.facts
         )
-        assert home.select_results(Note) == []
+        assert home.notes == []
 
 
 @pytest.mark.parametrize("fault", ["html", "garbage", "rename:subscribed_power:power", "enedis:403:ADAM-DC-0008", "status:500"])
@@ -169,13 +162,13 @@ async def test_a_contract_that_fails_costs_nothing_else(fault: str) -> None:
     async with run_account("dataconnect") as home:
         home.simulation.faults.add("situation_contrat_auto", fault)
         await home.visit()
-        notes = home.select_results(Note)
+        notes = home.notes
         home.clock.advance(hours=1)
         await home.visit()
 
         assert home.get_days()[WEEK[-1]]
-        assert home.select_results(PartialFailure) == []
-        assert home.select_results(Note) == notes
+        assert home.error is None
+        assert home.notes == notes
         assert len(notes) == (0 if fault.startswith("rename") else 2)
         assert len([seen for seen in home.simulation.requests if "contrat" in seen.path]) == 2
 
@@ -200,8 +193,7 @@ async def test_another_address_is_named(access: str, api: str) -> None:
     An address that lacks the path of the API is an error that says how it usually ends.
     """
     async with run_account(access, api) as home:
-        keys = home.portal.model_dump() | {"token": home.portal.token, "base_url": home.portal.base_url.removesuffix("/api")}
-        home.portal = Enedis(**keys)
+        home.restart(base_url=home.portal.api_base_url.removesuffix("/api"))
         found = await home.visit_and_fail()
 
         assert isinstance(found, ResponseError)
@@ -227,9 +219,10 @@ async def test_inventory_and_end_of_access() -> None:
     async with run_account() as home:
         await home.visit()
 
-        (inventory,) = home.select_results(Inventory)
+        inventory = home.latest.inventory
+        assert inventory
         assert [point.id for point in inventory.usage_points] == list(home.simulation.homes)
-        assert home.select_results(Holder) == [Holder(access_expires=home.simulation.access_expires)]
+        assert home.latest.holder == Holder(access_expires=home.simulation.access_expires)
 
 
 async def test_the_end_of_a_consent_of_version_1() -> None:
@@ -241,7 +234,7 @@ async def test_the_end_of_a_consent_of_version_1() -> None:
         home.clock.advance(hours=1)
         await home.visit()
 
-        assert home.select_results(Holder) == [Holder(access_expires=home.simulation.access_expires)]
+        assert home.latest.holder == Holder(access_expires=home.simulation.access_expires)
         assert len([seen for seen in home.simulation.requests if "valid_access" in seen.path]) == 2
 
 
@@ -252,7 +245,7 @@ async def test_usage_points_may_be_left_to_the_token() -> None:
     async with run_account(usage_points=()) as home:
         await home.visit()
 
-        assert len(home.select_results(Inventory)[0].usage_points) == 2
+        assert len(home.latest.inventory.usage_points) == 2
         assert home.get_days()[WEEK[-1]] == home.simulation.get_true_day(home.simulation.producer, WEEK[-1])
 
 
@@ -338,8 +331,7 @@ async def test_refusals_of_enedis_come_through_every_access(
     """
     async with run_account(access, api) as home:
         home.simulation.faults.add("", f"enedis:{status}:{code}")
-        # Version 2 of MyElectricalData answers a refused curve with "no data".
-        found = await (home.visit_in_part() if api == "v2" else home.visit_and_fail())
+        found = await home.visit_and_fail()
 
         assert isinstance(found, error)
         _nothing_leaks(home, found)
@@ -386,44 +378,52 @@ async def test_a_renamed_field_is_named() -> None:
         home.simulation.faults.add(DAYS, "rename:unite:unit")
         await home.visit()
 
-        (failure,) = home.select_results(PartialFailure)
-        assert isinstance(failure.error, ResponseError)
-        assert "unite" in str(failure.error)
+        assert isinstance(home.error, ResponseError)
+        assert "unite" in str(home.error)
         assert home.get_curve(WEEK[-1])
 
 
 async def test_one_failing_series_leaves_the_others_whole() -> None:
     """
-    Days of failures of one series are partial failures: the others are kept, and only it is asked again.
+    Days of failures of one series are a failure of it alone: the others are read, the backlog too, and only it is asked again.
     """
-    async with run_account() as home:
-        home.simulation.faults.add(CURVE, "enedis:500:technical_error")
+    async with run_account("dataconnect") as home:
+        home.simulation.faults.add(MAX, "enedis:500:technical_error")
         await home.visit()
-        assert isinstance(home.select_results(PartialFailure)[0].error, UnreachableError)
+        assert isinstance(home.error, UnreachableError)
+        await home.read_backlog()
         assert home.get_days()[WEEK[-1]]
+        assert len(home.get_days()) > 1000
+        assert home.get_curve(date(2026, 1, 4))
 
         home.simulation.faults.clear()
         home.simulation.requests.clear()
-        home.clock.advance(hours=1)
+        home.clock.advance(hours=6)
         await home.visit()
-        assert {seen.path for seen in home.list_newest_calls()} == {f"/api/{CURVE}"}
-        assert home.get_curve(WEEK[-1])
-        assert home.select_results(PartialFailure) == []
+        # The curves have holes that may still be filled.
+        assert (
+            MAX in {seen.path.rsplit("/")[-1] for seen in home.simulation.requests if "courbe" not in seen.path} <= {MAX, "token"}
+        )
+        assert home.peaks
+        assert home.error is None
 
 
-async def test_a_visit_that_failed_is_asked_again() -> None:
+@pytest.mark.parametrize("code", ["technical_error", "STM-ERR-0000001"])
+async def test_a_curve_that_fails_while_days_come_is_a_note(code: str) -> None:
     """
-    The state of a visit is stored with its readings or not at all: a lost week is requested again.
+    Since Enedis resets the collection of curves, a curve then fails with status 500: the note says where it is switched on.
     """
     async with run_account() as home:
-        async with home.open_session() as session:
-            async for _ in home.portal.fetch(session, NO_STORED_READINGS):
-                pass  # read, and lost
-        first = len(home.list_newest_calls())
-        home.simulation.requests.clear()
-        await home.visit()
+        home.simulation.faults.add(CURVE, f"enedis:500:{code}")
+        for _ in range(3):
+            await home.visit()
+            home.clock.advance(hours=1)
 
-        assert len(home.list_newest_calls()) == first == 11
+        assert home.error is None
+        assert len(home.notes) == 2
+        assert all("enregistrement et collecte" in note for note in home.notes)
+        assert len([seen for seen in home.simulation.requests if CURVE in seen.path]) == 2
+        assert home.get_days()[WEEK[-1]]
 
 
 async def test_one_of_several_loses_its_consent() -> None:
@@ -434,24 +434,25 @@ async def test_one_of_several_loses_its_consent() -> None:
         closed = home.simulation.recent_customer.prm
         home.simulation.source.refusals[closed] = "ADAM-DC-0008"
         await home.visit()
-        (note,) = home.select_results(Note)
-        assert "workshop" in note.text
-        assert "no consent" in note.text
-        assert closed not in note.text
-        assert home.select_results(PartialFailure) == []
+        notes = home.notes
+        assert [note.split(":")[0] for note in notes] == [
+            f"consumption_{kind} of workshop" for kind in ("days", "max", "index", "curve")
+        ]
+        assert all("no consent" in note and closed not in note for note in notes)
+        assert home.error is None
         assert home.get_days()[WEEK[-1]]
         assert home.get_days(prm=closed) == {}
 
         home.simulation.requests.clear()
         home.clock.advance(hours=3)
         await home.visit()
-        assert [each.text for each in home.select_results(Note)] == [note.text]
+        assert home.notes == notes
         assert [seen for seen in home.simulation.requests if seen.query["pointId"] == closed] == []
 
         home.clock.advance(hours=21)
         del home.simulation.source.refusals[closed]
         await home.visit()
-        assert home.select_results(Note) == []
+        assert home.notes == []
         assert home.get_days(prm=closed)[WEEK[-1] + timedelta(days=1)]
 
 
@@ -480,7 +481,7 @@ async def test_a_usage_point_the_token_was_not_made_for() -> None:
         restrict_usage_points(home, {"prm": home.simulation.producer.prm}, {"prm": "33333333333333"})
         await home.visit()
 
-        assert [note.text for note in home.select_results(Note)] == ["the token was not made for usage_points[1]"]
+        assert home.notes == ["the token was not made for usage_points[1]"]
         assert home.get_days()
 
 
@@ -491,16 +492,19 @@ async def test_hourly_collection_that_is_off_is_a_note() -> None:
     async with run_account() as home:
         _set_hourly(home, None)
         await home.visit()
-        (note,) = home.select_results(Note)
-        assert "collection" in note.text
-        assert "consumption_curve of workshop" in note.text
-        assert home.select_results(PartialFailure) == []
+        (note,) = home.notes
+        assert "collection" in note
+        assert "consumption_curve of workshop" in note
+        assert home.error is None
 
+        await home.read_backlog()
+        assert home.notes == [note]
         home.simulation.requests.clear()
-        home.clock.advance(hours=1)
-        await home.visit()
-        assert home.list_newest_calls() == []
-        assert home.select_results(Note) == [note]
+        for _ in range(22):
+            home.clock.advance(hours=1)
+            await home.visit()
+        without = home.simulation.recent_customer.prm
+        assert len([seen for seen in home.list_newest_calls() if CURVE in seen.path and seen.query["pointId"] == without]) <= 2
 
 
 async def test_an_objection_is_a_note_and_asked_again_tomorrow() -> None:
@@ -510,13 +514,13 @@ async def test_an_objection_is_a_note_and_asked_again_tomorrow() -> None:
     async with run_account() as home:
         home.simulation.faults.add(f"{CURVE}?", "enedis:400:ADAM-ERR0075")
         await home.visit()
-        assert all("objected" in note.text for note in home.select_results(Note))
-        assert len(home.select_results(Note)) == 2
+        assert all("objected" in note for note in home.notes)
+        assert len(home.notes) == 2
 
         home.simulation.faults.clear()
         home.clock.advance(days=1)
         await home.visit()
-        assert home.select_results(Note) == []
+        assert home.notes == []
         assert home.get_curve(WEEK[-1])
 
 
@@ -527,7 +531,7 @@ async def test_a_direction_that_is_not_measured_is_left_alone_for_a_week() -> No
     async with run_account() as home:
         restrict_usage_points(home, {"prm": home.simulation.recent_customer.prm, "production": True})
         await home.visit()
-        assert len(home.select_results(Note)) == 3
+        assert len(home.notes) == 3
 
         home.simulation.requests.clear()
         for _ in range(6):
@@ -547,8 +551,8 @@ async def test_what_the_application_has_not_subscribed_to_closes_nothing_else() 
         home.simulation.dataconnect.unsubscribed.add("situation_contrat_auto")
         await home.visit()
 
-        assert all("not subscribed" in note.text for note in home.select_results(Note))
-        assert len(home.select_results(Note)) == 2
+        assert all("not subscribed" in note for note in home.notes)
+        assert len(home.notes) == 2
         assert home.get_days()
 
 
@@ -564,8 +568,8 @@ async def test_version_1_says_before_what_it_would_refuse(access: dict[str, bool
         home.simulation.myelectricaldata_v1.access_overrides[home.simulation.recent_customer.prm] = dict(access)
         await home.visit()
 
-        (note,) = home.select_results(Note)
-        assert message in note.text
+        (note,) = home.notes
+        assert message in note
         assert not any(
             home.simulation.recent_customer.prm in seen.path
             for seen in home.simulation.requests
@@ -595,22 +599,21 @@ async def test_a_real_rate_limit_ends_the_visit() -> None:
         home.simulation.faults.add(CURVE, "retry:300")
         await home.visit()
 
-        (failure,) = home.select_results(PartialFailure)
-        assert isinstance(failure.error, RateLimitError)
-        assert failure.error.retry_after == timedelta(minutes=5)
+        assert isinstance(home.error, RateLimitError)
+        assert home.error.retry_after == timedelta(minutes=5)
         assert home.simulation.requests[-1].path == f"/api/{CURVE}"
         assert home.get_days()
 
 
 async def test_a_silent_portal_is_abandoned_soon() -> None:
     """
-    Three calls without a response end the visit, however many usage points there are.
+    Two series without a response end the visit, however many usage points there are.
     """
     async with run_account() as home:
         home.simulation.faults.add("", "status:503")
         await home.visit_and_fail()
 
-        assert len(home.simulation.requests) == 3
+        assert len(home.simulation.requests) == 2
 
 
 async def test_six_days_where_seven_are_too_many() -> None:
@@ -628,7 +631,7 @@ async def test_six_days_where_seven_are_too_many() -> None:
             for seen in home.simulation.requests
             if CURVE in seen.path and seen.query["dateFin"] >= "2026-11-13"
         ]
-        assert asked[:3] == [("2026-11-13", "2026-11-20"), ("2026-11-14", "2026-11-20"), ("2026-11-13", "2026-11-14")]
+        assert asked == [("2026-11-13", "2026-11-20"), ("2026-11-14", "2026-11-20"), ("2026-11-08", "2026-11-14")]
         assert home.get_curve(WEEK[0], prm=home.simulation.recent_customer.prm)
 
         home.simulation.requests.clear()
@@ -683,7 +686,7 @@ async def test_intervals_are_all_of_one_register() -> None:
     async with run_account() as home:
         await home.visit()
 
-        found = home.select_results(Interval)
+        found = home.intervals
         assert {each.register.name for each in found} == {"total"}
         assert {each.register.direction for each in found} == {"consumption", "injection"}
 

@@ -5,6 +5,7 @@ from datetime import time, timedelta
 from zoneinfo import ZoneInfo
 
 from exporter.portals.cem.account import Cem
+from exporter.portals.enedis.account import Enedis
 from exporter.portals.fluvius.account import Fluvius
 from exporter.portals.water_link.account import WaterLink
 from exporter.sync.feeds import Days, Feed, Form
@@ -38,17 +39,16 @@ FLUVIUS_ACCOUNT = [
     if feed.form is Form.INTERVAL
 ]
 """What the portal itself declares; the messy portal has no months."""
-ENEDIS = [
-    feed
-    for one in ("p1", "p2")
-    for feed in (
-        Feed(key=f"days:{one}", zone=PARIS, chunk=Days(364), usage_points=(one,), resolution="P1D", reach=YEARS),
-        Feed(
-            key=f"curve:{one}", zone=PARIS, chunk=Days(7), usage_points=(one,), resolution="PT1H",
-            reach=timedelta(days=731), priority=1,
-        ),
-    )
-]  # fmt: skip
+ENEDIS_ACCOUNT = Enedis(
+    name="maison",
+    portal="enedis",
+    access="dataconnect",
+    client_id="c",
+    client_secret="made-up",
+    usage_points=[{"prm": "09000000000017", "production": True}, {"prm": "22500000000034"}],
+).feeds()
+"""What the portal itself declares: days, highest powers, registers and curves of two usage points, one of them a producer."""
+ENEDIS = [feed for feed in ENEDIS_ACCOUNT if feed.key.startswith(("consumption_days", "consumption_curve"))]
 CEM = [
     Feed(
         key=f"index:{one}", zone=PRAGUE, chunk=Days(7), usage_points=(one,), form=Form.INDEX, resolution=None,

@@ -8,7 +8,7 @@ from random import Random
 from typing import NamedTuple
 
 from exporter.errors import FeedRefusedError, NoDataError, PortalError, TooOldError, UnreachableError
-from exporter.models import Commodity, Index, Interval, Peak, Reading, Register, Unit, UsagePoint
+from exporter.models import Commodity, Direction, Index, Interval, Peak, Reading, Register, Unit, UsagePoint
 from exporter.sync.feeds import DAY, Feed, FeedResult, Form, length_of
 from tests.sync.memory_store import value_of
 
@@ -151,12 +151,16 @@ def make_readings(feed: Feed, day: int, value: float, at: int) -> list[Reading]:
     """Return the readings of a whole day; of the running day those before `at`."""
     start, end = feed.start(day), feed.start(day + 1)
     point = UsagePoint(feed.usage_points[0], Commodity.ELECTRICITY)
-    register = Register(point, Unit.KWH)
+    register = Register(point, Unit.KWH, feed.direction or Direction.CONSUMPTION)
+    if feed.form is Form.PEAK and feed.resolution == "P1D":
+        return [Peak(point, Unit.KVA, moment(start), moment(end), value, moment(start))]
     if feed.form is Form.PEAK:
         month = date.fromordinal(day).replace(day=1)
         after = (month.replace(day=28) + timedelta(days=4)).replace(day=1)
         since, until = moment(feed.start(month.toordinal())), moment(feed.start(after.toordinal()))
         return [Peak(point, Unit.KW, since, until, value, since)]
+    if feed.form is Form.INDEX and feed.resolution == "P1D":
+        return [Index(register, value, moment(start))]
     if feed.form in {Form.INDEX, Form.VISIT}:
         return [Index(register, value + place, moment(one)) for place, one in enumerate(range(start, end, 3600)) if one <= at]
     return list(intervals(feed, day, value, register))

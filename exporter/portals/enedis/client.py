@@ -1,6 +1,7 @@
 """The base class of the clients for each access to Enedis."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -12,8 +13,8 @@ from exporter.client.quota import CallQuota
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.errors import NoDataError, ResponseError
-from exporter.models import Reading
-from exporter.portals.enedis.measures import Measure, select_measures
+from exporter.models import Direction, Reading
+from exporter.portals.enedis.measures import MEASURES, Measure, MeasureKind
 from exporter.portals.enedis.parser import parse_readings
 from exporter.portals.enedis.refusals import RefusalReason, raise_for_refusal
 
@@ -28,11 +29,18 @@ class ConfiguredPoint:
     load_curve: bool = True
     token: SecretStr | None = None
     consumption: bool = True
+    registers: bool = True
+    """Whether the access has registers."""
 
     @property
     def measures(self) -> tuple[Measure, ...]:
         """The series that are read."""
-        return tuple(select_measures(consumption=self.consumption, production=self.production, load_curve=self.load_curve))
+        return tuple(measure for measure in MEASURES if self._reads(measure))
+
+    def _reads(self, measure: Measure) -> bool:
+        is_offered = self.registers or measure.kind is not MeasureKind.INDEX
+        is_wanted = self.load_curve or measure.kind is not MeasureKind.CURVE
+        return is_offered and is_wanted and (self.consumption if measure.direction is Direction.CONSUMPTION else self.production)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +61,13 @@ class EnedisApiClient(ABC):
     """What to do when the address is not that of the API."""
     curve_stamps_are_starts: ClassVar[bool] = False
     """Whether timestamps of load curves are starts of intervals, not ends."""
+    hides_curve_refusals: ClassVar[bool] = False
+    """Whether any refusal of a load curve comes as "no data"."""
 
     def __init__(self, session: Session, base_url: str, *, backfill: bool = False) -> None:
+        """Make a client; with `backfill` the calls that visits of the day need are left to them."""
         self.session, self._base_url, self._backfill = session, base_url, backfill
         self.calls_made = 0
-
-    @abstractmethod
-    def offers(self, measure: Measure) -> bool:
-        """Whether this access has a series."""
 
     @abstractmethod
     def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:
@@ -77,14 +84,15 @@ class EnedisApiClient(ABC):
         """
         return None
 
-    async def fetch_measure(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> list[Reading]:
-        """Return the readings of local days [first, end) of a series. Raise PortalErrors, also those of `refusals`."""
-        return parse_readings(
-            await self.fetch_json(self.build_measure_request(point, measure, first, end)),
-            point.prm,
-            measure,
-            stamps_are_starts=self.curve_stamps_are_starts,
-        )
+    async def fetch_measure(
+        self, point: ConfiguredPoint, measure: Measure, first: date, end: date, skipped: Counter[str] | None = None
+    ) -> list[Reading]:
+        """Return the readings of local days [first, end) of a series; what is left out is counted in `skipped`, by field.
+
+        Raise PortalErrors, also those of `refusals`.
+        """
+        body = await self.fetch_json(self.build_measure_request(point, measure, first, end))
+        return parse_readings(body, point.prm, measure, stamps_are_starts=self.curve_stamps_are_starts, skipped=skipped)
 
     async def fetch_contract(self, point: ConfiguredPoint) -> Any:
         """Return the response about the contract."""

@@ -1,14 +1,21 @@
-"""The configuration of an Enedis account: usage points, API versions, and which keys go together."""
+"""The configuration of an Enedis account: its keys, and which of them go together."""
 
+import hashlib
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from exporter.duration import Duration
+from exporter.portals.base import BaseUrl, Portal
+from exporter.portals.enedis.auth import parse_token_claims
+from exporter.portals.enedis.client import ConfiguredPoint
 from exporter.portals.enedis.schedule import VisitWindow
 
+DEFAULT_VISIT_INTERVAL = timedelta(hours=1)
 ApiVersion = Literal["2026", "v5", "v1", "v2"]
 
 
@@ -105,3 +112,96 @@ def find_conflict(configured: Mapping[str, bool], access: AccessMethod, api: Api
     if api != "v1" and any(point_tokens):
         return f"usage_points[{point_tokens.index(True)}].token: is of use only with access myelectricaldata and api v1"
     return None
+
+
+class EnedisConfig(Portal):
+    """The keys of an account at Enedis."""
+
+    login_keys: ClassVar[tuple[str, ...]] = ("access", "token", "client_id", "client_secret", "base_url")
+    min_every: ClassVar[timedelta] = timedelta(minutes=30)
+
+    every: Annotated[Duration, Field(description="Distance between visits while yesterday is awaited.")] = DEFAULT_VISIT_INTERVAL
+    access: Annotated[AccessMethod, Field(description="The way to the measures: a gateway, or an application of your own.")]
+    api: Annotated[
+        OptionalApiVersion,
+        Field(description="The form of the API: 2026 or v5; with myelectricaldata v2 or v1; the first of each when left out."),
+    ] = None
+    token: Annotated[SecretStr | None, Field(description="conso, myelectricaldata v2: the gateway's token.")] = None
+    client_id: Annotated[str | None, Field(description="dataconnect: the application.")] = None
+    client_secret: Annotated[SecretStr | None, Field(description="dataconnect: its secret.")] = None
+    usage_points: Annotated[
+        tuple[UsagePointConfig, ...], Field(description="What is read; with conso, all that the token names when left out.")
+    ] = ()
+    base_url: Annotated[
+        BaseUrl | None, Field(description="The address to which the documented paths are added, when it is not the usual one.")
+    ] = None
+    window: Annotated[WindowText, Field(description="Local hours in which visits happen.")] = "05:00-20:00"
+    minute: Annotated[int | None, Field(ge=0, le=59, description="Minute of the hour; chosen at random when left out.")] = None
+    calls_per_second: Annotated[
+        float, Field(ge=0.1, le=5, description="Most calls in a second; a whole gateway is allowed 5, so leave it at 1.")
+    ] = 1
+    contact: Annotated[HeaderText, Field(description="Named to the gateway: an address or a page to reach you by.")] = ""
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> Self:
+        configured = {key: bool(getattr(self, key)) for key in ("token", "client_id", "client_secret", "usage_points")}
+        if reason := find_conflict(configured, self.access, self.api_version, [bool(point.token) for point in self.usage_points]):
+            raise ValueError(reason)
+        prms = [point.prm for point in self.usage_points]
+        if len(set(prms)) < len(prms):
+            raise ValueError("usage_points: contains the same prm twice")
+        if not self.points:
+            raise ValueError("usage_points: is needed, the token names none")
+        return self
+
+    @property
+    def api_base_url(self) -> str:
+        """The address to which the documented paths are added."""
+        return self.base_url or BASE_URLS[self.access, self.api_version]
+
+    @property
+    def visit_window(self) -> VisitWindow:
+        """The local hours of visits."""
+        return VisitWindow.parse(self.window)
+
+    @property
+    def min_request_gap(self) -> timedelta:
+        """The minimum time between two requests."""
+        return timedelta(seconds=1 / self.calls_per_second)
+
+    def build_user_agent(self) -> str:
+        """Return the User-Agent, with the contact that the gateways ask for."""
+        return f"{super().build_user_agent()} ({self.contact})" if self.contact else super().build_user_agent()
+
+    def configured_usage_points(self) -> frozenset[str]:
+        """Return the PRMs that are configured or named by the token."""
+        return frozenset(point.prm for point in self.points)
+
+    def login_digest(self) -> str:
+        """Return the digest of the login, including the tokens of usage points."""
+        tokens = [point.token.get_secret_value() if point.token else "" for point in self.usage_points]
+        return hashlib.sha256("\n".join([super().login_digest(), *tokens]).encode()).hexdigest()
+
+    @property
+    def api_version(self) -> ApiVersion:
+        """The version of the API that is used."""
+        return self.api or API_VERSIONS[self.access][0]
+
+    @property
+    def points(self) -> list[ConfiguredPoint]:
+        """The usage points that are read, each named by its alias or its position in the configuration."""
+        listed = self.usage_points
+        if not listed and self.token:
+            listed = tuple(UsagePointConfig(prm=prm) for prm in parse_token_claims(self.token).prms)
+        return [
+            ConfiguredPoint(
+                each.prm,
+                self.aliases.get(each.prm, f"usage_points[{position}]"),
+                production=each.production,
+                load_curve=each.load_curve,
+                token=each.token,
+                consumption=each.consumption,
+                registers=self.api_version == "2026",
+            )
+            for position, each in enumerate(listed)
+        ]

@@ -42,10 +42,6 @@ class ConsoClient(EnedisApiClient):
         super().__init__(session, base_url, backfill=backfill)
         self._token, self._resource_names = token, RESOURCE_NAMES_2026 if api == "2026" else CONSO_V5_NAMES
 
-    def offers(self, measure: Measure) -> bool:
-        """Whether the API has a series."""
-        return measure.key in self._resource_names
-
     def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:
         """Return `GET TYPE`; the types of v5 accept the parameters of 2026 that all of them know."""
         query = build_query_2026(point, measure, first, end)

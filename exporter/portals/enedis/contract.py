@@ -9,10 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from exporter.errors import NoDataError, ResponseError, UnreachableError
+from exporter.errors import FeedRefusedError, NoDataError, ResponseError, UnreachableError
+from exporter.models import Direction
 from exporter.portals.base import ResponseModel, TolerantList, build_skip_note, parse_response
 from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient, describe_call
-from exporter.portals.enedis.refusals import ConsentError, RetryNextWeekError
+from exporter.portals.enedis.measures import Measure
+from exporter.portals.enedis.refusals import ConsentError
 
 _POWER_PATTERN = re.compile(r"\s*(\d+(?:[.,]\d+)?)\s*(k?VA|k?W)?\s*", re.ASCII | re.IGNORECASE)
 _DAY_PATTERN = re.compile(r"(\d{4}-\d{2}-\d{2})([T+ Z-].*)?", re.ASCII)
@@ -94,6 +96,10 @@ class ContractTerms:
     production_day: date | None = None
     unavailable_reason: str = ""
 
+    def get_start(self, measure: Measure) -> date | None:
+        """Return since when a series is measured by this contract; it may have been before by another one."""
+        return self.activation_day if measure.direction is Direction.CONSUMPTION else self.production_day
+
 
 def parse_contract(body: Any, skipped: Counter[str] | None = None) -> ContractTerms:
     """Return the terms of a response: a list (2026), an object around it (MyElectricalData v2), or `customer` (v5).
@@ -161,7 +167,7 @@ async def _fetch_terms(client: EnedisApiClient, point: ConfiguredPoint) -> tuple
         found = parse_contract(await client.fetch_contract(point), skipped)
     except UnreachableError as outage:
         return {"why_not": str(outage)}, OUTAGE_KEPT_FOR
-    except (RetryNextWeekError, ConsentError) as refusal:
+    except (FeedRefusedError, ConsentError) as refusal:
         return {"why_not": str(refusal)}, CONTRACT_KEPT_FOR
     except ResponseError as change:
         return {"why_not": f"{where}: {str(change).removeprefix(f'{where}: ')}"}, CONTRACT_KEPT_FOR

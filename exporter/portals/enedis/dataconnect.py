@@ -49,10 +49,6 @@ class DataConnectClient(EnedisApiClient):
         self._client_id, self._client_secret, self._is_v5 = client_id, client_secret, api == "v5"
         self._tokens = TokenCache(session, self._log_in)
 
-    def offers(self, measure: Measure) -> bool:
-        """Whether the API has a series."""
-        return measure.key in (DATA_CONNECT_V5_PATHS if self._is_v5 else RESOURCE_NAMES_2026)
-
     def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:
         """Return the request to the measure API of 2026, or to one of the five of v5."""
         if not self._is_v5:

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from exporter.errors import LoginError, NoDataError, PortalError, RateLimitError
+from exporter.errors import FeedRefusedError, LoginError, NoDataError, PortalError, RateLimitError, TooOldError
 from exporter.models import DAY, Discovery, Finding, Index, Interval, Reading, format_resolution
 from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient
 from exporter.portals.enedis.contract import ContractTerms, load_terms
-from exporter.portals.enedis.feeds import CURVE_OFF_NOTE, NEWEST_DAYS, fetch_days
-from exporter.portals.enedis.measures import MeasureKind
-from exporter.portals.enedis.progress import SeriesProgress, load_progress
+from exporter.portals.enedis.feeds import CURVE_OFF_NOTE
+from exporter.portals.enedis.measures import Measure, MeasureKind
 from exporter.portals.enedis.refusals import ConsentError
 from exporter.portals.enedis.timestamps import local_day
 
 MAX_LISTED_HOLES = 20
+NEWEST_DAYS = 7
 
 
 async def discover_points(client: EnedisApiClient, points: Sequence[ConfiguredPoint]) -> Discovery:
@@ -22,12 +22,16 @@ async def discover_points(client: EnedisApiClient, points: Sequence[ConfiguredPo
     Raise LoginError when the login itself is refused, and RateLimitError.
     """
     found = [await _discover_point(client, point) for point in points]
-    lines = "\n".join(
-        f'  - {{prm: "{point.prm}", production: {str(point.production).lower()}, load_curve: {str(point.load_curve).lower()}}}'
-        for point in points
-    )
+    lines = "\n".join(_build_config_line(point) for point in points)
     notes = tuple(note for _, notes in found for note in notes)
     return Discovery(tuple(finding for finding, _ in found), f"usage_points:\n{lines}", notes)
+
+
+def _build_config_line(point: ConfiguredPoint) -> str:
+    keys = {"production": point.production, "load_curve": point.load_curve} | (
+        {} if point.consumption else {"consumption": False}
+    )
+    return f'  - {{prm: "{point.prm}", {", ".join(f"{key}: {str(value).lower()}" for key, value in keys.items())}}}'
 
 
 async def _discover_point(client: EnedisApiClient, point: ConfiguredPoint) -> tuple[Finding, list[str]]:
@@ -36,14 +40,21 @@ async def _discover_point(client: EnedisApiClient, point: ConfiguredPoint) -> tu
         if expires_at := await client.check_access(point):
             facts["access_expires"] = expires_at.isoformat()
         terms = await load_terms(client, point)
-        facts |= {"subscribed_power_kva": terms.power_kva} if terms.power_kva is not None else {}
-        facts |= {"contract_since": str(terms.activation_day)} if terms.activation_day else {}
-        found = [
-            await _discover_series(client, point, await load_progress(client.session, point.prm, measure), terms)
-            for measure in point.measures
-        ]
     except ConsentError as refusal:
         return Finding(f"usage point {point.prm}: {refusal}", facts), []
+    facts |= {"subscribed_power_kva": terms.power_kva} if terms.power_kva is not None else {}
+    facts |= {"contract_since": str(terms.activation_day)} if terms.activation_day else {}
+    found, refusals = [], list[ConsentError]()
+    for measure in point.measures:
+        try:
+            found.append(await _discover_series(client, point, measure, terms))
+        except ConsentError as refusal:
+            refusals.append(refusal)
+            found.append(_build_missing(measure, str(refusal)))
+            if refusal.is_whole_point:
+                break
+    if len(refusals) == len(found):
+        return Finding(f"usage point {point.prm}: {refusals[0]}", facts), []
     missing = {str(finding.facts["series"]) for finding in found if not finding.facts["there"]}
     notes = [
         f"{direction}_curve of {point.display_name}: {CURVE_OFF_NOTE}"
@@ -53,39 +64,71 @@ async def _discover_point(client: EnedisApiClient, point: ConfiguredPoint) -> tu
     return Finding(f"usage point {point.prm}", facts, tuple(found)), notes
 
 
-async def _discover_series(
-    client: EnedisApiClient, point: ConfiguredPoint, progress: SeriesProgress, terms: ContractTerms
-) -> Finding:
-    series = progress.measure.key
-    if not client.offers(progress.measure):
-        return Finding(f"{series}: not offered by this access", {"series": series, "there": False})
+def _build_missing(measure: Measure, reason: str) -> Finding:
+    return Finding(f"{measure.key}: {reason}", {"series": measure.key, "there": False})
+
+
+async def _discover_series(client: EnedisApiClient, point: ConfiguredPoint, measure: Measure, terms: ContractTerms) -> Finding:
     yesterday = local_day(client.session.now) - DAY
-    days = (
-        progress.max_days if progress.measure.kind in {MeasureKind.DAYS, MeasureKind.MAX} else min(NEWEST_DAYS, progress.max_days)
-    )
+    is_long = measure.kind in {MeasureKind.DAYS, MeasureKind.MAX}
+    oldest = yesterday + DAY - measure.history
     try:
-        fetched = await fetch_days(client, point, progress, yesterday - (days - 1) * DAY, yesterday, terms.activation_day)
+        if measure.kind is MeasureKind.DAYS:
+            oldest = await find_first_day(client, point, measure, oldest, terms.get_start(measure))
+        # Only of the days is it known since when there are any.
+        first = max(yesterday - (measure.max_days_per_call - 1 if is_long else NEWEST_DAYS - 1) * DAY, oldest)
+        readings = await _fetch_newest(client, point, measure, first, yesterday)
     except (LoginError, RateLimitError):
         raise
-    except NoDataError as reason:
-        return Finding(f"{series}: {reason}", {"series": series, "there": False})
+    except (NoDataError, FeedRefusedError, TooOldError) as reason:
+        return _build_missing(measure, str(reason))
     except PortalError as failure:
-        return Finding(f"{series}: failed: {failure}", {"series": series, "there": False})
-    if not fetched.readings:
-        return Finding(f"{series}: nothing in the last {days} days", {"series": series, "there": False})
-    return _build_finding(progress, fetched.readings, yesterday, terms)
+        return _build_missing(measure, f"failed: {failure}")
+    return _build_finding(measure, readings, oldest, yesterday)
 
 
-def _build_finding(progress: SeriesProgress, readings: Sequence[Reading], yesterday: date, terms: ContractTerms) -> Finding:
-    """Return the finding of a series; `reaches_back_to` is what the source keeps, not earlier than the contract."""
+async def find_first_day(
+    client: EnedisApiClient, point: ConfiguredPoint, measure: Measure, oldest: date, hint: date | None
+) -> date:
+    """Return the first day that is accepted, by bisection; the date of the contract is where it is looked for first."""
+    refused, accepted = oldest - DAY, local_day(client.session.now) - 2 * DAY
+    tries = [oldest, *([hint - DAY, hint] if hint and oldest < hint < accepted else [])]
+    while accepted - refused > DAY:
+        day = tries.pop(0) if tries else refused + (accepted - refused) // 2
+        if not refused < day < accepted:
+            continue
+        try:
+            await client.fetch_measure(point, measure, day, day + 2 * DAY)
+        except TooOldError:
+            refused = day
+        except NoDataError:
+            accepted = day
+        else:
+            accepted = day
+    return accepted
+
+
+async def _fetch_newest(
+    client: EnedisApiClient, point: ConfiguredPoint, measure: Measure, first: date, last: date
+) -> Sequence[Reading]:
+    """Return the readings of [first, last], of fewer days where that is before the beginning."""
+    while True:
+        try:
+            return await client.fetch_measure(point, measure, first, last + DAY)
+        except TooOldError:
+            if first == last:
+                raise
+            first += (last - first + DAY) // 2
+
+
+def _build_finding(measure: Measure, readings: Sequence[Reading], oldest: date, yesterday: date) -> Finding:
     days = sorted({_reading_day(reading) for reading in readings})
     holes = sorted(set(_list_days(days[0], days[-1])) - set(days))
-    oldest = yesterday + DAY - progress.measure.limits.history
-    back = max(day for day in (oldest, terms.activation_day, progress.floor) if day)
-    facts: dict[str, object] = {"series": progress.measure.key, "there": True, "newest_day": str(days[-1])}
-    facts |= {"reaches_back_to": str(back), "holes": [str(day) for day in holes[-MAX_LISTED_HOLES:]]}
+    facts: dict[str, object] = {"series": measure.key, "there": True, "newest_day": str(days[-1])}
+    facts |= {"reaches_back_to": str(oldest)} if measure.kind is MeasureKind.DAYS else {}
+    facts |= {"holes": [str(day) for day in holes[-MAX_LISTED_HOLES:]]}
     facts |= {"intervals": lengths} if (lengths := _list_resolutions(readings)) else {}
-    text = f"{progress.measure.key}: up to {days[-1]}, back to {back}"
+    text = f"{measure.key}: up to {days[-1]}" + (f", back to {oldest}" if measure.kind is MeasureKind.DAYS else "")
     text += f", in {' and '.join(lengths)}" if lengths else ""
     return Finding(text + (f", {len(holes)} days missing since {days[0]}" if holes else ""), facts)
 

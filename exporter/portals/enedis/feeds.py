@@ -1,293 +1,160 @@
-"""The newest days of each awaited series, the backlog, and the chunks of an import."""
+"""The feeds of an account, one for each series of a usage point, and reading some days of one."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 
-from exporter.errors import HistoryExhaustedError, NoDataError, PortalError, UnavailableError
-from exporter.models import DAY, Commodity, Fact, Facts, Note, Reading, StateUpdate, UsagePoint, VisitPart
-from exporter.portals.base import BackfillChunk
-from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient
-from exporter.portals.enedis.contract import load_terms
-from exporter.portals.enedis.measures import CONSUMPTION_DAYS, Measure, MeasureKind
-from exporter.portals.enedis.progress import SeriesProgress, hash_prm, load_progress, store_progress
-from exporter.portals.enedis.refusals import ConsentError, RetryNextDayError, RetryNextWeekError, TooManyDaysError
-from exporter.portals.enedis.sync_state import SyncState
-from exporter.portals.enedis.timestamps import local_day
+from exporter.errors import FeedRefusedError, LoginError, NoDataError
+from exporter.models import DAY
+from exporter.portals.base import build_skip_note
+from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient, describe_call
+from exporter.portals.enedis.contract import ContractTerms
+from exporter.portals.enedis.measures import Measure, MeasureKind
+from exporter.portals.enedis.refusals import ConsentError, SeriesOutageError
+from exporter.portals.enedis.timestamps import PARIS, local_day
+from exporter.sync.feeds import Days, Feed, FeedResult, Form
 
-
-@dataclass(frozen=True, slots=True)
-class FetchedDays:
-    """What was read, and from which day on: the first one wanted, unless calls after the first good one failed."""
-
-    readings: Sequence[Reading]
-    first: date
-
-
-async def fetch_days(
-    client: EnedisApiClient,
-    point: ConfiguredPoint,
-    progress: SeriesProgress,
-    first: date,
-    last: date,
-    first_day_hint: date | None = None,
-) -> FetchedDays:
-    """Return the readings of local days [first, last]; none where there is no data.
-
-    Limits reported by the source are recorded in `progress`; `first_day_hint` is when the contract began. Raise PortalErrors,
-    of NoDataErrors only RetryNextDayError and RetryNextWeekError.
-    """
-    try:
-        return FetchedDays(await client.fetch_measure(point, progress.measure, first, last + DAY), first)
-    except TooManyDaysError:
-        return await _fetch_in_shorter_calls(client, point, progress, first, last, first_day_hint)
-    except HistoryExhaustedError:
-        return await _fetch_from_first_day(client, point, progress, first, last, first_day_hint)
-    except (RetryNextDayError, RetryNextWeekError):
-        raise
-    except NoDataError:
-        return FetchedDays((), first)
-
-
-async def _fetch_in_shorter_calls(
-    client: EnedisApiClient,
-    point: ConfiguredPoint,
-    progress: SeriesProgress,
-    first: date,
-    last: date,
-    first_day_hint: date | None,
-) -> FetchedDays:
-    """Split the days: 7 of a load curve were refused once, 6 were not."""
-    refused = (last - first).days + 1
-    if refused == 1:
-        raise TooManyDaysError(f"{progress.measure.key} of {point.display_name}: even one day is too many")
-    progress.max_days = min(progress.max_days, refused - 1 if refused <= 7 else refused // 2)
-    newer = await fetch_days(client, point, progress, max(first, last - (progress.max_days - 1) * DAY), last, first_day_hint)
-    if newer.first in {first, progress.floor}:
-        return newer
-    try:
-        older = await fetch_days(client, point, progress, first, newer.first - DAY, first_day_hint)
-    except PortalError:
-        return newer
-    return FetchedDays([*older.readings, *newer.readings], older.first)
-
-
-async def _fetch_from_first_day(
-    client: EnedisApiClient,
-    point: ConfiguredPoint,
-    progress: SeriesProgress,
-    first: date,
-    last: date,
-    first_day_hint: date | None,
-) -> FetchedDays:
-    """Find the earliest day that is available: the contract's beginning if it is known, else by bisection.
-
-    Each accepted call ends where the previous one began, so no day comes twice.
-    """
-    readings: list[Reading] = []
-    refused, first_available = first, last + DAY
-    while (first_available - refused).days > 1:
-        hinted = first_day_hint is not None and refused < first_day_hint < first_available
-        start = first_day_hint if first_day_hint is not None and hinted else refused + (first_available - refused) // 2
-        try:
-            readings += await client.fetch_measure(point, progress.measure, start, first_available)
-        except HistoryExhaustedError:
-            refused, first_day_hint = start, None
-            continue
-        except NoDataError:
-            pass
-        except PortalError:
-            if first_available > last:
-                raise
-            return FetchedDays(readings, first_available)
-        refused, first_available = start - DAY if hinted else refused, start
-    progress.raise_floor(first_available)
-    return FetchedDays(readings, first_available)
-
-
-NEWEST_DAYS = 7
+REFUSAL_PAUSE = timedelta(hours=23)
+"""A series without consent is asked for again at the same hour of the next day."""
+OUTAGE_PAUSE = timedelta(hours=3)
+"""A load curve that fails: with its collection switched off, for months."""
+FORMS = {
+    MeasureKind.DAYS: Form.INTERVAL,
+    MeasureKind.MAX: Form.PEAK,
+    MeasureKind.INDEX: Form.INDEX,
+    MeasureKind.CURVE: Form.INTERVAL,
+}
 CURVE_OFF_NOTE = (
-    "days are there but no load curve: its recording in the meter and its hourly collection are probably off; "
-    "both are switched on in the customer's account at Enedis"
+    "days come but no load curve: its recording in the meter and its hourly collection are probably off; both are switched on "
+    'in the customer\'s account at Enedis, on the page "enregistrement et collecte"'
 )
 
 
-async def fetch_newest(state: SyncState) -> AsyncIterator[VisitPart]:
-    """Return the newest days of all usage points; a refused one is a note, a failed series leaves the others whole."""
-    for point in list(state.series):
-        if state.is_stopped:
-            return
-        if note := await state.recall_refusal(point):
-            yield note
-            continue
-        try:
-            async for result in _fetch_point(state, point):
-                yield result
-        except ConsentError as refusal:
-            yield await state.record_refusal(point, refusal)
-        except PortalError as failure:
-            state.record_failure(failure)
-
-
-async def _fetch_point(state: SyncState, point: ConfiguredPoint) -> AsyncIterator[VisitPart]:
-    if ends := await state.client.check_access(point):
-        state.access_expiries.append(ends)
-    for progress in state.series[point]:
-        for reading in await _fetch_series(state, point, progress):
-            yield reading
-    for note in _build_notes(point, state.series[point], state.today):
-        yield note
-    if not state.is_stopped:
-        terms = await load_terms(state.client, point)
-        state.activation_days[point] = terms.activation_day
-        if terms.power_kva is not None:
-            yield Facts(UsagePoint(point.prm, Commodity.ELECTRICITY), {Fact.SUBSCRIBED_POWER: terms.power_kva})
-        if terms.unavailable_reason:
-            yield Note(terms.unavailable_reason)
-
-
-async def _fetch_series(state: SyncState, point: ConfiguredPoint, progress: SeriesProgress) -> Sequence[Reading]:
-    """Return the newest days of a due series; the same call fills holes and brings corrections."""
-    first = max(state.today - min(NEWEST_DAYS, progress.max_days) * DAY, progress.floor or date.min)
-    if first >= state.today:
-        progress.idle = state.today
-    if state.is_stopped or not progress.is_due(state.today):
-        return []
-    try:
-        week = await fetch_days(state.client, point, progress, first, state.today - DAY)
-    except (RetryNextDayError, RetryNextWeekError) as refusal:
-        progress.pause_after(refusal, state.today)
-        week = FetchedDays((), first)
-    except ConsentError:
-        raise
-    except PortalError as failure:
-        state.record_failure(failure)
-        return []
-    else:
-        progress.record_newest_days(week.readings, week.first, state.today)
-    state.record_response()
-    return week.readings
-
-
-def _build_notes(point: ConfiguredPoint, series: Sequence[SeriesProgress], today: date) -> Iterator[Note]:
-    newest = {progress.measure: progress.newest for progress in series}
-    for progress in series:
-        if progress.is_paused(today):
-            yield Note(progress.pause_reason)
-            continue
-        never = progress.measure.kind is MeasureKind.CURVE and progress.idle == today and progress.newest is None
-        if never and newest.get(Measure(MeasureKind.DAYS, progress.measure.direction)):
-            yield Note(f"{progress.measure.key} of {point.display_name}: {CURVE_OFF_NOTE}")
-
-
-RESERVED_PER_AWAITED = 12
-"""Calls for each series that is still awaited, one an hour: the past must not make visits rarer."""
-
-
-async def fetch_some_backlog(state: SyncState) -> AsyncIterator[Reading]:
-    """Spend a few calls on the backlog: the long series first, load curves last, each newest first.
-
-    Calls for what is still awaited today are reserved.
-    """
-    client = state.client
-    left = await client.quota.remaining(client.session, backfill=True) - RESERVED_PER_AWAITED * state.awaited_series
-    allowed = client.calls_made + min(client.quota.backfill_per_visit, left)
-    for point, progress in _sort_by_kind(state):
-        # A series that never had data, not even last week, has no backlog.
-        while progress.newest and not progress.is_paused(state.today) and client.calls_made < allowed and not state.failures:
-            missing = progress.list_missing(state.today - progress.measure.limits.history, last_settled_day(state.today))
-            if point in state.refusals or (days := next(missing, None)) is None:
-                break
-            for reading in await _fetch_older_days(state, point, progress, *days):
-                yield reading
-
-
-def _sort_by_kind(state: SyncState) -> list[tuple[ConfiguredPoint, SeriesProgress]]:
-    records = [(point, progress) for point in state.open_points for progress in state.series[point]]
-    return sorted(records, key=lambda pair: list(MeasureKind).index(pair[1].measure.kind))
-
-
-async def _fetch_older_days(
-    state: SyncState, point: ConfiguredPoint, progress: SeriesProgress, first: date, last: date
-) -> Sequence[Reading]:
-    try:
-        hint = state.activation_days.get(point) or _guess_first_day(progress, state.series[point])
-        older = await fetch_days(state.client, point, progress, first, last, hint)
-    except ConsentError as refusal:
-        await state.record_refusal(point, refusal)
-        return []
-    except (RetryNextDayError, RetryNextWeekError) as refusal:
-        progress.pause_after(refusal, state.today)
-        return []
-    except PortalError as failure:
-        state.record_failure(failure)
-        return []
-    progress.record_older_days(older.readings, older.first, last, last)
-    return older.readings
-
-
-def last_settled_day(today: date) -> date:
-    """Return the last day that visits no longer request."""
-    return today - (NEWEST_DAYS + 1) * DAY
-
-
-async def list_backfill_chunks(
-    client: EnedisApiClient, points: Sequence[ConfiguredPoint], first: date | None, last: date
-) -> list[BackfillChunk]:
-    """Return the calls of an import up to `last`: what no visit and no import has asked yet; load curves come last."""
-    today = local_day(client.session.now)
-    found = [
-        (measure.kind, _build_chunk(number, progress, *days, today))
-        for number, point in enumerate(points)
-        for measure in point.measures
-        if client.offers(measure)
-        for progress in [await load_progress(client.session, point.prm, measure)]
-        if not progress.is_paused(today)
-        for days in progress.list_missing(max(last + DAY - measure.limits.history, first or date.min), last)
-    ]
-    newest_first = sorted(found, key=lambda pair: pair[1].last, reverse=True)
-    return [chunk for _, chunk in sorted(newest_first, key=lambda pair: list(MeasureKind).index(pair[0]))]
-
-
-def _build_chunk(number: int, progress: SeriesProgress, first: date, last: date, today: date) -> BackfillChunk:
-    """Return a chunk; one with days that may still come has another key each day, so that it is requested again."""
-    line = f"{progress.measure.key}:{hash_prm(progress.prm)}"
-    key = f"{line}:{first}:{last}" if last <= last_settled_day(today) else f"{line}:{first}:{last}@{today}"
-    return BackfillChunk(key, line, first, last, {"point": number, "measure": progress.measure.key})
-
-
-async def fetch_backfill_chunk(
-    client: EnedisApiClient, point: ConfiguredPoint, chunk: BackfillChunk, activation: date | None
-) -> list[Reading | StateUpdate]:
-    """Return the readings of one chunk, and the state to store with them.
-
-    Raise HistoryExhaustedError when all of it is before the beginning, UnavailableError when the series is not available,
-    and other PortalErrors.
-    """
-    today = local_day(client.session.now)
-    (measure,) = (measure for measure in point.measures if measure.key == chunk.parameters["measure"])
-    progress = await load_progress(client.session, point.prm, measure)
-    if progress.floor and chunk.last < progress.floor:
-        raise HistoryExhaustedError(f"{measure.key} of {point.display_name} begins later")
-    first = max(chunk.first, progress.floor or chunk.first)
-    try:
-        hint = activation or _guess_first_day(progress, [await load_progress(client.session, point.prm, CONSUMPTION_DAYS)])
-        older = await fetch_days(client, point, progress, first, chunk.last, hint)
-    except (RetryNextDayError, RetryNextWeekError) as refusal:
-        progress.pause_after(refusal, today)
-        await store_progress(client.session, progress)
-        raise UnavailableError(str(refusal)) from None
-    progress.record_older_days(older.readings, older.first, chunk.last, last_settled_day(today))
-    if not older.readings:
-        # There is no reading to store it with, so it is stored at once.
-        await store_progress(client.session, progress)
-    if not older.readings and progress.floor and progress.floor > chunk.last:
-        raise HistoryExhaustedError(f"{measure.key} of {point.display_name} begins later")
-    return [*older.readings, progress.build_state_update()]
-
-
-def _guess_first_day(progress: SeriesProgress, series: Sequence[SeriesProgress]) -> date | None:
-    """Guess where a series begins: where the days of consumption do, which are kept the longest."""
-    return next(
-        (each.floor for each in series if each.measure == CONSUMPTION_DAYS and progress.measure != CONSUMPTION_DAYS), None
+def build_feed(point: ConfiguredPoint, measure: Measure, begins: date | None) -> Feed:
+    """Return the feed of a series."""
+    is_curve = measure.kind is MeasureKind.CURVE
+    return Feed(
+        key=f"{measure.key}:{hashlib.sha256(point.prm.encode()).hexdigest()[:12]}",
+        zone=PARIS,
+        chunk=Days(measure.max_days_per_call),
+        usage_points=(point.prm,),
+        form=FORMS[measure.kind],
+        resolution="PT30M" if is_curve else "P1D",
+        other_resolutions=("PT5M", "PT10M", "PT15M", "PT1H") if is_curve else (),
+        direction=measure.direction,
+        reach=measure.history,
+        begins=begins,
+        priority=int(is_curve),
     )
+
+
+@dataclass(slots=True)
+class FeedReader:
+    """Reads the feeds of one account. What it remembers is of this process only."""
+
+    points: Sequence[ConfiguredPoint]
+    terms: dict[ConfiguredPoint, ContractTerms] = field(default_factory=dict)
+    """The contracts, as of the last visit."""
+    _refused: dict[str, ConsentError] = field(default_factory=dict)
+    """By feed: the refusal of its last request."""
+    _refused_points: dict[ConfiguredPoint, tuple[ConsentError, datetime]] = field(default_factory=dict)
+    """What was refused for all series of a usage point, and until when no other one is asked for."""
+    _silent: set[str] = field(default_factory=set)
+    """Feeds whose last response says nothing about consent."""
+    _newest: dict[str, date] = field(default_factory=dict)
+    """By feed: the newest day of which something came."""
+    _off: set[str] = field(default_factory=set)
+    """Load curves whose newest days are empty while days come."""
+
+    @property
+    def series(self) -> dict[str, tuple[ConfiguredPoint, Measure]]:
+        """The series that are read, by the keys of their feeds."""
+        listed = ((point, measure) for point in self.points for measure in point.measures)
+        return {build_feed(point, measure, None).key: (point, measure) for point, measure in listed}
+
+    def list_feeds(self) -> list[Feed]:
+        """Return the feeds; the dates of contracts are hints where they begin."""
+        found = self.series.values()
+        return [build_feed(point, measure, self.terms.get(point, ContractTerms()).get_start(measure)) for point, measure in found]
+
+    def count_awaited(self, today: date) -> int:
+        """Return how many feeds are not known to have yesterday."""
+        return sum(self._newest.get(key, date.min) < today - DAY for key in self.series.keys() - self._refused.keys())
+
+    async def read(self, client: EnedisApiClient, feed: Feed, first: date, last: date) -> FeedResult:
+        """Return the readings of local days [first, last] of a feed. Raise PortalErrors.
+
+        A series without consent is refused by itself; when all are, so is the login.
+        """
+        point, measure = self.series[feed.key]
+        now, skipped = client.session.now, Counter[str]()
+        self._raise_if_point_is_refused(feed.key, point, now)
+        try:
+            await client.check_access(point)
+            readings = await client.fetch_measure(point, measure, first, last + DAY, skipped)
+        except ConsentError as refusal:
+            self._record_refusal(feed.key, point, refusal, now)
+            raise FeedRefusedError(str(refusal), now + REFUSAL_PAUSE) from None
+        except SeriesOutageError as outage:
+            if measure.kind is not MeasureKind.CURVE:
+                raise
+            note = f"; {CURVE_OFF_NOTE}" if self._has_days(point, measure) else ""
+            raise FeedRefusedError(f"{outage}{note}", now + OUTAGE_PAUSE) from None
+        except FeedRefusedError:
+            self._record_silence(feed.key)
+            raise
+        except NoDataError:
+            return self._build_empty_result(client, feed, last)
+        self._refused.pop(feed.key, None)
+        self._silent.discard(feed.key)
+        self._off.discard(feed.key)
+        newest = max(feed.day_at(round(period[0])) for reading in readings if (period := feed.period(reading)))
+        self._newest[feed.key] = max(date.fromordinal(newest), self._newest.get(feed.key, date.min))
+        notes = (build_skip_note(describe_call(point, measure.key), skipped),) if skipped else ()
+        return FeedResult(readings, notes, skipped.total(), client.calls_made)
+
+    def _build_empty_result(self, client: EnedisApiClient, feed: Feed, last: date) -> FeedResult:
+        point, measure = self.series[feed.key]
+        if client.hides_curve_refusals and measure.kind is MeasureKind.CURVE:
+            self._record_silence(feed.key)
+        else:
+            self._refused.pop(feed.key, None)
+        is_newest = last >= local_day(client.session.now) - DAY
+        if measure.kind is MeasureKind.CURVE and is_newest and feed.key not in self._newest and self._has_days(point, measure):
+            self._off.add(feed.key)
+        notes = (f"{describe_call(point, measure.key)}: {CURVE_OFF_NOTE}",) if feed.key in self._off else ()
+        return FeedResult(notes=notes, requests=client.calls_made)
+
+    def _has_days(self, point: ConfiguredPoint, measure: Measure) -> bool:
+        return build_feed(point, Measure(MeasureKind.DAYS, measure.direction), None).key in self._newest
+
+    def _raise_if_point_is_refused(self, key: str, point: ConfiguredPoint, now: datetime) -> None:
+        refusal, until = self._refused_points.get(point, (None, now))
+        if refusal and now < until:
+            self._refused[key] = refusal
+            self._raise_if_all_refused()
+            raise FeedRefusedError(str(refusal), until)
+
+    def _record_refusal(self, key: str, point: ConfiguredPoint, refusal: ConsentError, now: datetime) -> None:
+        self._refused[key] = refusal
+        self._silent.discard(key)
+        if refusal.is_whole_point:
+            self._refused_points[point] = refusal, now + OUTAGE_PAUSE
+            self._refused |= {key: refusal for key, (other, _) in self.series.items() if other == point}
+        self._raise_if_all_refused()
+
+    def _record_silence(self, key: str) -> None:
+        self._refused.pop(key, None)
+        self._silent.add(key)
+        self._raise_if_all_refused()
+
+    def _raise_if_all_refused(self) -> None:
+        """Raise LoginError when every series that could be is refused; the next visit then tries them all."""
+        if not self._refused or self.series.keys() - self._refused.keys() - self._silent:
+            return
+        first = next(iter(self._refused.values()))
+        self._refused.clear()
+        self._refused_points.clear()
+        raise LoginError(str(first) if len(self.points) == 1 else f"all {len(self.points)} usage points are refused; {first}")

@@ -1,6 +1,5 @@
 """The series of Enedis: days, highest power, registers and load curve, each for one direction."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -17,28 +16,11 @@ class MeasureKind(StrEnum):
     CURVE = "curve"
 
 
-@dataclass(frozen=True, slots=True)
-class MeasureLimits:
-    """How much of a series one call gives, how far back it goes, and how long its newest day is awaited.
-
-    `stale_after_days`: a series whose newest day is older than so many days is requested once a day, not every hour.
-    `max_empty_calls`: so many calls in a row without a value mean that the series begins there.
-    """
-
-    max_days_per_call: int
-    history: timedelta
-    stale_after_days: int
-    max_empty_calls: int
-
-
-THREE_YEARS, TWO_YEARS = timedelta(days=1096), timedelta(days=731)
 # One gateway documents 365 days a call, several clients ask for three years; 52 whole weeks are safe with all.
-MEASURE_LIMITS = {
-    MeasureKind.DAYS: MeasureLimits(364, THREE_YEARS, 7, 2),
-    MeasureKind.MAX: MeasureLimits(364, THREE_YEARS, 7, 2),
-    MeasureKind.INDEX: MeasureLimits(364, THREE_YEARS, 2, 1),
-    MeasureKind.CURVE: MeasureLimits(7, TWO_YEARS, 7, 8),
-}
+MAX_DAYS_PER_CALL = {MeasureKind.CURVE: 7}
+DEFAULT_MAX_DAYS_PER_CALL = 364
+HISTORY = {MeasureKind.CURVE: timedelta(days=731)}
+DEFAULT_HISTORY = timedelta(days=1096)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +36,14 @@ class Measure:
         return f"{'consumption' if self.direction is Direction.CONSUMPTION else 'production'}_{self.kind}"
 
     @property
-    def limits(self) -> MeasureLimits:
-        """The limits of the source."""
-        return MEASURE_LIMITS[self.kind]
+    def max_days_per_call(self) -> int:
+        """How many days one call gives."""
+        return MAX_DAYS_PER_CALL.get(self.kind, DEFAULT_MAX_DAYS_PER_CALL)
+
+    @property
+    def history(self) -> timedelta:
+        """How far back Enedis goes: three years of days, two of load curves."""
+        return HISTORY.get(self.kind, DEFAULT_HISTORY)
 
 
 CONSUMPTION_DAYS = Measure(MeasureKind.DAYS, Direction.CONSUMPTION)
@@ -76,11 +63,3 @@ MEASURES = (
     INJECTION_INDEX,
     INJECTION_CURVE,
 )
-
-
-def select_measures(*, consumption: bool = True, production: bool, load_curve: bool) -> Sequence[Measure]:
-    """Return the series that a usage point is read for."""
-    wanted = {Direction.CONSUMPTION: consumption, Direction.INJECTION: production}
-    return [
-        measure for measure in MEASURES if wanted[measure.direction] and (load_curve or measure.kind is not MeasureKind.CURVE)
-    ]

@@ -1,5 +1,6 @@
 """The clients of MyElectricalData: version 2 with an account's secret, version 1 with a token for each usage point."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar
@@ -8,12 +9,13 @@ from pydantic import SecretStr
 
 from exporter.client.quota import CallQuota
 from exporter.client.session import Session
-from exporter.models import DAY
+from exporter.errors import NoDataError, PortalError, RateLimitError, TooOldError
+from exporter.models import DAY, Reading
 from exporter.portals.base import ResponseModel, parse_response
 from exporter.portals.enedis.auth import parse_access
 from exporter.portals.enedis.client import ApiRequest, ConfiguredPoint, EnedisApiClient, describe_call
-from exporter.portals.enedis.measures import Measure
-from exporter.portals.enedis.refusals import RefusalReason
+from exporter.portals.enedis.measures import Measure, MeasureKind
+from exporter.portals.enedis.refusals import ConsentError, RefusalReason
 
 SERVICES_V1: Mapping[str, str] = {
     "consumption_days": "daily_consumption",
@@ -37,14 +39,11 @@ class MyElectricalDataV2Client(EnedisApiClient):
     base_url_hint: ClassVar[str] = "check base_url, it usually ends in /api"
     quota: ClassVar[CallQuota] = CallQuota(800, DAY, reserved_for_visits=200, backfill_per_visit=30)
     curve_stamps_are_starts: ClassVar[bool] = True
+    hides_curve_refusals: ClassVar[bool] = True
 
     def __init__(self, session: Session, base_url: str, *, token: SecretStr, backfill: bool = False) -> None:
         super().__init__(session, base_url, backfill=backfill)
         self._headers = {"Authorization": f"Bearer {token.get_secret_value()}", "X-MED-Format": "2026"}
-
-    def offers(self, measure: Measure) -> bool:
-        """Whether the API has a series; registers have none."""
-        return measure.key in PATHS_V2
 
     def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:
         """Return the request to the gateway's cache, which fetches from Enedis what it lacks."""
@@ -54,6 +53,20 @@ class MyElectricalDataV2Client(EnedisApiClient):
     def build_contract_request(self, point: ConfiguredPoint) -> ApiRequest:
         """Return the request for the contract."""
         return self._build_request(f"contract/{point.prm}", describe_call(point, "contract"), {"use_cache": "true"})
+
+    async def fetch_measure(
+        self, point: ConfiguredPoint, measure: Measure, first: date, end: date, skipped: Counter[str] | None = None
+    ) -> list[Reading]:
+        """Return the readings of local days [first, end) of a series.
+
+        Raise TooOldError for several days without a value: the gateway hides that the first one is before the activation.
+        """
+        try:
+            return await super().fetch_measure(point, measure, first, end, skipped)
+        except NoDataError as nothing:
+            if end - first <= DAY or measure.kind is MeasureKind.CURVE:
+                raise
+            raise TooOldError(f"{describe_call(point, measure.key)}: {nothing}") from None
 
     async def fetch_json(self, request: ApiRequest) -> Any:
         """Return the JSON of a response, without its envelope."""
@@ -73,10 +86,6 @@ class MyElectricalDataV1Client(EnedisApiClient):
 
     quota: ClassVar[CallQuota] = CallQuota(400, DAY, reserved_for_visits=100, backfill_per_visit=20)
 
-    def offers(self, measure: Measure) -> bool:
-        """Whether the API has a series; registers have none."""
-        return measure.key in SERVICES_V1
-
     def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:
         """Return the request to the gateway's cache: `/cache` counts against the larger quota."""
         path = f"{SERVICES_V1[measure.key]}/{point.prm}/start/{first}/end/{end}/cache"
@@ -87,12 +96,20 @@ class MyElectricalDataV1Client(EnedisApiClient):
         return self._build_request(point, f"contracts/{point.prm}/cache", "contract")
 
     async def check_access(self, point: ConfiguredPoint) -> datetime | None:
-        """Return when the consent expires, requested once a day. Raise ConsentError and RateLimitError."""
+        """Return when the consent expires, requested once a day. Raise ConsentError and RateLimitError.
+
+        The measures do without it: a response that is not understood is asked for again tomorrow.
+        """
         key, now = f"access:{point.prm}", self.session.now
         if (kept := await self.session.store.get(key, now)) is not None:
             return datetime.fromtimestamp(kept, UTC) if kept else None
-        body = await self.fetch_json(self.build_access_request(point))
-        ends = parse_access(body, describe_call(point, "valid_access"), now)
+        try:
+            body = await self.fetch_json(self.build_access_request(point))
+            ends = parse_access(body, describe_call(point, "valid_access"), now)
+        except (ConsentError, RateLimitError):
+            raise
+        except PortalError:
+            ends = None
         await self.session.store.put(key, ends.timestamp() if ends else 0, now + DAY)
         return ends
 

@@ -50,7 +50,7 @@ def _build_request(
         return client.build_contract_request(point)
     if call == "valid_access":
         return client.build_access_request(point) if isinstance(client, MyElectricalDataV1Client) else None
-    found = [measure for measure in MEASURES if measure.key == call and client.offers(measure)]
+    found = [measure for measure in MEASURES if measure.key == call and (point.registers or measure.kind != "index")]
     today = local_day(client.session.now)
     first = _parse_day(parameters, "from", today - timedelta(days=7))
     last = _parse_day(parameters, "to", today - timedelta(days=1))

@@ -11,31 +11,29 @@ from typing import Any
 from exporter.client.response import Response
 from exporter.client.session import parse_retry_after
 from exporter.errors import (
-    HistoryExhaustedError,
+    FeedRefusedError,
     LoginError,
     NoDataError,
     PortalError,
     RateLimitError,
     ResponseError,
+    TooLongError,
+    TooOldError,
     UnreachableError,
 )
 from exporter.portals.enedis.timestamps import PARIS, day_start
 
 
 class ConsentError(LoginError):
-    """The usage point is refused; others of the account may be accessible."""
+    """A series is refused, or all of its usage point; others of the account may be accessible."""
+
+    def __init__(self, message: str, *, is_whole_point: bool = True) -> None:
+        super().__init__(message)
+        self.is_whole_point = is_whole_point
 
 
-class TooManyDaysError(ResponseError):
-    """The call requested more days than the source returns at once."""
-
-
-class RetryNextWeekError(NoDataError):
-    """The series does not exist for this usage point, or not for this application; requested again after a week."""
-
-
-class RetryNextDayError(NoDataError):
-    """The customer objected to this series; requested again after a day."""
+class SeriesOutageError(UnreachableError):
+    """Enedis answers this request with an error of its own; other series may be well."""
 
 
 class RefusalReason(StrEnum):
@@ -99,19 +97,21 @@ REASON_BY_CODE = {
 }
 ERROR_BY_REASON: dict[RefusalReason, type[PortalError]] = {
     RefusalReason.INVALID_REQUEST: ResponseError,
-    RefusalReason.TOO_EARLY: HistoryExhaustedError,
-    RefusalReason.TOO_MANY_DAYS: TooManyDaysError,
-    RefusalReason.NO_SUCH_SERIES: RetryNextWeekError,
-    RefusalReason.NOT_SUBSCRIBED: RetryNextWeekError,
-    RefusalReason.OBJECTED: RetryNextDayError,
+    RefusalReason.TOO_EARLY: TooOldError,
+    RefusalReason.TOO_MANY_DAYS: TooLongError,
     RefusalReason.INVALID_TOKEN: LoginError,
-    RefusalReason.NOT_HOLDER: ConsentError,
-    RefusalReason.NO_CONSENT: ConsentError,
-    RefusalReason.NOT_EFFECTIVE: ConsentError,
     RefusalReason.NO_RIGHT: ConsentError,
     RefusalReason.NO_DATA: NoDataError,
     RefusalReason.OUTAGE: UnreachableError,
 }
+PAUSES = {
+    RefusalReason.NO_SUCH_SERIES: timedelta(days=7),
+    RefusalReason.NOT_SUBSCRIBED: timedelta(days=7),
+    RefusalReason.OBJECTED: timedelta(hours=23),
+}
+"""When a series that is not given is asked for again."""
+CONSENT_REASONS = {RefusalReason.NOT_HOLDER, RefusalReason.NO_CONSENT, RefusalReason.NOT_EFFECTIVE}
+"""Consents list series: of another one the same may be given."""
 DEFAULT_WAIT = timedelta(hours=1)
 BLOCKED_WAIT = timedelta(hours=6)
 GENERIC_CODES = frozenset({"enedis_error"})
@@ -151,6 +151,12 @@ def build_error(reason: RefusalReason, response: Response, body: Any, now: datet
     message = f"{response.label}: {reason}"
     if reason in {RefusalReason.QUOTA, RefusalReason.DAILY_QUOTA, RefusalReason.BLOCKED}:
         return RateLimitError(message, _find_wait(reason, response, body, now))
+    if reason in PAUSES:
+        return FeedRefusedError(message, now + PAUSES[reason])
+    if reason in CONSENT_REASONS:
+        return ConsentError(message, is_whole_point=False)
+    if reason is RefusalReason.OUTAGE and response.status < 501 and body is not None:
+        return SeriesOutageError(message)
     return ERROR_BY_REASON[reason](message)
 
 

@@ -43,6 +43,37 @@ async def test_discover_tells_series_lengths_reach_and_holes() -> None:
         assert f'prm: "{home.simulation.producer.prm}", production: true' in found.config
 
 
+@pytest.mark.parametrize("access", ["dataconnect", "conso"])
+async def test_discover_tells_since_when_days_are_accepted(access: str) -> None:
+    """
+    How far back days go is what Enedis accepts, not the date of the present contract.
+    """
+    async with run_account(access) as home:
+        young = home.simulation.recent_customer
+        home.simulation.source.contract_starts[young.prm] = date(2026, 9, 21)
+        home.restart(usage_points=[{"prm": young.prm, "load_curve": False}])
+        found = await discovered(home)
+
+        days = found.findings[0].children[0].facts
+        assert days["reaches_back_to"] == str(young.activation)
+        assert found.findings[0].facts.get("contract_since") == ("2026-09-21" if access == "dataconnect" else None)
+
+
+async def test_discover_marks_a_usage_point_of_which_nothing_comes() -> None:
+    """
+    A usage point without any series is marked, with a note; when all are, nothing was found.
+    """
+    async with run_account() as home:
+        home.simulation.faults.add(f"pointId={home.simulation.recent_customer.prm}", "enedis:404:no_data_found")
+        found = await discovered(home)
+        assert [finding.is_missing for finding in found.findings] == [False, True]
+        assert any("nothing of workshop" in note for note in found.notes)
+        assert not found.is_empty
+
+        home.simulation.faults.add("", "enedis:404:no_data_found")
+        assert (await discovered(home)).is_empty
+
+
 @pytest.mark.parametrize(("access", "api"), ACCESS_METHODS)
 async def test_discover_works_by_every_access(access: str, api: str) -> None:
     """

@@ -41,7 +41,7 @@ async def _discover_point(client: EnedisApiClient, point: ConfiguredPoint) -> tu
             facts["access_expires"] = expires_at.isoformat()
         terms = await load_terms(client, point)
     except ConsentError as refusal:
-        return Finding(f"usage point {point.prm}: {refusal}", facts), []
+        return Finding(f"usage point {point.prm}: {refusal}", facts, is_missing=True), []
     facts |= {"subscribed_power_kva": terms.power_kva} if terms.power_kva is not None else {}
     facts |= {"contract_since": str(terms.activation_day)} if terms.activation_day else {}
     found, refusals = [], list[ConsentError]()
@@ -54,18 +54,20 @@ async def _discover_point(client: EnedisApiClient, point: ConfiguredPoint) -> tu
             if refusal.is_whole_point:
                 break
     if len(refusals) == len(found):
-        return Finding(f"usage point {point.prm}: {refusals[0]}", facts), []
+        return Finding(f"usage point {point.prm}: {refusals[0]}", facts, is_missing=True), []
     missing = {str(finding.facts["series"]) for finding in found if not finding.facts["there"]}
     notes = [
         f"{direction}_curve of {point.display_name}: {CURVE_OFF_NOTE}"
         for direction in ("consumption", "production")
         if f"{direction}_curve" in missing and f"{direction}_days" not in missing
     ]
-    return Finding(f"usage point {point.prm}", facts, tuple(found)), notes
+    if is_missing := all(finding.is_missing for finding in found):
+        notes.append(f"Enedis has nothing of {point.display_name}: is its number right, and is the meter a communicating one?")
+    return Finding(f"usage point {point.prm}", facts, tuple(found), is_missing), notes
 
 
 def _build_missing(measure: Measure, reason: str) -> Finding:
-    return Finding(f"{measure.key}: {reason}", {"series": measure.key, "there": False})
+    return Finding(f"{measure.key}: {reason}", {"series": measure.key, "there": False}, is_missing=True)
 
 
 async def _discover_series(client: EnedisApiClient, point: ConfiguredPoint, measure: Measure, terms: ContractTerms) -> Finding:

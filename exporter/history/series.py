@@ -80,6 +80,9 @@ HISTORY_FAMILIES: Mapping[tuple[str, str, str], HistoryFamily] = {
 """By form, unit and direction; any other register has no history series."""
 
 
+_INTERVAL_KEYS = {key for key in HISTORY_FAMILIES if key[0] == "interval"}
+
+
 @dataclass(frozen=True, slots=True)
 class HistorySeries:
     """One history series, and the series of the ledger that it is read from."""
@@ -109,7 +112,7 @@ def list_series(snapshot: Snapshot, aliases: Aliases, *, stored_only: bool = Fal
 
 def _iterate_calculated(rows: Sequence[SeriesRow], aliases: Aliases, zones: Mapping[str, str]) -> Iterator[HistorySeries]:
     """Yield the history series that are calculated from days, and those that mark estimates."""
-    rows = [row for row in rows if row.form == "interval" and ("interval", row.unit, row.direction) in HISTORY_FAMILIES]
+    rows = [row for row in rows if (row.form, row.unit, row.direction) in _INTERVAL_KEYS and row.resolution != "P1M"]
     days, lengths = defaultdict[tuple[str, ...], list[int]](list), defaultdict[tuple[str, ...], list[int]](list)
     for row in rows:
         lengths[_length_key(row)].append(row.id)
@@ -136,11 +139,10 @@ def _build_calendar_series(
     row: SeriesRow, aliases: Mapping[str, str], zone: ZoneInfo, companions: tuple[int, ...]
 ) -> Iterator[HistorySeries]:
     """Yield the history series that are calculated from a series of days."""
-    for calendar in Calendar:
-        form, resolution = ("interval", "P1M") if calendar is Calendar.MONTH else (calendar.value, "")
-        family = HISTORY_FAMILIES[form, row.unit, row.direction]
+    for calendar in (Calendar.MONTH_TO_DATE, Calendar.YEAR_TO_DATE):
+        family = HISTORY_FAMILIES[calendar.value, row.unit, row.direction]
         rule = TimestampRule(offset=1, calendar=CalendarRule(calendar, zone, companions))
-        yield _build(row, aliases, family, rule, resolution)
+        yield _build(row, aliases, family, rule, "")
 
 
 def build_series(row: SeriesRow, aliases: Mapping[str, str]) -> HistorySeries | None:

@@ -46,7 +46,7 @@ def iterate_calendar_samples(
 ) -> Iterator[tuple[int, float]]:
     """Yield timestamp and value of the calculated samples with timestamps in [first, last] milliseconds, in order."""
     since = first - _MAX_PERIOD_MS
-    amounts = {_local_day(rule.zone, at): value for at, value in db.execute(_SELECT_DAYS, (series_id, since, last))}
+    amounts = {local_day(rule.zone, at): value for at, value in db.execute(_SELECT_DAYS, (series_id, since, last))}
     previous, total, has_any = None, Fraction(0), False
     for day, end in sorted(_select_known_days(db, rule, since, last).items()):
         if day.day == 1 and (rule.calendar is not Calendar.YEAR_TO_DATE or day.month == 1):
@@ -66,13 +66,14 @@ def _select_known_days(db: sqlite3.Connection, rule: CalendarRule, since: int, l
     known: dict[date, int] = {}
     for companion in rule.companions:
         for at, end in db.execute(_SELECT_ENDS, (companion, since, last)):
-            day = _local_day(rule.zone, at)
+            day = local_day(rule.zone, at)
             known[day] = max(end, known.get(day, end))
     return known
 
 
 @lru_cache(maxsize=8192)
-def _local_day(zone: ZoneInfo, at: int) -> date:
+def local_day(zone: ZoneInfo, at: int) -> date:
+    """Return the local day of an instant in milliseconds."""
     return from_ms(at).astimezone(zone).date()
 
 

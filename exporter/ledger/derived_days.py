@@ -74,12 +74,6 @@ class DayDeriver:
         self._spans: list[SeriesSpan] = []
         self._midnights: list[int] = []
 
-    @classmethod
-    def for_account(cls, db: sqlite3.Connection, account: int, now: datetime) -> "DayDeriver | None":
-        """Return the deriver of an account; None if its portal states days itself."""
-        derives, zone = db.execute("SELECT derives_days, zone FROM account WHERE id = ?", (account,)).fetchone()
-        return cls(db, ZoneInfo(zone), now) if derives else None
-
     def collect_changed(self) -> None:
         """Collect the series to look at from the table of changed readings, which are not written yet."""
         self._spans = self._db.execute(_SELECT_CHANGED_SPANS, (self._today,)).fetchall()
@@ -121,7 +115,7 @@ class DayDeriver:
                 continue
             if amount is not None:
                 derived.rows.append((days_series, begin, amount, (finish - begin) // 1000))
-            elif not is_append and first < finish and last >= begin:
+            elif not is_append and first <= finish and last >= begin:
                 derived.void.append((days_series, begin))
 
     def _select_neighbours(self, series: int, first: int, last: int) -> tuple[int | None, int | None]:

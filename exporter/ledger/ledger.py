@@ -30,7 +30,7 @@ from exporter.ledger.database import Database
 from exporter.ledger.delivery_state import DeliveryState, PendingQuery, PendingRange, PendingReading, PendingSample
 from exporter.ledger.feed_store import LedgerFeedStore
 from exporter.ledger.queries import DaySums, NewestIndex, SampleRows, SeriesRow, StoredReading, TimestampRule, UsagePointRow
-from exporter.ledger.writer import LedgerChanges, start_deriving_days, write_feed_readings, write_visit
+from exporter.ledger.writer import LedgerChanges, derive_older_months, start_deriving_days, write_feed_readings, write_visit
 from exporter.models import Fact, Reading, StateUpdate, StoredInterval, VisitPart
 from exporter.sync.feeds import FeedResult
 
@@ -73,9 +73,12 @@ class Ledger:
         """
         self._store_caches.pop(name, None)
         state = open_account(self.database, name, portal, zone, login)
-        if derives_days and not self.database.sharing_error:
+        if not self.database.sharing_error:
             with self.database.write() as db:
-                start_deriving_days(db, self._get_catalog(db, name, keep_personal=False), datetime.now(UTC))
+                catalog, now = self._get_catalog(db, name, keep_personal=False), datetime.now(UTC)
+                if derives_days:
+                    start_deriving_days(db, catalog, now)
+                derive_older_months(db, catalog, now)
         if self.database.sharing_error:  # due at once: while visits cannot be stored they send no request
             error = self._build_sharing_error()
             return replace(state, up=False, reason=error.reason, message=str(error), next_visit=None)

@@ -311,7 +311,8 @@ def select_stored_intervals(
         "SELECT register, direction, unit, reading.at, span, value, visit.at FROM series"
         " JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
         " JOIN reading ON reading.series = series.id JOIN visit ON visit.id = reading.visit"
-        " WHERE account.name = ? AND usage_point = ? AND form = 'interval' AND (? IS NULL OR resolution = ?)"
+        " WHERE account.name = ? AND usage_point = ? AND form = 'interval' AND derived_from IS NULL"
+        " AND (? IS NULL OR resolution = ?)"
         " AND reading.at >= ? AND reading.at < ? ORDER BY reading.at, register, direction",
         (account, usage_point, resolution, resolution, to_ms(start), to_ms(end)),
     )

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain, islice
+from zoneinfo import ZoneInfo
 
 from exporter.ledger.account_state import put_value, serialize_holder
 from exporter.ledger.catalog import AccountCatalog, ReadingForm
 from exporter.ledger.database import to_ms
 from exporter.ledger.delivery_state import mark_pending
 from exporter.ledger.derived_days import DayDeriver, DerivedDays, delete_void
+from exporter.ledger.derived_months import MonthDeriver
 from exporter.models import (
     Facts,
     Holder,
@@ -235,7 +237,13 @@ def _count_changes(
 def start_deriving_days(db: sqlite3.Connection, catalog: AccountCatalog, at: datetime) -> None:
     """Derive days of an account's registers from now on; once also those of all readings that are stored."""
     if db.execute("UPDATE account SET derives_days = 1 WHERE id = ? AND NOT derives_days", (catalog.account,)).rowcount:
-        _VisitWriter(db, catalog, at, keep_personal=False).derive_all_days()
+        _VisitWriter(db, catalog, at, keep_personal=False).derive_all(days=True)
+
+
+def derive_older_months(db: sqlite3.Connection, catalog: AccountCatalog, at: datetime) -> None:
+    """Derive the months of an account that was stored before months were."""
+    if db.execute("UPDATE account SET derives_months = 1 WHERE id = ? AND NOT derives_months", (catalog.account,)).rowcount:
+        _VisitWriter(db, catalog, at, keep_personal=False).derive_all(days=False)
 
 
 class _VisitWriter:
@@ -247,17 +255,55 @@ class _VisitWriter:
         self._intervals: list[Interval] = []
 
     def write_readings(self, readings: Iterable[Reading], *, is_import: bool) -> LedgerChanges:
-        deriver = DayDeriver.for_account(self._db, self._account, self._at)
-        see_changed = deriver.collect_changed if deriver else lambda: None
+        days, months = self._build_derivers()
+
+        def see_changed() -> None:
+            months.collect_changed()
+            if days:
+                days.collect_changed()
+
         counts = write_readings(
             self._db, self._build_rows(readings), self._get_visit, is_import=is_import, see_changed=see_changed
         )
         self._mark_estimates()
         series, usage_points, live = counts.series, counts.usage_points, counts.live_usage_points
-        if deriver and series:
-            days_series, days_usage_points = self._write_days(deriver.derive())
-            series, usage_points, live = series | days_series, usage_points | days_usage_points, live - days_usage_points
+        if series:
+            for derived_series, derived_usage_points in self._write_periods(days, months):
+                series, usage_points = series | derived_series, usage_points | derived_usage_points
+                live -= derived_usage_points
         return LedgerChanges(counts.new, counts.corrected, counts.backwards, self._future_readings, series, usage_points, live)
+
+    def derive_all(self, *, days: bool) -> None:
+        """Derive the days, or else the months, of an account that was stored without them."""
+        day_deriver, months = self._build_derivers()
+        if days and day_deriver:
+            day_deriver.collect_all(self._account)
+        else:
+            months.collect_all(self._account)
+        for _ in self._write_periods(day_deriver, months):
+            pass
+
+    def _build_derivers(self) -> tuple[DayDeriver | None, MonthDeriver]:
+        derives_days, key = self._db.execute("SELECT derives_days, zone FROM account WHERE id = ?", (self._account,)).fetchone()
+        zone = ZoneInfo(key)
+        return DayDeriver(self._db, zone, self._at) if derives_days else None, MonthDeriver(self._db, zone)
+
+    def _write_periods(self, days: DayDeriver | None, months: MonthDeriver) -> Iterator[tuple[frozenset[int], frozenset[str]]]:
+        """Write derived days and then months; yield the series and usage points of those that changed."""
+        if days:
+            yield self._write_derived(derived := days.derive(), months.collect_changed)
+            months.collect_void(derived.void)
+        yield self._write_derived(months.derive())
+
+    def _write_derived(
+        self, derived: DerivedDays, see_changed: Callable[[], None] = lambda: None
+    ) -> tuple[frozenset[int], frozenset[str]]:
+        counts = write_readings(self._db, derived.rows, self._get_visit, is_import=False, see_changed=see_changed)
+        deleted = delete_void(self._db, derived.void)
+        return (
+            counts.series | {series for series, _ in deleted},
+            counts.usage_points | {usage_point for _, usage_point in deleted},
+        )
 
     def _mark_estimates(self) -> None:
         """Store which of the intervals the portal calls estimates, now that it has stated them again."""
@@ -271,21 +317,6 @@ class _VisitWriter:
     def _key(self, interval: Interval) -> tuple[int, int]:
         form = "interval", format_resolution(interval.end - interval.start)
         return self._catalog.get_series_id(interval.register, form), to_ms(interval.start)
-
-    def derive_all_days(self) -> None:
-        """Derive the days of an account that was stored without them."""
-        if deriver := DayDeriver.for_account(self._db, self._account, self._at):
-            deriver.collect_all(self._account)
-            self._write_days(deriver.derive())
-
-    def _write_days(self, derived: DerivedDays) -> tuple[frozenset[int], frozenset[str]]:
-        """Write derived days; return the series and usage points of those that changed."""
-        counts = write_readings(self._db, derived.rows, self._get_visit, is_import=False)
-        deleted = delete_void(self._db, derived.void)
-        return (
-            counts.series | {series for series, _ in deleted},
-            counts.usage_points | {usage_point for _, usage_point in deleted},
-        )
 
     def write_other_parts(self, parts: Sequence[VisitPart]) -> tuple[str, ...]:
         for item in parts:

@@ -151,7 +151,7 @@ class _SampleWriter:
         """Yield usage points with their series, after the statistics of their derived days were read, many at a time."""
         groups = groupby(series, key=lambda line: line[0].usage_point)
         while batch := [(usage_point, list(lines)) for usage_point, lines in islice(groups, USAGE_POINTS_PER_QUERY)]:
-            derived = [line.id for _, lines in batch for line, _ in lines if line.is_derived]
+            derived = [line.id for _, lines in batch for line, _ in lines if line.is_derived and line.resolution == "P1D"]
             self._statistics = DayStatistics(self._snapshot, derived, self._context) if derived else None
             yield from batch
 

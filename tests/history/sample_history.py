@@ -44,7 +44,7 @@ class SampleHistory:
     """Records readings in a ledger, and knows the samples to expect."""
 
     ledger: Ledger
-    expected_samples: ExpectedSamples = field(default_factory=dict)
+    reading_samples: ExpectedSamples = field(default_factory=dict)
     """Those of the readings themselves."""
     pending_readings: dict[str, list[Reading]] = field(default_factory=dict)
     rng: random.Random = field(default_factory=lambda: random.Random(20261120))
@@ -72,12 +72,18 @@ class SampleHistory:
 
     def expect_sample(self, name: str, account: str, labels: dict[str, str], at: datetime, value: float) -> None:
         whole = frozenset((labels | {"__name__": name, "account": account}).items())
-        self.expected_samples.setdefault(whole, {})[round(at.timestamp() * 1000)] = value
+        self.reading_samples.setdefault(whole, {})[round(at.timestamp() * 1000)] = value
 
     @property
     def all_samples(self) -> ExpectedSamples:
-        """All that is read and exported: also what the days of the samples make of months and years."""
-        return self.expected_samples | expect_calendar(self.expected_samples)
+        """All that is read and exported: also the sums since the first of months and years."""
+        return self.reading_samples | expect_calendar(self.reading_samples)
+
+    @property
+    def expected_samples(self) -> ExpectedSamples:
+        """All that is sent: also whole months."""
+        months = expect_calendar(self.reading_samples)
+        return self.reading_samples | {labels: at for labels, at in months.items() if ("resolution", "P1M") in labels}
 
     def record_visit(self, at: datetime = NOW) -> None:
         """Record all readings added since the last visit."""

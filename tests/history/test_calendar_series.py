@@ -92,6 +92,37 @@ def test_a_late_day_and_a_correction_change_all_that_follows(home):
     assert samples(home, "utility_year_to_date_consumption_kwh")["2026-04-01 00:00"] == 93.0
 
 
+def test_a_month_that_loses_a_day_is_gone(ledger):
+    """
+    A reading that makes a register run backwards takes the day away, and the month with it; put right, both are back.
+    """
+    ledger.open_account("home", portal="cem", zone=BRUSSELS.key, login="", derives_days=True)
+    start = local_instant(BRUSSELS, date(2026, 8, 31), 12)
+    record(ledger, *(Index(TOTAL, 100.0 + number, start + timedelta(hours=number)) for number in range(24 * 32)))
+    september = {"2026-10-01 00:00": 720.0}
+    assert samples(ledger, "utility_interval_consumption_kwh", resolution="P1M") == september
+    wrong = start + timedelta(hours=300)
+    record(ledger, Index(TOTAL, 5.0, wrong))
+    assert samples(ledger, "utility_interval_consumption_kwh", resolution="P1M") == {}
+    record(ledger, Index(TOTAL, 400.0, wrong))
+    assert samples(ledger, "utility_interval_consumption_kwh", resolution="P1M") == september
+
+
+def test_an_older_ledger_gets_its_months(home):
+    """
+    Months of days that were stored before months were are there once the account is opened.
+    """
+    record(home, *days(TOTAL, "2026-01-01", 40, 0.1))
+    with home.database.write() as db:
+        months = db.execute("SELECT id FROM series WHERE resolution = 'P1M'").fetchall()
+        db.executemany("DELETE FROM reading WHERE series = ?", months)
+        db.execute("UPDATE account SET derives_months = 0")
+    assert samples(home, "utility_interval_consumption_kwh", resolution="P1M") == {}
+    home.open_account("home", portal="brook", zone=BRUSSELS.key, login="")
+
+    assert samples(home, "utility_interval_consumption_kwh", resolution="P1M") == {"2026-02-01 00:00": 3.1}
+
+
 def test_gas_days_end_at_six(home):
     """
     The gas month ends at six on the first, over both clock changes.

@@ -319,7 +319,9 @@ def _settle(feed: Feed, run: Run) -> Iterator[Run]:
     if not is_corrected(feed):
         yield run._replace(asked=0, tries=0)
         return
-    settled = feed.day_at(run.asked - round(feed.settles.total_seconds())) - 1
+    # Days of visits have only `recheck`: until then they know that they were asked lately.
+    settles = feed.settles or feed.recheck or feed.settles
+    settled = feed.day_at(run.asked - round(settles.total_seconds())) - 1
     rechecked = feed.day_at(run.asked - round(feed.recheck.total_seconds())) - 1 if feed.recheck else run.first - 1
     first = run.first
     for last, tries in ((min(rechecked, run.last), 1), (min(settled, run.last), 0)):

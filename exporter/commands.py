@@ -22,7 +22,7 @@ from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LedgerError, LoginError
 from exporter.history.export import ExportSelection, export_series
 from exporter.history.remote_write import request_resend
-from exporter.importer import HistoryImport, ImportOptions, import_feeds, read_feeds_dry
+from exporter.importer import ImportOptions, import_feeds, read_feeds_dry
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE
 from exporter.ledger.ledger import Ledger
@@ -266,29 +266,18 @@ async def discover_account(context: CommandContext) -> Discovery:
         return await portal.discover(session)
 
 
-async def run_import(context: CommandContext, options: ImportOptions, *, quiet: bool = False) -> None:
-    """Import an account's past readings, and report the progress on stderr however it ends, unless `quiet`.
+async def run_import(context: CommandContext, options: ImportOptions) -> None:
+    """Import an account's past readings, and report the progress on stderr however it ends.
 
-    Raise what `HistoryImport.run` raises; a refused login suspends the account, as in a visit.
+    Raise what `import_feeds` raises; a refused login suspends the account, as in a visit.
     """
     async with open_visit(context, "") as (portal, ledger, session):
-        if portal.feeds():
-            try:
-                oldest = load_config(context.config_file).history.from_
-                await import_feeds(portal, ledger, session, options, oldest=oldest, quiet=quiet)
-            except LoginError as error:
-                await asyncio.to_thread(ledger.suspend, portal.name, str(error), until=session.now + LOGIN_SUSPENSION)
-                raise
-            return
-        run = HistoryImport(portal, ledger, session, quiet=quiet)
         try:
-            await run.run(options.first, options.last)
+            oldest = load_config(context.config_file).history.from_
+            await import_feeds(portal, ledger, session, options, oldest=oldest)
         except LoginError as error:
             await asyncio.to_thread(ledger.suspend, portal.name, str(error), until=session.now + LOGIN_SUSPENSION)
             raise
-        finally:
-            if not quiet:
-                sys.stderr.write(f"{portal.name}: {run.progress}\n")
 
 
 def write_history(context: CommandContext, selection: ExportSelection, file: Path | None) -> int:

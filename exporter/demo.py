@@ -13,10 +13,6 @@ from functools import partial
 from pathlib import Path
 
 from exporter.app import Exporter, ServeOptions
-from exporter.commands import CommandContext, run_import
-from exporter.config.loader import load_config
-from exporter.errors import LedgerError, PortalError
-from exporter.importer import ImportOptions
 from exporter.simulators.base import Simulation, run_simulation, utc_now
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
@@ -39,9 +35,6 @@ PRINTED_PREFIXES = (
     "utility_up",
 )
 PRINT_TIMEOUT, PRINT_POLL_INTERVAL = 15.0, 0.2
-IMPORT_DAYS = {"water-link": 760, "fluvius": 760, "enedis": 760, "cem": 30}
-"""How many days are imported after the first visits: this year and the one before, so that they can be compared; fewer
-of a block of flats, which has many readings."""
 HISTORY_DAYS = 760
 """How far back the history is read: this year and the one before, so that they can be compared."""
 PACE = Pace(requests=20, pause=timedelta(seconds=1))
@@ -65,12 +58,12 @@ async def serve_demo(options: ServeOptions, *, temporary: bool, write: Callable[
         storage = folder / "data" if temporary else options.storage_path
         exporter = Exporter(replace(options, config_file=config, storage_path=storage, pace=PACE))
         serving = asyncio.create_task(exporter.run(partial(print_addresses, options.telemetry_path, write)))
-        importing = asyncio.create_task(print_and_import(exporter, config, storage, len(accounts), write))
+        printing = asyncio.create_task(print_values(exporter, len(accounts), write))
         try:
             await serving
         finally:
-            importing.cancel()
-            await asyncio.gather(importing, return_exceptions=True)
+            printing.cancel()
+            await asyncio.gather(printing, return_exceptions=True)
 
 
 def build_simulations(clock: Callable[[], datetime] = utc_now) -> list[Simulation]:
@@ -83,26 +76,6 @@ def print_addresses(path: str, write: Callable[[str], object], addresses: list[L
     urls = [f"http://{replace(at, host='localhost') if not at.host else at}" for at in addresses]
     pages = "\n".join(f"  {url}/  for people\n  {url}{path}  for Prometheus" for url in urls)
     write(f"\nSimulated portals, real clients:\n{pages}\nStop with Ctrl-C.\n\n")
-
-
-async def print_and_import(
-    exporter: Exporter, config: Path, storage: Path, account_count: int, write: Callable[[str], object]
-) -> None:
-    """Print some values after the first visits, then import the history of one account after the other."""
-    await print_values(exporter, account_count, write)
-    portals = [portal for portal in (await asyncio.to_thread(load_config, config)).accounts if not portal.feeds()]
-    for portal in sorted(portals, key=lambda portal: list(IMPORT_DAYS).index(portal.portal)):
-        await import_account(exporter, CommandContext(config, storage, portal.name), timedelta(days=IMPORT_DAYS[portal.portal]))
-
-
-async def import_account(exporter: Exporter, context: CommandContext, span: timedelta) -> None:
-    """Import the history of an account, as far as its quota allows, and show it."""
-    try:
-        await run_import(context, ImportOptions(utc_now().date() - span), quiet=True)
-    except (PortalError, LedgerError) as error:
-        log.debug("account %s: the import ended early: %s", context.account, error)
-    if exporter.page:
-        await asyncio.to_thread(exporter.page.refresh, context.account)
 
 
 async def print_values(exporter: Exporter, account_count: int, write: Callable[[str], object]) -> None:

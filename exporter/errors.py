@@ -71,14 +71,6 @@ class NoDataError(PortalError):
     """A valid response without data: normal for past days or a part of a visit; a whole visit without data has failed."""
 
 
-class HistoryExhaustedError(NoDataError):
-    """The portal has nothing older of this feed; an import asks no further back."""
-
-
-class UnavailableError(NoDataError):
-    """The portal does not offer this at present; an import skips the feed this time."""
-
-
 class FeedRefusedError(PortalError):
     """The portal does not give this feed: not switched on, no consent, not subscribed; the other feeds go on.
 

@@ -14,11 +14,9 @@ import pytest
 from exporter.client.session import Session
 from exporter.config.loader import load_config
 from exporter.demo import build_simulations
-from exporter.errors import RateLimitError
-from exporter.importer import HistoryImport
 from exporter.ledger.ledger import Ledger
 from exporter.poller import open_session
-from exporter.portals.base import BackfillChunk, Portal
+from exporter.portals.base import Portal
 from exporter.simulators.base import Simulation, run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
@@ -100,18 +98,6 @@ TRUTHS: dict[str, Callable[[Any, datetime], Truth]] = {
 }
 
 
-class InterruptedImport(HistoryImport):
-    """Stops after some chunks, as a killed process does."""
-
-    chunks_left = 10**6
-
-    async def _import_chunk(self, chunk: BackfillChunk) -> bool:
-        if self.chunks_left == 0:
-            raise asyncio.CancelledError
-        self.chunks_left -= 1
-        return await super()._import_chunk(chunk)
-
-
 class SimulatedAccount:
     """An account on one simulation, and imports into its ledger, each as in a process of its own."""
 
@@ -130,17 +116,7 @@ class SimulatedAccount:
         with Ledger(self.folder / "data") as ledger:
             ledger.open_account("home", portal=account.portal, zone=account.zone.key, login=account.login_digest())
             async with open_session(account, ledger, self.clock) as session:
-                if account.feeds():
-                    return await self.import_feeds(account, ledger, session, stop)
-                history_import = InterruptedImport(account, ledger, session, self.sleep, quiet=True)
-                history_import.chunks_left = stop
-                try:
-                    await history_import.run(FIRST, LAST)
-                except (asyncio.CancelledError, RateLimitError) as error:
-                    self.errors.append(type(error).__name__)
-                    return False
-        assert (history_import.progress.chunks_done, history_import.progress.errors) == (history_import.progress.chunks, [])
-        return True
+                return await self.import_feeds(account, ledger, session, stop)
 
     async def import_feeds(self, account: Portal, ledger: Ledger, session: Session, stop: int) -> bool:
         engine = Engine[Session](account, ledger.get_feed_store("home"), every=account.every, pace=account.pace)

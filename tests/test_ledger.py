@@ -37,6 +37,7 @@ from exporter.models import (
     UsagePoint,
     VisitPart,
 )
+from exporter.sync.feeds import FeedResult
 
 AT = datetime(2031, 3, 9, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -290,15 +291,13 @@ async def test_a_stored_value_lasts_until_it_expires(ledger):
 
 async def test_a_state_update_is_stored_with_the_readings(ledger):
     """
-    A state update is stored in the transaction of the readings, in a visit and in an import alike.
+    A state update is stored in the transaction of the readings.
     """
     record(ledger, day(8, 1.0), StateUpdate("far", "2031-03-08"))
-    ledger.record_chunk("home", "p", [day(7, 1.0), StateUpdate("farther", [7])], at=AT)
     with pytest.raises(ZeroDivisionError), ledger.dry_run("home", [StateUpdate("far", "never")], at=AT, keep_personal=False):
         raise ZeroDivisionError
 
     assert await ledger.get_account_store("home").get("far", AT) == "2031-03-08"
-    assert await ledger.get_account_store("home").get("farther", AT) == [7]
 
 
 async def test_quotas_count_calls_since(ledger):
@@ -353,14 +352,15 @@ async def test_stored_intervals(ledger):
     assert await stored.span("P-1", "PT30M") is None
 
 
-def test_imported_chunks_are_stored(ledger):
+def test_history_is_no_new_data(ledger):
     """
-    An import is known by the name of its chunk, and changes neither facts nor the time of new data.
+    What a feed brings of a time long gone changes neither facts nor the time of new data; recent days do.
     """
-    ledger.record_chunk("home", "2031-02", [day(1, 1.0)], at=AT)
+    ledger.record_feed("home", {}, FeedResult([day(1, 1.0)]), at=AT + 20 * DAY)
 
-    assert ledger.get_imported_chunks("home") == {"2031-02"}
     assert (ledger.get_state("home").readings, ledger.get_state("home").last_new_data) == (1, None)
+    ledger.record_feed("home", {}, FeedResult([day(8, 1.0)]), at=AT)
+    assert ledger.get_state("home").last_new_data == AT
 
 
 @given(st.lists(st.tuples(st.integers(1, 28), st.floats(0, 1e15)), max_size=40))
@@ -522,7 +522,7 @@ def test_two_processes_share_a_ledger(ledger):
     """
     record(ledger, day(1, 1.0))
     with Ledger(ledger.database.path.parent) as other:
-        other.record_chunk("home", None, [day(2, 2.0), day(2, 3.0, Register(POINT, Unit.M3, name="garden"))], at=AT)
+        other.record_feed("home", {}, FeedResult([day(2, 2.0), day(2, 3.0, Register(POINT, Unit.M3, name="garden"))]), at=AT)
     record(ledger, day(3, 3.0, Register(POINT, Unit.M3, name="garden")))
 
     assert sorted(value for _, _, value in list_readings(ledger)) == [1.0, 2.0, 3.0, 3.0]

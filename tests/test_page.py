@@ -33,6 +33,7 @@ from exporter.metrics.families import FAMILIES, FAMILIES_BY_NAME, LabelValues, S
 from exporter.metrics.page import MetricsPage
 from exporter.metrics.process import ProcessMetrics
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit, UsagePoint, VisitPart
+from exporter.sync.feeds import FeedResult
 from tests.conftest import NOW, FakeClock
 
 ZONE = ZoneInfo("Europe/Brussels")
@@ -281,7 +282,8 @@ def test_readings_of_another_process_are_noticed(fleet):
     """
     fleet.page.refresh("town", fleet.record(*step(fleet, "read", 0, 5)))
     with Ledger(fleet.ledger.database.path.parent) as other:
-        other.record_chunk("town", "all", [part for part in step(fleet, "days", 3, 1) if isinstance(part, Interval)], at=NOW)
+        days = [part for part in step(fleet, "days", 3, 1) if isinstance(part, Interval)]
+        other.record_feed("town", {}, FeedResult(days), at=NOW)
     fleet.page.refresh("town", fleet.record(*step(fleet, "read", 1, 5)))
 
     assert b'utility_daily_consumption_m3{account="town",register="1",usage_point="P3"} 0.125' in fleet.page.render()

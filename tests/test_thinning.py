@@ -20,6 +20,7 @@ from exporter.ledger.migrations import MIGRATIONS
 from exporter.ledger.retention import select_superfluous
 from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Index, Interval, Peak, Register, Unit, UsagePoint, VisitPart
+from exporter.sync.feeds import FeedResult
 from tests.conftest import NOW, FakeClock
 
 ZONE = ZoneInfo("Europe/Brussels")
@@ -243,7 +244,7 @@ async def test_a_later_import_is_thinned_too(ledger):
     """
     record(ledger, *build_hours(95, 2))
     await run_maintenance(ledger, StillClock(), 90)
-    ledger.record_chunk("home", None, build_hours(99, 2), at=NOW)
+    ledger.record_feed("home", {}, FeedResult(build_hours(99, 2)), at=NOW)
     assert len(list_instants(ledger)) == 50
     await run_maintenance(ledger, StillClock(), 90)
 

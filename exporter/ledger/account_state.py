@@ -1,4 +1,4 @@
-"""What is stored of an account besides readings: its health, its key-value store, its calls, its imported chunks."""
+"""What is stored of an account besides readings: its health, its key-value store, its calls."""
 
 import asyncio
 import json

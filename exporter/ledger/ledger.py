@@ -15,12 +15,10 @@ from exporter.ledger.account_state import (
     AccountState,
     LedgerAccountStore,
     load_state,
-    mark_chunk_imported,
     open_account,
     save_health,
     save_login,
     select_account_id,
-    select_imported_chunks,
     select_suspension,
     suspend,
 )
@@ -31,7 +29,7 @@ from exporter.ledger.delivery_state import DeliveryState, PendingQuery, PendingR
 from exporter.ledger.feed_store import LedgerFeedStore
 from exporter.ledger.queries import DaySums, NewestIndex, SampleRows, SeriesRow, StoredReading, TimestampRule, UsagePointRow
 from exporter.ledger.writer import LedgerChanges, derive_older_months, start_deriving_days, write_feed_readings, write_visit
-from exporter.models import Fact, Reading, StateUpdate, StoredInterval, VisitPart
+from exporter.models import Fact, StoredInterval, VisitPart
 from exporter.sync.feeds import FeedResult
 
 
@@ -125,7 +123,6 @@ class Ledger:
                 parts,
                 at=at,
                 keep_personal=keep_personal,
-                is_import=False,
             )
             save_health(db, account, health)
             state = load_state(db, account)
@@ -141,22 +138,9 @@ class Ledger:
                 parts,
                 at=at,
                 keep_personal=keep_personal,
-                is_import=False,
             )
             yield Snapshot(db)
             raise _Rollback
-
-    def record_chunk(
-        self, account: str, chunk: str | None, parts: Sequence[Reading | StateUpdate], *, at: datetime
-    ) -> LedgerChanges:
-        """Store a chunk of the past, and that it was imported (unless it has no name), in one transaction."""
-        with self.database.write() as db:
-            changes = write_visit(
-                db, self._get_catalog(db, account, keep_personal=False), parts, at=at, keep_personal=False, is_import=True
-            )
-            if chunk is not None:
-                mark_chunk_imported(db, account, chunk)
-        return changes
 
     def record_feed(
         self,
@@ -220,10 +204,6 @@ class Ledger:
 
     def _get_catalog(self, db: sqlite3.Connection, account: str, *, keep_personal: bool) -> AccountCatalog:
         return self._catalogs.get(db, select_account_id(db, account), keep_personal=keep_personal)
-
-    def get_imported_chunks(self, account: str) -> set[str]:
-        """Return the names of the chunks that were imported."""
-        return select_imported_chunks(self.database, account)
 
     def get_account_store(self, account: str) -> LedgerAccountStore:
         """Return the account's store."""

@@ -145,6 +145,7 @@ MIGRATIONS = (
         notes TEXT NOT NULL DEFAULT '{}',
         PRIMARY KEY (account, feed)
     ) WITHOUT ROWID;
+    DROP TABLE imported;
     DELETE FROM memory WHERE key = 'intervals-asked' OR key GLOB 'empty:*' OR key GLOB 'emptiness:*' OR key GLOB 'refused:*'
         OR key GLOB '*:[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]';
     """,

@@ -193,18 +193,16 @@ def write_visit(
     *,
     at: datetime,
     keep_personal: bool,
-    is_import: bool,
 ) -> LedgerChanges:
-    """Write a visit's results; an import changes neither facts nor the inventory nor notes."""
+    """Write a visit's results."""
     writer = _VisitWriter(db, catalog, at, keep_personal=keep_personal)
-    changes = writer.write_readings([item for item in parts if isinstance(item, READING_TYPES)], is_import=is_import)
+    changes = writer.write_readings([item for item in parts if isinstance(item, READING_TYPES)], is_import=False)
     rest = [item for item in parts if not isinstance(item, READING_TYPES)]
     for item in rest:
         if isinstance(item, StateUpdate):
             put_value(db, catalog.account, item.key, item.value, item.expires_at)
-    if not is_import:
-        changes = replace(changes, notes=writer.write_other_parts(rest))
-    return _count_changes(db, catalog, changes, at, is_new_data=not is_import)
+    changes = replace(changes, notes=writer.write_other_parts(rest))
+    return _count_changes(db, catalog, changes, at, is_new_data=True)
 
 
 def write_feed_readings(

@@ -28,25 +28,10 @@ from pydantic import (
 from exporter.client.session import Session, StoredReadings
 from exporter.duration import Duration, format_duration
 from exporter.errors import PortalError, ResponseError
-from exporter.models import Commodity, Discovery, Reading, StateUpdate, VisitResult
+from exporter.models import Commodity, Discovery, VisitResult
 from exporter.recording.rules import RedactionRules
 from exporter.recording.shape import observe_shape
 from exporter.sync.feeds import Feed, FeedResult, Pace
-
-
-@dataclass(frozen=True, slots=True)
-class BackfillChunk:
-    """One request of an import: the days [first, last] of one feed, local to the usage point.
-
-    `key` never changes its meaning: an import that continues skips the keys it has finished. When `fetch_backfill_chunk`
-    raises HistoryExhaustedError, the import drops the later chunks of the same `feed`.
-    """
-
-    key: str
-    feed: str
-    first: date
-    last: date
-    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +115,6 @@ class Portal(BaseModel):
 
     async def fetch_raw(self, session: Session, call: str, parameters: Mapping[str, str]) -> Any:
         """Return the portal's own JSON for one of `raw_calls`."""
-        raise NotImplementedError
-
-    async def list_backfill_chunks(self, session: Session, first: date | None, last: date | None) -> list[BackfillChunk]:
-        """Return the requests of an import from `first` to `last`, newest first; None means as far as the portal goes."""
-        raise NotImplementedError
-
-    async def fetch_backfill_chunk(self, session: Session, chunk: BackfillChunk) -> Sequence[Reading | StateUpdate]:
-        """Make one request of an import and return its readings."""
         raise NotImplementedError
 
     def adjust_visit_time(self, at: datetime) -> datetime:

@@ -13,10 +13,8 @@ from exporter.client.session import Session
 from exporter.clock import WallClock
 from exporter.config.loader import load_config
 from exporter.demo import build_simulations
-from exporter.errors import HistoryExhaustedError
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
-from exporter.models import Reading, StateUpdate
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
 from exporter.simulators.base import run_simulation, utc_now
@@ -83,21 +81,10 @@ async def fill_account(portal: Portal, ledger: Ledger, days: int) -> None:
 
 async def import_past(portal: Portal, ledger: Ledger, first: date) -> None:
     """Do what an import does, without its care for a real portal."""
-    now, over = utc_now(), set[str]()
     async with Session(store=UnlimitedAccountStore(), clock=utc_now) as session:
-        if portal.feeds():
-            for priority in sorted({feed.priority for feed in portal.feeds()}):
-                oldest = max(first, now.date() - timedelta(days=MAX_CURVE_DAYS)) if priority else first
-                store = ledger.get_feed_store(portal.name)
-                engine = Engine[Session](FeedsOfPriority(portal, priority), store, every=portal.every, pace=portal.pace)
-                progress = await Importer[Session](engine, now=utc_now, sleep=refuse_to_wait, first=oldest).run(session)
-                assert (progress.failures, progress.paused) == ({}, None)
-            return
-        for piece in await portal.list_backfill_chunks(session, first, now.date()):
-            if piece.feed in over or ("curve" in piece.feed and piece.last < now.date() - timedelta(days=MAX_CURVE_DAYS)):
-                continue
-            try:
-                found: Sequence[Reading | StateUpdate] = await portal.fetch_backfill_chunk(session, piece)
-                ledger.record_chunk(portal.name, piece.key, found, at=now)
-            except HistoryExhaustedError:
-                over.add(piece.feed)
+        for priority in sorted({feed.priority for feed in portal.feeds()}):
+            oldest = max(first, utc_now().date() - timedelta(days=MAX_CURVE_DAYS)) if priority else first
+            store = ledger.get_feed_store(portal.name)
+            engine = Engine[Session](FeedsOfPriority(portal, priority), store, every=portal.every, pace=portal.pace)
+            progress = await Importer[Session](engine, now=utc_now, sleep=refuse_to_wait, first=oldest).run(session)
+            assert (progress.failures, progress.paused) == ({}, None)

@@ -30,6 +30,7 @@ from exporter.history.series import HISTORY_FAMILIES, HistorySeries
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.queries import TimestampRule
 from exporter.models import Index, Register, Unit
+from exporter.sync.feeds import FeedResult
 from tests.history import programs
 from tests.history.remote_read_client import (
     EQUAL,
@@ -557,7 +558,7 @@ async def test_a_reader_that_stands_still(sample_history, history, base_url, mon
     monkeypatch.setattr("exporter.web.app.MAX_STALL_SECONDS", 0.5)
     history.configure(HistorySettings(max_samples=200_000_000), {})
     many = [Index(Register(WATER, Unit.M3), float(n), NOW - timedelta(minutes=n)) for n in range(20_000)]
-    sample_history.ledger.record_chunk("home", None, many, at=NOW)
+    sample_history.ledger.record_feed("home", {}, FeedResult(many), at=NOW)
     body = build_request(*[(MIN_TIME, MAX_TIME, EVERY)] * 64)  # 20 MB are more than what the way to the listener holds
     head = f"POST /api/v1/read HTTP/1.1\r\nHost: home\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.socket() as still:

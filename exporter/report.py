@@ -72,7 +72,7 @@ async def record_visit(
         except Exception as error:  # what makes a portal's code fail is what is to be seen
             log.exception("account %s: a bug in the portal %s", portal.name, portal.portal)
             failure = PortalError(f"a bug in the portal: {type(error).__name__}")
-    return RecordedVisit(result, failure, build(portal, portal.redaction, recorder, failure))
+    return RecordedVisit(result, failure, build(portal, portal.redaction_rules(), recorder, failure))
 
 
 async def visit_fresh(portal: Portal, session: Session) -> VisitResult:

@@ -39,7 +39,7 @@ class VisitWatch:
         recorder, self.recorder = self.recorder, None
         if recorder and self._recordings and isinstance(error, PortalError):
             portal = self._portal
-            await asyncio.to_thread(self._recordings.write, portal, portal.name, portal.redaction, recorder, error)
+            await asyncio.to_thread(self._recordings.write, portal, portal.name, portal.redaction_rules(), recorder, error)
         await self.update_shapes(health, now)
 
     async def update_shapes(self, health: AccountHealth, now: datetime) -> None:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -141,6 +141,11 @@ class Portal(BaseModel):
     def configured_usage_points(self) -> frozenset[str]:
         """Return the ids of the usage points in the configuration; no alias may be one of them."""
         return frozenset()
+
+    def redaction_rules(self) -> RedactionRules:
+        """Return what a recording may show, by the source of the portal's own package where none is named."""
+        rules, module = self.redaction, type(self).__module__
+        return rules if rules.package else replace(rules, package=module.rpartition(".")[0] or module)
 
     def login_digest(self) -> str:
         """Return a digest that changes with any of `login_keys`."""

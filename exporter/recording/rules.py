@@ -53,6 +53,8 @@ def read_literals(package: str) -> frozenset[str]:
     spec = find_spec(package)
     folders = [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
     files = sorted(file for folder in folders for file in folder.glob("*.py"))
+    if spec and not folders and spec.origin:
+        files = [Path(spec.origin)]  # a module of one file
     return frozenset(word for file in files for word in _read_file(file))
 
 

@@ -13,10 +13,13 @@ from exporter.errors import ResponseError
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
+from exporter.portals.cem.account import Cem
 from exporter.recording.last_failure import FailureRecordings, get_file
 from exporter.recording.recording import read_document
+from exporter.recording.rules import PUBLIC_WORDS
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
+from tests.configurable_portal import ConfigurablePortal
 from tests.conftest import NOW, FakeClock
 from tests.fault_proxy import StillClock, list_simulation_types
 from tests.recording.replay import replay
@@ -71,6 +74,17 @@ async def test_a_failing_visit_is_recorded_to_its_failure(tmp_path: Path, capsys
     assert outcome.failure
     assert outcome.failure.reason == "response"
     assert str(outcome.failure) in capsys.readouterr().out
+
+
+def test_a_portal_of_another_package_is_redacted_by_its_own_words() -> None:
+    """
+    What its source names is kept without a word of rules; a portal of ours names its package itself.
+    """
+    rules = ConfigurablePortal.model_construct().redaction_rules()
+
+    assert rules.package == "tests"
+    assert rules.collect_words() > PUBLIC_WORDS
+    assert Cem.model_construct().redaction_rules() is Cem.redaction
 
 
 async def test_without_a_failure_there_is_none_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -223,7 +223,8 @@ class _Builder:
         """Return a message of the program's own without paths, the account's names and secrets."""
         for text, name in sorted(self.own_names.items(), key=lambda pair: -len(pair[0])):
             message = message.replace(text, name) if text else message
-        return _PATH.sub(lambda path: "/".join(map(self._redact_masked, path[0].split("/"))), message)
+        masked = _PATH.sub(lambda path: "/".join(map(self._redact_masked, path[0].split("/"))), message)
+        return self.redactor.redact_dates(masked)
 
     def _redact_masked(self, segment: str) -> str:
         return segment if segment == "…" else self.redactor.redact_text(segment)

@@ -201,6 +201,10 @@ class Redactor:
         """Return the date of an HTTP header moved; nothing for anything else."""
         return self._dates.redact_http_date(text) or ""
 
+    def redact_dates(self, text: str) -> str:
+        """Return a text of the program's own with its dates moved."""
+        return DATE_PATTERN.sub(lambda match: self._dates.redact_match(match) or match[0], text)
+
     def is_word(self, text: str) -> bool:
         """Return whether a text is one that the client knows."""
         return text in self._words or text.lower() in self._words  # codes are compared so

@@ -97,7 +97,13 @@ class Exporter:
             pollers = PollerGroup(ledger, page, self._clock, recordings)
             stack.push_async_callback(pollers.stop)
             status = StatusPage(
-                page, pollers, self._clock.now, count_calls=build_quota_reader(ledger), version=program, metrics_path=path
+                page,
+                pollers,
+                self._clock.now,
+                count_calls=build_quota_reader(ledger),
+                version=program,
+                metrics_path=path,
+                open_snapshot=ledger.snapshot,
             )
             history = RemoteReader(ledger, self._clock.now)
             stack.callback(history.close)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from exporter.errors import LedgerError
-from exporter.ledger import delivery_state, queries, retention
+from exporter.ledger import delivery_state, queries, retention, usage_queries
 from exporter.ledger.account_state import (
     AccountState,
     LedgerAccountStore,
@@ -28,6 +28,7 @@ from exporter.ledger.database import Database
 from exporter.ledger.delivery_state import DeliveryState, PendingQuery, PendingRange, PendingReading, PendingSample
 from exporter.ledger.feed_store import LedgerFeedStore
 from exporter.ledger.queries import DaySums, NewestIndex, SampleRows, SeriesRow, StoredReading, TimestampRule, UsagePointRow
+from exporter.ledger.usage_queries import Amount, RegisterReading
 from exporter.ledger.writer import LedgerChanges, derive_older_months, start_deriving_days, write_feed_readings, write_visit
 from exporter.models import Fact, StoredInterval, VisitPart
 from exporter.sync.feeds import FeedResult
@@ -319,6 +320,32 @@ class Snapshot:
     def get_series_version(self) -> tuple[int, ...]:
         """Return numbers that change whenever the list of series does."""
         return queries.select_series_version(self._db)
+
+    def select_day_amounts(
+        self,
+        account: str,
+        usage_points: Collection[str] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> list[Amount]:
+        """Return the amounts of days that begin in [start, end), in order; None is all usage points, or no bound."""
+        return usage_queries.select_day_amounts(self._db, account, usage_points, start, end)
+
+    def select_curve_amounts(self, account: str, usage_point: str, start: datetime, end: datetime) -> list[Amount]:
+        """Return the amounts of less than a day in [start, end), in order."""
+        return usage_queries.select_curve_amounts(self._db, account, usage_point, start, end)
+
+    def select_newest_curve_start(self, account: str, usage_point: str) -> int | None:
+        """Return when the newest amount of less than a day begins, in milliseconds."""
+        return usage_queries.select_newest_curve_start(self._db, account, usage_point)
+
+    def select_register_readings(self, account: str, usage_point: str) -> list[RegisterReading]:
+        """Return the newest index of each register of a usage point."""
+        return usage_queries.select_register_readings(self._db, account, usage_point)
+
+    def count_corrections(self, account: str, usage_point: str) -> int:
+        """Return how many values of a usage point its portal has changed."""
+        return usage_queries.count_corrections(self._db, account, usage_point)
 
 
 class LedgerReadings:

@@ -128,6 +128,8 @@ def make_app(context: WebContext) -> web.Application:
     app.router.add_get(context.telemetry_path, handle_metrics)
     if context.status_page and context.telemetry_path != "/":
         app.router.add_get("/", handle_status)
+        app.router.add_get("/usage-point", handle_usage_point)
+        app.router.add_get("/usage-point.csv", handle_csv)
         app.router.add_get("/static/status.css", handle_stylesheet)
         app.router.add_get("/static/icon.svg", handle_icon)
     app.router.add_get("/-/healthy", handle_healthy)
@@ -163,6 +165,36 @@ async def handle_status(request: web.Request) -> web.Response:
         )
     headers = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Vary": "Accept-Encoding"}
     return web.Response(body=body, headers=SECURITY_HEADERS | headers | ({"Content-Encoding": "gzip"} if compressed else {}))
+
+
+async def handle_usage_point(request: web.Request) -> web.Response:
+    """Serve the page of a usage point."""
+    render = _get_status_page(request).render_usage_point
+    body = await _render_from_ledger(request, render, request.query.get("account", ""), request.query.get("usage_point", ""))
+    headers = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store"}
+    return web.Response(body=body, headers=SECURITY_HEADERS | headers)
+
+
+async def handle_csv(request: web.Request) -> web.Response:
+    """Serve the days or months of a usage point, or of all of an account, as CSV."""
+    account, usage_point = request.query.get("account", ""), request.query.get("usage_point", "")
+    period = request.query.get("by", "days")
+    if period not in ("days", "months"):
+        raise web.HTTPBadRequest(text="by must be days or months.\n")
+    body = await _render_from_ledger(request, _get_status_page(request).render_csv, account, usage_point, period)
+    headers = {"Content-Type": "text/csv; charset=utf-8", "Content-Disposition": f'attachment; filename="{period}.csv"'}
+    return web.Response(body=body, headers=SECURITY_HEADERS | headers | {"Cache-Control": "no-store"})
+
+
+async def _render_from_ledger(request: web.Request, render: Callable[..., bytes | None], *arguments: str) -> bytes:
+    async with request.app[RENDER_LOCK]:
+        try:
+            body = await asyncio.to_thread(render, *arguments)
+        except LedgerError:
+            raise web.HTTPServiceUnavailable(text="The ledger cannot be read now.\n") from None
+    if body is None:
+        raise web.HTTPNotFound(text="No such usage point.\n")
+    return body
 
 
 async def handle_stylesheet(request: web.Request) -> web.Response:

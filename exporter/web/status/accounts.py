@@ -7,9 +7,11 @@ from zoneinfo import ZoneInfo
 
 from exporter.ledger.account_state import AccountState
 from exporter.metrics.page import AccountMetrics
-from exporter.web.status.formatting import format_age, format_count, format_day, format_duration, format_instant, format_length
+from exporter.web.status.formatting import format_age, format_count, format_day, format_instant, format_length
 
 EXPIRY_WARNING = timedelta(days=30)
+PORTAL_NAMES = {"cem": "CEM", "enedis": "Enedis Linky", "fluvius": "Mijn Fluvius", "water-link": "Water-Link"}
+"""What people call a portal; one of another package goes by its own name."""
 REASON_TEXTS = {
     "unreachable": "The portal cannot be reached",
     "rate_limit": "The portal asks us to slow down",
@@ -124,7 +126,7 @@ def summarize_health(state: AccountState, interval: timedelta, now: datetime, zo
     if state.up is None:
         return HealthSummary("waiting", "Not visited yet", (_describe_next_visit(state, now, zone),))
     if state.up:
-        return HealthSummary("good", "Working", (f"Asked every {format_duration(interval)}.",))
+        return HealthSummary("good", _describe_working(state, now, zone))
     lines = [f"{_format_sentence(state.message)}"] if state.message else []
     if state.last_success:
         lines.append(f"It last worked {format_instant(state.last_success, zone, now)} ({format_age(now - state.last_success)}).")
@@ -133,6 +135,18 @@ def summarize_health(state: AccountState, interval: timedelta, now: datetime, zo
     return HealthSummary(
         "bad", REASON_TEXTS.get(state.reason, "The last visit failed"), (*lines, _describe_next_visit(state, now, zone))
     )
+
+
+def _describe_working(state: AccountState, now: datetime, zone: ZoneInfo) -> str:
+    """Return one line: Working · visited 10 min ago · next 21:45."""
+    parts = ["Working"]
+    if state.last_visit:
+        parts.append(f"visited {format_age(now - state.last_visit)}")
+    if state.next_visit:
+        local, today = state.next_visit.astimezone(zone), now.astimezone(zone).date()
+        when = f"{local:%H:%M}" if local.date() == today else format_instant(state.next_visit, zone, now)
+        parts.append("next now" if state.next_visit <= now else f"next {when}")
+    return " · ".join(parts)
 
 
 def _summarize_refusal(state: AccountState, until: datetime, now: datetime, zone: ZoneInfo) -> HealthSummary:

@@ -97,6 +97,11 @@ class MeterList:
         return self._samples.get(family, {}).get((account, point))
 
 
+def find_usage_point_id(view: AccountView, shown: str) -> str:
+    """Return the id of a usage point as the ledger has it, for the name that is shown instead."""
+    return next((stored for stored, alias in view.aliases.items() if alias == shown), shown)
+
+
 def _group_by_usage_point(samples: Samples) -> dict[str, list[tuple[str, tuple[str, ...], float]]]:
     """Return the samples of registers by their usage point."""
     found: dict[str, list[tuple[str, tuple[str, ...], float]]] = defaultdict(list)

@@ -3,6 +3,7 @@
 import gzip
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import groupby
@@ -12,10 +13,13 @@ from zoneinfo import ZoneInfo
 from exporter.config.colour import DEFAULT_COLOUR, Colour
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
+from exporter.ledger.ledger import Snapshot
 from exporter.metrics.cache import AccountSamples
 from exporter.metrics.page import AccountMetrics, MetricsPage
+from exporter.models import DAY
 from exporter.poller_group import PollerGroup
 from exporter.web.status.accounts import (
+    PORTAL_NAMES,
     AccountFact,
     HealthSummary,
     HistorySummary,
@@ -25,8 +29,10 @@ from exporter.web.status.accounts import (
     summarize_history,
 )
 from exporter.web.status.formatting import format_duration
-from exporter.web.status.meters import MeterList
-from exporter.web.status.tiles import Tile, build_tile
+from exporter.web.status.meters import MeterList, MeterSummary, find_usage_point_id
+from exporter.web.status.tiles import CHART_DAYS, Tile, build_tile
+from exporter.web.status.usage import DayUsage, read_day_usage
+from exporter.web.status.usage_point import build_usage_point_page, format_csv
 
 if TYPE_CHECKING:
     from exporter.web.status.theme import Theme
@@ -37,6 +43,8 @@ TILES_PER_PREVIEW, TILES_PER_PAGE = 15, 60
 """Tiles of one account beside others, and on a page of its own."""
 QUOTA_CACHE_TIME = timedelta(minutes=1)
 REFRESH_INTERVAL = timedelta(minutes=1)
+OpenSnapshot = Callable[[], AbstractContextManager[Snapshot]]
+"""Opens a snapshot of the ledger; may block, and raise LedgerError."""
 CountCalls = Callable[[str, str, datetime], int]
 """Account, quota, since -> calls. May block, and raise LedgerError."""
 
@@ -65,7 +73,7 @@ class AccountSection:
     """One account, as the page shows it."""
 
     name: str
-    portal: str
+    portal_name: str
     zone: ZoneInfo
     health: HealthSummary
     facts: Sequence[AccountFact]
@@ -96,7 +104,9 @@ class StatusPage:
         count_calls: CountCalls | None = None,
         version: str = "",
         metrics_path: str = "/metrics",
+        open_snapshot: OpenSnapshot | None = None,
     ) -> None:
+        self._open_snapshot = open_snapshot
         self._metrics_page, self._pollers, self._clock, self._count_calls = metrics_page, pollers, clock, count_calls
         self._version, self._metrics_path = version, metrics_path.removeprefix("/")
         self._meter_lists: dict[str, tuple[AccountSamples, date, MeterList]] = {}
@@ -143,6 +153,38 @@ class StatusPage:
         ).encode()
         return gzip.compress(html, compresslevel=6, mtime=0) if compressed else html
 
+    def render_usage_point(self, account: str, usage_point: str) -> bytes | None:
+        """Return the page of a usage point, None for one that is not known; raise LedgerError."""
+        found = self._find_meter(account, usage_point)
+        if found is None or self._open_snapshot is None:
+            return None
+        now, (meters, meter) = self._clock(), found
+        with self._open_snapshot() as snapshot:
+            page = build_usage_point_page(snapshot, meters, meter, now)
+        theme = self.theme
+        return theme.usage_point_template.render(
+            page=page, now=now, zone=meters.view.zone, version=self._version, stylesheet_version=theme.stylesheet_version
+        ).encode()
+
+    def render_csv(self, account: str, usage_point: str, period: str) -> bytes | None:
+        """Return days or months as CSV, of all usage points where none is named; None for an unknown one; raise LedgerError."""
+        part = self._metrics_page.accounts.get(account)
+        if part is None or self._open_snapshot is None or (usage_point and self._find_meter(account, usage_point) is None):
+            return None
+        meters = self._get_meter_list(part, self._clock())
+        names = {meter.usage_point: meter.title for meter in meters.meters}
+        with self._open_snapshot() as snapshot:
+            chosen = [find_usage_point_id(part.view, usage_point)] if usage_point else None
+            return format_csv(snapshot, part.view, names, chosen, period).encode()
+
+    def _find_meter(self, account: str, usage_point: str) -> tuple[MeterList, MeterSummary] | None:
+        part = self._metrics_page.accounts.get(account)
+        if part is None:
+            return None
+        meters = self._get_meter_list(part, self._clock())
+        meter = next((meter for meter in meters.meters if meter.usage_point == usage_point), None)
+        return (meters, meter) if meter else None
+
     def _build_section(self, account: AccountMetrics, query: StatusQuery, now: datetime, *, alone: bool) -> AccountSection:
         meters, word = self._get_meter_list(account, now), query.search.casefold().strip()
         attention_count = sum(meter.needs_attention(now) for meter in meters.meters)
@@ -155,9 +197,10 @@ class StatusPage:
         page_count = max(1, -(-len(found) // limit))
         page_number = min(query.page_number, page_count) if alone else 1
         shown = found[(page_number - 1) * limit : page_number * limit]
+        usages = self._read_usages(account, shown, now)
         return AccountSection(
             name=account.view.account,
-            portal=account.view.portal,
+            portal_name=PORTAL_NAMES.get(account.view.portal, account.view.portal),
             zone=account.view.zone,
             health=summarize_account(account, now),
             facts=list_account_facts(account, now),
@@ -165,7 +208,7 @@ class StatusPage:
             notes=(*account.health.state.notes, *account.health.shape_notes),
             quotas=self._read_quotas(account, now),
             sites=[
-                (site, [build_tile(meters, meter) for meter in group])
+                (site, [build_tile(meters, meter, usages.get(meter.usage_point, ())) for meter in group])
                 for site, group in groupby(shown, key=lambda meter: meter.site)
             ],
             shown_count=len(shown),
@@ -175,6 +218,24 @@ class StatusPage:
             page_number=page_number,
             page_count=page_count if alone else 1,
         )
+
+    def _read_usages(
+        self, account: AccountMetrics, meters: Sequence[MeterSummary], now: datetime
+    ) -> Mapping[str, Sequence[DayUsage]]:
+        """Return the days that the tiles of these meters show, by usage point as it is shown."""
+        if self._open_snapshot is None or not meters:
+            return {}
+        view, today = account.view, now.astimezone(account.view.zone).date()
+        ids = {meter.usage_point: find_usage_point_id(view, meter.usage_point) for meter in meters}
+        recent, month = today - timedelta(days=CHART_DAYS + 1), (today - DAY).replace(day=1)
+        first = min(recent, month)
+        past = month.replace(year=month.year - 1), (month + timedelta(days=31)).replace(year=month.year - 1)
+        try:
+            with self._open_snapshot() as snapshot:
+                found = read_day_usage(snapshot, view.account, view.zone, list(ids.values()), [(first, today), past])
+        except LedgerError:
+            return {}
+        return {shown: found.get(stored, ()) for shown, stored in ids.items()}
 
     def _get_meter_list(self, account: AccountMetrics, now: datetime) -> MeterList:
         name, samples, today = account.view.account, account.kept_samples, now.astimezone(account.view.zone).date()

@@ -15,6 +15,7 @@ class Theme:
         templates, dark = _make_environment(), colour.darken(0.28)
         colours = {"meter": colour, "meter_text": colour.text_colour(), "dark_meter": dark, "dark_meter_text": dark.text_colour()}
         self.page_template = templates.get_template("page.html")
+        self.usage_point_template = templates.get_template("usage_point.html")
         self.stylesheet, self.icon = (templates.get_template(name).render(colours).encode() for name in ("style.css", "icon.svg"))
         self.stylesheet_version = hashlib.sha256(self.stylesheet).hexdigest()[:12]
         """Changes with the style, and stands in its URL."""

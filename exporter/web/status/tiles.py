@@ -3,10 +3,11 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from exporter.account_status import AccountView
-from exporter.models import Unit
+from exporter.models import DAY, Unit
+from exporter.web.status.charts import BarValue, Chart, build_bar_chart
 from exporter.web.status.formatting import (
     THIN_SPACE,
     FormattedNumber,
@@ -16,8 +17,10 @@ from exporter.web.status.formatting import (
     format_instant,
 )
 from exporter.web.status.meters import MeterList, MeterSummary, Values, instant_from_seconds
+from exporter.web.status.usage import DayUsage, compare_days
 
 MAX_LINES = 4
+CHART_DAYS = 30
 _INDEXES = {
     "utility_consumption_index_kwh": ("", Unit.KWH),
     "utility_consumption_index_m3": ("", Unit.M3),
@@ -28,6 +31,16 @@ _INSTANT_VALUES = {
     "utility_humidity_ratio": ("humidity", "%"),
     "utility_power_kw": ("power", Unit.KW),
 }
+_KIND_NAMES = {
+    "LB_POCTYP_ELVT": "high tariff",
+    "LB_POCTYP_ELNT": "low tariff",
+    "LB_POCTYP_INTEP": "indoor temperature",
+    "LB_POCTYP_OUTTEP": "outdoor temperature",
+    "LB_POCTYP_VLH": "humidity",
+    "LB_POCTYP_TLAKKPA": "pressure",
+    "LB_POCTYP_CO2": "CO2",
+}
+"""What a portal's key of a kind of register means, where the unit does not say it."""
 _LOAD_LABELS = {"utility_consumption_load_kw": "Load", "utility_injection_load_kw": "Load, injection"}
 _AMOUNTS = {"consumption_kwh": ("", Unit.KWH), "consumption_m3": ("", Unit.M3), "injection_kwh": ("injection", Unit.KWH)}
 
@@ -47,6 +60,7 @@ class TileRow:
     label: str
     text: str
     detail: str = ""
+    number: FormattedNumber | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +72,66 @@ class Tile:
     hidden_lines: int
     """How many lines do not fit on the screen."""
     rows: Sequence[TileRow]
+    chart: Chart | None = None
+    """The last 30 days."""
 
 
-def build_tile(meters: MeterList, meter: MeterSummary) -> Tile:
-    """Return the tile of a meter."""
-    lines, rows = _build_lines_and_rows(meters.view, meters.select_values(meter), meters.now)
-    return Tile(meter, lines[:MAX_LINES], max(0, len(lines) - MAX_LINES), rows)
+def build_tile(meters: MeterList, meter: MeterSummary, usages: Sequence[DayUsage] = ()) -> Tile:
+    """Return the tile of a meter; `usages` are its days, the preferred quantity first."""
+    values = meters.select_values(meter)
+    lines, rows = _build_lines_and_rows(meters.view, values, meters.now)
+    latest = _read_instant(values, "utility_latest_day_timestamp_seconds")
+    chart = None
+    if usages and latest:
+        day = latest.astimezone(meters.view.zone).date()
+        rows = [*rows[:1], *_build_comparison(usages[0], day), *rows[1:]]
+        chart = build_day_chart(usages[0], day, meters.now.astimezone(meters.view.zone).date() - DAY, meter.title)
+    return Tile(meter, lines[:MAX_LINES], max(0, len(lines) - MAX_LINES), rows, chart)
+
+
+def build_day_chart(usage: DayUsage, latest: date, last: date, title: str, count: int = CHART_DAYS) -> Chart | None:
+    """Return the bars of the days up to `last`; days after the latest complete one are pale."""
+    days = [last - timedelta(days=number) for number in range(count - 1, -1, -1)]
+    values = [
+        BarValue(
+            f"{day:%a} {day.day} {day:%b}: {format_amount(usage.days[day], usage.unit) if day in usage.days else 'not known'}",
+            usage.days.get(day),
+            is_partial=day > latest,
+        )
+        for day in days
+    ]
+    known = sum(value.value is not None for value in values)
+    return build_bar_chart(values, f"{title}: {usage.direction} of the last {count} days, {known} of them known")
+
+
+def _build_comparison(usage: DayUsage, latest: date) -> list[TileRow]:
+    change = compare_days(usage, latest.replace(day=1), latest)
+    if change is None:
+        return []
+    percent = round(abs(change) * 100)
+    return [TileRow("Same days of last year", "as much" if not percent else f"{percent} % {'more' if change > 0 else 'less'}")]
 
 
 def _build_lines_and_rows(view: AccountView, values: Values, now: datetime) -> tuple[list[ScreenLine], list[TileRow]]:
-    """Choose what stands on the screen: indexes, else what is measured now, else the latest day."""
+    """Choose what stands on the screen: the latest day, else indexes and what is measured now, else the load with its time."""
     latest, month = _build_period_rows(view, values, now)
     load, peaks = _build_load_rows(view, values, now), _build_peak_rows(view, values, now)
-    if lines := _build_index_lines(values):
-        return lines, [*latest, *month, *load, *peaks]
-    for family, label in _LOAD_LABELS.items():
-        lines += [ScreenLine(label, format_amount(value, Unit.KW)) for value in values.get(family, {}).values()]
-    if lines:
-        return lines, [*latest, *month, *peaks]
+    indexes = _build_index_lines(values)
+    lines: list[ScreenLine] = []
     for family, (what, unit) in _AMOUNTS.items():
         if found := values.get(f"utility_daily_{family}"):
             label = what if what or lines else latest[0].label
             lines.append(ScreenLine(label, format_amount(sum(found.values()), unit)))
-    return lines, [*month, *peaks]
+    if lines:
+        return lines, [
+            *month,
+            *(TileRow(f"Index{', ' if line.label else ''}{line.label}", str(line.number)) for line in indexes),
+            *load,
+            *peaks,
+        ]
+    if indexes:
+        return indexes, [*load, *peaks]
+    return [ScreenLine(f"{row.label}, {row.detail}", row.number) for row in load if row.number], peaks
 
 
 def _build_index_lines(values: Values) -> list[ScreenLine]:
@@ -104,7 +155,9 @@ def _build_index_lines(values: Values) -> list[ScreenLine]:
 def _label_register(values: Values, register: str, quantity: str, *, alone: bool) -> str:
     """Return a register's label: its description, or its own name where that is informative."""
     infos = values.get("utility_register_info", {})
-    description = next((labels[4] for labels in infos if labels[0] == register), "")
+    description = next((labels[4] or _KIND_NAMES.get(labels[2], "") for labels in infos if labels[0] == register), "")
+    if quantity and description == quantity:
+        description = ""
     is_informative = register != "total" and not (register.isdecimal() and (alone or quantity))
     return ", ".join(text for text in (description or (register if is_informative else ""), quantity) if text)
 
@@ -136,7 +189,7 @@ def _build_load_rows(view: AccountView, values: Values, now: datetime) -> list[T
     at = _read_instant(values, "utility_load_timestamp_seconds")
     when = format_instant(at, view.zone, now) if at else ""
     return [
-        TileRow(label, str(format_amount(value, Unit.KW)), when)
+        TileRow(label, str(format_amount(value, Unit.KW)), when, format_amount(value, Unit.KW))
         for family, label in _LOAD_LABELS.items()
         for value in values.get(family, {}).values()
     ]
@@ -150,7 +203,8 @@ def _build_peak_rows(view: AccountView, values: Values, now: datetime) -> list[T
             _read_instant(values, f"utility_{family}_timestamp_seconds"),
         )
         if power is not None:
-            rows.append(TileRow(label, str(format_amount(power, unit)), format_instant(at, view.zone, now) if at else ""))
+            title = f"{at.astimezone(view.zone):%B}'s peak" if at and family == "monthly_peak" else label
+            rows.append(TileRow(title, str(format_amount(power, unit)), format_instant(at, view.zone, now) if at else ""))
     if (average := _read_value(values, "utility_average_monthly_peak_kw")) is not None:
         months = int(_read_value(values, "utility_average_monthly_peak_months") or 0)
         rows.append(TileRow("Average peak", str(format_amount(average, Unit.KW)), f"{months} month{'s' * (months != 1)}"))

@@ -1,0 +1,119 @@
+"""What was used, as people ask for it: days and months of usage points, read from the ledger."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from math import fsum
+from zoneinfo import ZoneInfo
+
+from exporter.ledger.ledger import Snapshot
+from exporter.ledger.usage_queries import Amount
+from exporter.models import DAY, Direction, Unit
+
+UNITS = (Unit.KWH, Unit.M3)
+"""In this order a quantity is preferred: gas is shown as energy where both are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayUsage:
+    """The amounts of a usage point in one direction and unit, by local day."""
+
+    direction: str
+    unit: str
+    days: Mapping[date, float] = field(default_factory=dict)
+
+    def sum_days(self, first: date, last: date) -> float | None:
+        """Return the sum of the known days in [first, last]; None if none is known."""
+        found = [value for day, value in self.days.items() if first <= day <= last]
+        return fsum(found) if found else None
+
+    def count_missing(self, first: date, last: date) -> int:
+        """Return how many days in [first, last] are not known."""
+        return (last - first).days + 1 - sum(first <= day <= last for day in self.days)
+
+
+@dataclass(frozen=True, slots=True)
+class MonthUsage:
+    """The amount of a month, and of the same month a year before."""
+
+    month: date
+    value: float | None
+    year_before: float | None
+    missing: int
+    """Days of the month without an amount, up to the latest known day."""
+
+
+def read_day_usage(
+    snapshot: Snapshot,
+    account: str,
+    zone: ZoneInfo,
+    usage_points: Sequence[str] | None,
+    spans: Sequence[tuple[date, date]] = (),
+) -> dict[str, list[DayUsage]]:
+    """Return the days of usage points, the preferred quantity of each direction first; injection comes last.
+
+    `spans` are the first and last days that are read; none is all of them.
+    """
+    found: dict[str, dict[tuple[str, str], dict[date, float]]] = defaultdict(dict)
+    bounds: list[tuple[datetime | None, datetime | None]] = [
+        (datetime.combine(first, time(), zone), datetime.combine(last + DAY, time(), zone)) for first, last in spans
+    ]
+    for amount in (
+        amount
+        for start, end in bounds or [(None, None)]
+        for amount in snapshot.select_day_amounts(account, usage_points, start, end)
+    ):
+        days = found[amount.usage_point].setdefault((amount.direction, amount.unit), {})
+        days[local_day(amount, zone)] = amount.value
+    return {
+        point: sorted((DayUsage(*key, days) for key, days in quantities.items()), key=_preference)
+        for point, quantities in found.items()
+    }
+
+
+def list_months(usage: DayUsage, last_day: date, count: int) -> list[MonthUsage]:
+    """Return `count` months up to that of `last_day`, the oldest first."""
+    months, first = [], last_day.replace(day=1)
+    for _ in range(count):
+        end = min(_last_of_month(first), last_day)
+        before = _year_before(first)
+        before_end = _last_of_month(before) if end == _last_of_month(first) else before + (end - first)
+        months.append(
+            MonthUsage(first, usage.sum_days(first, end), usage.sum_days(before, before_end), usage.count_missing(first, end))
+        )
+        first = (first - DAY).replace(day=1)
+    return months[::-1]
+
+
+def compare_days(usage: DayUsage, first: date, last: date) -> float | None:
+    """Return the change of the days in [first, last] against the same days a year before, as a ratio, of those known in both."""
+    pairs = [
+        (usage.days[day], usage.days[before])
+        for day in (first + timedelta(days=number) for number in range((last - first).days + 1))
+        if day in usage.days and (before := _shift_year(day)) in usage.days
+    ]
+    past = fsum(before for _, before in pairs)
+    return fsum(value for value, _ in pairs) / past - 1 if past > 0 else None
+
+
+def _shift_year(day: date) -> date:
+    """Return the same day a year before; 28 February for the 29th."""
+    return day.replace(year=day.year - 1, day=min(day.day, 28 if day.month == 2 else 31))
+
+
+def local_day(amount: Amount, zone: ZoneInfo) -> date:
+    """Return the local day of an amount of a day; a gas day is that of its 06:00."""
+    return datetime.fromtimestamp(amount.start_ms / 1000, zone).date()
+
+
+def _preference(usage: DayUsage) -> tuple[bool, int]:
+    return usage.direction != Direction.CONSUMPTION, UNITS.index(Unit(usage.unit)) if usage.unit in UNITS else len(UNITS)
+
+
+def _last_of_month(first: date) -> date:
+    return (first + timedelta(days=31)).replace(day=1) - DAY
+
+
+def _year_before(first: date) -> date:
+    return first.replace(year=first.year - 1)

@@ -102,11 +102,12 @@ def _measure_parts(durations: dict[str, list[float]]) -> Iterator[None]:
         _time_function(MetricsPage, "refresh", spent),
         _time_function(cache, "aggregate_usage_points", spent),
         _time_function(cache, "aggregate_readings", spent),
+        _time_function(cache, "aggregate_indexes", spent),
         _time_function(runtime, "trim_memory", spent),
     ):
         yield
     every = time.process_time() - started
-    derive = spent["aggregate_usage_points"] + spent["aggregate_readings"]
+    derive = spent["aggregate_usage_points"] + spent["aggregate_readings"] + spent["aggregate_indexes"]
     render = spent["refresh"] - derive + spent["trim_memory"]
     parts = {"record": spent["record_visit"], "derive": derive, "render": render}
     for part, value in {"ask and parse": every - sum(parts.values()), **parts, "all of it": every}.items():

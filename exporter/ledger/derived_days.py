@@ -9,11 +9,12 @@ at most `MAX_DISTANCE_MS` apart. A day in which the register ran backwards has n
 """
 
 import sqlite3
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from zoneinfo import ZoneInfo
 
 from exporter.ledger.database import from_ms, to_ms
@@ -23,8 +24,7 @@ MAX_DISTANCE_MS = 6 * 3_600_000
 DAY_MS = 86_400_000
 DECIMALS = 6
 """An amount is rounded to a milliwatt-hour or a millilitre; sums of amounts are exact in these."""
-SeriesSpan = tuple[int, int, int, int | None]
-"""An index series, the first and last `at` of its changed readings, and its newest `at` before."""
+ROWS_AT_A_TIME = 5000
 
 
 @dataclass(slots=True)
@@ -66,34 +66,42 @@ def _read_at(instants: Sequence[int], values: Sequence[float], at: int) -> tuple
 
 
 class DayDeriver:
-    """Derives the days of one account's registers, in the transaction of a visit."""
+    """Derives the days of one account's registers, in the transaction of a visit.
+
+    What 100,000 registers need is kept as plain numbers, and derived some thousand days at a time.
+    """
 
     def __init__(self, db: sqlite3.Connection, zone: ZoneInfo, now: datetime) -> None:
         self._db, self._zone = db, zone
         self._today = to_ms(datetime.combine(now.astimezone(zone).date(), time(), zone))
-        self._spans: list[SeriesSpan] = []
+        self._spans = array("q")
+        """Series, first and last `at`, newest `at` before: four numbers each."""
         self._midnights: list[int] = []
 
     def collect_changed(self) -> None:
         """Collect the series to look at from the table of changed readings, which are not written yet."""
-        self._spans = self._db.execute(_SELECT_CHANGED_SPANS, (self._today,)).fetchall()
+        self._spans.extend(chain.from_iterable(self._db.execute(_SELECT_CHANGED_SPANS, (self._today,))))
 
     def collect_all(self, account: int) -> None:
         """Collect all series with all their readings."""
-        self._spans = self._db.execute(_SELECT_ALL_SPANS, (account,)).fetchall()
+        self._spans.extend(chain.from_iterable(self._db.execute(_SELECT_ALL_SPANS, (account,))))
 
-    def derive(self) -> DerivedDays:
-        """Return the days of the collected series that changed readings concern, after these were written."""
+    def derive(self) -> Iterator[DerivedDays]:
+        """Yield the days of the collected series that changed readings concern, after these were written."""
+        spans, self._spans = self._spans, array("q")
+        if not spans:
+            return
+        self._midnights = list(list_midnights(min(spans[1::4]) - DAY_MS, max(spans[2::4]) + DAY_MS, self._zone))
         derived = DerivedDays()
-        if self._spans:
-            first, last = min(span[1] for span in self._spans), max(span[2] for span in self._spans)
-            self._midnights = list(list_midnights(first - DAY_MS, last + DAY_MS, self._zone))
-        for span in self._spans:
-            self._derive_series(derived, *span)
-        return derived
+        for place in range(0, len(spans), 4):
+            self._derive_series(derived, *spans[place : place + 4])
+            if len(derived.rows) >= ROWS_AT_A_TIME:
+                yield derived
+                derived = DerivedDays()
+        yield derived
 
-    def _derive_series(self, derived: DerivedDays, series: int, first: int, last: int, newest: int | None) -> None:
-        is_append = newest is None or newest < first
+    def _derive_series(self, derived: DerivedDays, series: int, first: int, last: int, newest: int) -> None:
+        is_append = newest < first
         before, after = (newest, None) if is_append else self._select_neighbours(series, first, last)
         # Neighbours that are more than a day away say nothing about any midnight.
         since = first if before is None else max(before, first - DAY_MS)
@@ -156,12 +164,12 @@ _SELECT_CHANGED_SPANS = (
     "WITH span AS MATERIALIZED (SELECT series, min(at) AS first, max(at) AS last FROM changed GROUP BY series),"
     " counter AS MATERIALIZED (SELECT id, first, last, (SELECT max(at) FROM reading WHERE reading.series = id) AS newest"
     f" FROM span CROSS JOIN series ON id = span.series WHERE {_IS_COUNTER})"
-    " SELECT id, first, last, newest FROM counter"
+    " SELECT id, first, last, coalesce(newest, first - 1) FROM counter"
     " WHERE newest < ? OR first <= newest OR (newest IS NULL AND first < last)"
 )
 _SELECT_ALL_SPANS = (
     "SELECT series.id, (SELECT min(at) FROM reading WHERE series = series.id) AS first,"
-    " (SELECT max(at) FROM reading WHERE series = series.id), NULL"
+    " (SELECT max(at) FROM reading WHERE series = series.id), (SELECT min(at) - 1 FROM reading WHERE series = series.id)"
     f" FROM series JOIN point ON point.id = point WHERE account = ? AND {_IS_COUNTER} AND first IS NOT NULL"
 )
 _SELECT_NEIGHBOURS = (

@@ -6,8 +6,10 @@ Invariants: a month counts as in `calendar_samples`; a month that is not whole a
 """
 
 import sqlite3
+from array import array
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
+from itertools import chain
 from zoneinfo import ZoneInfo
 
 from exporter.ledger.calendar_samples import Calendar, CalendarRule, iterate_calendar_samples, local_day
@@ -15,8 +17,6 @@ from exporter.ledger.database import from_ms, to_ms
 from exporter.ledger.derived_days import DerivedDays
 
 DAY_MS = 86_400_000
-DaySpan = tuple[int, int, int, int]
-"""A series of days, the first and last `at` that have changed, and the newest of it."""
 
 
 class MonthDeriver:
@@ -24,29 +24,31 @@ class MonthDeriver:
 
     def __init__(self, db: sqlite3.Connection, zone: ZoneInfo) -> None:
         self._db, self._zone = db, zone
-        self._spans: list[DaySpan] = []
+        self._spans = array("q")
+        """A series of days, the first and last `at` that have changed, the newest of it: four numbers each."""
 
     def collect_changed(self) -> None:
         """Collect the series of days from the table of changed readings, which are not written yet."""
-        self._spans += self._db.execute(_SELECT_CHANGED_SPANS).fetchall()
+        self._spans.extend(chain.from_iterable(self._db.execute(_SELECT_CHANGED_SPANS)))
 
     def collect_void(self, void: Sequence[tuple[int, int]]) -> None:
         """Collect days that have no amount any more."""
-        self._spans += [(series, at, at, at) for series, at in void]
+        self._spans.extend(chain.from_iterable((series, at, at, at) for series, at in void))
 
     def collect_all(self, account: int) -> None:
         """Collect all days of an account."""
-        self._spans += self._db.execute(_SELECT_ALL_SPANS, (account,)).fetchall()
+        self._spans.extend(chain.from_iterable(self._db.execute(_SELECT_ALL_SPANS, (account,))))
 
     def derive(self) -> DerivedDays:
         """Return the months that changed days concern, after these were written."""
         months: dict[int, set[date]] = {}
-        for series, first, last, newest in self._spans:
+        spans, self._spans = self._spans, array("q")
+        for place in range(0, len(spans), 4):
+            series, first, last, newest = spans[place : place + 4]
             closed = self._local_date(max(newest, last)) + timedelta(days=1)
             for month in _list_months(self._local_date(first), self._local_date(last)):
                 if _next_month(month) <= closed:
                     months.setdefault(series, set()).add(month)
-        self._spans.clear()
         derived = DerivedDays()
         done = set[int]()
         for series in months:

@@ -243,6 +243,10 @@ class Snapshot:
         """Return the usage points in the account's inventory, or those of them in `usage_points`."""
         return queries.select_usage_points(self._db, account, usage_points)
 
+    def select_usage_points_with_days(self, account: str) -> frozenset[str]:
+        """Return the usage points of which days are known, stated or derived."""
+        return queries.select_usage_points_with_days(self._db, account)
+
     def select_facts(self, account: str, usage_points: Collection[str] | None = None) -> Iterator[tuple[str, Fact, float]]:
         """Return usage point, fact and value of all current facts."""
         return queries.select_facts(self._db, account, usage_points)

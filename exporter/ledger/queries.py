@@ -150,6 +150,16 @@ def select_usage_points(
     return (UsagePointRow(usage_point, _COMMODITIES[commodity], *rest) for usage_point, commodity, *rest in rows)
 
 
+def select_usage_points_with_days(db: sqlite3.Connection, account: str) -> frozenset[str]:
+    """Return the usage points of which days are known, stated or derived."""
+    rows = db.execute(
+        "SELECT DISTINCT usage_point FROM series JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
+        " WHERE account.name = ? AND form = 'interval' AND resolution = 'P1D'",
+        (account,),
+    )
+    return frozenset(usage_point for (usage_point,) in rows)
+
+
 def select_facts(
     db: sqlite3.Connection, account: str, usage_points: Collection[str] | None = None
 ) -> Iterator[tuple[str, Fact, float]]:

@@ -72,9 +72,10 @@ def write_readings(
     if not series:
         return WriteCounts()
     see_changed()
-    found = db.execute(_CHANGED_USAGE_POINTS).fetchall()
-    usage_points = frozenset(usage_point for usage_point, _ in found)
-    live = usage_points - {usage_point for usage_point, has_periods in found if has_periods}
+    with_periods, with_indexes = set[str](), set[str]()
+    for usage_point, has_periods in db.execute(_CHANGED_USAGE_POINTS):
+        (with_periods if has_periods else with_indexes).add(usage_point)
+    usage_points, live = frozenset(with_periods | with_indexes), frozenset(with_indexes - with_periods)
     visit = create_visit()
     mark_pending(db, visit, db.execute(_CHANGED_SPANS))
     corrected = db.execute(_INSERT_CORRECTIONS, (visit,)).rowcount
@@ -288,8 +289,8 @@ class _VisitWriter:
 
     def _write_periods(self, days: DayDeriver | None, months: MonthDeriver) -> Iterator[tuple[frozenset[int], frozenset[str]]]:
         """Write derived days and then months; yield the series and usage points of those that changed."""
-        if days:
-            yield self._write_derived(derived := days.derive(), months.collect_changed)
+        for derived in days.derive() if days else ():
+            yield self._write_derived(derived, months.collect_changed)
             months.collect_void(derived.void)
         yield self._write_derived(months.derive())
 

@@ -55,7 +55,7 @@ def list_history_starts(begins: Mapping[Feed, date]) -> HistoryStarts:
         if feed.resolution == "P1D" if feed.form is Form.INTERVAL else feed.resolution is None:
             for usage_point in feed.usage_points or (ALL_USAGE_POINTS,):
                 key = usage_point, feed.direction
-                starts[key] = min(starts.get(key, day), day)
+                starts[key] = min(starts.get(key, day), day) if usage_point else date.min
     return starts
 
 

@@ -198,12 +198,10 @@ class MetricsPage:
         history_starts = list_history_starts(metrics.health.history.begins)
         context = SampleContext(metrics.view, self._month_start(metrics), history_starts)
         moved = _find_moved_starts(metrics.history_starts, history_starts)
+        if ALL_USAGE_POINTS in moved:
+            moved = moved - {ALL_USAGE_POINTS} | snapshot.select_usage_points_with_days(account)
         # Other counts than expected: another process has imported readings, and all samples must be rebuilt.
-        if (
-            changes
-            and previous == (state.readings + state.thinned - changes.new, state.corrections - changes.corrected)
-            and ALL_USAGE_POINTS not in moved
-        ):
+        if changes and previous == (state.readings + state.thinned - changes.new, state.corrections - changes.corrected):
             samples = metrics.kept_samples
             if usage_points := changes.usage_points | moved:
                 samples = update_samples(

@@ -70,7 +70,10 @@ def comparable(select: Callable[[str], str]) -> Callable[[str], str]:
     def selected(name: str) -> str:
         running = "utility_year_to_date_consumption_m3" if name.endswith("m3") else "utility_year_to_date_consumption_kwh"
         before = f"last_over_time({past(running, *((NOT_TWICE,) if name.endswith('m3') else ()))}[3d] offset 366d)"
-        return f"({select(name)} and on ({BY_REGISTER}) {before} or {select(name)} unless on () {only(before, THIS, days=0)})"
+        shown = "utility_yearly_consumption_m3" if name.endswith("m3") else "utility_yearly_consumption_kwh"
+        new = f"({live(shown)} unless on ({BY_REGISTER}) {before}) and on () {only(before, THIS, days=0)}"
+        # The selected stands in it once: each one is read from the ledger anew.
+        return f"({select(name)} unless on ({BY_REGISTER}) ({new}))"
 
     return selected
 

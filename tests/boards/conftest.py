@@ -1,8 +1,6 @@
 """One demo with a year behind it and one Prometheus with the project's rules, for all tests of rules and dashboards."""
 
 import asyncio
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.boards import calendar_series, servers
+from tests.boards import servers
 from tests.boards.backfill import write_blocks
 from tests.boards.demo_ledger import fill_ledger
-from tests.boards.grafana_queries import ROOT
 
 RECORDED_SERIES = (
     "usage_point:utility_yearly_cost:expected_error_eur",
@@ -53,20 +50,10 @@ def house(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
     folder = tmp_path_factory.mktemp("prometheus")
     with servers.run_demo(storage) as exporter, servers.run_sender_page() as sender:
         write_blocks(folder, get_open_metrics(exporter), exporter.url[7:], time.time())
-        if not calendar_series.SERVED:
-            calendar_series.write_blocks(folder, export_history(storage))
         with servers.run_prometheus(folder, exporter.url, beside=sender.url) as prometheus:
             for name in ("up", *RECORDED_SERIES, *SENDER_QUERIES):
                 servers.wait_until(partial(prometheus.query_value, f"count({name})"), f"there is {name}")
             yield DashboardStack(exporter, prometheus, sender)
-
-
-def export_history(storage: Path) -> str:
-    """Return the whole history as the demo's accounts have it."""
-    file = storage.parent / "export.txt"
-    command = ("history", "export", f"--config.file={storage / 'filling.yaml'}", f"--storage.path={storage}", "-o", file)
-    subprocess.run([sys.executable, "-m", "exporter", *command], check=True, capture_output=True, cwd=ROOT)
-    return file.read_text()
 
 
 def get_open_metrics(exporter: servers.RunningServer) -> str:

@@ -10,22 +10,13 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 
 from exporter.history.series import HISTORY_FAMILIES as TRUE_TIME
 from exporter.metrics.families import FAMILIES
-from tests.boards import calendar_series, grafana_queries
+from tests.boards import grafana_queries
 from tests.boards.servers import FOLDER
 from tests.history.programs import find_program
 
 RULES, SETTINGS, CASES = (FOLDER / name for name in ("rules.yaml", "settings.yaml", "rules.test.yaml"))
 PROMETHEUS_OWN = {"up", "scrape_duration_seconds", "ALERTS"}
 ADDRESS = '{{ with query "utility_runbook:address" }}{{ . | first | label "url" }}{{ end }}#'
-CONTRACT_AHEAD = {
-    "utility_history_missing_days",
-    "utility_history_pending_requests",
-    "utility_history_start_timestamp_seconds",
-    "utility_month_start_timestamp_seconds",
-    "utility_skipped_values_total",
-    "utility_usage_point_configured",
-}
-"""Families of the contract that the exporter is yet to serve: boards and rules use them where they are."""
 NAME = r"\b(?:(?:usage_point|register):)?(?:utility|process|python)_[a-z0-9_]+(?::[a-z0-9_]+)?"
 """A metric of ours; a recorded one has colons."""
 
@@ -164,7 +155,6 @@ def known() -> set[str]:
         collector(registry=registry)
     own = set(re.findall(r"^# TYPE (\w+)", generate_latest(registry).decode(), re.MULTILINE))
     ours = {family.name for family in FAMILIES} | {family.name for family in TRUE_TIME.values()}
-    ours |= CONTRACT_AHEAD | set(calendar_series.FAMILIES)
     return own | ours | {rule["record"] for rule in rules("record")} | PROMETHEUS_OWN
 
 

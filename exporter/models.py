@@ -178,14 +178,10 @@ class Holder:
     """End of a consent or token that a person must renew; never of a token that the program renews itself."""
     login_valid_from: datetime | None = None
     """Since when the login is valid, where the portal states it."""
-    token_expires: datetime | None = None
-    """End of the present access token, which the program renews itself."""
 
     def without_personal_data(self) -> "Holder":
         """Return only the instants."""
-        return Holder(
-            access_expires=self.access_expires, login_valid_from=self.login_valid_from, token_expires=self.token_expires
-        )
+        return Holder(access_expires=self.access_expires, login_valid_from=self.login_valid_from)
 
 
 @dataclass(frozen=True, slots=True)

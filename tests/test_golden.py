@@ -120,8 +120,6 @@ SUMS = tuple(f"utility_{period}_" for period in ("daily", "monthly", "yearly", "
 NOT_IN_THE_DEMO = {
     # The demo has no receiver.
     *(family.name for family in FAMILIES if family.name.startswith("utility_exporter_remote_write_")),
-    # No portal of the simulations states it yet.
-    "utility_token_expires_timestamp_seconds",
     # A first visit reaches back a month at most; only an import does more.
     "utility_previous_year_consumption_kwh",
     "utility_previous_year_consumption_m3",

@@ -11,6 +11,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.account_status import AccountView, HistoryStatus
+from exporter.client.session import Session
+from exporter.client.token_cache import Token, TokenCache
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
@@ -506,14 +508,26 @@ def test_health(page, record_visit, clock):
     assert text.count("utility_portal_requests_total{") == 5
     assert "utility_up{" not in text
     assert "utility_last_visit_timestamp_seconds{" not in text
-    holder = Holder(
-        access_expires=NOW + timedelta(days=9), login_valid_from=NOW - timedelta(days=99), token_expires=NOW + timedelta(hours=1)
-    )
+    holder = Holder(access_expires=NOW + timedelta(days=9), login_valid_from=NOW - timedelta(days=99))
     found = record_visit(holder, build_index(1.0, NOW))
     assert found["access_expires_timestamp_seconds"] == (NOW + timedelta(days=9)).timestamp()
     assert found["login_valid_from_timestamp_seconds"] == (NOW - timedelta(days=99)).timestamp()
-    assert found["token_expires_timestamp_seconds"] == (NOW + timedelta(hours=1)).timestamp()
     assert (found["up"], found["ledger_readings"], found["last_new_data_timestamp_seconds"]) == (1, 1, NOW.timestamp())
+
+
+async def test_the_end_of_the_access_token(ledger, page, record_visit, clock):
+    """
+    The end of the token that a login has stored; none where there is no token.
+    """
+    assert of(record_visit(build_index(1.0, NOW)), "token_expires") == {}
+
+    async def log_in(_: Token | None) -> Token:
+        return Token("invented", NOW + timedelta(hours=1))
+
+    async with Session(store=ledger.get_account_store("home"), clock=clock) as session:
+        await TokenCache(session, log_in).get_token()
+
+    assert record_visit(build_index(2.0, NOW))["token_expires_timestamp_seconds"] == (NOW + timedelta(hours=1)).timestamp()
 
 
 def test_one_bad_account_does_not_empty_the_page(page, record_visit, caplog):
@@ -592,5 +606,5 @@ EVERYTHING: list[VisitPart] = [
     month(2026, 10, 4.0),
     Peak(POWER, Unit.KVA, NOW - timedelta(days=1), NOW, 5.31, NOW - timedelta(hours=3)),
     Facts(POINT, dict.fromkeys(Fact, 1.0)),
-    Holder(access_expires=NOW + timedelta(days=9), login_valid_from=NOW, token_expires=NOW),
+    Holder(access_expires=NOW + timedelta(days=9), login_valid_from=NOW),
 ]  # fmt: skip

@@ -39,6 +39,8 @@ class AccountState:
     corrections: int = 0
     thinned: int = 0
     """Old readings that were deleted."""
+    token_expires: datetime | None = None
+    """End of the present access token, which the program renews itself."""
 
 
 def open_account(database: Database, name: str, portal: str, zone: str, login: str) -> AccountState:
@@ -77,6 +79,7 @@ def load_state(db: sqlite3.Connection, name: str) -> AccountState:
         up=None if columns["up"] is None else bool(columns["up"]),
         notes=tuple(dict.fromkeys([*json.loads(columns["notes"]), *select_feed_notes(db, name)])),
         holder=_parse_holder(json.loads(columns["holder"])),
+        token_expires=_select_token_expiry(db, columns["id"]),
     )
 
 
@@ -123,7 +126,7 @@ def select_suspension(database: Database, name: str, login: str) -> tuple[dateti
     return (from_ms(row[0]), row[1]) if row else None
 
 
-_HOLDER_INSTANTS = ("access_expires", "login_valid_from", "token_expires")
+_HOLDER_INSTANTS = ("access_expires", "login_valid_from")
 
 
 def serialize_holder(holder: Holder) -> str:
@@ -134,6 +137,13 @@ def serialize_holder(holder: Holder) -> str:
 
 def _parse_holder(fields: dict[str, Any]) -> Holder:
     return replace(Holder(), **fields | {name: optional_from_ms(fields.get(name)) for name in _HOLDER_INSTANTS})
+
+
+def _select_token_expiry(db: sqlite3.Connection, account: int) -> datetime | None:
+    row = db.execute(
+        "SELECT json_extract(value, '$.ends') FROM memory WHERE account = ? AND key = 'token'", (account,)
+    ).fetchone()
+    return from_ms(round(row[0] * 1000)) if row and row[0] else None
 
 
 def select_account_id(db: sqlite3.Connection, name: str) -> int:

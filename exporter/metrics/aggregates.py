@@ -316,7 +316,7 @@ def build_health_samples(view: AccountView, health: AccountHealth, now: datetime
         "utility_next_visit_timestamp_seconds": state.next_visit,
         "utility_access_expires_timestamp_seconds": state.holder.access_expires,
         "utility_login_valid_from_timestamp_seconds": state.holder.login_valid_from,
-        "utility_token_expires_timestamp_seconds": state.holder.token_expires,
+        "utility_token_expires_timestamp_seconds": state.token_expires,
     }
     samples |= {family: {key: at.timestamp()} for family, at in instants.items() if at is not None}
     if state.up is not None:

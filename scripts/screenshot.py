@@ -18,24 +18,25 @@ from tests.browser import run_chromium  # noqa: E402  # only now on the path
 
 IMAGES = ROOT / "docs" / "images"
 SCREENSHOTS = {
-    "status.png": ("#", {"width": 1280, "height": 1000}),
-    "status-dark.png": ("#a3", {"width": 1280, "height": 1000, "dark": True}),
-    "status-phone.png": ("#a2", {"width": 390, "height": 844}),
+    "status.png": ("?still&account=home-power", {"width": 1280, "height": 900}),
+    "status-dark.png": ("?still&account=block-of-flats", {"width": 1280, "height": 900, "dark": True}),
+    "status-phone.png": ("?still&account=home-water", {"width": 390, "height": 844}),
+    "usage-point.png": ("usage-point?account=home-power&usage_point=home", {"width": 1280, "height": 1280}),
 }
-"""File -> anchor of the account at its top, and the browser's window."""
+"""File -> path of the page, and the browser's window."""
 COMMAND = ("-m", "exporter", "demo", "--web.listen-address=127.0.0.1:0", "--log.level=error")
 
 
 async def main() -> None:
-    """Start the demo, wait until every account was visited, and capture the screenshots."""
+    """Start the demo, wait until every account's history is read, and capture the screenshots."""
     process = await asyncio.create_subprocess_exec(sys.executable, *COMMAND, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     try:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(300):
             url = await read_listen_address(process)
-            await wait_until_visited(url)
+            await wait_until_read(url)
         async with run_chromium() as browser:
-            for name, (anchor, window) in SCREENSHOTS.items():
-                await browser.open_page(f"{url}/?still&for={name}{anchor}", scale=1.5, **window)
+            for name, (path, window) in SCREENSHOTS.items():
+                await browser.open_page(f"{url}/{path}", scale=1, **window)
                 await browser.capture_screenshot(IMAGES / name, full_page=False)
     finally:
         with suppress(ProcessLookupError):
@@ -52,13 +53,16 @@ async def read_listen_address(process: asyncio.subprocess.Process) -> str:
     raise RuntimeError("the demo has ended")
 
 
-async def wait_until_visited(url: str) -> None:
-    """Wait until each account was visited."""
+async def wait_until_read(url: str) -> None:
+    """Wait until each account was visited and its history is read."""
     async with aiohttp.ClientSession() as client:
         while True:
             async with client.get(f"{url}/metrics") as answer:
                 page = await answer.text()
-            if page.count("\nutility_up{") == page.count("\nutility_account_info{") > 0:
+            is_read = page.count("\nutility_history_pending_requests{") == len(
+                re.findall(r"(?m)^utility_history_pending_requests\{.*\} 0\.0$", page)
+            )
+            if is_read and page.count("\nutility_up{") == page.count("\nutility_account_info{") > 0:
                 return
             await asyncio.sleep(0.5)
 

@@ -5,20 +5,23 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from exporter import commands, log
 from exporter.app import DEFAULT_ADDRESS
 from exporter.errors import ExporterError, PortalError
 from exporter.sharding import ALL_ACCOUNTS, Shard
+from exporter.suggestion import suggest
 from exporter.web.listen import ListenAddress
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Subparsers: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
-    options = build_parser().parse_args(argv)
+    options, unknown = build_parser().parse_known_args(argv)
+    if unknown:
+        options.parser.report_unknown(unknown)
     log.set_up_logging(options.log_level, options.log_format)
     run: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -31,9 +34,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose errors are one line with the word that was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print an error without the usage, which only hides it; exit with 2."""
+        self.exit(2, f"{self.prog}: {message}\nsee {self.prog} --help\n")
+
+    def report_unknown(self, words: Sequence[str]) -> NoReturn:
+        """Report words that no flag or argument takes; exit with 2."""
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        near = next((suggest(word.partition("=")[0], flags) for word in words if word.startswith("-")), "")
+        self.error(f"unrecognized arguments: {' '.join(words)}{near}")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        # argparse's own message lists everything, and differs from one version of Python to the next.
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        near = suggest(str(value), choices)
+        if isinstance(action, argparse._SubParsersAction):
+            self.error(f"unknown command {value!r}{near or '; the commands are ' + ', '.join(choices)}")
+        raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(choices)}{near}")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="utility-exporter",
         description="A Prometheus exporter for the customer portals of utility meters.",
         epilog="Flags follow the command: utility-exporter serve --config.file=config.yaml",
@@ -110,7 +137,7 @@ def add_command(
     parser = subparsers.add_parser(
         name, help=description, description=description[0].upper() + description[1:] + ".", allow_abbrev=False
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     parser.add_argument(
         "--config.file",
         dest="config_file",

@@ -33,6 +33,7 @@ from exporter.recording.last_failure import get_file, slugify
 from exporter.recording.recording import Recording, read_document, write_document
 from exporter.recording.summary import summarize
 from exporter.report import record_visit
+from exporter.suggestion import suggest
 from exporter.web.access_control import load_access_control
 
 
@@ -312,7 +313,8 @@ def find_account(context: CommandContext) -> Portal:
     """Return an account of the configuration; raise ConfigError that lists the accounts."""
     accounts = {portal.name: portal for portal in load_config(context.config_file).accounts}
     if context.account not in accounts:
-        raise ConfigError(f"{context.config_file} has no account {context.account!r}; it has {', '.join(accounts) or 'none'}")
+        known = f"{suggest(context.account, accounts)}; it has {', '.join(accounts) or 'none'}"
+        raise ConfigError(f"{context.config_file} has no account {context.account!r}{known}")
     return accounts[context.account]
 
 

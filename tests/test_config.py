@@ -58,10 +58,10 @@ def home(folder: Path, more: str = "") -> Any:
 
 
 def faults(folder: Path, text: str | bytes) -> str:
-    """Load what is bad, and give what is output of it; `#` stands for the file's name."""
+    """Load what is bad, and give what is output of it; `#` stands for the file's name, `@` for its folder."""
     with pytest.raises(ConfigError) as caught:
         load(folder, text)
-    return str(caught.value).replace(str(folder / "config.yaml"), "#")
+    return str(caught.value).replace(str(folder / "config.yaml"), "#").replace(str(folder), "@")
 
 
 @pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
@@ -266,7 +266,7 @@ def test_a_secret_that_others_own(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Path, "open", open_others)
 
     assert faults(folder, HOME + "  client_secret_file: secrets/good") == (
-        "#:6: accounts[0].client_secret_file: the file cannot be read: permission denied"
+        "#:6: accounts[0].client_secret_file: the file @/secrets/good cannot be read: permission denied"
     )
 
 

@@ -21,7 +21,7 @@ class Colour:
         """Return the colour of `c8d42a`, `#c8d42a` or `cd2`; raise ValueError that shows the form."""
         digits = text.removeprefix("#")
         if not re.fullmatch(r"([0-9a-fA-F]{3}){1,2}", digits):
-            raise ValueError("must be a colour: red, green and blue as in c8d42a (a # before it needs quotes)")
+            raise ValueError("must be six hex digits, like c8d42a (a # before them needs quotes)")
         if len(digits) == 3:
             digits = "".join(digit * 2 for digit in digits)
         return cls(*bytes.fromhex(digits))

@@ -10,12 +10,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAn
 
 from exporter.config.colour import DEFAULT_COLOUR, Colour
 from exporter.config.json_schema import build_file_schema
-from exporter.config.secrets import fill_model, refuse_quoted, substitute_variables, suggest_key
+from exporter.config.secrets import fill_model, refuse_quoted, substitute_variables
 from exporter.config.validation import Model, validate
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_document
 from exporter.feed_reader import BackfillSettings
 from exporter.history.config import HistorySettings
 from exporter.portals.base import Portal
+from exporter.suggestion import suggest
 from exporter.sync.feeds import Pace
 
 ENTRY_POINT_GROUP = "utility_exporter.portals"
@@ -197,12 +198,15 @@ def _describe_unknown_portal(name: Data) -> str:
         return f"must be a word; {listed}"
     if entry := _installed_portals().get(name):
         return f"the package that brings this portal is installed but unusable: {_load_portal(entry)}"
-    return f"unknown portal{suggest_key(name, known)}; {listed}"
+    return f"unknown portal{suggest(name, known)}; {listed}"
 
 
 def _check_aliases(document: YamlDocument, aliases: Data, usage_points: frozenset[str], path: KeyPath) -> None:
     """Report two usage points of one name; `usage_points` are those that other keys of the account name."""
     names: set[str] = set()
+    if usage_points and isinstance(aliases, dict) and (strange := aliases.keys() - usage_points):
+        for line in sorted({document.line_numbers[*path, key] for key in strange}):
+            document.add_warning(path, "a name for a usage point that is not configured", line)
     for usage_point, alias in aliases.items() if isinstance(aliases, dict) else ():
         alias_path = (*path, usage_point)
         if alias == "":
@@ -218,6 +222,12 @@ def _check_aliases(document: YamlDocument, aliases: Data, usage_points: frozense
 def _collect_warnings(document: YamlDocument, environment: Mapping[str, str]) -> list[str]:
     # A credential of systemd is readable by its user alone, through an ACL whose mask looks like group permissions.
     is_systemd_credential = str(document.file.parent) == environment.get("CREDENTIALS_DIRECTORY")
+    warnings = list(document.warnings)
+    for path in sorted(document.secret_paths & document.commented_paths, key=document.line_numbers.__getitem__):
+        place = f"{document.file}:{document.line_numbers[path]}: {document.format_path(path)}"
+        warnings.append(f"{place}: the # and the rest of the line are a comment; if they belong to it, it needs quotes")
     if document.is_world_readable and document.holds_secret and not is_systemd_credential:
-        return [f"{document.file}: others on this machine may read the secrets in it; chmod 600 it, or use files for them"]
-    return []
+        warnings.append(
+            f"{document.file}: others on this machine may read the secrets in it; chmod 600 it, or use files for them"
+        )
+    return warnings

@@ -1,8 +1,7 @@
 """Environment variables and files of secrets, substituted into the data."""
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -11,6 +10,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, has_control_character, read_text
+from exporter.suggestion import find_similar, suggest
 
 MAX_SECRET_BYTES = 64 << 10
 
@@ -103,12 +103,6 @@ def list_secret_fields(model: type[BaseModel]) -> list[str]:
     return [name for name, field in model.model_fields.items() if SecretStr in expand_union(field.annotation)]
 
 
-def suggest_key(word: str, known_keys: Iterable[str]) -> str:
-    """Return the most similar known key as `; did you mean every?`, or an empty text."""
-    matches = difflib.get_close_matches(word, list(known_keys), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]}?" if matches else ""
-
-
 def _fill_section(document: YamlDocument, models: list[type[BaseModel]], data: dict[str, Data], path: KeyPath) -> dict[str, Data]:
     kinds = {key: field.annotation for model in models for key, field in list_keys(model).items()}
     secrets = {name for model in models for name in list_secret_fields(model)}
@@ -117,7 +111,9 @@ def _fill_section(document: YamlDocument, models: list[type[BaseModel]], data: d
     filled: dict[str, Data] = {}
     for key, value in data.items():
         key_path = (*path, key)
-        if key in kinds and value is None and not _allows_none(kinds[key]):
+        if key in secrets and value is None and key_path in document.commented_paths:
+            document.add_fault(key_path, "has no value: all after the # is a comment; put the text in quotes")
+        elif key in kinds and value is None and not _allows_none(kinds[key]):
             if not _is_section(kinds[key]):
                 document.add_fault(key_path, "has no value")
         elif key in kinds:
@@ -126,7 +122,9 @@ def _fill_section(document: YamlDocument, models: list[type[BaseModel]], data: d
         elif key in file_keys:
             filled[file_keys[key]] = _read_secret(document, value, key_path, data.get(file_keys[key]))
         else:
-            document.add_fault(key_path, f"unknown key{suggest_key(key, [*kinds, *file_keys])}")
+            document.add_fault(key_path, f"unknown key{suggest(key, [*kinds, *file_keys])}")
+            if meant := find_similar(key, [*kinds, *file_keys]):
+                document.excused_paths.add((*path, file_keys.get(meant, meant)))
     _refuse_empty(document, filled, secrets, path)
     return filled
 
@@ -157,12 +155,13 @@ def _read_secret_text(document: YamlDocument, file: Path, path: KeyPath) -> str:
     try:
         text = read_text(file, MAX_SECRET_BYTES).rstrip("\r\n")
     except ValueError as error:
-        document.add_fault(path, f"the file {error}")
+        hint = "; ~ is not expanded, write the whole path" if "~" in str(file) else ""
+        document.add_fault(path, f"the file {file} {error}{hint}")
     else:
         if not text:
-            document.add_fault(path, "the file is empty")
+            document.add_fault(path, f"the file {file} is empty")
         elif has_control_character(text):
-            document.add_fault(path, "the file has more than one line, or is not text")
+            document.add_fault(path, f"the file {file} has more than one line, or is not text")
         else:
             return text
     return "-"

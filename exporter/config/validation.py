@@ -1,5 +1,6 @@
 """Validation by pydantic, with its errors in plain words and without the values."""
 
+import re
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -52,6 +53,8 @@ def validate(document: YamlDocument, model: type[Model], data: Data, path: KeyPa
     except ValidationError as error:
         for details in error.errors(include_url=False):
             error_path = _resolve_path(data, details, path)
+            if error_path in document.excused_paths or document.has_faults_below(error_path):
+                continue
             hint = (
                 f" ({error_path[-1]} or {error_path[-1]}_file)"
                 if details["type"] == "missing" and error_path in document.secret_paths
@@ -68,9 +71,14 @@ def _format_message(error: ErrorDetails) -> str:
     if kind in ("too_short", "too_long", "string_too_short", "string_too_long"):
         return _format_length(kind, context)
     if kind in _MESSAGES:
-        plain = {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
+        plain = {key: _format_context(value) for key, value in context.items()}
         return _MESSAGES[kind].format_map(plain).replace("'", "")
     return f"is not usable ({kind.replace('_', ' ')})"
+
+
+def _format_context(value: object) -> object:
+    """Return a limit or the expected values as written in the file: electricity, not <Commodity.ELECTRICITY: 'electricity'>."""
+    return f"{value:g}" if isinstance(value, float) else re.sub(r"<\w+\.\w+: ('[^']*')>", r"\1", str(value))
 
 
 def _format_length(kind: str, context: dict[str, Any]) -> str:

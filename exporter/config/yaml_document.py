@@ -22,6 +22,7 @@ Data = Any
 """A value: dict with str keys, list, str (every scalar, as written) or None."""
 
 _KEY_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,40}")
+_COMMENT = re.compile(r"[ \t]+#")
 _NULL = "tag:yaml.org,2002:null"
 _MERGE = "tag:yaml.org,2002:merge"
 _SYNTAX_MESSAGES = {
@@ -60,8 +61,13 @@ class YamlDocument:
         self.environment_paths: set[KeyPath] = set()
         self.quoted_paths: set[KeyPath] = set()
         """Values written in quotes."""
+        self.commented_paths: set[KeyPath] = set()
+        """Values without quotes that a comment follows on the same line."""
+        self.excused_paths: set[KeyPath] = set()
+        """Keys that are not missing, but misspelt: the unknown key is the fault."""
         self.private_paths: set[KeyPath] = set()
         """Mappings whose keys are the user's own, such as usage points: no message shows them."""
+        self.warnings: list[str] = []
         self._faults: dict[KeyPath, tuple[int | None, str]] = {}
 
     def add_fault(self, path: KeyPath, reason: str, line: int | None = None) -> None:
@@ -69,6 +75,14 @@ class YamlDocument:
         if line is None:
             line = next(self.line_numbers[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.line_numbers)
         self._faults.setdefault(path, (line, reason))
+
+    def add_warning(self, path: KeyPath, reason: str, line: int) -> None:
+        """Record a warning."""
+        self.warnings.append(self._format_fault(line, path, reason))
+
+    def has_faults_below(self, path: KeyPath) -> bool:
+        """Return whether a part of a value has a fault: what is wrong with the whole may only follow from that."""
+        return any(len(fault) > len(path) and fault[: len(path)] == path for fault in self._faults)
 
     def raise_faults(self) -> None:
         """Raise ConfigError with every fault, in the order of the file."""
@@ -188,6 +202,8 @@ class _Builder:
 
     def _build_scalar(self, node: yaml.ScalarNode, path: KeyPath) -> str | None:
         """Return the text as written: the model decides what it means, and 0123 may be a serial number."""
+        if node.style is None and _COMMENT.match(node.end_mark.buffer or "", node.end_mark.pointer):
+            self._document.commented_paths.add(path)
         if node.tag == _NULL and node.style is None:
             return None
         if node.style is not None:

@@ -31,7 +31,8 @@ class ListenAddress:
         host, colon, port = text.rpartition(":")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         if not colon or not port.isdecimal() or int(port) > 65535 or (":" in host and bare == host):
-            raise ValueError(f"{text!r} is not HOST:PORT, :PORT or [IPV6]:PORT")
+            hint = f"; write :{text}" if text.isdecimal() else ""
+            raise ValueError(f"{text!r} is not HOST:PORT, :PORT or [IPV6]:PORT{hint}")
         return cls(bare, int(port))
 
     @property

@@ -36,7 +36,7 @@ MED_V1 = {
     ("keys", "message"),
     [
         (CONSO | {"token": None}, "token: is needed with access conso"),
-        (CONSO | {"token": "no-json-web-token"}, "usage_points: is needed, the token names none"),
+        (CONSO | {"token": "no-json-web-token"}, "token: this is no complete Conso API token; copy it again"),
         (CONSO | {"client_id": "c"}, "client_id: is of no use with access conso"),
         (CONSO | {"client_secret": "planted-secret"}, "client_secret: is of no use with access conso"),
         (CONSO | {"api": "v1"}, "api: with access conso it is 2026 or v5"),

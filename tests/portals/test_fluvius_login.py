@@ -371,7 +371,7 @@ def test_metadata_that_are_not_followed(config: Any, message: str) -> None:
         ({"password": None}, "needs username and password, or a token"),
         ({"meters": []}, "at least 1 item"),
         ({"meters": [METERS[0] | {"ean": 541448820000000024.0}]}, "must be the 18 digits of an EAN; write it in quotes"),
-        ({"meters": [METERS[0] | {"ean": "54144882000000002"}]}, "must be the 18 digits of an EAN"),
+        ({"meters": [METERS[0] | {"ean": "54144882000000002"}]}, "an EAN has 18 digits; this has 17"),
         ({"meters": [METERS[0] | {"serial": 12345678}]}, "as a number it would lose its leading zeros"),
         ({"meters": [METERS[0] | {"serial": "1SAG 32"}]}, "no blanks inside"),
         ({"meters": [METERS[0] | {"serial": ["1SAG32", "1SAG32 "]}]}, "names the same serial number twice"),

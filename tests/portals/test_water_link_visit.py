@@ -249,7 +249,7 @@ async def test_a_meter_that_is_refused_leaves_the_others(fetch, number, status):
 
     (error,) = failures(parts)
     assert isinstance(error, ResponseError)
-    assert str(error) == f"meters[1]: the portal refuses this meter (status {status})"
+    assert str(error) == f"meters[1]: not in this account ({status}): check the number"
     assert days(parts, HOME)
     assert days(parts, GARDEN)
     assert {point.id for point in parts[-1].usage_points} == {HOME, number, GARDEN}
@@ -260,7 +260,7 @@ async def test_a_visit_that_brings_nothing_fails(fetch):
     """
     When the only meter is refused, that is the visit's error.
     """
-    with pytest.raises(ResponseError, match=r"^meters\[0\]: the portal refuses this meter"):
+    with pytest.raises(ResponseError, match=r"^meters\[0\]: not in this account \(40[34]\): check the number"):
         await fetch(meters=[FOREIGN_METER])
 
 
@@ -397,7 +397,7 @@ async def test_discover_shows_what_the_portal_states(portal, visit, clock):
     assert "address" not in home.facts
     count = len(true_days(simulation.meters[HOME], clock, date(2026, 10, 1)))
     assert home.children[0].facts == {"days of this and the previous month": count}
-    assert "status 403" in foreign.facts["error"]
+    assert "(403)" in foreign.facts["error"]
     assert (home.is_missing, foreign.is_missing, found.is_empty) == (False, True, False)
     assert found.config == f'meters: ["{HOME}"]'
     assert "/portal/water-meter/XXXXXX" in found.notes[0]

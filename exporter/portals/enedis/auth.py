@@ -42,6 +42,11 @@ def parse_token_claims(token: SecretStr) -> TokenClaims:
     return TokenClaims(prms, datetime.fromtimestamp(found.exp, UTC) if found.exp else None)
 
 
+def is_complete_token(token: SecretStr) -> bool:
+    """Return whether a token has the three parts of a JSON Web Token, and claims that can be read."""
+    return token.get_secret_value().count(".") == 2 and parse_token_claims(token) != TokenClaims()
+
+
 class _DataConnectTokenResponse(ResponseModel):
     access_token: Annotated[str, Field(min_length=1)]
     # A number or a text, by the documents.

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from exporter.duration import Duration
 from exporter.portals.base import BaseUrl, Portal
-from exporter.portals.enedis.auth import parse_token_claims
+from exporter.portals.enedis.auth import is_complete_token, parse_token_claims
 from exporter.portals.enedis.client import ConfiguredPoint
 from exporter.portals.enedis.schedule import VisitWindow
 
@@ -85,6 +85,13 @@ class UsagePointConfig(BaseModel):
     load_curve: Annotated[bool, Field(description="Read the load curve, too.")] = True
     token: Annotated[SecretStr | None, Field(description="myelectricaldata v1: the token of this usage point.")] = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _check_form(cls, entry: object) -> object:
+        if not isinstance(entry, dict | cls):
+            raise ValueError('must be a block: write {prm: "..."}')  # noqa: TRY004  # pydantic's way
+        return entry
+
     @model_validator(mode="after")
     def _check_directions(self) -> Self:
         if not (self.consumption or self.production):
@@ -150,6 +157,8 @@ class EnedisConfig(Portal):
         prms = [point.prm for point in self.usage_points]
         if len(set(prms)) < len(prms):
             raise ValueError("usage_points: contains the same prm twice")
+        if not self.points and self.token and not is_complete_token(self.token):
+            raise ValueError("token: this is no complete Conso API token; copy it again")
         if not self.points:
             raise ValueError("usage_points: is needed, the token names none")
         return self

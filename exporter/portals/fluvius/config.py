@@ -19,6 +19,8 @@ from exporter.portals.fluvius.days import ZONE
 def _check_ean(value: object) -> object:
     """Accept 18 digits, also as a number: an EAN begins with 5, so it has no leading zeros to lose."""
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(text, str) and (digits := text.strip()).isascii() and digits.isdecimal() and len(digits) != 18:
+        raise ValueError(f"an EAN has 18 digits; this has {len(digits)}")
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{18}", text.strip(), re.ASCII):
         raise ValueError('must be the 18 digits of an EAN; write it in quotes, like "541448820000000000"')
     return text.strip()
@@ -65,6 +67,13 @@ class MeterConfig(BaseModel):
     intervals: Annotated[bool, Field(description="Read quarter-hours (gas: hours) too; switch them on in the portal first.")] = (
         False
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_form(cls, entry: object) -> object:
+        if not isinstance(entry, dict | cls):
+            raise ValueError('must be a block: write {ean: "...", serial: ..., commodity: electricity}')  # noqa: TRY004  # pydantic's way
+        return entry
 
     @property
     def usage_point(self) -> UsagePoint:

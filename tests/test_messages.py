@@ -1,0 +1,156 @@
+"""What people are told of their mistakes: in the configuration of each portal, and on the command line."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from exporter.cli import build_parser, main
+from exporter.config.loader import load_config
+from exporter.errors import ConfigError
+
+FLUVIUS = 'accounts:\n- name: home\n  portal: fluvius\n  username: me\n  password: "p"\n'
+METER = '  meters: [{ean: "541448820000000024", serial: "1SAG0000000042", commodity: electricity}]\n'
+ENEDIS = "accounts:\n- name: home\n  portal: enedis\n  access: conso\n"
+WATER = "accounts:\n- name: home\n  portal: water-link\n  username: me\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "config.yaml"
+    file.write_text(text)
+    file.chmod(0o600)
+    return file
+
+
+def list_faults(folder: Path, text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(folder, text), {})
+    return [line.partition("config.yaml:")[2] for line in str(caught.value).splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            FLUVIUS + METER.replace("electricity", "power"),
+            "6: accounts[0].meters[0].commodity: must be electricity or gas",
+        ),
+        (
+            FLUVIUS + METER.replace("541448820000000024", "5414488200000000"),
+            "6: accounts[0].meters[0].ean: an EAN has 18 digits; this has 16",
+        ),
+        (
+            FLUVIUS + '  meters: ["541448820000000024"]\n',
+            '6: accounts[0].meters[0]: must be a block: write {ean: "...", serial: ..., commodity: electricity}',
+        ),
+        (
+            FLUVIUS + METER + "web: {colour: lime}\n",
+            "7: web.colour: must be six hex digits, like c8d42a (a # before them needs quotes)",
+        ),
+        (FLUVIUS.replace("password", "pasword") + METER, "5: accounts[0].pasword: unknown key; did you mean password?"),
+        (
+            FLUVIUS.replace('"p"', "#hunter2") + METER,
+            "5: accounts[0].password: has no value: all after the # is a comment; put the text in quotes",
+        ),
+        (
+            FLUVIUS.replace("fluvius", "Fluvis") + METER,
+            "3: accounts[0].portal: unknown portal; did you mean fluvius?; the portals are cem, enedis, fluvius, water-link",
+        ),
+        (ENEDIS + "  token: abc.def\n", "2: accounts[0]: token: this is no complete Conso API token; copy it again"),
+        (
+            ENEDIS + '  token: t\n  usage_points: ["12345678901234"]\n',
+            '6: accounts[0].usage_points[0]: must be a block: write {prm: "..."}',
+        ),
+        (
+            WATER.replace("username", "user_name") + '  password: "p"\n  meters: ["123456"]\n',
+            "4: accounts[0].user_name: unknown key; did you mean username?",
+        ),
+    ],
+)
+def test_a_mistake_has_one_message(text, fault, tmp_path):
+    """
+    Each mistake is one line that says what to write; no second one that only follows from it.
+    """
+
+    assert list_faults(tmp_path, text) == [fault]
+
+
+def test_the_file_of_a_secret_is_named_as_looked_for(tmp_path):
+    """
+    The path that was tried, and why ~ did not help; the missing secret makes no second fault.
+    """
+    (fault,) = list_faults(tmp_path, ENEDIS + "  token_file: ~/token\n")
+
+    assert fault == (
+        f"5: accounts[0].token_file: the file {tmp_path}/~/token cannot be read: no such file or directory;"
+        " ~ is not expanded, write the whole path"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "warnings"),
+    [
+        (
+            WATER + '  password: hunter2 #3\n  meters: ["123456"]\n',
+            ["5: accounts[0].password: the # and the rest of the line are a comment; if they belong to it, it needs quotes"],
+        ),
+        (WATER + '  password: "hunter2 #3"  # on the fridge\n  meters: ["123456"]\n', []),
+        (WATER + '  password: hunter2#3\n  meters: ["123456"] # both\n', []),
+        (
+            WATER + '  password: p\n  meters: ["123456"]\n  aliases:\n    "123456": bath\n    "123465": garden\n',
+            ["9: accounts[0].aliases: a name for a usage point that is not configured"],
+        ),
+    ],
+)
+def test_what_is_probably_not_meant_warns(text, warnings, tmp_path):
+    """
+    A # that cuts a password off, and a name of a meter that is not there: the configuration is good, and says so.
+    """
+    config = load_config(write(tmp_path, text), {})
+
+    assert [warning.partition("config.yaml:")[2] for warning in config.warnings] == warnings
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["vist", "home"], "utility-exporter: unknown command 'vist'; did you mean visit?"),
+        (["history", "exprt"], "utility-exporter history: unknown command 'exprt'; did you mean export?"),
+        (
+            ["serve", "--web.listen-adress=:1"],
+            "utility-exporter serve: unrecognized arguments: --web.listen-adress=:1; did you mean --web.listen-address?",
+        ),
+        (
+            ["serve", "--web.listen-address=10230"],
+            "utility-exporter serve: argument --web.listen-address: '10230' is not HOST:PORT, :PORT or [IPV6]:PORT; write :10230",
+        ),
+        (
+            ["serve", "--log.level=inf"],
+            "utility-exporter serve: argument --log.level: 'inf' is none of debug, info, warn, error; did you mean info?",
+        ),
+    ],
+)
+def test_wrong_words_on_the_command_line(words, error, capsys):
+    """
+    One line with the near word, and where the flags are listed; no page of usage.
+    """
+    with pytest.raises(SystemExit) as left:
+        main(words)
+
+    assert left.value.code == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == error
+    assert second == f"see {error.partition(':')[0]} --help"
+
+
+def test_a_misspelt_account(tmp_path, monkeypatch):
+    """
+    The account that was probably meant, and all there are.
+    """
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, WATER + '  password: p\n  meters: ["123456"]\n')
+    options = build_parser().parse_args(["raw", "hoem"])
+
+    with pytest.raises(ConfigError, match=r"config.yaml has no account 'hoem'; did you mean home\?; it has home"):
+        options.run(options)
+    assert sorted(os.listdir(tmp_path)) == ["config.yaml"]

@@ -4,19 +4,34 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import partial
 
 from exporter.accounts import build_session
 from exporter.client.session import AccountStore, Session
-from exporter.errors import LoginError, NoDataError, PortalError, RateLimitError, UnreachableError
+from exporter.errors import (
+    FeedRefusedError,
+    LoginError,
+    NoDataError,
+    PortalError,
+    RateLimitError,
+    TooLongError,
+    TooOldError,
+    UnreachableError,
+)
 from exporter.models import Reading, StoredInterval, VisitResult
 from exporter.portals.base import Portal
 from exporter.recording.recorder import FreshStore, Recorder
 from exporter.recording.recording import Recording, build_recording
-from exporter.sync.feeds import Feed
+from exporter.sync.feeds import Feed, FeedResult
 
 log = logging.getLogger(__name__)
+MAX_FILE_BYTES = 1_000_000
+"""Long lists are cut until a recording is no larger: a person looks through it."""
 MAX_BYTES = 256 << 20
 """A city's lists are 35 MB; more than this is not held."""
+
+
+build_small_recording = partial(build_recording, max_bytes=MAX_FILE_BYTES)
 
 
 class NoReadings:
@@ -56,7 +71,7 @@ async def record_visit(
     store: AccountStore,
     *,
     discover: bool = True,
-    build: Callable[..., Recording] = build_recording,
+    build: Callable[..., Recording] = build_small_recording,
 ) -> RecordedVisit:
     """Visit once, look at what there is, and return the recording; quotas are counted in `store`."""
     recorder = Recorder(now(), MAX_BYTES)
@@ -83,10 +98,9 @@ async def visit_fresh(portal: Portal, session: Session) -> VisitResult:
     result = await portal.latest(session, NoReadings())
     found = _FeedReadings()
     for feed in portal.feeds():
-        first, last = find_newest_request(feed, session.now)
         try:
-            part = await portal.read(session, feed, first, last)
-        except NoDataError as error:
+            part = await _read_newest(portal, session, feed)
+        except (NoDataError, FeedRefusedError, TooOldError) as error:
             found.notes.append(str(error))
             continue
         except PortalError as error:
@@ -104,6 +118,18 @@ async def visit_fresh(portal: Portal, session: Session) -> VisitResult:
         failures=[*result.failures, *found.failures],
         skipped=result.skipped + found.skipped,
     )
+
+
+async def _read_newest(portal: Portal, session: Session, feed: Feed) -> FeedResult:
+    """Return the newest request of a feed, shortened until the portal makes it; raise PortalError."""
+    first, last = find_newest_request(feed, session.now)
+    while True:
+        try:
+            return await portal.read(session, feed, first, last)
+        except TooLongError:
+            if first == last:
+                raise
+            first = last - (last - first) // 2
 
 
 def find_newest_request(feed: Feed, now: datetime) -> tuple[date, date]:

@@ -8,7 +8,7 @@ from typing import Any
 from exporter.recording.json_text import Number
 
 MAX_VALUES = 5000
-"""A list of more values (rows times fields) is cut; three years of days and a week of ten minutes are not."""
+"""A list of more values, in all its rows, is cut; three years of days and a week of ten minutes are not."""
 END_ROWS = 20
 """Kept at either end of a list that is cut."""
 MAX_KINDS = 30
@@ -44,8 +44,9 @@ def _find_long(value: Any, max_values: int) -> Iterator[list[Any]]:
             yield from _find_long(part, max_values)
 
 
-def _count_values(rows: list[Any]) -> int:
-    return len(rows) * max(len(row) if isinstance(row, dict) else 1 for row in (rows[0], rows[-1]))
+def _count_values(value: Any) -> int:
+    parts = value.values() if isinstance(value, dict) else value
+    return sum(_count_values(part) if isinstance(part, dict | list) else 1 for part in parts)
 
 
 def _select_ends_and_kinds(rows: list[Any]) -> set[int]:

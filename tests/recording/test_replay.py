@@ -42,12 +42,12 @@ def make_account(simulation: Simulation, url: str, number: int = 0, **keys: Any)
     return portal
 
 
-def with_factor(factor: Decimal | None) -> Any:
+def with_factor(factor: Decimal | None, max_bytes: int | None = None) -> Any:
     """Return the building of a recording with a factor that the test knows."""
 
     def build(portal: Portal, rules: Any, recorder: Any, failure: Any) -> Recording:
         redactor = Redactor(rules, recorder.started_at, factor=factor) if factor else None
-        return build_recording(portal, rules, recorder, failure, redactor=redactor)
+        return build_recording(portal, rules, recorder, failure, redactor=redactor, max_bytes=max_bytes)
 
     return build
 

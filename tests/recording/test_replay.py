@@ -126,8 +126,8 @@ async def test_a_visit_is_played_to_the_same_readings(name: str) -> None:
     assert visit.failure is None
     assert outcome.failure is None
     assert outcome.unmatched == []
-    assert read_values(outcome.result) == pytest.approx(expected(visit), abs=1e-9)
-    assert len(outcome.result.readings) == len(visit.result.readings) > 5
+    assert_same_readings(visit, outcome)
+    assert len(visit.result.readings) > 5
 
 
 @pytest.mark.parametrize("name", ACCOUNTS)
@@ -139,7 +139,7 @@ async def test_the_night_in_which_the_clock_changes_is_played(name: str) -> None
     outcome = await play(visit)
 
     assert (visit.failure, outcome.failure) == (None, None)
-    assert read_values(outcome.result) == pytest.approx(expected(visit), abs=1e-9)
+    assert_same_readings(visit, outcome)
     lengths = {reading.end - reading.start for reading in outcome.result.readings if isinstance(reading, Interval)}
     assert name == "cem" or timedelta(hours=25) in lengths
 
@@ -156,6 +156,15 @@ async def test_amounts_are_scaled_by_a_factor_that_nobody_is_told() -> None:
     assert abs(factor - 1) >= Decimal("0.1")
     assert read_values(outcome.result) == pytest.approx(expected(visit, factor), abs=0.051)
     assert str(factor) not in visit.recording.format()
+
+
+def assert_same_readings(visit: RecordedVisit, outcome: Outcome) -> None:
+    """Compare reading by reading; where long lists were cut, those that are left."""
+    played, readings = read_values(outcome.result), expected(visit)
+    if visit.recording.rows_left_out:
+        assert len(played) > len(readings) / 10
+        readings = {key: value for key, value in readings.items() if key in played}
+    assert played == pytest.approx(readings, abs=1e-9)
 
 
 CLEAN_COUNTS: dict[str, int] = {}
@@ -221,7 +230,7 @@ async def test_an_odd_visit_is_played_to_the_same_outcome(name: str, what: str) 
     failure = {"reason": outcome.failure.reason, "message": str(outcome.failure)} if outcome.failure else None
     assert failure == visit.recording.document["failure"]
     assert len(outcome.result.notes) == len(visit.result.notes)
-    assert read_values(outcome.result) == pytest.approx(expected(visit), abs=1e-9)
+    assert_same_readings(visit, outcome)
 
 
 def list_recording_names() -> list[str]:

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -255,6 +256,26 @@ def test_stamps_at_starts() -> None:
         (at(2026, 4, 30, 22, 30), at(2026, 4, 30, 23)),
         (at(2026, 5, 1, 22), at(2026, 5, 1, 22, 30)),
     ]
+
+
+@pytest.mark.parametrize(("points", "kept", "energy"), [(50, 50, 8.625), (48, 46, 7.935)])
+def test_a_night_in_october_by_the_wall_clock(points: int, kept: int, energy: float) -> None:
+    """
+    MyElectricalData stamps half-hours at their start by the wall clock, sorted as text; its store may keep one of each pair.
+    """
+    stamps = sorted(
+        f"{end.astimezone(ZoneInfo('Europe/Paris')).replace(tzinfo=None) - HALF:%Y-%m-%d %H:%M:%S}"
+        for end in (at(2026, 10, 24, 22, 30) + n * HALF for n in range(50))
+    )
+    kept_stamps = stamps if points == 50 else list(dict.fromkeys(stamps))
+    body = load_fixture("2026_curve")
+    body["grandeur"][0]["points"] = [{"v": "345", "d": stamp, "p": "PT30M"} for stamp in kept_stamps]
+
+    found = parse_readings(body, PRM, CONSUMPTION_CURVE, stamps_are_starts=True)
+
+    assert len(kept_stamps) == points
+    assert len({each.start for each in found}) == kept  # type: ignore[union-attr]
+    assert round(sum(each.amount for each in found), 9) == energy  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("nothing", ["empty", "absent", "no points", "null points", "null values"])

@@ -145,6 +145,48 @@ async def test_quotas_of_myelectricaldata(caller: Caller) -> None:
     assert (status, body["success"], body["error"]["code"]) == (200, False, "RATE_LIMIT_EXCEEDED")
 
 
+@pytest.mark.parametrize(
+    ("path", "start", "expected"),
+    [
+        ("consumption/daily", "2025-10-01", ("", "")),
+        ("power", "2025-10-01", ("", "")),
+        ("consumption/detail", "2025-10-12", ("NO_DATA", "made up")),
+        ("production/daily", "2026-11-01", ("ENEDIS_ERROR", "ADAM-ERR0069: made up")),
+    ],
+)
+async def test_version_2_hides_what_enedis_refuses(caller: Caller, path: str, start: str, expected: tuple[str, str]) -> None:
+    """
+    Days before the activation are success without points, a refused curve is no data; other codes stand in the message.
+    """
+    prm = caller.simulation.recent_customer.prm
+    status, body = await caller.get(
+        f"/api/enedis/{path}/{prm}",
+        f"Bearer {MYELECTRICALDATA_SECRET}",
+        start=start,
+        end="2025-10-17" if "2025" in start else "2026-11-03",
+    )
+    error = body["error"] or {"code": "", "message": ""}
+
+    assert (status, (error["code"], error["message"])) == (200, expected)
+    assert body["success"] is (expected == ("", ""))
+
+
+async def test_the_contract_of_version_2_is_an_object(caller: Caller) -> None:
+    """
+    The contracts stand beside what other calls say, one of which is null; a producer's has no power.
+    """
+    prm = caller.simulation.producer.prm
+    headers = {"Authorization": f"Bearer {MYELECTRICALDATA_SECRET}", "X-MED-Format": "2026"}
+    async with caller.client.get(f"{caller.url}/api/enedis/contract/{prm}", headers=headers) as answer:
+        body = await answer.json()
+
+    assert list(body["data"]) == ["situation_contrat", "synthese_contrat", "comptage"]
+    assert [contract["subscribed_power"] for contract in body["data"]["situation_contrat"]] == [
+        None,
+        {"unit": "kVA", "value": "9"},
+    ]
+
+
 async def test_mornings_are_late_and_each_series_on_its_own(caller: Caller, clock: FakeClock) -> None:
     """
     Nothing of yesterday is there before eight; then the series come one by one, all by half past ten.

@@ -487,11 +487,13 @@ async def test_a_usage_point_the_token_was_not_made_for() -> None:
 
 async def test_hourly_collection_that_is_off_is_a_note() -> None:
     """
-    Days and never a curve: the note names what to switch on. No failure, and requested once a day.
+    Never a curve: after a day a note names what to switch on. No failure, and soon requested twice a day.
     """
     async with run_account() as home:
         _set_hourly(home, None)
-        await home.visit()
+        for hours in (1, 1, 13, 13):
+            await home.visit()
+            home.clock.advance(hours=hours)
         (note,) = home.notes
         assert "collection" in note
         assert "consumption_curve of workshop" in note

@@ -13,7 +13,7 @@ from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient, des
 from exporter.portals.enedis.contract import ContractTerms
 from exporter.portals.enedis.measures import Measure, MeasureKind
 from exporter.portals.enedis.refusals import ConsentError, SeriesOutageError
-from exporter.portals.enedis.timestamps import PARIS, local_day
+from exporter.portals.enedis.timestamps import PARIS
 from exporter.sync.feeds import Days, Feed, FeedResult, Form
 
 REFUSAL_PAUSE = timedelta(hours=23)
@@ -27,14 +27,17 @@ FORMS = {
     MeasureKind.CURVE: Form.INTERVAL,
 }
 CURVE_OFF_NOTE = (
-    "days come but no load curve: its recording in the meter and its hourly collection are probably off; both are switched on "
-    'in the customer\'s account at Enedis, on the page "enregistrement et collecte"'
+    "no load curve comes: when days do, its recording in the meter and its hourly collection are probably off; "
+    'both are switched on in the customer\'s account at Enedis, on the page "enregistrement et collecte"'
 )
+EMPTY_NOTE = "nothing comes: check that the meter is a communicating one, that the consent is effective, and the number"
+STOPPED_NOTES = {MeasureKind.CURVE: "no load curve comes any more: check whether its hourly collection was switched off"}
+DEFAULT_STOPPED_NOTE = "nothing comes any more: check whether the contract ended, or has another holder"
 
 
 def build_feed(point: ConfiguredPoint, measure: Measure, begins: date | None) -> Feed:
     """Return the feed of a series."""
-    is_curve = measure.kind is MeasureKind.CURVE
+    is_curve, label = measure.kind is MeasureKind.CURVE, describe_call(point, measure.key)
     return Feed(
         key=f"{measure.key}:{hashlib.sha256(point.prm.encode()).hexdigest()[:12]}",
         zone=PARIS,
@@ -47,6 +50,8 @@ def build_feed(point: ConfiguredPoint, measure: Measure, begins: date | None) ->
         reach=measure.history,
         begins=begins,
         priority=int(is_curve),
+        if_empty=f"{label}: {CURVE_OFF_NOTE if is_curve else EMPTY_NOTE}",
+        if_stopped=f"{label}: {STOPPED_NOTES.get(measure.kind, DEFAULT_STOPPED_NOTE)}",
     )
 
 
@@ -65,8 +70,6 @@ class FeedReader:
     """Feeds whose last response says nothing about consent."""
     _newest: dict[str, date] = field(default_factory=dict)
     """By feed: the newest day of which something came."""
-    _off: set[str] = field(default_factory=set)
-    """Load curves whose newest days are empty while days come."""
 
     @property
     def series(self) -> dict[str, tuple[ConfiguredPoint, Measure]]:
@@ -100,35 +103,22 @@ class FeedReader:
         except SeriesOutageError as outage:
             if measure.kind is not MeasureKind.CURVE:
                 raise
-            note = f"; {CURVE_OFF_NOTE}" if self._has_days(point, measure) else ""
-            raise FeedRefusedError(f"{outage}{note}", now + OUTAGE_PAUSE) from None
+            raise FeedRefusedError(f"{outage}; {CURVE_OFF_NOTE}", now + OUTAGE_PAUSE) from None
         except FeedRefusedError:
             self._record_silence(feed.key)
             raise
         except NoDataError:
-            return self._build_empty_result(client, feed, last)
+            if client.hides_curve_refusals and measure.kind is MeasureKind.CURVE:
+                self._record_silence(feed.key)
+            else:
+                self._refused.pop(feed.key, None)
+            return FeedResult(requests=client.calls_made)
         self._refused.pop(feed.key, None)
         self._silent.discard(feed.key)
-        self._off.discard(feed.key)
         newest = max(feed.day_at(round(period[0])) for reading in readings if (period := feed.period(reading)))
         self._newest[feed.key] = max(date.fromordinal(newest), self._newest.get(feed.key, date.min))
         notes = (build_skip_note(describe_call(point, measure.key), skipped),) if skipped else ()
         return FeedResult(readings, notes, skipped.total(), client.calls_made)
-
-    def _build_empty_result(self, client: EnedisApiClient, feed: Feed, last: date) -> FeedResult:
-        point, measure = self.series[feed.key]
-        if client.hides_curve_refusals and measure.kind is MeasureKind.CURVE:
-            self._record_silence(feed.key)
-        else:
-            self._refused.pop(feed.key, None)
-        is_newest = last >= local_day(client.session.now) - DAY
-        if measure.kind is MeasureKind.CURVE and is_newest and feed.key not in self._newest and self._has_days(point, measure):
-            self._off.add(feed.key)
-        notes = (f"{describe_call(point, measure.key)}: {CURVE_OFF_NOTE}",) if feed.key in self._off else ()
-        return FeedResult(notes=notes, requests=client.calls_made)
-
-    def _has_days(self, point: ConfiguredPoint, measure: Measure) -> bool:
-        return build_feed(point, Measure(MeasureKind.DAYS, measure.direction), None).key in self._newest
 
     def _raise_if_point_is_refused(self, key: str, point: ConfiguredPoint, now: datetime) -> None:
         refusal, until = self._refused_points.get(point, (None, now))

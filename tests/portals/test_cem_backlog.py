@@ -54,7 +54,7 @@ class Home:
             portal = self.build_portal()
             ledger.open_account(portal.name, portal=portal.portal, zone=portal.zone.key, login=portal.login_digest())
             async with open_session(portal, ledger, self.clock) as session:
-                await import_feeds(portal, ledger, session, ImportOptions(), oldest=None, quiet=True)
+                await import_feeds(portal, ledger, session, ImportOptions(), oldest=None)
 
     def find_missing(self, start: datetime, end: datetime) -> list[datetime]:
         """Return the readings of the portal that the ledger lacks, or has otherwise."""

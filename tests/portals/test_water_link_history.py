@@ -62,7 +62,7 @@ class Home:
 
     async def import_days(self, first: date | None = None, last: date | None = None) -> None:
         async with open_session(self.account, self.ledger, self.watch.now) as session:
-            await import_feeds(self.account, self.ledger, session, ImportOptions(first, last), oldest=None, quiet=True)
+            await import_feeds(self.account, self.ledger, session, ImportOptions(first, last), oldest=None)
 
     def stored(self) -> dict[date, float]:
         with self.ledger.snapshot() as snapshot:

@@ -122,7 +122,8 @@ def test_every_value_of_every_variable(house: DashboardStack, file: Path):
         assert values, f"{name} has no values"
         for value in values:
             filled = everything(board) | {name: grafana_queries.escape_value(value)}
-            for commodity in commodities(house.prometheus, board, filled):
+            repeats = commodities(house.prometheus, board, filled)
+            for commodity in repeats[: 1 if len(values) == 1 else None]:  # an only value is what "All" has been tried with
                 repeated = filled | {REPEATED: commodity}
                 chosen = points(house.prometheus, board, repeated)
                 for query in grafana_queries.list_queries(board, repeated, time.time(), SPAN):

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +16,7 @@ from aiohttp import web
 from exporter.accounts import build_session
 from exporter.config.loader import load_portals
 from exporter.errors import PortalError
-from exporter.models import Index, Interval, Peak, Reading, VisitResult
+from exporter.models import Index, Interval, Peak, Reading, VisitResult, format_resolution
 from exporter.portals.base import Portal
 from exporter.portals.enedis.config import API_VERSIONS, BASE_URLS, AccessMethod
 from exporter.recording.json_text import Number, format_compact, to_plain
@@ -190,7 +190,7 @@ class Outcome:
     def describe(self) -> dict[str, Any]:
         """Return it as the `expect` of a recording."""
         return {
-            "readings": [describe_reading(reading) for reading in self.result.readings],
+            "readings": describe_series(self.result.readings),
             "notes": list(self.result.notes),
             "failure": {"reason": self.failure.reason, "message": str(self.failure)} if self.failure else None,
         }
@@ -224,19 +224,30 @@ def restore_kept(value: Any) -> Any:
     return [restore_kept(part) for part in value] if isinstance(value, list) else to_plain(value)
 
 
-def describe_reading(reading: Reading) -> list[Any]:
-    """Return a reading as a row: what, where, when, how much."""
-    match reading:
-        case Index(register, value, at):
-            place = [register.usage_point.id, register.name, str(register.direction), str(register.unit)]
-            return ["index", *place, at.isoformat(), None, value]
-        case Interval(register, start, end, amount):
-            place = [register.usage_point.id, register.name, str(register.direction), str(register.unit)]
-            return ["interval", *place, start.isoformat(), end.isoformat(), amount]
-        case Peak():
-            at = getattr(reading, "at", None)
-            place = [reading.usage_point.id, at.isoformat() if at else None, "peak", str(reading.unit)]
-            return ["peak", *place, reading.start.isoformat(), reading.end.isoformat(), reading.power]
+def describe_series(readings: Sequence[Reading]) -> list[list[Any]]:
+    """Return a row for each series: what and where, how many readings, the first and the last instant, and their sum."""
+    rows: dict[tuple[str, ...], list[tuple[str, float]]] = {}
+    for reading in readings:
+        match reading:
+            case Index(register, value, at):
+                key, start = ("index", register.usage_point.id, register.name, register.direction, register.unit), at
+            case Interval(register, start, end, value):
+                key = (
+                    "interval",
+                    register.usage_point.id,
+                    register.name,
+                    register.direction,
+                    register.unit,
+                    format_resolution(end - start),
+                )
+            case Peak():
+                key, start = ("peak", reading.usage_point.id, reading.unit), reading.start
+                value = reading.power
+        rows.setdefault(tuple(map(str, key)), []).append((start.isoformat(timespec="seconds"), value))
+    return [
+        [*key, len(found), min(found)[0], max(found)[0], round(sum(value for _, value in found), 6)]
+        for key, found in sorted(rows.items())
+    ]
 
 
 def list_recordings() -> Iterator[Path]:

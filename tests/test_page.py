@@ -22,14 +22,13 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
 from exporter.metrics.cache import (
     AGE_STEP,
-    MIN_OWN_MEMBER_BYTES,
     TIMESTAMP_FAMILY,
     USAGE_POINTS_PER_BLOCK,
     AgePrefixes,
-    FamilyLines,
 )
 from exporter.metrics.exposition import OPENMETRICS, TEXT, build_metric, format_lines, render_registry
 from exporter.metrics.families import FAMILIES, FAMILIES_BY_NAME, LabelValues, Samples
+from exporter.metrics.family_lines import MIN_OWN_MEMBER_BYTES, FamilyLines
 from exporter.metrics.page import MetricsPage
 from exporter.metrics.process import ProcessMetrics
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit, UsagePoint, VisitPart

@@ -18,7 +18,6 @@ from exporter.metrics.cache import (
     AGE_FAMILY,
     TIMESTAMP_FAMILY,
     AccountSamples,
-    FamilyLines,
     RenderedAges,
     build_samples,
     update_samples,
@@ -31,6 +30,7 @@ from exporter.metrics.families import (
     LabelValues,
     Samples,
 )
+from exporter.metrics.family_lines import FamilyLines
 from exporter.metrics.process import ProcessMetrics
 
 log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from exporter.portals.cem.catalog import ObjectTree, format_numbers
 from exporter.portals.cem.counter_types import build_type_info
 from exporter.portals.cem.lists import METERS, CounterTypeRow, ObjectRow
 from exporter.portals.cem.parser import (
+    build_value_notes,
     parse_all_values,
     parse_integer,
     parse_last_values,
@@ -157,7 +158,7 @@ def test_an_odd_row_is_counted(row: Any, field: str) -> None:
 
     assert found.by_counter_and_time == {(2, AT): 412.008}
     assert found.skipped == {field: 1}
-    assert found.build_notes("id=8") == [f"id=8: left out what could not be understood: {field}"]
+    assert build_value_notes(found.skipped, "id=8") == [f"id=8: left out what could not be understood: {field}"]
     with pytest.raises(ResponseError, match=f"id=8 has changed: .*({field}|no objects)"):
         parse_last_values([row], NOW)
 
@@ -190,7 +191,7 @@ def test_an_impossible_time_is_skipped(time: object) -> None:
 
     assert values.by_counter_and_time == {(2, ahead): 2.0}
     assert values.skipped == {"timestamp": 1}
-    assert values.build_notes("id=8") == ["Some readings carry an impossible time and were left out."]
+    assert build_value_notes(values.skipped, "id=8") == ["Some readings carry an impossible time and were left out."]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import math
 from array import array
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -254,17 +255,24 @@ def _find_wholes(entries: Iterable[CatalogEntry]) -> Iterator[tuple[int, int]]:
     Only where both the types and the last values say so: a wrong guess would lose an amount.
     """
     kinds = {*TARIFFS, TOTAL, *(key for pair in SAME_AMOUNTS for key in pair)}
-    by_meter: dict[int, dict[str, list[CatalogEntry]]] = defaultdict(lambda: defaultdict(list))
+    by_meter: dict[int, list[CatalogEntry]] = defaultdict(list)
     for entry in entries:
-        if (key := entry.type_info.short_key) in kinds:
-            by_meter[entry.counter.meter][key].append(entry)
-    for by_key in by_meter.values():
-        for parts, whole in [(TARIFFS, TOTAL), *(((part,), whole) for part, whole in SAME_AMOUNTS)]:
-            found = [by_key.get(key, []) for key in parts]
-            if any(found) and all(len(some) == 1 for some in [*filter(None, found), by_key.get(whole, [])]):
-                counted = [some[0] for some in found if some]
-                if _is_sum(counted, by_key[whole][0]):
-                    yield from ((part.counter.id, by_key[whole][0].counter.id) for part in counted)
+        if entry.type_info.short_key in kinds:
+            by_meter[entry.counter.meter].append(entry)
+    for some in by_meter.values():
+        if len(some) > 1:
+            yield from _find_wholes_of_meter(some)
+
+
+def _find_wholes_of_meter(entries: Iterable[CatalogEntry]) -> Iterator[tuple[int, int]]:
+    by_key: dict[str, list[CatalogEntry]] = defaultdict(list)
+    for entry in entries:
+        by_key[entry.type_info.short_key].append(entry)
+    for keys, whole_key in [(TARIFFS, TOTAL), *(((part,), whole) for part, whole in SAME_AMOUNTS)]:
+        parts, wholes = [entry for key in keys for entry in by_key[key]], by_key[whole_key]
+        is_one_each = all(len(by_key[key]) <= 1 for key in keys) and len(wholes) == 1
+        if parts and is_one_each and _is_sum(parts, wholes[0]):
+            yield from ((part.counter.id, wholes[0].counter.id) for part in parts)
 
 
 MIN_COMPARED_VALUE = 10.0
@@ -307,22 +315,16 @@ class SelectedCounters:
     """Counters selected by number that were never read."""
     counter_count: int
     """How many counters the account has, shown or not."""
-    listed_values: "array[float]"
-    """What each register of them showed in the list of counters; NaN for all else."""
 
     @classmethod
     def from_catalog(cls, catalog: Catalog, notes: Iterable[str] = ()) -> "SelectedCounters":
         """Return what visits need of a catalog; `notes` are on the lists it was made of."""
-        values = (
-            entry.counter.value if entry.type_info.nature is Nature.COUNTER else None for entry in catalog.selected.values()
-        )
         return cls(
             registers={number: (entry.register, entry.type_info.scale) for number, entry in catalog.selected.items()},
             inventory=catalog.build_inventory(),
             notes=(*notes, *(note.text for note in catalog.build_notes())),
             never_read=catalog.find_never_read_counters(),
             counter_count=len(catalog.entries),
-            listed_values=array("d", (math.nan if value is None else value for value in values)),
         )
 
 
@@ -336,22 +338,26 @@ class CachedSelection:
     selected: SelectedCounters
 
 
-@dataclass(frozen=True, slots=True)
 class LastValues:
-    """The portal's numbers at the last visit, in the order of the selected counters; kept in the process only."""
+    """What registers showed last, by counter, in the portal's numbers: kept in the process, so in two arrays."""
 
-    counters: "array[int]"
-    values: "array[float]"
+    def __init__(self, counters: Iterable[int]) -> None:
+        self._counters = array("q", sorted(counters))
+        self._values = array("d", [math.nan]) * len(self._counters)
 
-    def find_unit_change(self, values: Mapping[int, float]) -> bool:
-        """Return whether a counter became a known factor of itself, as it does when its unit changes."""
-        for counter, before in zip(self.counters, self.values, strict=True):
-            after = values.get(counter)
-            if after is None or not (before > 0 and after > 0) or 0.5 < after / before < 2:
-                continue
-            if is_known_factor(after / before):
-                return True
-        return False
+    def put(self, counter: int, value: float) -> None:
+        """Keep the value of a counter; one that is not known is ignored."""
+        place = bisect_left(self._counters, counter)
+        if place < len(self._counters) and self._counters[place] == counter:
+            self._values[place] = value
+
+    def has_changed_unit(self, counter: int, value: float) -> bool:
+        """Return whether a value is the last one times a known factor, as it is when the unit has changed."""
+        place = bisect_left(self._counters, counter)
+        if place >= len(self._counters) or self._counters[place] != counter:
+            return False
+        before = self._values[place]
+        return before > 0 and value > 0 and not 0.5 < value / before < 2 and is_known_factor(value / before)
 
 
 def list_stated_values(catalog: Catalog) -> StatedValues:

@@ -9,7 +9,7 @@ from exporter.portals.cem.catalog import CounterSelection, SelectedCounters, for
 from exporter.portals.cem.client import CemApiClient, is_call_refused
 from exporter.portals.cem.config import PRAGUE, CemConfig
 from exporter.portals.cem.metadata import MetadataStore
-from exporter.portals.cem.parser import CounterValues, convert_indexes, parse_all_values, parse_last_values
+from exporter.portals.cem.parser import CounterValues, build_value_notes, convert_indexes, parse_all_values, parse_last_values
 from exporter.sync.feeds import Days, Feed, FeedResult, Form
 
 MAX_READINGS_PER_RESPONSE = 250_000
@@ -61,7 +61,7 @@ async def read_feed(config: CemConfig, metadata: MetadataStore, first: date, las
         values, refused = await _fetch_by_counter(client, selected, first, last)
         notes += refused
     readings = list(convert_indexes(values, selected.registers))
-    notes += values.build_notes("history")
+    notes += build_value_notes(values.skipped, "history")
     return FeedResult(readings, tuple(notes), values.skipped.total(), max(client.request_count, 1))
 
 

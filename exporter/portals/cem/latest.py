@@ -1,20 +1,19 @@
 """The last values of all counters, in batches: what every visit requests."""
 
 import asyncio
-import math
-from array import array
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from exporter.client.session import Session
 from exporter.errors import LoginError, PortalError, RateLimitError
-from exporter.models import Nature, VisitResult
-from exporter.portals.cem.catalog import LastValues, SelectedCounters, StatedValues, build_never_read_notes
+from exporter.models import Index, VisitResult
+from exporter.portals.cem.catalog import LastValues, StatedValues, build_never_read_notes
 from exporter.portals.cem.client import CemApiClient, is_call_refused
 from exporter.portals.cem.config import CemConfig
 from exporter.portals.cem.metadata import LAST_VALUES_KEY, MetadataStore
-from exporter.portals.cem.parser import CounterValues, convert_indexes, parse_last_values, unwrap_list
+from exporter.portals.cem.parser import CounterValues, build_value_notes, convert_indexes, parse_last_values, unwrap_list
 
 MAX_FAILURES_IN_ROW = 3
 """After so many failed requests in a row no further one is made until the next visit."""
@@ -29,22 +28,27 @@ async def read_latest(config: CemConfig, metadata: MetadataStore) -> VisitResult
     selected, stated = await metadata.load_selected()
     holder = await metadata.load_holder()
     batches = CounterBatches(metadata.client, batch_size=config.batch_size, parallel=config.parallel)
-    values = await batches.fetch(list(selected.registers))
+    last_values: LastValues = session.store.cache[LAST_VALUES_KEY]
+    readings: list[Index] = []
+    skipped: Counter[str] = Counter()
+    async for values in batches.fetch(list(selected.registers)):
+        skipped += values.skipped
+        if any(last_values.has_changed_unit(key[0], value) for key, value in values.by_counter_and_time.items()):
+            selected = await metadata.renew_types()
+        for (counter, _), value in values.by_counter_and_time.items():
+            last_values.put(counter, value)
+        readings += convert_indexes(values, selected.registers)
     failures = [*batches.failures, *metadata.failures]
     if batches.failures and not batches.response_count:
         raise _select_worst_failure(failures)
-    last_values: LastValues | None = session.store.cache.get(LAST_VALUES_KEY)
-    if last_values and last_values.find_unit_change(_index_by_counter(values)):
-        selected = await metadata.renew_types()
-    is_silent = bool(selected.registers) and not failures and not values.by_counter_and_time
-    _add_stated_values(values, stated, session.now)
-    session.store.cache[LAST_VALUES_KEY] = _keep_last_values(selected, values)
-    readings = list(convert_indexes(values, selected.registers))
-    read = {int(reading.register.name) for reading in readings}
+    is_silent = bool(selected.registers) and not failures and not readings
+    if left_out := _parse_left_out(stated, readings, session.now):
+        skipped += left_out.skipped
+        readings += convert_indexes(left_out, selected.registers)
     notes: list[str] = [
         *selected.notes,
-        *(note.text for note in build_never_read_notes(selected.never_read - read)),
-        *values.build_notes("id=8 (last values)"),
+        *(note.text for note in build_never_read_notes(_find_unread(selected.never_read, readings))),
+        *build_value_notes(skipped, "id=8 (last values)"),
         *await _build_silence_notes(session, is_silent=is_silent),
         *await metadata.list_notes(),
     ]
@@ -54,7 +58,7 @@ async def read_latest(config: CemConfig, metadata: MetadataStore) -> VisitResult
         holder=holder,
         notes=list(dict.fromkeys(notes)),
         failures=[_select_worst_failure(failures)] if failures else (),
-        skipped=values.skipped.total() + metadata.skipped.total(),
+        skipped=skipped.total() + metadata.skipped.total(),
     )
 
 
@@ -68,16 +72,16 @@ class CounterBatches:
         self._failures_in_row, self._is_rate_limited = 0, False
         self._single_counters: list[int] = []
 
-    async def fetch(self, counters: Sequence[int]) -> CounterValues:
-        """Request every counter once and return the values; raise LoginError, and errors that are not the portal's."""
-        values = CounterValues.empty(self._client.session.now)
-        await self._fetch_in_waves(self._fetch_batch, split(counters, self._batch_size), values)
-        await self._fetch_in_waves(self._fetch_single, self._single_counters, values)
-        return values
+    async def fetch(self, counters: Sequence[int]) -> AsyncIterator[CounterValues]:
+        """Request every counter once and yield the values; raise LoginError, and errors that are not the portal's."""
+        async for values in self._fetch_in_waves(self._fetch_batch, split(counters, self._batch_size)):
+            yield values
+        async for values in self._fetch_in_waves(self._fetch_single, self._single_counters):
+            yield values
 
     async def _fetch_in_waves(
-        self, fetch: Callable[[BatchT], Awaitable[CounterValues | None]], batches: Sequence[BatchT], values: CounterValues
-    ) -> None:
+        self, fetch: Callable[[BatchT], Awaitable[CounterValues | None]], batches: Sequence[BatchT]
+    ) -> AsyncIterator[CounterValues]:
         for wave in split(batches, self._parallel):
             if self._is_rate_limited or self._failures_in_row >= MAX_FAILURES_IN_ROW:
                 return
@@ -87,7 +91,7 @@ class CounterBatches:
                 elif result is not None:
                     self._failures_in_row = 0
                     self.response_count += 1
-                    values.update(result)
+                    yield result
 
     def _record_failure(self, error: BaseException) -> None:
         if not isinstance(error, PortalError) or isinstance(error, LoginError):
@@ -119,26 +123,17 @@ def split(items: Sequence[BatchT], size: int) -> list[Sequence[BatchT]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _index_by_counter(values: CounterValues) -> dict[int, float]:
-    return {counter: value for (counter, _), value in values.by_counter_and_time.items()}
-
-
-def _add_stated_values(values: CounterValues, stated: StatedValues, now: datetime) -> None:
-    """Add what the responses left out, from the values that a new list of counters has `stated`."""
-    read = {counter for counter, _ in values.by_counter_and_time}
+def _parse_left_out(stated: StatedValues, readings: Sequence[Index], now: datetime) -> CounterValues | None:
+    """Return what the responses left out, from the values that a new list of counters has `stated`."""
+    if not stated:
+        return None
+    read = {int(reading.register.name) for reading in readings}
     left_out = [{"var_id": counter, "value": value, "timestamp": time} for counter, value, time in stated if counter not in read]
-    if left_out:
-        values.update(parse_last_values(left_out, now))
+    return parse_last_values(left_out, now) if left_out else None
 
 
-def _keep_last_values(selected: SelectedCounters, values: CounterValues) -> LastValues:
-    """Return what registers show now, for the comparison at the next visit."""
-    by_counter = _index_by_counter(values)
-    shown = (
-        by_counter.get(counter, math.nan) if register.nature is Nature.COUNTER else math.nan
-        for counter, (register, _) in selected.registers.items()
-    )
-    return LastValues(array("q", selected.registers), array("d", shown))
+def _find_unread(never_read: frozenset[int], readings: Sequence[Index]) -> frozenset[int]:
+    return never_read - {int(reading.register.name) for reading in readings} if never_read else never_read
 
 
 async def _build_silence_notes(session: Session, *, is_silent: bool) -> list[str]:

@@ -4,7 +4,6 @@ Only the list of counters is needed. What else is missing leaves names empty, is
 """
 
 import asyncio
-from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -13,7 +12,7 @@ from typing import Any
 from exporter.client.session import Session
 from exporter.client.side_calls import SideCalls
 from exporter.errors import NoDataError, PortalError, ResponseError, UnreachableError
-from exporter.models import Holder
+from exporter.models import Holder, Nature
 from exporter.portals.base import build_skip_note, parse_response
 from exporter.portals.cem.catalog import (
     CachedSelection,
@@ -128,7 +127,7 @@ class MetadataStore:
             due_at = min([self._cache.find_due(self._refresh_interval), *([self._retry_at] if self._retry_at else [])])
             session.store.cache[SELECTION_KEY] = CachedSelection(self.selection, session.now, due_at, selected)
         if LAST_VALUES_KEY not in session.store.cache:
-            session.store.cache[LAST_VALUES_KEY] = LastValues(array("q", selected.registers), selected.listed_values)
+            session.store.cache[LAST_VALUES_KEY] = _build_last_values(catalog)
         return selected, list_stated_values(catalog) if "counters" in self._cache.refreshed else []
 
     def _refresh_interval(self, name: str) -> timedelta:
@@ -259,6 +258,16 @@ class ListCache:
         self._requested_at[key] = now.timestamp()
         await self._session.store.put(key, {"at": now.timestamp(), **fetched}, now + max(every, STALE_FOR))
         return fetched
+
+
+def _build_last_values(catalog: Catalog) -> LastValues:
+    """Return what registers showed in the list of counters."""
+    registers = {number: entry for number, entry in catalog.selected.items() if entry.type_info.nature is Nature.COUNTER}
+    last_values = LastValues(registers)
+    for number, entry in registers.items():
+        if entry.counter.value is not None:
+            last_values.put(number, entry.counter.value)
+    return last_values
 
 
 def _has_expired(at: float, now: datetime, every: timedelta) -> bool:

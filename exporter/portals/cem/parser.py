@@ -136,11 +136,12 @@ class CounterValues:
         self.by_counter_and_time.update(other.by_counter_and_time)
         self.skipped += other.skipped
 
-    def build_notes(self, where: str) -> list[str]:
-        """Return notes on what was left out."""
-        fields = Counter({name: count for name, count in self.skipped.items() if name != "timestamp"})
-        times = [IMPOSSIBLE_TIME_NOTE] if self.skipped["timestamp"] else []
-        return [*times, build_skip_note(where, fields)] if fields else times
+
+def build_value_notes(skipped: Counter[str], where: str) -> list[str]:
+    """Return notes on the values that were left out."""
+    fields = Counter({name: count for name, count in skipped.items() if name != "timestamp"})
+    times = [IMPOSSIBLE_TIME_NOTE] if skipped["timestamp"] else []
+    return [*times, build_skip_note(where, fields)] if fields else times
 
 
 _MIN_MILLISECONDS = FIRST_YEAR.timestamp() * 1000

@@ -198,8 +198,8 @@ class MetadataStore:
 
         async def fetch() -> dict[str, Any]:
             skipped: Counter[str] = Counter()
-            response = await self.client.get_response(FUNCTIONS[name])
-            rows = await asyncio.to_thread(table.parse_response, response, where, skipped)
+            # The response is not kept by a name: a city's would stay beside the rows made of it.
+            rows = await asyncio.to_thread(table.parse_response, await self.client.get_response(FUNCTIONS[name]), where, skipped)
             if empty_error and not rows:
                 # Not cached: an empty list would stand for hours or days.
                 raise empty_error(f"{where} is empty")

@@ -58,7 +58,7 @@ class CommandParser(argparse.ArgumentParser):
         raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(choices)}{near}")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Return the parser of the whole command line."""
     parser = CommandParser(
         prog="utility-exporter",
@@ -78,16 +78,21 @@ def build_parser() -> argparse.ArgumentParser:
         add_command(subparsers, "demo", commands.run_demo, "run against simulated portals; no credentials, no configuration")
     )
     demo.set_defaults(storage_path=None)
-    add_account_flags(
-        add_command(subparsers, "visit", commands.print_visit, "visit an account once and print its metrics; stores no readings")
+    visit = add_account_flags(
+        add_command(subparsers, "visit", commands.print_visit, "visit an account once and print its readings; stores none")
     )
+    visit.add_argument("--page", action="store_true", help="print the metrics as Prometheus would scrape them")
     discover = add_account_flags(add_command(subparsers, "discover", commands.print_discovery, "print what an account holds"))
     discover.add_argument("--json", action="store_true", help="print JSON")
-    raw = add_account_flags(
+    raw = add_force_flag(
         add_command(subparsers, "raw", commands.print_raw, "print the portal's own response to a named read-only call")
     )
-    raw.add_argument("call", nargs="?", metavar="CALL", help="the call; without it the calls are listed")
-    raw.add_argument("keys", nargs="*", type=parse_key_value, metavar="KEY=VALUE", help="parameters of the call")
+    raw.add_argument(
+        "words",
+        nargs="*",
+        metavar="[ACCOUNT] [CALL] [KEY=VALUE ...]",
+        help="the account, where there are several; the call, without it the calls are listed; its parameters",
+    )
     report = add_account_flags(
         add_command(subparsers, "report", commands.report, "record a visit as a file that is safe to publish; sends nothing")
     )
@@ -112,7 +117,7 @@ def add_history_commands(subparsers: Subparsers) -> None:
     import_ = add_day_flags(
         add_command(parts, "import", commands.import_history, "fetch past readings that the portal still has into the ledger")
     )
-    import_.add_argument("account", metavar="ACCOUNT", help="the account's name in the configuration")
+    add_account_argument(import_)
     import_.add_argument("--again", action="store_true", help="ask for days that are complete too, to have their corrections")
     import_.add_argument("--wait", action="store_true", help="wait until the portal's limits end instead of pausing")
     export = add_day_flags(
@@ -132,7 +137,7 @@ def add_command(
     name: str,
     run: Callable[[argparse.Namespace], int],
     description: str,
-) -> argparse.ArgumentParser:
+) -> CommandParser:
     """Add a command with the flags that every command has."""
     parser = subparsers.add_parser(
         name, help=description, description=description[0].upper() + description[1:] + ".", allow_abbrev=False
@@ -165,7 +170,7 @@ def add_command(
     return parser
 
 
-def add_day_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_day_flags(parser: CommandParser) -> CommandParser:
     """Add the flags of the first and the last day."""
     parser.add_argument(
         "--from", dest="first", type=parse_day, metavar="DAY", help="the first day, like 2026-01-31; local to the account"
@@ -174,7 +179,7 @@ def add_day_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def add_web_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_web_flags(parser: CommandParser) -> CommandParser:
     """Add the flags of a command that serves."""
     parser.add_argument(
         "--web.listen-address",
@@ -215,7 +220,7 @@ def add_web_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return add_web_config_flag(parser)
 
 
-def add_web_config_flag(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_web_config_flag(parser: CommandParser) -> CommandParser:
     """Add the flag of the web configuration."""
     parser.add_argument(
         "--web.config.file", dest="web_config_file", type=Path, metavar="FILE", help="TLS and users, in exporter-toolkit's format"
@@ -223,9 +228,24 @@ def add_web_config_flag(parser: argparse.ArgumentParser) -> argparse.ArgumentPar
     return parser
 
 
-def add_account_flags(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+def add_account_flags(parser: CommandParser) -> CommandParser:
     """Add the flags of a command on one account."""
-    parser.add_argument("account", metavar="ACCOUNT", help="the account's name in the configuration")
+    add_account_argument(parser)
+    return add_force_flag(parser)
+
+
+def add_account_argument(parser: CommandParser) -> None:
+    """Add the argument that names an account."""
+    parser.add_argument(
+        "account",
+        nargs="?",
+        metavar="ACCOUNT",
+        help="the account's name in the configuration; not needed where it is the only one",
+    )
+
+
+def add_force_flag(parser: CommandParser) -> CommandParser:
+    """Add the flag of a command that logs in."""
     parser.add_argument("--force", action="store_true", help="try once, even while the login is suspended")
     return parser
 
@@ -259,11 +279,3 @@ def parse_day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day like 2026-01-31") from None
-
-
-def parse_key_value(text: str) -> tuple[str, str]:
-    """Return the key and value of KEY=VALUE; raise ArgumentTypeError."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    return key, value

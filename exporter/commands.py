@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -27,8 +26,9 @@ from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
-from exporter.models import Discovery, Finding, VisitPart
+from exporter.models import Discovery, VisitPart
 from exporter.portals.base import Portal
+from exporter.printing import format_discovery, format_discovery_json, format_json, format_visit, strip_control
 from exporter.recording.last_failure import get_file, slugify
 from exporter.recording.recording import Recording, read_document, write_document
 from exporter.recording.summary import summarize
@@ -93,9 +93,10 @@ def check_web_config(options: argparse.Namespace) -> list[str]:
 
 
 def print_visit(options: argparse.Namespace) -> int:
-    """Visit an account once and print its metrics."""
-    page, failure = asyncio.run(visit_once(build_context(options)))
-    sys.stdout.write(page)
+    """Visit an account once and print a table of what came, or the metrics of it."""
+    visited = asyncio.run(visit_once(build_context(options)))
+    sys.stdout.write(visited.page if options.page else visited.table + "\n")
+    failure = visited.failure
     return report_failure(failure) if failure else 0
 
 
@@ -108,6 +109,7 @@ def print_discovery(options: argparse.Namespace) -> int:
 
 def print_raw(options: argparse.Namespace) -> int:
     """Print the portal's own response to a call, or the calls there are."""
+    options.account, options.call, options.keys = sort_raw_words(options.config_file, options.words)
     if options.call is None:
         portal = find_account(build_context(options))
         for name, call in portal.raw_calls.items():
@@ -117,6 +119,23 @@ def print_raw(options: argparse.Namespace) -> int:
     response = asyncio.run(call_raw(build_context(options), options.call, dict(options.keys)))
     sys.stdout.write(format_json(response) + "\n")
     return 0
+
+
+def sort_raw_words(config_file: Path, words: Sequence[str]) -> tuple[str, str | None, list[tuple[str, str]]]:
+    """Return account, call and parameters; the account may be left out where it is the only one. Raise ConfigError."""
+    plain = [word for word in words if "=" not in word]
+    keys = [(key, value) for key, equals, value in (word.partition("=") for word in words) if equals]
+    accounts = {portal.name: portal for portal in load_config(config_file).accounts}
+    if not plain or (len(plain) == 1 and plain[0] not in accounts and len(accounts) == 1 and is_call(accounts, plain[0])):
+        plain.insert(0, find_only_account(config_file))
+    if len(plain) > 2 or any(not key for key, _ in keys):
+        raise ConfigError(f"{plain[-1]!r} is not KEY=VALUE")
+    return plain[0], plain[1] if len(plain) > 1 else None, keys
+
+
+def is_call(accounts: Mapping[str, Portal], word: str) -> bool:
+    """Return whether a word is a call of the only account."""
+    return any(word in portal.raw_calls for portal in accounts.values())
 
 
 def report(options: argparse.Namespace) -> int:
@@ -206,7 +225,17 @@ class CommandContext:
 
 def build_context(options: argparse.Namespace) -> CommandContext:
     """Return the context of a command on one account from its flags."""
+    if options.account is None:
+        options.account = find_only_account(options.config_file)
     return CommandContext(options.config_file, options.storage_path, options.account, getattr(options, "force", False))
+
+
+def find_only_account(config_file: Path) -> str:
+    """Return the name of the only account; raise ConfigError that lists them where there are several."""
+    names = [portal.name for portal in load_config(config_file).accounts]
+    if len(names) > 1:
+        raise ConfigError(f"{config_file} has {len(names)} accounts; name one: {', '.join(names)}")
+    return names[0]
 
 
 @asynccontextmanager
@@ -234,14 +263,25 @@ async def open_visit(
         await asyncio.to_thread(ledger.close)
 
 
-async def visit_once(context: CommandContext) -> tuple[str, str]:
-    """Visit once; return the metrics that the account would have, and the reason of a partial failure."""
+@dataclass(frozen=True, slots=True)
+class VisitOutput:
+    """What a visit brought: the metrics that the account would have, a table, and the reason of a partial failure."""
+
+    page: str
+    table: str
+    failure: str
+
+
+async def visit_once(context: CommandContext) -> VisitOutput:
+    """Visit once; return what came."""
     async with open_visit(context) as (portal, ledger, session):
         result = await portal.latest(session, ledger.get_stored_readings(portal.name))
         readings, failures = await read_feeds_dry(portal, ledger, session)
         failure = next(iter([*result.failures, *failures]), None)
-        page = await asyncio.to_thread(_render_dry_run, portal, ledger, [*result.parts(), *readings])
-        return page, f"{failure.reason}: {failure}" if failure else ""
+        parts = [*result.parts(), *readings]
+        page = await asyncio.to_thread(_render_dry_run, portal, ledger, parts)
+        table = format_visit(parts, portal.aliases, portal.zone)
+        return VisitOutput(page, table, f"{failure.reason}: {failure}" if failure else "")
 
 
 async def record_account(context: CommandContext) -> Recording:
@@ -318,51 +358,9 @@ def find_account(context: CommandContext) -> Portal:
     return accounts[context.account]
 
 
-def format_discovery(discovery: Discovery) -> str:
-    """Return a discovery as an indented tree, its notes, and the lines of configuration."""
-    lines = [line for finding in discovery.findings for line in _format_finding(finding, "")]
-    notes = [f"note: {note}" for note in discovery.notes]
-    config = ["", "# config.yaml", *discovery.config.rstrip().splitlines()] if discovery.config else []
-    return "\n".join(map(strip_control, [*lines, *notes, *config]))
-
-
-def format_discovery_json(discovery: Discovery) -> str:
-    """Return a discovery as JSON."""
-
-    def build_branch(finding: Finding) -> dict[str, Any]:
-        return {"text": finding.text, "facts": dict(finding.facts), "under": [build_branch(child) for child in finding.children]}
-
-    return format_json(
-        {
-            "tree": [build_branch(finding) for finding in discovery.findings],
-            "notes": list(discovery.notes),
-            "config": discovery.config,
-        }
-    )
-
-
-def format_json(value: Any) -> str:
-    """Return JSON for people: printable characters as they are, all others as escapes."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    return "".join(
-        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1] for character in text
-    )
-
-
-def strip_control(line: str) -> str:
-    """Return a line without control characters, which a portal could send to a terminal."""
-    return "".join(character if character.isprintable() else "�" for character in line)
-
-
 def utc_now() -> datetime:
     """Return the present instant."""
     return datetime.now(UTC)
-
-
-def _format_finding(finding: Finding, indent: str) -> Sequence[str]:
-    facts = ", ".join(f"{key}: {value}" for key, value in finding.facts.items() if value not in (None, ""))
-    line = f"{indent}{finding.text}" + (f"  ({facts})" if facts else "")
-    return [line, *(child_line for child in finding.children for child_line in _format_finding(child, indent + "  "))]
 
 
 def _render_dry_run(portal: Portal, ledger: Ledger, parts: Sequence[VisitPart], now: Callable[[], datetime] = utc_now) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -10,9 +11,11 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 from exporter.app import Exporter, ServeOptions
+from exporter.printing import format_table
 from exporter.simulators.base import Simulation, run_simulation, utc_now
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
@@ -27,13 +30,13 @@ SIMULATIONS: tuple[Callable[[Callable[[], datetime]], Simulation], ...] = (
     FluviusSimulation,
     EnedisSimulation,
 )
-PRINTED_PREFIXES = (
-    "utility_consumption_index_",
-    "utility_daily_",
-    "utility_monthly_consumption",
-    "utility_monthly_peak_kw",
-    "utility_up",
-)
+SUMMARY = {
+    "utility_daily_consumption_": "latest day",
+    "utility_monthly_peak_": "peak of the month",
+    "utility_consumption_index_": "index",
+}
+"""The families that the summary is made of, by the beginning of their names up to the unit."""
+SUMMARY_LINES = 10
 PRINT_TIMEOUT, PRINT_POLL_INTERVAL = 15.0, 0.2
 HISTORY_DAYS = 760
 """How far back the history is read: this year and the one before, so that they can be compared."""
@@ -86,5 +89,18 @@ async def print_values(exporter: Exporter, account_count: int, write: Callable[[
         if sum(account.health.state.up is not None for account in accounts) == account_count:
             break
     if exporter.page:
-        lines = (line for line in exporter.page.render().decode().splitlines() if line.startswith(PRINTED_PREFIXES))
-        write("\n".join(lines) + "\n")
+        write("\n".join(summarize_page(exporter.page.render().decode())) + "\n")
+
+
+def summarize_page(page: str) -> list[str]:
+    """Return ten lines of a page for people: the first values of each family and account, each account in turn."""
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for line in page.splitlines():
+        prefix = next((prefix for prefix in SUMMARY if line.startswith(prefix)), None)
+        labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', line))
+        if prefix and "usage_point" in labels:
+            unit = line[len(prefix) :].partition("{")[0]
+            row = (labels["account"], labels["usage_point"], SUMMARY[prefix], f"{float(line.rpartition(' ')[2]):.10g} {unit}")
+            rows.setdefault(labels["account"], []).append(row)
+    in_turn = [row for turn in zip_longest(*rows.values()) for row in turn if row]
+    return format_table(sorted(in_turn[:SUMMARY_LINES])) if in_turn else ["no values yet"]

@@ -300,6 +300,8 @@ class Finding:
     children: tuple["Finding", ...] = ()
     is_missing: bool = False
     """Whether the configuration names it and the portal has nothing of it."""
+    printed: tuple[str, ...] | None = None
+    """The facts that people are shown beside the text; None: all that the text does not have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ async def test_check_and_visit(config_folder, site):
     `check` knows the portal's keys, also wrong ones; `visit` prints its metrics.
     """
     checked = await run_module("exporter", "check", folder=config_folder, site=site)
-    visited = await run_module("exporter", "visit", "cottage", folder=config_folder, site=site)
+    visited = await run_module("exporter", "visit", "cottage", "--page", folder=config_folder, site=site)
     found = await run_module("exporter", "discover", "cottage", folder=config_folder, site=site)
     wrong = json.loads((config_folder / "config.yaml").read_text())["accounts"][0] | {"contract": "1042", "pasword": "x"}
     (config_folder / "wrong.yaml").write_text(json.dumps({"accounts": [wrong]}))

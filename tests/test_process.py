@@ -264,10 +264,13 @@ async def test_visit_prints_the_page_and_writes_nothing(home):
     """
     `visit` prints the account's page; the ledger has neither reading nor health of it, but the token.
     """
-    code, out, err = await home.command("visit", "block-of-flats")
+    code, out, err = await home.command("visit", "block-of-flats", "--page")
     assert (code, err) == (0, "")
     assert cold_water(home) in out
-    await home.command("visit", "block-of-flats")
+    code, table, _ = await home.command("visit")
+    assert (code, table.splitlines()[0].split()[:2]) == (0, ["usage", "point"])
+    assert " m³ " in table
+    assert "utility_" not in table
     with contextlib.closing(sqlite3.connect(home.folder / "data/ledger.sqlite")) as db:
         assert db.execute("SELECT count(*) FROM reading").fetchone() == (0,)
         assert db.execute("SELECT last_visit FROM account").fetchone() == (None,)
@@ -281,10 +284,11 @@ async def test_discover_and_raw(home):
     code, tree, _ = await home.command("discover", "block-of-flats")
     assert code == 0
     assert "Byt 3" in tree
+    assert not [word for word in ("None", "True", "['", "var_id") if word in tree]
     assert str(home.portal.named_counters["replacement"]) in tree
     code, text, _ = await home.command("discover", "block-of-flats", "--json")
     assert (code, set(json.loads(text))) == (0, {"tree", "notes", "config"})
-    code, calls, _ = await home.command("raw", "block-of-flats")
+    code, calls, _ = await home.command("raw")
     assert "counter_history var_id=... from=... to=..." in calls
     code, answer, _ = await home.command("raw", "block-of-flats", "counter_last", f"var_id={home.portal.named_counters['leak']}")
     assert code == 0
@@ -298,11 +302,10 @@ async def test_discover_and_raw(home):
         (("serve", "--config=x"), 2, "unrecognized arguments"),
         (("serve", "--web.listen-address=10230"), 2, "HOST:PORT"),
         (("serve", "--web.telemetry-path=x"), 2, "not a path"),
-        (("visit",), 2, "ACCOUNT"),
         (("visit", "nobody"), 1, "has no account 'nobody'; it has block-of-flats"),
         (("raw", "block-of-flats", "everything"), 1, "has no call 'everything'"),
         (("raw", "block-of-flats", "counter_last"), 1, "needs var_id=..."),
-        (("raw", "block-of-flats", "counter_last", "var_id"), 2, "KEY=VALUE"),
+        (("raw", "block-of-flats", "counter_last", "var_id"), 1, "KEY=VALUE"),
         (("raw", "block-of-flats", "counter_last", "x=1"), 1, "takes no 'x'"),
         (("serve", "--config.file=missing.yaml"), 1, "missing.yaml"),
         (("check", "--config.file=."), 1, "folder"),

@@ -253,8 +253,8 @@ async def test_one_off_commands(tmp_path, lines, kind, attack):
             body = await outcome(call)
             if isinstance(body, ExporterError):
                 failures.append(f"{body} {body!r}")
-            elif isinstance(body, tuple):
-                failures += body
+            elif isinstance(body, commands.VisitOutput):
+                failures += [body.page, body.table, body.failure]
             elif isinstance(body, commands.Discovery):
                 output += [commands.format_discovery(body), commands.format_discovery_json(body)]
             else:

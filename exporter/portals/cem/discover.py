@@ -41,7 +41,7 @@ def _build_site_finding(catalog: Catalog, path: str, points: Mapping[UsagePoint,
     children = tuple(
         _build_meter_finding(catalog, point, points[point]) for point in sorted(points, key=lambda point: int(point.id))
     )
-    return Finding(path, {"objects": objects}, children)
+    return Finding(path, {"objects": objects}, children, printed=("objects",))
 
 
 def _build_meter_finding(catalog: Catalog, point: UsagePoint, entries: Sequence[CatalogEntry]) -> Finding:
@@ -52,7 +52,7 @@ def _build_meter_finding(catalog: Catalog, point: UsagePoint, entries: Sequence[
     children = tuple(_build_counter_finding(entry) for entry in sorted(entries, key=lambda entry: entry.counter.id))
     if removed:
         text, facts = f"{text}, removed {removed:%Y-%m-%d}", facts | {"removed": _format_instant(removed)}
-    return Finding(text, facts, children)
+    return Finding(text, facts, children, printed=("commodity",))
 
 
 def _build_counter_finding(entry: CatalogEntry) -> Finding:
@@ -73,7 +73,7 @@ def _build_counter_finding(entry: CatalogEntry) -> Finding:
         "shown": not entry.hidden_reason,
         "reason": entry.hidden_reason,
     }
-    return Finding(f"counter {row.id} {name}{' ' + row.name if row.name else ''}: {last}{hidden}", facts)
+    return Finding(f"counter {row.id} {name}{' ' + row.name if row.name else ''}: {last}{hidden}", facts, printed=())
 
 
 def _format_last_value(row: CounterRow, unit: str) -> str:

@@ -67,7 +67,7 @@ async def _discover_point(client: EnedisApiClient, point: ConfiguredPoint) -> tu
 
 
 def _build_missing(measure: Measure, reason: str) -> Finding:
-    return Finding(f"{measure.key}: {reason}", {"series": measure.key, "there": False}, is_missing=True)
+    return Finding(f"{measure.key}: {reason}", {"series": measure.key, "there": False}, is_missing=True, printed=())
 
 
 async def _discover_series(client: EnedisApiClient, point: ConfiguredPoint, measure: Measure, terms: ContractTerms) -> Finding:
@@ -132,7 +132,7 @@ def _build_finding(measure: Measure, readings: Sequence[Reading], oldest: date, 
     facts |= {"intervals": lengths} if (lengths := _list_resolutions(readings)) else {}
     text = f"{measure.key}: up to {days[-1]}" + (f", back to {oldest}" if measure.kind is MeasureKind.DAYS else "")
     text += f", in {' and '.join(lengths)}" if lengths else ""
-    return Finding(text + (f", {len(holes)} days missing since {days[0]}" if holes else ""), facts)
+    return Finding(text + (f", {len(holes)} days missing since {days[0]}" if holes else ""), facts, printed=())
 
 
 def _list_resolutions(readings: Sequence[Reading]) -> list[str]:

@@ -33,7 +33,7 @@ async def discover_meters(config: FluviusConfig, session: Session) -> Discovery:
         text = f"{meter.commodity} {meter.ean}, meter {meter.serial[-1]}"
         if is_missing:
             text += " (not found: check serial and commodity)"
-        tree.append(Finding(text, facts, feeds, is_missing))
+        tree.append(Finding(text, facts, feeds, is_missing, printed=()))
         lines.append(_format_config_line(meter, any(finding.facts.get("line") == "intervals" for finding in feeds)))
     return Discovery(tuple(tree), "\n".join(lines), NOTES)
 
@@ -48,7 +48,7 @@ async def _discover_meter(client: FluviusApiClient, meter: MeterConfig) -> tuple
     except LoginError:
         raise
     except PortalError as error:
-        return (Finding(str(error), {"line": "failed", "reason": error.reason}),)
+        return (Finding(str(error), {"line": "failed", "reason": error.reason}, printed=()),)
     return tuple(one for one in found if one)
 
 
@@ -87,7 +87,9 @@ async def _discover_peaks(client: FluviusApiClient, meter: MeterConfig) -> Findi
     if not months:
         return None
     since = min(months)[0].astimezone(ZONE).date()
-    return Finding(f"monthly peaks in kW, since {since:%Y-%m}", {"line": "peaks", "since": since.isoformat(), "unit": "kW"})
+    return Finding(
+        f"monthly peaks in kW, since {since:%Y-%m}", {"line": "peaks", "since": since.isoformat(), "unit": "kW"}, printed=()
+    )
 
 
 async def _find_oldest(
@@ -113,6 +115,7 @@ def _build_finding(feed: str, newest: ParsedAmounts, oldest: ParsedAmounts) -> F
         Finding(
             f"register {one.name}: {one.direction} in {one.unit}",
             {"register": one.name, "direction": str(one.direction), "unit": str(one.unit)},
+            printed=(),
         )
         for one in registers
     )
@@ -120,6 +123,7 @@ def _build_finding(feed: str, newest: ParsedAmounts, oldest: ParsedAmounts) -> F
         f"{feed} ({', '.join(lengths)}), since {since}",
         {"line": feed, "since": since.isoformat(), "resolutions": lengths},
         children,
+        printed=(),
     )
 
 

@@ -56,7 +56,7 @@ from grafana.queries import (
     whole,
 )
 
-TAKEN, FED = "utility_interval_consumption_kwh", "utility_interval_injection_kwh"
+CONSUMED, FED = "utility_interval_consumption_kwh", "utility_interval_injection_kwh"
 DAY_LATE = " Portals give it a day late: what runs now is not in it."
 LATE_DAYS = incomplete(ELECTRIC)
 BARE_REGISTER = '"(day|night|H[CP].*)"'
@@ -73,7 +73,7 @@ def electricity() -> Dashboard:
             Row("", (data_until_panel(12), health_panel(12), hours_panel(), peak_gauge(), peak_panel(), injection_panel())),
             Row("Curve", (curve_panel(),)),
             Row("Days", (tariffs_panel(), balance_panel())),
-            Row("Months", (months_panel("consumption", TAKEN), months_panel("injection", FED))),
+            Row("Months", (months_panel("consumption", CONSUMED), months_panel("injection", FED))),
             Row("Peaks", (monthly_peaks_panel(), daily_power_panel())),
             Row("Usage points", (points_panel(), registers_panel())),
         ),
@@ -87,7 +87,7 @@ def of(family: str) -> str:
 
 def hours_panel() -> Panel:
     """Return the map of hours and days."""
-    selected = past(TAKEN, 'resolution=~"PT.+"', 'register!~"energy|volume"')
+    selected = past(CONSUMED, 'resolution=~"PT.+"', 'register!~"energy|volume"')
     return heatmap_panel(
         "When it is used: hour by day",
         "Energy of each hour of each day, over the chosen usage points that have intervals. A day is where the "
@@ -157,13 +157,13 @@ def injection_panel() -> Panel:
 
 def curve_panel() -> Panel:
     """Return the load curve, what is fed in below zero."""
-    taken = f"{quarters(TAKEN)} or {halves(TAKEN)}"
+    consumed = f"{quarters(CONSUMED)} or {halves(CONSUMED)}"
     fed = f"{quarters(FED)} or {halves(FED)}"
     return step_panel(
         "Load curve",
         "Mean power of each quarter-hour, half-hour or hour, fed in below zero; over long spans of longer steps." + HISTORY_USED,
         [
-            Query(named(taken, ELECTRIC), "{{shown}}", "30m"),
+            Query(named(consumed, ELECTRIC), "{{shown}}", "30m"),
             Query(f"-({named(fed, ELECTRIC)})", "{{shown}}, fed in", "30m"),
         ],
         Style(KW, 24, 10, nothing=NEEDS_HISTORY, decimals=2),
@@ -182,7 +182,7 @@ def tariffs_panel() -> Panel:
         "Consumption by day and tariff",
         "Each day on its own day; over long spans each bar is a week or more. A meter with a single register "
         "is `electricity`. Up to the newest day that all usage points have." + HISTORY_USED,
-        [Query(f"{tariff(only(whole(days(TAKEN)), ELECTRIC), 'electricity')} unless on () {LATE_DAYS}", "{{tariff}}", "1d")],
+        [Query(f"{tariff(only(whole(days(CONSUMED)), ELECTRIC), 'electricity')} unless on () {LATE_DAYS}", "{{tariff}}", "1d")],
         Style(KWH, 12, 9, nothing=NEEDS_HISTORY),
     )
     for pattern in ("electricity.*", "(electricity )?(day|HP.*)", "(electricity )?(night|HC.*)"):
@@ -197,7 +197,7 @@ def balance_panel() -> Panel:
         "Of the chosen usage points together: what came in above zero, what was fed in below, up to the "
         "newest day that all have." + HISTORY_USED,
         [
-            Query(f"sum({only(whole(days(TAKEN)), ELECTRIC)}) unless on () {LATE_DAYS}", "consumption", "1d"),
+            Query(f"sum({only(whole(days(CONSUMED)), ELECTRIC)}) unless on () {LATE_DAYS}", "consumption", "1d"),
             Query(f"-sum({only(whole(days(FED)), ELECTRIC)}) unless on () {LATE_DAYS}", "injection", "1d"),
         ],
         Style(KWH, 12, 9, nothing=NEEDS_HISTORY),

@@ -237,9 +237,9 @@ def health_panel(width: int) -> Panel:
 def tariff_labels(expression: str) -> str:
     """Label a register's amount with its tariff: the class of electricity where there are several, else the commodity."""
     facts = f"max by ({BY_REGISTER}, commodity) ({known(live('utility_register_info'), 0)})"
-    joined = f"({expression}) * on ({BY_REGISTER}) group_left (commodity) {facts}"
+    labelled = f"({expression}) * on ({BY_REGISTER}) group_left (commodity) {facts}"
     return (
-        f'label_replace(label_replace({joined}, "tariff", "$1", "commodity", "(.+)"), "tariff", "$1", "register", '
+        f'label_replace(label_replace({labelled}, "tariff", "$1", "commodity", "(.+)"), "tariff", "$1", "register", '
         '"(day|night|H[CP].*)")'
     )
 

@@ -30,7 +30,7 @@ NEEDS_HOURLY = "Nothing here: needs remote read, and readings every hour"
 NEEDS_RULES = "Load prometheus/rules.yaml"
 NEEDS_BOTH = "Load prometheus/rules.yaml and set up remote read"
 NEEDS_MONTHS = "No whole month known yet, or remote read is not set up"
-NOT_GIVEN = "The portal does not give it"
+NOT_SUPPLIED = "The portal does not give it"
 HISTORY_USED = (
     " From the true-time series: Prometheus must read the exporter's history (`remote_read`), or have it by other means."
 )
@@ -106,7 +106,7 @@ class Style:
     thresholds: Steps = PLAIN
     words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Value -> the word shown, and its colour."""
-    nothing: str = NOT_GIVEN
+    nothing: str = NOT_SUPPLIED
     decimals: int | None = None
 
 

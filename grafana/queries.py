@@ -90,8 +90,8 @@ def only(expression: str, *matchers: str, days: int = 1) -> str:
 def named(expression: str, *matchers: str, days: int = 1) -> str:
     """Keep the usage points that match, and label each `shown`: its alias; of a bare number the commodity and the last digits."""
     facts = f"max by ({BY_POINT}, commodity) ({known(live('utility_usage_point_info', *matchers), days)})"
-    joined = f"({expression}) * on ({BY_POINT}) group_left (commodity) {facts}"
-    alias = f'label_replace({joined}, "shown", "$1", "usage_point", "(.*)")'
+    labelled = f"({expression}) * on ({BY_POINT}) group_left (commodity) {facts}"
+    alias = f'label_replace({labelled}, "shown", "$1", "usage_point", "(.*)")'
     number = f'label_join({alias}, "numbered", " ", "commodity", "usage_point")'
     return f'label_replace({number}, "shown", "$1 …$2", "numbered", "([a-z]+) [0-9]+([0-9]{{4}})")'
 

@@ -119,7 +119,7 @@ def test_aiohttp_client_and_server_are_separate():
             if isinstance(node, ast.ImportFrom):
                 modules = [f"{node.module}.{alias.name}" for alias in node.names]
             for module in modules:
-                if module.startswith("aiohttp.web"):
+                if module.startswith(("aiohttp.web", "aiohttp.http_exceptions")):
                     server_users.add(package)
                 elif module.partition(".")[0] == "aiohttp":
                     client_users.add(package)

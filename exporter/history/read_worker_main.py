@@ -89,13 +89,13 @@ def _handle_connection(connection: socket.socket, handler: RemoteReadHandler) ->
 
 def _build_check(connection: socket.socket) -> Callable[[], None]:
     """Return a function that raises AbandonedError once the other end is closed."""
-    next_look = time.monotonic() + CHECK_SECONDS
+    next_check = time.monotonic() + CHECK_SECONDS
 
     def check() -> None:
-        nonlocal next_look
-        if time.monotonic() < next_look:
+        nonlocal next_check
+        if time.monotonic() < next_check:
             return
-        next_look = time.monotonic() + CHECK_SECONDS
+        next_check = time.monotonic() + CHECK_SECONDS
         if select.select([connection], [], [], 0)[0] and not connection.recv(1, socket.MSG_PEEK):
             raise AbandonedError
 

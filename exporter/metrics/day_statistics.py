@@ -96,8 +96,8 @@ class DayStatistics:
                 ("utility_history_missing_days", first, "known_count"),
             ):
                 days = (periods.latest - begin).days + 1
-                most = max(getattr(one, count) for one in registers.values())
-                expected[family].append(days - most if len(registers) == 1 or most == days else None)
+                known = max(getattr(one, count) for one in registers.values())
+                expected[family].append(days - known if len(registers) == 1 or known == days else None)
             if len(registers) > 1 and not all(
                 max(getattr(one, f"{period}_count") for one in registers.values()) in {0, days}
                 for period, days in is_whole.items()

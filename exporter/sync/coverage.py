@@ -90,13 +90,13 @@ class Coverage:
 
     runs: tuple[Run, ...] = ()
     too_old: TooOld | None = None
-    longest: int | None = None
+    max_days: int | None = None
     """The most days a request may ask for, where TooLongError taught that it is fewer than the feed's chunk."""
     failures: int = 0
     """Failed requests in a row."""
     retry_at: int = 0
     """Not before this, after a failure or a refusal."""
-    heard: int = 0
+    last_visit: int = 0
     """When a feed of form VISIT was last visited."""
     misread: tuple[Misread, ...] = ()
     """What is asked again after growing waits, so that one odd response keeps no other days waiting."""
@@ -110,10 +110,10 @@ class Coverage:
         bound = self.too_old
         head = [
             bound and [bound.first, bound.last, bound.at, bound.tries],
-            self.longest,
+            self.max_days,
             self.failures,
             self.retry_at,
-            self.heard,
+            self.last_visit,
             self.misread,
         ]
         return json.dumps([VERSION, head, runs], separators=(",", ":"))
@@ -129,9 +129,9 @@ class Coverage:
             first = before + skipped
             before = first + more
             runs.append(Run(first, before, State(state), asked, tries))
-        bound, longest, failures, retry_at, heard, *more_head = head
+        bound, max_days, failures, retry_at, last_visit, *more_head = head
         misread = tuple(Misread(*span) for span in more_head[0]) if more_head else ()
-        return cls(tuple(runs), TooOld(*bound) if bound else None, longest, failures, retry_at, heard, misread)
+        return cls(tuple(runs), TooOld(*bound) if bound else None, max_days, failures, retry_at, last_visit, misread)
 
     def within(self, first: int, last: int) -> Iterator[Run]:
         """Return the runs of [first, last], cut to it, oldest first."""
@@ -168,9 +168,9 @@ class Coverage:
         end = bisect_right(self.runs, last, key=lambda run: run.first)
         edge = [run._replace(last=first - 1) for run in self.runs[begin : begin + 1] if run.first < first and begin < end]
         rest = [run._replace(first=last + 1) for run in self.runs[end - 1 : end] if run.last > last and begin < end]
-        # One more neighbour on each side, to be joined with.
+        # One more neighbour on each side, to be merged with.
         left, right = max(begin - 1, 0), min(end + 1, len(self.runs))
-        middle = _joined([*self.runs[left:begin], *edge, *days, *rest, *self.runs[max(end, begin) : right]])
+        middle = _merge_runs([*self.runs[left:begin], *edge, *days, *rest, *self.runs[max(end, begin) : right]])
         return replace(self, runs=(*self.runs[:left], *middle, *self.runs[right:]))
 
     def forgotten(self, first: int, last: int) -> "Coverage":
@@ -191,7 +191,7 @@ class Coverage:
             was = run if run.first <= day else None
             state = seen if was is None or is_by_distance else max(seen, was.state)
             days.append(_asked_again(day, was, state, now))
-        changed = self.replaced(_joined(days))
+        changed = self.replaced(_merge_runs(days))
         misread = tuple(span for span in self.misread if span.last < first or span.first > last)
         return replace(changed, failures=0, retry_at=0, misread=misread).settled(feed)
 
@@ -204,11 +204,11 @@ class Coverage:
     def visited(self, feed: Feed, at: int, every: int) -> "Coverage":
         """Return the coverage of a feed of form VISIT after a visit; days of silence are to be asked for."""
         today = feed.day_at(at)
-        if self.heard and at - self.heard <= 2 * every:
+        if self.last_visit and at - self.last_visit <= 2 * every:
             new = [] if any(self.within(today, today)) else [Run(today, today, State.WHOLE)]
         else:
-            new = [Run(feed.day_at(self.heard) if self.heard else today, today, State.PARTIAL)]
-        return replace(self.replaced(new), heard=max(at, self.heard))
+            new = [Run(feed.day_at(self.last_visit) if self.last_visit else today, today, State.PARTIAL)]
+        return replace(self.replaced(new), last_visit=max(at, self.last_visit))
 
     def seen(self, first: int, states: Sequence[State]) -> "Coverage":
         """Return the coverage after days from `first` on were looked at in the ledger: nothing was asked."""
@@ -221,14 +221,14 @@ class Coverage:
             asked, tries = (was.asked, was.tries) if was and (is_same or not (was.state or state is State.WHOLE)) else (0, 0)
             days.append(Run(day, day, state, asked, tries))
         changed = self
-        for run in _joined(days):
+        for run in _merge_runs(days):
             changed = changed.replaced([run])
         return changed
 
     def as_of(self, now: int) -> "Coverage":
         """Return the coverage without what a clock that ran ahead has left: such days count as not asked lately."""
         latest = [*(run.asked for run in self.runs), *(span.at for span in self.misread)]
-        if max(self.heard, *latest, self.too_old.at if self.too_old else 0, 0) <= now:
+        if max(self.last_visit, *latest, self.too_old.at if self.too_old else 0, 0) <= now:
             return self
         runs = (run if run.asked <= now else run._replace(asked=0, tries=0) for run in self.runs)
         kept = [run for run in runs if run.asked or run.state]
@@ -236,12 +236,17 @@ class Coverage:
         retry_at = self.retry_at if self.failures == 0 else 0
         misread = tuple(span for span in self.misread if span.at <= now)
         return replace(
-            self, runs=tuple(_joined(kept)), too_old=bound, heard=min(self.heard, now), retry_at=retry_at, misread=misread
+            self,
+            runs=tuple(_merge_runs(kept)),
+            too_old=bound,
+            last_visit=min(self.last_visit, now),
+            retry_at=retry_at,
+            misread=misread,
         )
 
     def settled(self, feed: Feed) -> "Coverage":
         """Return the coverage in which settled whole days have forgotten when they were asked."""
-        return replace(self, runs=tuple(_joined(part for run in self.runs for part in _settle(feed, run))))
+        return replace(self, runs=tuple(_merge_runs(part for run in self.runs for part in _settle(feed, run))))
 
 
 def judge(feed: Feed, first: int, last: int, periods: Sequence[Period], now: int) -> list[State]:
@@ -263,7 +268,7 @@ def judge(feed: Feed, first: int, last: int, periods: Sequence[Period], now: int
 
 def runs_of(first: int, states: Iterable[State]) -> list[Run]:
     """Return runs of days from `first` on that were seen in the ledger; days with nothing were never asked."""
-    return [run for run in _joined(Run(day, day, state) for day, state in enumerate(states, first)) if run.state]
+    return [run for run in _merge_runs(Run(day, day, state) for day, state in enumerate(states, first)) if run.state]
 
 
 class _Cover:
@@ -332,14 +337,14 @@ def _settle(feed: Feed, run: Run) -> Iterator[Run]:
         yield run._replace(first=first)
 
 
-def _joined(runs: Iterable[Run]) -> list[Run]:
-    joined: list[Run] = []
+def _merge_runs(runs: Iterable[Run]) -> list[Run]:
+    merged: list[Run] = []
     for run in runs:
-        if joined and (before := joined[-1]).last + 1 == run.first and before[2:] == run[2:]:
-            joined[-1] = before._replace(last=run.last)
+        if merged and (before := merged[-1]).last + 1 == run.first and before[2:] == run[2:]:
+            merged[-1] = before._replace(last=run.last)
         else:
-            joined.append(run)
-    return joined
+            merged.append(run)
+    return merged
 
 
 _FOREVER = 3_000_000

@@ -27,7 +27,7 @@ from exporter.sync.silence import describe_misread, describe_silence
 SessionT = TypeVar("SessionT")
 UNREACHABLE = 2
 """So many feeds in a row that are not reached are no fault of theirs: it is the portal."""
-LOOK_BACK = 40
+LOOKBACK_DAYS = 40
 """How many days back a visit looks for silence of an index."""
 log = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ class Engine(Generic[SessionT]):
         """Return about how long the backlog takes at the portal's pace."""
         return -(-self.pending(now) // self.pace.requests) * self.pace.pause
 
-    async def refresh(self, now: datetime, *, heard: bool = False) -> None:
-        """Read the list of feeds and what is stored of them; `heard`: `latest` has just been stored.
+    async def refresh(self, now: datetime, *, after_latest: bool = False) -> None:
+        """Read the list of feeds and what is stored of them; `after_latest`: `latest` has just been stored.
 
         Another process may have written since, such as an import. Raise LedgerError.
         """
@@ -149,13 +149,13 @@ class Engine(Generic[SessionT]):
                 self._put(key, decoded(text).as_of(seconds(now)))
                 self._stored[key] = text
         if new := [feed for key, feed in self._feeds.items() if key not in self._coverage]:
-            await self._look_back(new, now)
-        if heard:
-            await self._look_at_indexes(now)
+            await self._judge_stored_readings(new, now)
+        if after_latest:
+            await self._judge_new_indexes(now)
 
     async def visit(self, session: SessionT, now: datetime) -> StepResult:
         """Ask what is due, then some of the backlog; to be called after `latest` was stored and is shown."""
-        await self.refresh(now, heard=True)
+        await self.refresh(now, after_latest=True)
         self._visited = seconds(now)
         kinds = list(Kind) if self._backfill else [Kind.DUE, Kind.AGAIN, Kind.SEARCH]
         return await self._run(session, now, kinds, self.pace.visit)
@@ -324,7 +324,7 @@ class Engine(Generic[SessionT]):
         days = request.last - request.first + 1
         if days == 1:
             return self._failed(request, before, at, ResponseError(f"{error}, even for one day"), feed, result)
-        return replace(before, longest=days - 1 if days <= 7 else days // 2)
+        return replace(before, max_days=days - 1 if days <= 7 else days // 2)
 
     def _failed(
         self, request: Request, before: Coverage, at: int, error: PortalError, feed: Feed, result: StepResult
@@ -336,7 +336,7 @@ class Engine(Generic[SessionT]):
         row = policy.FAILED[:3] if isinstance(error, UnreachableError) else policy.FAILED
         return replace(before, failures=failures, retry_at=at + policy.wait(row, failures))
 
-    async def _look_back(self, feeds: Sequence[Feed], now: datetime) -> None:
+    async def _judge_stored_readings(self, feeds: Sequence[Feed], now: datetime) -> None:
         """Judge feeds of which nothing is stored by the readings that are there: those of an older ledger."""
         at = seconds(now)
         for feed in feeds:  # one at a time: years of quarter-hours are some megabytes
@@ -349,14 +349,14 @@ class Engine(Generic[SessionT]):
             self._put(feed.key, coverage)
             self._stored[feed.key] = coverage.encode()
 
-    async def _look_at_indexes(self, now: datetime) -> None:
+    async def _judge_new_indexes(self, now: datetime) -> None:
         """Look for silence in what visits brought of indexes since the last one, and store what is seen."""
         at, changed = seconds(now), dict[str, Coverage]()
         indexes = [feed for feed in self._feeds.values() if feed.form is Form.INDEX and feed.resolution is None]
         if indexes:
             today = indexes[0].day_at(at)
             newest = [one[1] for feed in indexes if (one := self.coverage(feed.key).known())]
-            oldest = max(min(newest, default=today) - 1, today - LOOK_BACK)
+            oldest = max(min(newest, default=today) - 1, today - LOOKBACK_DAYS)
             start = moment(indexes[0].start(oldest - MARGIN))
             found = await self._store.read_periods(indexes, start, now + timedelta(minutes=5))
         for feed in indexes:

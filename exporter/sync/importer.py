@@ -128,7 +128,7 @@ class Importer(Generic[SessionT]):
             await self._sleep(wait)
         self._count(feed, result)
         after = self._engine.coverage(feed.key)
-        if after.longest != before.longest or (after.too_old and after.too_old != before.too_old):
+        if after.max_days != before.max_days or (after.too_old and after.too_old != before.too_old):
             return  # asked otherwise: fewer days at once, or from a later day on
         found_nothing = request.stretch and not result.new
         self._asked.setdefault(feed.key, []).append(request.stretch if request.stretch and found_nothing else _span(request))

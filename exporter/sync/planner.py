@@ -305,24 +305,24 @@ class _Planner:
         """Return one request for the newest of these days and as many older ones as it can hold."""
         last = spans[-1][1]
         start, end = self._window(last)
-        if isinstance(self._feed.chunk, Days) or self._coverage.longest:
+        if isinstance(self._feed.chunk, Days) or self._coverage.max_days:
             start = min(max(first, start) for first, until in spans if until >= start)
         return Request(Kind.AGAIN, start, end)
 
     def _window(self, day: int) -> tuple[int, int]:
         """Return the widest request that has a day at its end, or, of calendar months and years, in it."""
-        if self._coverage.longest:
-            return max(day - self._coverage.longest + 1, self._floor), day
+        if self._coverage.max_days:
+            return max(day - self._coverage.max_days + 1, self._floor), day
         first, last = self._feed.chunk.window(day)
         return max(first, self._floor), min(last, self._today)
 
     def _width(self) -> int:
         chunk = self._feed.chunk
         usual = chunk.count if isinstance(chunk, Days) else 31 if isinstance(chunk, CalendarMonth) else 366
-        return min(usual, self._coverage.longest or usual)
+        return min(usual, self._coverage.max_days or usual)
 
     def _count(self, first: int, last: int) -> int:
-        if isinstance(self._feed.chunk, Days) or self._coverage.longest:
+        if isinstance(self._feed.chunk, Days) or self._coverage.max_days:
             return -(-(last - first + 1) // self._width())
         begin, end = date.fromordinal(first), date.fromordinal(last)
         years = end.year - begin.year

@@ -45,7 +45,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def house(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardStack]:
+def stack(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardStack]:
     """The demo, a Prometheus that has scraped it since yesterday and reads its history, and rules that have run."""
     folder = tmp_path_factory.mktemp("prometheus")
     with servers.run_demo(storage) as exporter, servers.run_sender_page() as sender:

@@ -97,10 +97,10 @@ def escape_value(value: str) -> str:
 
 
 def _choose_step(panel: Mapping[str, Any], target: Mapping[str, Any], span: float) -> int:
-    least = _parse_milliseconds(target["interval"]) if target.get("interval") else SCRAPE_INTERVAL
+    min_interval = _parse_milliseconds(target["interval"]) if target.get("interval") else SCRAPE_INTERVAL
     rough = span / (PANEL_POINTS * panel["gridPos"]["w"] / 24)
     stair = next((step for limit, step in STEPS if rough <= limit), 31_536_000_000)
-    return max(stair, least)
+    return max(stair, min_interval)
 
 
 def _parse_milliseconds(text: str) -> int:

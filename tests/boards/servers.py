@@ -78,12 +78,12 @@ def run_server(
     ready: str, url: str, *command: str, env: dict[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[RunningServer]:
     """Run a program in a folder until the block ends; it has begun when `ready` answers."""
-    said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed when the program has ended
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, env=env, cwd=folder)
+    errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed when the program has ended
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=env, cwd=folder)
     server = RunningServer(url)
 
     def answers() -> bool:
-        assert process.poll() is None, f"{command[0]} ended: {said.seek(0) or said.read()}"
+        assert process.poll() is None, f"{command[0]} ended: {errors.seek(0) or errors.read()}"
         try:
             return bool(server.get_page(ready))
         except (urllib.error.URLError, ConnectionError):
@@ -98,7 +98,7 @@ def run_server(
             process.wait(TIMEOUT)
         finally:
             process.kill()
-            said.close()
+            errors.close()
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def run_sender_page() -> Iterator[RunningServer]:
             self.end_headers()
             self.wfile.write(build_delivery(time.time()).encode())
 
-        def log_message(self, *said: Any) -> None:
+        def log_message(self, *args: Any) -> None:
             """Say nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
@@ -138,8 +138,10 @@ def build_delivery(now: float) -> str:
         last_success_ms=moment,
         pending_since_ms=moment,
     )
-    said = fares.to_samples(datetime.fromtimestamp(now, UTC))
-    return "".join(f'{name}{{target="{target}"}} {value!r}\n' for name, one in said.items() for (target,), value in one.items())
+    samples = fares.to_samples(datetime.fromtimestamp(now, UTC))
+    return "".join(
+        f'{name}{{target="{target}"}} {value!r}\n' for name, one in samples.items() for (target,), value in one.items()
+    )
 
 
 @contextmanager

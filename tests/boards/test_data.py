@@ -85,18 +85,18 @@ QUIET = {"Failures by reason", "Portal answers", "Electricity by day, not comple
 
 
 @pytest.mark.parametrize("file", grafana_queries.FILES, ids=lambda file: file.stem)
-def test_every_panel_has_data(house: DashboardStack, file: Path, capsys: pytest.CaptureFixture[str]):
+def test_every_panel_has_data(stack: DashboardStack, file: Path, capsys: pytest.CaptureFixture[str]):
     """
     With all variables at "All", every value, line or column of a dashboard has data over a year, in kWh or in m³, for one
     commodity at least; how long all together take is printed.
     """
     board = grafana_queries.load_dashboard(file)
-    queries = list(repeated_queries(house.prometheus, board, everything(board), YEAR))
+    queries = list(repeated_queries(stack.prometheus, board, everything(board), YEAR))
     filled: dict[tuple[str, str], bool] = defaultdict(bool)
     for query in queries:
         if query.panel not in QUIET and "not complete" not in query.legend and is_served(query):
-            filled[query.panel, query.legend or query.ref_id] |= has_values(ask(house.prometheus, query))
-    took = seconds_of(house.prometheus, queries)
+            filled[query.panel, query.legend or query.ref_id] |= has_values(ask(stack.prometheus, query))
+    took = seconds_of(stack.prometheus, queries)
     with capsys.disabled():
         share = sum(filled.values()) / len(filled)
         print(f"\n{file.stem}: {len(queries)} queries over a year, {share:.0%} with data, in {took:.2f} s")  # noqa: T201  # to be seen
@@ -106,7 +106,7 @@ def test_every_panel_has_data(house: DashboardStack, file: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("file", grafana_queries.FILES, ids=lambda file: file.stem)
-def test_every_value_of_every_variable(house: DashboardStack, file: Path):
+def test_every_value_of_every_variable(stack: DashboardStack, file: Path):
     """
     With each value of each variable put in, every query is valid, and empty only where the chosen usage points have no series
     of the kind, or the panel says that it needs readings every hour.
@@ -118,18 +118,18 @@ def test_every_value_of_every_variable(house: DashboardStack, file: Path):
         if "every hour" in panel["fieldConfig"]["defaults"]["noValue"]
     }
     wrong, asked = [], 0
-    for name, values in offered(house.prometheus, board).items():
+    for name, values in offered(stack.prometheus, board).items():
         assert values, f"{name} has no values"
         for value in values:
             filled = everything(board) | {name: grafana_queries.escape_value(value)}
-            repeats = commodities(house.prometheus, board, filled)
+            repeats = commodities(stack.prometheus, board, filled)
             for commodity in repeats[: 1 if len(values) == 1 else None]:  # an only value is what "All" has been tried with
                 repeated = filled | {REPEATED: commodity}
-                chosen = points(house.prometheus, board, repeated)
+                chosen = points(stack.prometheus, board, repeated)
                 for query in grafana_queries.list_queries(board, repeated, time.time(), SPAN):
                     asked += 1
-                    found = ask(house.prometheus, query)
-                    if query.panel not in hourly | QUIET and not found and could(house.prometheus, query, chosen):
+                    found = ask(stack.prometheus, query)
+                    if query.panel not in hourly | QUIET and not found and could(stack.prometheus, query, chosen):
                         wrong.append((name, value, query.panel, query.legend or query.ref_id))
 
     assert asked > 100
@@ -189,13 +189,13 @@ def has_series(prometheus: servers.RunningServer, selector: str, start: float, e
     return bool(prometheus.get("/api/v1/series", **{"match[]": selector}, **span))
 
 
-def test_every_rule_has_data(house: DashboardStack):
+def test_every_rule_has_data(stack: DashboardStack):
     """
     Every rule is evaluated without a fault; what is recorded has series, and so has every family that an alert looks at.
     """
 
     def list_rules() -> list[dict[str, Any]]:
-        groups = house.prometheus.get("/api/v1/rules")["groups"]
+        groups = stack.prometheus.get("/api/v1/rules")["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
     servers.wait_until(lambda: all(rule["health"] != "unknown" for rule in list_rules()), "every rule was evaluated")
@@ -204,9 +204,9 @@ def test_every_rule_has_data(house: DashboardStack):
     looked_at = {name for rule in rules for name in names(rule["query"])}
 
     assert [(rule["name"], rule["lastError"]) for rule in rules if rule["health"] != "ok"] == []
-    assert [name for name in recorded if not house.prometheus.query_value(f"count({name})")] == []
+    assert [name for name in recorded if not stack.prometheus.query_value(f"count({name})")] == []
     assert len(looked_at) > 40
-    assert [name for name in looked_at if not house.prometheus.query_value(f"count(last_over_time({name}[35d]))")] == []
+    assert [name for name in looked_at if not stack.prometheus.query_value(f"count(last_over_time({name}[35d]))")] == []
 
 
 def names(expression: str) -> set[str]:
@@ -215,15 +215,15 @@ def names(expression: str) -> set[str]:
     return set(re.findall(r"\b(?:usage_point:|register:)?utility_[a-z0-9_]+(?::[a-z0-9_]+)?", bare))
 
 
-def test_the_demos_leak_is_found(house: DashboardStack):
+def test_the_demos_leak_is_found(stack: DashboardStack):
     """
     Of all water only that of the flat that leaks flows without a pause; the portal's own flag alarms where it is up.
     """
-    alerts = house.prometheus.get("/api/v1/alerts")["alerts"]
+    alerts = stack.prometheus.get("/api/v1/alerts")["alerts"]
     firing = defaultdict(set)
     for alert in alerts:
         firing[alert["labels"]["alertname"]].add(alert["labels"].get("usage_point"))
-    flagged = house.prometheus.get("/api/v1/query", query="utility_divergent_consumption == 1")["result"]
+    flagged = stack.prometheus.get("/api/v1/query", query="utility_divergent_consumption == 1")["result"]
 
     assert firing["UtilityContinuousFlow"] == {leaking_point()}
     assert firing["UtilityDivergentConsumption"] == {series["metric"]["usage_point"] for series in flagged}
@@ -237,11 +237,11 @@ def leaking_point() -> str:
     return building.meter_names()[str(building.counters[building.named_counters["leak"]].meters[0])]
 
 
-def test_costs_are_amounts_times_prices(house: DashboardStack):
+def test_costs_are_amounts_times_prices(stack: DashboardStack):
     """
     A month's cost is the sum over registers of what the page says and the price in settings.yaml, to the last cent.
     """
-    value = house.prometheus.query_value
+    value = stack.prometheus.query_value
     for point, price in (("home water", 5.80), ("home gas", 0.09)):
         unit = "m3" if price > 1 else "kwh"
         amount = value(f'sum(utility_monthly_consumption_{unit}{{usage_point="{point}"}})')
@@ -251,33 +251,33 @@ def test_costs_are_amounts_times_prices(house: DashboardStack):
         assert cost == pytest.approx(amount * price)
 
 
-def test_an_hour_stands_in_its_row(house: DashboardStack):
+def test_an_hour_stands_in_its_row(stack: DashboardStack):
     """
     A cell of the map of hours is the energy of that hour of the day that ends at the column's stamp, a midnight, for Grafana
     draws a cell left of its stamp; whatever hour UTC has then.
     """
     board = grafana_queries.load_dashboard(grafana_queries.FOLDER / "electricity.json")
     (panel,) = (panel for panel in grafana_queries.list_panels(board) if panel["type"] == "heatmap")
-    values = everything(board) | {"account": "maison", "usage_point": "house"}
+    values = everything(board) | {"account": "maison", "usage_point": "stack"}
     (query,) = grafana_queries.list_queries(board | {"panels": [panel]}, values, time.time(), 10)
-    power = 'utility_interval_consumption_kwh{account="maison",usage_point="house",resolution=~"PT.+"}'
+    power = 'utility_interval_consumption_kwh{account="maison",usage_point="stack",resolution=~"PT.+"}'
     for midnight in (query.end - 4 * 86_400, query.end - 5 * 86_400 - 3600, query.end - 6 * 86_400 - 7200):
-        cells = house.prometheus.get("/api/v1/query", query=query.expr, time=midnight)["result"]
+        cells = stack.prometheus.get("/api/v1/query", query=query.expr, time=midnight)["result"]
         shown = {series["metric"]["hour"]: float(series["value"][1]) for series in cells}
         at = [midnight - (23 - hour) * 3600 for hour in range(24)]
-        sums = [house.prometheus.get("/api/v1/query", query=f"sum(sum_over_time({power}[1h]))", time=end)["result"] for end in at]
+        sums = [stack.prometheus.get("/api/v1/query", query=f"sum(sum_over_time({power}[1h]))", time=end)["result"] for end in at]
         true = {f"{hour:02}": float(found[0]["value"][1]) for hour, found in enumerate(sums) if found}
 
         assert len(set(true.values())) > 12
         assert shown == pytest.approx(true)
 
 
-def test_a_day_stands_on_its_own_day(house: DashboardStack):
+def test_a_day_stands_on_its_own_day(stack: DashboardStack):
     """
     The bar of a day in the dashboards, drawn at its midnight, is the amount that the page gives as that day's; gas days too.
     """
-    starts = by_point(house, "utility_latest_day_timestamp_seconds")
-    expected = by_point(house, "sum by (usage_point) (utility_daily_consumption_m3)")
+    starts = by_point(stack, "utility_latest_day_timestamp_seconds")
+    expected = by_point(stack, "sum by (usage_point) (utility_daily_consumption_m3)")
     board = grafana_queries.load_dashboard(grafana_queries.FOLDER / "water-and-gas.json")
     days = [
         query
@@ -286,7 +286,7 @@ def test_a_day_stands_on_its_own_day(house: DashboardStack):
     ]
     shown = {}
     for query in days:
-        for series in ask(house.prometheus, query):
+        for series in ask(stack.prometheus, query):
             point, values = series["metric"]["usage_point"], dict(series["values"])
             if point not in starts:
                 continue
@@ -298,18 +298,18 @@ def test_a_day_stands_on_its_own_day(house: DashboardStack):
     assert shown == pytest.approx({point: expected[point] for point in shown})
 
 
-def by_point(house: DashboardStack, expression: str) -> dict[str, float]:
-    found = house.prometheus.get("/api/v1/query", query=expression)["result"]
+def by_point(stack: DashboardStack, expression: str) -> dict[str, float]:
+    found = stack.prometheus.get("/api/v1/query", query=expression)["result"]
     return {series["metric"]["usage_point"]: float(series["value"][1]) for series in found}
 
 
-def test_without_remote_read_panels_say_so(house: DashboardStack, tmp_path: Path):
+def test_without_remote_read_panels_say_so(stack: DashboardStack, tmp_path: Path):
     """
     Where Prometheus has no history the page is still shown, and each panel that stays empty says what it needs.
     """
     wordless, empty, silent = [], [], 0
     with servers.run_prometheus(
-        tmp_path / "prometheus", house.exporter.url, history=False, beside=house.sender.url
+        tmp_path / "prometheus", stack.exporter.url, history=False, beside=stack.sender.url
     ) as prometheus:
         servers.wait_until(
             lambda: prometheus.query_value("count(usage_point:utility_monthly_cost:share)"), "the costs are recorded"

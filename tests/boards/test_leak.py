@@ -51,7 +51,7 @@ class Receiver:
     @asynccontextmanager
     async def open(self) -> AsyncIterator[str]:
         app = web.Application()
-        app.router.add_post("/", self._take)
+        app.router.add_post("/", self._receive)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         port = free_port()
@@ -61,20 +61,20 @@ class Receiver:
         finally:
             await runner.cleanup()
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _receive(self, request: web.Request) -> web.Response:
         self.notices += (await request.json())["alerts"]
         return web.Response()
 
-    def told(self, status: str) -> dict[str, dict[str, Any]]:
+    def select_notices(self, status: str) -> dict[str, dict[str, Any]]:
         """Give the newest notice of each meter about the leak, in this status."""
         found = [one for one in self.notices if one["status"] == status and one["labels"]["alertname"] == ALERT]
         return {one["labels"]["usage_point"]: one for one in found}
 
     async def wait(self, status: str) -> dict[str, dict[str, Any]]:
         async with asyncio.timeout(servers.TIMEOUT):
-            while self.told(status).keys() != METERS:  # noqa: ASYNC110  # what is waited for happens in other processes
+            while self.select_notices(status).keys() != METERS:  # noqa: ASYNC110  # what is waited for happens in other processes
                 await asyncio.sleep(0.1)
-        return self.told(status)
+        return self.select_notices(status)
 
 
 @asynccontextmanager
@@ -87,7 +87,7 @@ async def exporter(folder: Path, clock: Shifted) -> AsyncIterator[str]:
         (folder / "config.yaml").chmod(0o600)
         options = ServeOptions(folder / "config.yaml", folder / "data", (ListenAddress("127.0.0.1", 0),))
         program, place = Exporter(options, clock), asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(program.run(lambda taken: place.set_result(f"http://{taken[0]}")))
+        serving = asyncio.create_task(program.run(lambda addresses: place.set_result(f"http://{addresses[0]}")))
         try:
             yield await place
         finally:
@@ -109,7 +109,7 @@ async def test_the_leak_is_told_and_its_end_too(tmp_path: Path):
             prometheus = await enter(servers.run_prometheus(tmp_path / "prometheus", page, alertmanager=alertmanager.url))
             flags = partial(prometheus.query_value, "count(utility_divergent_consumption == 0) == 2")
             await asyncio.to_thread(servers.wait_until, flags, "both meters are seen without a leak")
-            before = receiver.told("firing")
+            before = receiver.select_notices("firing")
             clock.set(LEAKING)
             firing = await receiver.wait("firing")
             clock.set(AFTER)

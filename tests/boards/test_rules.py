@@ -64,7 +64,7 @@ def test_an_alert_has_its_cases(alert):
                 labels = [sample["labels"] for sample in one["exp_samples"]]
                 firing += sum("alertname" not in text or f'alertname="{name}"' in text for text in labels)
         fires |= firing > 0
-        spares |= firing > 0 and most_alike(case) > firing
+        spares |= firing > 0 and count_series_of_largest_family(case) > firing
 
     assert fires
     assert spares
@@ -76,7 +76,7 @@ def mentions(expression: str, alert: str) -> bool:
     return "ALERTS" in expression and (named is None or re.fullmatch(named[2], alert) is not None)
 
 
-def most_alike(case: dict[str, Any]) -> int:
+def count_series_of_largest_family(case: dict[str, Any]) -> int:
     """Count the series of the family that has most of them."""
     families = [one["series"].partition("{")[0] for one in case["input_series"]]
     return max(families.count(family) for family in families)
@@ -87,16 +87,16 @@ def test_an_alert_says_what_people_need(alert):
     """
     A severity, a summary that is fixed text, a description with labels, and an entry in the runbook.
     """
-    told = alert["annotations"]
+    annotations = alert["annotations"]
     headings = re.findall(r"^### (\w+)$", (grafana_queries.ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
 
     assert re.fullmatch(r"Utility[A-Z]\w+", alert["alert"])
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
-    assert re.fullmatch(r"[A-Z][^{}]+\.", told["summary"])
-    assert "{{" in told["description"]
-    assert told["description"].endswith(".")
-    assert told["runbook_url"].startswith(ADDRESS)
-    assert told["runbook_url"].removeprefix(ADDRESS) in {heading.lower() for heading in headings}
+    assert re.fullmatch(r"[A-Z][^{}]+\.", annotations["summary"])
+    assert "{{" in annotations["description"]
+    assert annotations["description"].endswith(".")
+    assert annotations["runbook_url"].startswith(ADDRESS)
+    assert annotations["runbook_url"].removeprefix(ADDRESS) in {heading.lower() for heading in headings}
 
 
 def test_one_line_says_where_the_runbook_is():

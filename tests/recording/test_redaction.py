@@ -341,9 +341,9 @@ def test_structure_is_kept_and_no_text_leaks(value: Any) -> None:
 
     assert shape(result) == shape(parsed)
     assert parse_json(format_readable(result)) == result == parse_json(format_compact(result))
-    for leaf in leaves(result):
+    for end in leaves(result):
         assert not [
-            text for text in texts if text in leaf and (text in values or text not in allowed) and text not in RULES.words | NEVER
+            text for text in texts if text in end and (text in values or text not in allowed) and text not in RULES.words | NEVER
         ]
 
 

@@ -95,7 +95,7 @@ def test_runs_are_what_a_table_of_days_would_be(
 def test_everything_is_stored() -> None:
     coverage = Coverage((Run(5, 7, State.PARTIAL, 9, 2),), TooOld(1, 3, 99, 2), 6, 2, 1_800_000_000, 17, (Misread(1, 31, 9, 2),))
     assert Coverage.decode(coverage.encode()) == coverage
-    assert Coverage.decode("[1,[null,null,0,0,17],[]]") == Coverage(heard=17)
+    assert Coverage.decode("[1,[null,null,0,0,17],[]]") == Coverage(last_visit=17)
 
 
 def test_responses_that_were_not_understood_are_told_apart() -> None:
@@ -135,7 +135,7 @@ def test_a_visit_after_silence_leaves_the_days_between_to_be_asked() -> None:
     feed = replace(CEM[0], form=Form.VISIT, chunk=Days(7))
     noon = feed.start(date(2026, 6, 10).toordinal()) + 12 * 3600
     day = feed.day_at(noon)
-    known = Coverage((Run(day - 9, day, State.WHOLE),), heard=noon)
+    known = Coverage((Run(day - 9, day, State.WHOLE),), last_visit=noon)
     assert known.visited(feed, noon + 7200, 3600).runs == known.runs
     assert known.visited(feed, noon + 20 * 3600, 3600).runs == (
         Run(day - 9, day - 1, State.WHOLE),

@@ -97,16 +97,17 @@ async def test_a_restart_goes_on_where_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("feeds", "most"), [(WATER, 8), (FLUVIUS[:1], 8), (FLUVIUS[1:2], 9), (FLUVIUS[2:], 10), (ENEDIS[:1], 8), (ENEDIS[1:2], 8)]
+    ("feeds", "max_requests"),
+    [(WATER, 8), (FLUVIUS[:1], 8), (FLUVIUS[1:2], 9), (FLUVIUS[2:], 10), (ENEDIS[:1], 8), (ENEDIS[1:2], 8)],
 )
-async def test_a_quiet_day_asks_little(feeds: Sequence[Feed], most: float) -> None:
+async def test_a_quiet_day_asks_little(feeds: Sequence[Feed], max_requests: float) -> None:
     """Visits every three hours: days at most once a visit, of days one by one at most six for their corrections besides."""
     world = World(feeds, TIDY)
     await world.run(30)
     counted = len(world.portal.asked)
     await world.run(50)
     per_feed = (len(world.portal.asked) - counted) / 50 / len(feeds)
-    assert per_feed <= most
+    assert per_feed <= max_requests
 
 
 async def test_a_feed_that_never_gives_anything_is_asked_twice_a_day() -> None:
@@ -198,7 +199,7 @@ async def test_a_request_that_is_too_long_is_made_shorter_and_that_is_remembered
 
     world.portal.read = shorter  # type: ignore[method-assign]
     await settle(world)
-    assert world.engine.coverage(feed.key).longest == 6
+    assert world.engine.coverage(feed.key).max_days == 6
     assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
 
 

@@ -134,11 +134,11 @@ async def test_a_spent_budget_pauses_an_import_and_the_next_one_goes_on() -> Non
     assert not missing(world, int(world.start.timestamp()) - 5 * DAY)
 
 
-@pytest.mark.parametrize(("wait", "told"), [(timedelta(hours=1), True), (timedelta(minutes=10), False), (None, True)])
-async def test_an_import_waits_out_a_budget_when_told_or_when_it_is_short(wait: timedelta | None, told: bool) -> None:
+@pytest.mark.parametrize(("wait", "is_waiting"), [(timedelta(hours=1), True), (timedelta(minutes=10), False), (None, True)])
+async def test_an_import_waits_out_a_budget_when_told_or_when_it_is_short(wait: timedelta | None, is_waiting: bool) -> None:
     world = World(FLUVIUS, replace(TIDY, history=100))
     Budget(world, 50, wait)
-    run = Run(world, wait=told)
+    run = Run(world, wait=is_waiting)
     progress = await run.run()
     assert progress.paused is None
     assert run.slept

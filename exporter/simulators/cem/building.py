@@ -176,12 +176,12 @@ class Building:
         self._add_counter(f"humidity {flat + 1}", [sensor], 12, HUMIDITY, digits=1, primary=False)
 
     def _add_common_meters(self) -> None:
-        boiler_room, roof = (
+        boiler, roof = (
             self._add_object(self._company_id, TECHNICAL_AREA_KIND, "Kotelna"),
             self._add_object(self._company_id, TECHNICAL_AREA_KIND, "Střecha"),
         )
-        self._add_counter("gas", [self._add_meter(boiler_room, 6)], 6, GAS)
-        heat_meter = self._add_meter(boiler_room, 14, name="Hlavní měřič tepla")
+        self._add_counter("gas", [self._add_meter(boiler, 6)], 6, GAS)
+        heat_meter = self._add_meter(boiler, 14, name="Hlavní měřič tepla")
         self._add_counter("house heat", [heat_meter], 14, COMMON_HEAT)
         self._add_counter("flow", [heat_meter], 19, FLOW_TEMPERATURE, digits=1, primary=False)
         self._add_counter("radio", [heat_meter], 101, RADIO_SIGNAL, digits=0, primary=False, service=True)
@@ -191,10 +191,10 @@ class Building:
         self._add_counter("outdoor", [self._add_meter(roof, 9, serial=False)], 9, OUTDOOR, digits=1)
         contact = self._add_meter(self._company_id, None)
         self._add_counter("door", [contact], 45, ContactCurve(), digits=0, name="Dveře do sklepa")
-        shared = [self._add_meter(boiler_room, 4), self._add_meter(roof, 4)]
+        shared = [self._add_meter(boiler, 4), self._add_meter(roof, 4)]
         self._add_counter("shared", shared, 4, COMMON_POWER, name="Společná spotřeba")
         self._add_counter("load", shared[:1], 33, MomentaryCurve(6.5, 2.5, -1.0, 2.0), primary=False)
-        self._add_counter("never read", [self._add_meter(boiler_room, 3)], 3, COLD_WATER, read=False)
+        self._add_counter("never read", [self._add_meter(boiler, 3)], 3, COLD_WATER, read=False)
 
     def _add_sub_registers(self, area: int) -> None:
         lift = self._add_meter(area, 4, name="Výtah")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial
@@ -81,9 +82,10 @@ async def record_visit(
             result = await visit_fresh(portal, session)
             failure = next(iter(result.failures), None)
             if discover and not isinstance(failure, LoginError | RateLimitError | UnreachableError):
-                await portal.discover(session)
+                with suppress(PortalError):  # its requests are recorded, whatever comes of them
+                    await portal.discover(session)
         except PortalError as error:
-            failure = failure or error
+            failure = error
         except Exception as error:  # what makes a portal's code fail is what is to be seen
             log.exception("account %s: a bug in the portal %s", portal.name, portal.portal)
             failure = PortalError(f"a bug in the portal: {type(error).__name__}")

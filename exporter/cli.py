@@ -103,8 +103,59 @@ def build_parser() -> CommandParser:
         action="store_true",
         help="the last failed visit of serve, without a new visit",
     )
+    add_setup_command(subparsers)
     add_history_commands(subparsers)
     return parser
+
+
+def add_setup_command(subparsers: Subparsers) -> None:
+    """Add the command `setup`."""
+    setup = add_command(subparsers, "setup", run_setup, "add an account to the configuration by answering questions")
+    setup.add_argument("account", nargs="?", metavar="ACCOUNT", help="its name; of one that is there, the selection is changed")
+    setup.add_argument("--portal", metavar="PORTAL", help="water-link, fluvius, enedis or cem")
+    setup.add_argument("--username", metavar="NAME", help="the user name of the login")
+    setup.add_argument("--password-file", dest="secret_file", type=Path, metavar="FILE", help="the file of its password or token")
+    setup.add_argument(
+        "--meter",
+        dest="meters",
+        action="append",
+        default=[],
+        metavar="NUMBER",
+        help="what to read, repeatable: water-link a meter, fluvius EAN:SERIAL:COMMODITY, enedis a PRM, cem a var_id",
+    )
+    setup.add_argument(
+        "--name", dest="names", action="append", default=[], type=parse_key_value, metavar="NUMBER=NAME", help="a name to show"
+    )
+    setup.add_argument(
+        "--set",
+        dest="keys",
+        action="append",
+        default=[],
+        type=parse_key_value,
+        metavar="KEY=VALUE",
+        help="another key of the account",
+    )
+    setup.add_argument("--yes", action="store_true", help="ask nothing: all answers are given by flags")
+
+
+def run_setup(options: argparse.Namespace) -> int:
+    """Set an account up; what asks the questions is loaded for this command alone."""
+    from exporter.setup.command import SetupOptions, run_setup  # noqa: PLC0415
+
+    return run_setup(
+        SetupOptions(
+            config_file=options.config_file,
+            storage_path=options.storage_path,
+            account=options.account,
+            portal=options.portal,
+            username=options.username,
+            secret_file=options.secret_file,
+            meters=options.meters,
+            names=dict(options.names),
+            keys=dict(options.keys),
+            yes=options.yes,
+        )
+    )
 
 
 def add_history_commands(subparsers: Subparsers) -> None:
@@ -279,3 +330,11 @@ def parse_day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a day like 2026-01-31") from None
+
+
+def parse_key_value(text: str) -> tuple[str, str]:
+    """Return the key and value of KEY=VALUE; raise ArgumentTypeError."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value

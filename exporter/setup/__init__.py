@@ -1,0 +1,1 @@
+"""The command `setup`: an account added to the configuration by answering questions."""

@@ -9,7 +9,7 @@ SOURCES := exporter grafana docs examples tests benchmarks scripts
 PYTEST ?= -n auto --dist loadgroup
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: demo test bench lint unit rules boards schema reference recording manifests image lock clean
+.PHONY: demo test bench lint unit rules boards schema reference recording manifests image dist lock clean
 
 demo: .venv/run.stamp
 	$(BIN)/utility-exporter demo
@@ -58,12 +58,16 @@ manifests: .venv/test.stamp
 image:
 	scripts/image
 
+# Wheel, sdist and bill of materials, checked and tried: dist/
+dist: .venv/test.stamp
+	scripts/dist
+
 lock: .venv/test.stamp
 	$(BIN)/python -m pip install --quiet uv
 	UV=$(BIN)/uv UPGRADE=$(UPGRADE) scripts/lock
 
 clean:
-	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
 
 # Made anew when what they are made of has changed.

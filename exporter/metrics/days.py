@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from exporter.account_status import AccountView
 from exporter.ledger.ledger import Snapshot
-from exporter.ledger.queries import SeriesRow
+from exporter.ledger.queries import SeriesRow, StoredReading
 from exporter.models import Direction, Unit
 from exporter.sync.feeds import Feed, Form
 
@@ -118,9 +118,11 @@ class DailyAggregates:
     def from_snapshot(cls, snapshot: Snapshot, series: Iterable[SeriesRow], context: SampleContext) -> "DailyAggregates | None":
         """Return the days since January of the year before the newest day; None without days."""
         grouped: dict[tuple[Direction, str], list[SeriesRow]] = defaultdict(list)
+        newest = list[StoredReading]()
         for line in series:
-            grouped[line.direction, line.unit].append(line)
-        newest = [snapshot.select_newest(line.id)[0] for group in grouped.values() for line in group]
+            if found := snapshot.select_newest(line.id):  # days that are derived from indexes may have none yet
+                newest += found
+                grouped[line.direction, line.unit].append(line)
         if not newest:
             return None
         end = max(day.end for day in newest)

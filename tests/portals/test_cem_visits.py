@@ -592,6 +592,7 @@ async def test_of_a_city_the_readings_around_midnight_come(account: CemFixture, 
     Where one day of all counters does not fit in a response, the readings around its midnight do: days can be derived.
     """
     monkeypatch.setattr(feeds, "MAX_READINGS_PER_RESPONSE", 3 * 85)
+    monkeypatch.setattr(feeds, "MAX_READINGS_BESIDE_MANY", 3 * 85)
     day = date(2026, 10, 25)
     with pytest.raises(TooLongError):
         await account.read(day, day + timedelta(days=1))
@@ -607,6 +608,23 @@ async def test_of_a_city_the_readings_around_midnight_come(account: CemFixture, 
     for some in instants.values():
         assert min(some) < midnight <= max(some)
         assert max(some) - min(some) < timedelta(hours=2.5)
+
+
+async def test_of_a_large_city_no_history_is_read(account: CemFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where not even those fit in the memory, the feed is refused, without a request, and says what helps.
+    """
+    monkeypatch.setattr(feeds, "MAX_READINGS_PER_RESPONSE", 3 * 85)
+    monkeypatch.setattr(feeds, "MAX_READINGS_BESIDE_MANY", 2 * 84)
+    monkeypatch.setattr(feeds, "MAX_SINGLE_COUNTERS", 79)
+    with pytest.raises(FeedRefusedError, match=r"The history of 80 counters is not read: .* select up to 79"):
+        await account.read(date(2026, 10, 25), date(2026, 10, 25))
+    assert account.count_requests()["GET 20"] == account.count_requests()["GET 3"] == 0
+    some = account.cem(counters={"include": [80001, 80002]})
+    found = await account.read(date(2026, 10, 25), date(2026, 10, 25), some)
+
+    assert account.count_requests()["GET 3"] == 2
+    assert len(found.readings) >= 2 * 24
 
 
 @pytest.mark.parametrize("fault", ["status:403", "status:404", "status:500", "no_list", "html", "renamed:values"])
@@ -654,7 +672,7 @@ async def test_too_many_counters_are_not_asked_one_by_one(account: CemFixture, m
     """
     monkeypatch.setattr(feeds, "MAX_SINGLE_COUNTERS", 79)
     account.simulation.faults.add("api?id=20", "status:404")
-    with pytest.raises(FeedRefusedError, match=r"80 counters are too many .*: select fewer"):
+    with pytest.raises(FeedRefusedError, match="The history of 80 counters is not read"):
         await account.read(date(2026, 11, 18), date(2026, 11, 19))
 
     assert account.count_requests()["GET 3"] == 0

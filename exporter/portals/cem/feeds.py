@@ -14,8 +14,10 @@ from exporter.sync.feeds import Days, Feed, FeedResult, Form
 
 MAX_READINGS_PER_RESPONSE = 250_000
 """How many readings one response of id=20 may hold, at one an hour and counter: some 12 MB."""
-AROUND_MIDNIGHT = timedelta(minutes=75)
+AROUND_MIDNIGHT, READINGS_AROUND_MIDNIGHT = timedelta(minutes=75), 3
 """Of an account whose days do not fit in a response: the readings from which the amounts of days follow."""
+MAX_READINGS_BESIDE_MANY = 125_000
+"""How many readings one response may hold beside the memory that so many counters take themselves."""
 MAX_SINGLE_COUNTERS = 500
 """How many counters are requested one by one."""
 LATE_FOR = timedelta(days=22)
@@ -66,7 +68,9 @@ async def read_feed(config: CemConfig, metadata: MetadataStore, first: date, las
 
 
 def _is_better_by_counter(config: CemConfig, selected: SelectedCounters, days: int) -> bool:
-    """Return whether a few counters out of many take fewer requests one by one than all counters in shorter spans."""
+    """Return whether all counters do not fit in the memory, or a few of them take fewer requests one by one."""
+    if READINGS_AROUND_MIDNIGHT * selected.counter_count > MAX_READINGS_BESIDE_MANY:
+        return True
     fitting = MAX_READINGS_PER_RESPONSE // (24 * selected.counter_count)
     is_few = len(selected.registers) * max(fitting, 1) < config.history_days
     return config.history_by == "auto" and is_few and days > fitting
@@ -79,7 +83,7 @@ async def _fetch_all_or_none(client: CemApiClient, selected: SelectedCounters, f
         return None
     if 24 * selected.counter_count > MAX_READINGS_PER_RESPONSE:
         spans = [_build_midnight_span(first + n * DAY) for n in range(days)]
-        fitting = max(MAX_READINGS_PER_RESPONSE // (3 * selected.counter_count), 1)
+        fitting = MAX_READINGS_BESIDE_MANY // (READINGS_AROUND_MIDNIGHT * selected.counter_count)
     else:
         # Days in Prague; whether `to` itself is included is not known: one more day loses nothing.
         spans = [{"from": first.isoformat(), "to": (last + DAY).isoformat()}]
@@ -103,7 +107,10 @@ async def _fetch_by_counter(
 ) -> tuple[CounterValues, list[str]]:
     """Request counter by counter with id=3; one that is refused costs itself, and is noted."""
     if len(selected.registers) > MAX_SINGLE_COUNTERS:
-        raise FeedRefusedError(f"{len(selected.registers)} counters are too many to request the history of each: select fewer")
+        raise FeedRefusedError(
+            f"The history of {len(selected.registers)} counters is not read: it does not come at once, and they are too many to"
+            f" request it of each; select up to {MAX_SINGLE_COUNTERS}."
+        )
     now, failed = client.session.now, dict[int, PortalError]()
     values = CounterValues.empty(now)
     days = {"from": first.isoformat(), "to": (last + DAY).isoformat()}

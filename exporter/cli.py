@@ -9,7 +9,7 @@ from typing import NoReturn, TypeAlias
 
 from exporter import commands, log
 from exporter.app import DEFAULT_ADDRESS
-from exporter.errors import ExporterError, PortalError
+from exporter.errors import ExporterError, LoginError, PortalError
 from exporter.sharding import ALL_ACCOUNTS, Shard
 from exporter.suggestion import suggest
 from exporter.web.listen import ListenAddress
@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except PortalError as error:
-        return commands.report_failure(f"{error.reason}: {error}")
+        is_password = isinstance(error, LoginError) and "password" in str(error) and "--force" not in str(error)
+        hint = "; few tries are left before a portal locks the account: be sure of the next" if is_password else ""
+        return commands.report_failure(f"{error.reason}: {error}{hint}")
     except (ExporterError, OSError) as error:
         return commands.report_failure(str(error))
     except KeyboardInterrupt:

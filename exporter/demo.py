@@ -37,6 +37,7 @@ SUMMARY = {
 }
 """The families that the summary is made of, by the beginning of their names up to the unit."""
 SUMMARY_LINES = 10
+UNITS = {"kwh": "kWh", "m3": "m³", "kw": "kW", "kva": "kVA"}
 PRINT_TIMEOUT, PRINT_POLL_INTERVAL = 15.0, 0.2
 HISTORY_DAYS = 760
 """How far back the history is read: this year and the one before, so that they can be compared."""
@@ -99,8 +100,15 @@ def summarize_page(page: str) -> list[str]:
         prefix = next((prefix for prefix in SUMMARY if line.startswith(prefix)), None)
         labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', line))
         if prefix and "usage_point" in labels:
-            unit = line[len(prefix) :].partition("{")[0]
-            row = (labels["account"], labels["usage_point"], SUMMARY[prefix], f"{float(line.rpartition(' ')[2]):.10g} {unit}")
+            unit = UNITS.get(unit := line[len(prefix) :].partition("{")[0], unit)
+            register = labels.get("register", "")
+            row = (
+                labels["account"],
+                labels["usage_point"],
+                SUMMARY[prefix],
+                register,
+                f"{float(line.rpartition(' ')[2]):.10g} {unit}",
+            )
             rows.setdefault(labels["account"], []).append(row)
     in_turn = [row for turn in zip_longest(*rows.values()) for row in turn if row]
     return format_table(sorted(in_turn[:SUMMARY_LINES])) if in_turn else ["no values yet"]

@@ -1,5 +1,7 @@
 """What people are told of their mistakes: in the configuration of each portal, and on the command line."""
 
+import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 from exporter.cli import build_parser, main
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError
+from exporter.simulators.base import run_simulation
+from exporter.simulators.cem.simulation import CemSimulation
 
 FLUVIUS = 'accounts:\n- name: home\n  portal: fluvius\n  username: me\n  password: "p"\n'
 METER = '  meters: [{ean: "541448820000000024", serial: "1SAG0000000042", commodity: electricity}]\n'
@@ -154,3 +158,21 @@ def test_a_misspelt_account(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"config.yaml has no account 'hoem'; did you mean home\?; it has home"):
         options.run(options)
     assert sorted(os.listdir(tmp_path)) == ["config.yaml"]
+
+
+async def test_a_refused_password_says_that_few_tries_are_left(tmp_path, monkeypatch, capsys):
+    """
+    Before the next try people know what it may cost; a login that is not asked again says nothing of the kind.
+    """
+    monkeypatch.chdir(tmp_path)
+    simulation = CemSimulation()
+    async with run_simulation(simulation) as url:
+        account = simulation.build_accounts(url)[0] | {"password": "wrong"}
+        write(tmp_path, json.dumps({"accounts": [account]}))
+        code = await asyncio.to_thread(main, ["discover"])
+
+    assert (code, capsys.readouterr().err.splitlines()[-1]) == (
+        1,
+        "login: the portal refused the user name or the password; few tries are left before a portal locks the account:"
+        " be sure of the next",
+    )

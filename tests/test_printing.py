@@ -13,7 +13,7 @@ PAGE = """# TYPE utility_daily_consumption_m3 gauge
 utility_daily_consumption_m3{account="home",usage_point="bath \\"big\\"",meter="1"} 0.25
 utility_consumption_index_m3{account="home",usage_point="bath",meter="1"} 12.5
 utility_up{account="home"} 1.0
-utility_daily_consumption_kwh{account="flat",usage_point="lift"} 7.0
+utility_daily_consumption_kwh{account="flat",usage_point="lift",register="night"} 7.0
 """
 
 
@@ -73,8 +73,8 @@ def test_the_summary_of_the_demo():
     """
 
     assert [" ".join(line.split()) for line in summarize_page(PAGE)] == [
-        "flat lift latest day 7 kwh",
-        "home bath index 12.5 m3",
-        'home bath \\"big\\" latest day 0.25 m3',
+        "flat lift latest day night 7 kWh",
+        "home bath index 12.5 m³",
+        'home bath \\"big\\" latest day 0.25 m³',
     ]
     assert len(summarize_page("\n".join(PAGE.replace("lift", str(n)) for n in range(40)))) == 10

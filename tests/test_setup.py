@@ -189,12 +189,29 @@ async def test_water_link_in_a_terminal(tmp_path):
             ],
         )
 
-    assert (code, "Next: utility-exporter serve" in shown) == (0, True), shown
+        assert (code, "Next: utility-exporter serve" in shown) == (0, True), shown
     assert account["password"] not in shown
     (written,) = load_config(tmp_path / "config.yaml", {}).accounts
     assert (written.name, written.meters, written.aliases) == ("home-water", ("204417", "204418"), {"204417": "bath"})
     secret = tmp_path / "home-water.password"
     assert (secret.read_text().strip(), stat.S_IMODE(secret.stat().st_mode)) == (account["password"], 0o600)
+
+
+async def test_the_meters_of_an_account_are_changed(tmp_path):
+    """
+    Of an account that is there the meters are shown, to be changed; names, login and all else stay.
+    """
+    simulation = WaterLinkSimulation()
+    async with run_simulation(simulation) as url:
+        account = simulation.build_accounts(url)[0]
+        assert await run(tmp_path, *build_flags(tmp_path, account), "--name=204417=bath") == 0
+        code, shown = await asyncio.to_thread(
+            answer, tmp_path, ["home-water"], [("Meter numbers", ""), ("204418", "\x7f" * 7 + ENTER)]
+        )
+
+    assert code == 0, shown
+    (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+    assert (written.meters, written.aliases, written.username) == (("204417",), {"204417": "bath"}, account["username"])
 
 
 async def test_cem_in_a_terminal(tmp_path):

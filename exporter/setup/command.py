@@ -85,9 +85,17 @@ def start_draft(options: SetupOptions) -> Draft:
     else:
         sys.stdout.write(f"{form.intro}\n")
         draft = _ask_login(portal, form, options)
-    if options.meters or (form.meters and not known):
-        meters = list(options.meters) or (_require(None, "--meter") if options.yes else questions.ask_words(form.meters))
-        draft.entry |= form.build_selection(meters)
+    listed = {_describe_meter(meter): meter for meter in known.get("meters") or []}
+    words = list(options.meters)
+    if form.meters and not words:
+        words = list(listed) if options.yes else questions.ask_words(form.meters, " ".join(listed))
+    if form.meters and not words:
+        _require(None, "--meter")
+    if words:
+        selection = form.build_selection(words)
+        if "meters" in selection:  # what is there keeps its other keys
+            selection["meters"] = [listed.get(word, meter) for word, meter in zip(words, selection["meters"], strict=True)]
+        draft.entry |= selection
     draft.entry |= {"aliases": options.names} if options.names else {}
     return draft
 
@@ -160,9 +168,18 @@ def _ask_login(portal: str, form: PortalForm, options: SetupOptions) -> Draft:
     return draft
 
 
+def _describe_meter(meter: Any) -> str:
+    """Return a meter of the configuration as it is typed here."""
+    if not isinstance(meter, dict):
+        return str(meter)
+    serial = meter.get("serial", "")
+    newest = serial[-1] if isinstance(serial, list) and serial else serial
+    return f"{meter.get('ean', '')}:{newest}:{meter.get('commodity', '')}"
+
+
 def _require(value: Any, flag: str) -> Any:
     if not value:
-        raise ConfigError(f"with --yes nothing is asked: give {flag}")
+        raise ConfigError(f"an answer is missing: give {flag}")
     return value
 
 

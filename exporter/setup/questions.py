@@ -27,9 +27,9 @@ def ask(question: str, default: str = "") -> str:
     return str(questionary.text(f"{question}:", default).unsafe_ask()).strip()
 
 
-def ask_words(question: str) -> list[str]:
+def ask_words(question: str, default: str = "") -> list[str]:
     """Return words separated by blanks or commas."""
-    return ask(question).replace(",", " ").split()
+    return ask(question, default).replace(",", " ").split()
 
 
 def ask_secret(question: str) -> str:

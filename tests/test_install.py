@@ -75,7 +75,7 @@ def test_kubernetes_finds_its_secret():
     """
     The Secret that is made has the name and the namespace of the manifests, and the key of the example.
     """
-    (words,) = [words for words in lines("kubectl") if "create" in words]
+    (words,) = [words for words in lines("kubectl") if words[1:3] == ["create", "secret"]]
     secret = yaml.safe_load((ROOT / "deploy" / "kubernetes" / "secret.example.yaml").read_text())
 
     assert words[-1] == secret["metadata"]["name"]

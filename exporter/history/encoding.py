@@ -5,7 +5,7 @@ any size is sent as it is read. The protobuf library would create an object for 
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from exporter.history.series import LabelPairs
@@ -53,6 +53,18 @@ def encode_labels(pairs: Iterable[tuple[str, str]]) -> bytes:
 def encode_series(label_pairs: LabelPairs, rows: SampleRows) -> bytes:
     """Encode a whole TimeSeries."""
     return encode_labels(label_pairs) + (encode_samples(rows) if rows else b"")
+
+
+def regroup(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """Yield bytes that come in parts of any length in parts of `size`; only the last is shorter, and none is empty."""
+    pending = bytearray()
+    for part in parts:
+        pending += part
+        while len(pending) >= size:
+            yield bytes(pending[:size])
+            del pending[:size]
+    if pending:
+        yield bytes(pending)
 
 
 def encode_field(number: int, body: bytes) -> bytes:

@@ -28,8 +28,9 @@ from exporter.ledger.ledger import Ledger
 REQUEST_HEADER = struct.Struct("<qI")
 """A request begins with the current instant in milliseconds, and the length of the body that follows."""
 CHUNK_HEADER = struct.Struct("<cI")
-"""A response is a sequence of chunks, each with its kind and length: data, then the end or an error."""
-DATA, END, BAD_REQUEST, FAILURE = b"p", b"e", b"r", b"f"
+"""A response is a sequence of chunks, each with its kind and length: data, then the end or an error. Before data that is frames
+of XOR chunks, not one block of samples, comes a chunk that says so."""
+DATA, END, BAD_REQUEST, FAILURE, FRAMES_FOLLOW = b"p", b"e", b"r", b"f", b"x"
 CONNECTION, FINISH = b"?", b"."
 """What arrives over the control socket: a connection with a request, or that no more will come. When the socket is closed
 without that, the process that started the worker has ended, and the worker ends at once."""
@@ -116,8 +117,8 @@ class RemoteReader:
             self._worker.close()
         self._worker = None
 
-    async def read(self, body: bytes) -> AsyncGenerator[bytes, None]:
-        """Yield the response to a remote read in chunks.
+    async def read(self, body: bytes, announce_frames: Callable[[], None]) -> AsyncGenerator[bytes, None]:
+        """Yield the response to a remote read in chunks; `announce_frames` is called before the first if they are not snappy's.
 
         Raise RequestError, BusyError and LedgerError, all before the first chunk unless reading the ledger fails midway.
         """
@@ -131,7 +132,7 @@ class RemoteReader:
             reader, writer = await asyncio.open_connection(sock=worker.connect())
             try:
                 writer.write(REQUEST_HEADER.pack(to_ms(self._clock()), len(body)) + body)
-                while chunk := await _read_chunk(reader):
+                while chunk := await _read_chunk(reader, announce_frames):
                     yield chunk
             except (asyncio.IncompleteReadError, ConnectionError):
                 worker.has_ended = True
@@ -151,9 +152,12 @@ class RemoteReader:
             return self._worker
 
 
-async def _read_chunk(reader: asyncio.StreamReader) -> bytes:
+async def _read_chunk(reader: asyncio.StreamReader, announce_frames: Callable[[], None]) -> bytes:
     kind, length = CHUNK_HEADER.unpack(await reader.readexactly(CHUNK_HEADER.size))
     data = await reader.readexactly(length)
+    if kind == FRAMES_FOLLOW:
+        announce_frames()
+        return await _read_chunk(reader, announce_frames)
     if kind == DATA:
         return data
     if kind == BAD_REQUEST:

@@ -21,6 +21,7 @@ from exporter.history.read_worker import (
     END,
     FAILURE,
     FINISH,
+    FRAMES_FOLLOW,
     MAX_CONCURRENT_READS,
     REQUEST_HEADER,
 )
@@ -76,8 +77,12 @@ def _handle_connection(connection: socket.socket, handler: RemoteReadHandler) ->
         now, length = REQUEST_HEADER.unpack(head)
         body = stream.read(length)
         end = END, b""
+
+        def announce_frames() -> None:
+            stream.write(CHUNK_HEADER.pack(FRAMES_FOLLOW, 0))
+
         try:
-            for chunk in handler.handle_request(body, now, _build_check(connection)):
+            for chunk in handler.handle_request(body, now, _build_check(connection), announce_frames):
                 stream.write(CHUNK_HEADER.pack(DATA, len(chunk)) + chunk)
                 stream.flush()
         except RequestError as error:

@@ -1,22 +1,27 @@
-"""Remote read: parse a request, select series by label matchers, and stream the response."""
+"""Remote read: parse a request, select series by label matchers, and stream the response, as samples or as chunks."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from exporter.errors import RequestError
-from exporter.history import encoding, snappy
+from exporter.history import encoding, snappy, xor_chunks
 from exporter.history.config import MAX_REQUEST_BYTES
 from exporter.history.messages import MESSAGES, DecodeError
 from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex
 from exporter.history.series import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, Aliases, list_series
 from exporter.ledger.ledger import Ledger, Snapshot
+from exporter.ledger.queries import SampleRows
 
 MAX_QUERIES, MAX_MATCHERS = 64, 64
 MAX_COUNTED_SERIES = 200_000
 """How many series all queries of a request may select together, unless a single query selects all there are."""
-_RESPONSE_TYPE_SAMPLES = 0
-"""The response type of plain samples; the other, streamed chunks, is for stores that keep chunks on disk."""
+MAX_SAMPLED_BYTES = 16 << 20
+"""The size from which a response is sent as chunks to clients that accept both: samples they hold all at once."""
+STREAM_BYTES = 64 * 1024
+"""The size of the parts in which frames are sent, however small or large they are."""
+_SAMPLES, _STREAMED_XOR_CHUNKS = 0, 1
+"""The response types, by the protocol's numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +37,16 @@ class ReadQuery:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """The queries of a request."""
+    """The queries of a request, and the response types that its client accepts."""
 
     queries: Sequence[ReadQuery]
+    accepted_types: frozenset[int]
+
+    def is_streamed(self, sampled_size: int) -> bool:
+        """Return whether a response that takes so many bytes as samples is sent as chunks."""
+        if _SAMPLES not in self.accepted_types:
+            return True
+        return _STREAMED_XOR_CHUNKS in self.accepted_types and sampled_size > MAX_SAMPLED_BYTES
 
 
 @dataclass(slots=True)
@@ -56,16 +68,27 @@ class RemoteReadHandler:
         self._external_labels = frozenset(external_labels)
         self._cached_index: tuple[tuple[int, ...], SeriesIndex] | None = None
 
-    def handle_request(self, body: bytes, now: int, check: Callable[[], None] = lambda: None) -> Iterator[bytes]:
+    def handle_request(
+        self,
+        body: bytes,
+        now: int,
+        check: Callable[[], None] = lambda: None,
+        announce_frames: Callable[[], None] = lambda: None,
+    ) -> Iterator[bytes]:
         """Yield the response to a request as of `now`, in milliseconds, in chunks; `check` is called often and may raise.
 
+        `announce_frames` is called before the first chunk of a response that is no block of samples but frames of XOR chunks.
         Raise RequestError and LedgerError, both before the first chunk unless reading the ledger fails midway.
         """
         request = parse_read_request(body)
         with self._ledger.snapshot() as snapshot:
             index = self._get_series_index(snapshot)
             plans = self._plan(snapshot, index, request.queries, now, check)
-            yield from stream_response(snapshot, index, plans, check)
+            if request.is_streamed(_measure_response(plans)):
+                announce_frames()
+                yield from encoding.regroup(_stream_frames(snapshot, index, plans, check), STREAM_BYTES)
+            else:
+                yield from stream_response(snapshot, index, plans, check)
 
     def _plan(
         self, snapshot: Snapshot, index: SeriesIndex, queries: Sequence[ReadQuery], now: int, check: Callable[[], None]
@@ -114,18 +137,19 @@ def parse_read_request(body: bytes) -> ReadRequest:
         raise RequestError(f"the request cannot be decompressed: {error}") from None
     except DecodeError:
         raise RequestError("the request is not a ReadRequest") from None
-    if message.accepted_response_types and _RESPONSE_TYPE_SAMPLES not in message.accepted_response_types:
-        raise RequestError("only the response type SAMPLES is supported")
+    accepted_types = frozenset(message.accepted_response_types or [_SAMPLES])
+    if not accepted_types & {_SAMPLES, _STREAMED_XOR_CHUNKS}:
+        raise RequestError("only the response types SAMPLES and STREAMED_XOR_CHUNKS are supported")
     if len(message.queries) > MAX_QUERIES:
         raise RequestError(f"a request may have at most {MAX_QUERIES} queries")
-    return ReadRequest([_parse_query(query) for query in message.queries])
+    return ReadRequest([_parse_query(query) for query in message.queries], accepted_types)
 
 
 def stream_response(
     snapshot: Snapshot, index: SeriesIndex, plans: Sequence[_Plan], check: Callable[[], None] = lambda: None
 ) -> Iterator[bytes]:
     """Yield the response to planned queries as one snappy block, in chunks; raise RequestError before the first one."""
-    length = sum(len(_encode_entry_header(plan.size)) + plan.size for plan in plans)
+    length = _measure_response(plans)
     if length > snappy.MAX_LENGTH:
         raise RequestError("the response exceeds the maximum size of snappy's block format; request less at once")
     yield from snappy.compress_stream(length, (part for plan in plans for part in _stream_result(snapshot, index, plan, check)))
@@ -145,6 +169,11 @@ def _encode_entry_header(size: int) -> bytes:
     return encoding.encode_field_header(1, size)
 
 
+def _measure_response(plans: Iterable[_Plan]) -> int:
+    """Return how many bytes the response to planned queries takes as samples."""
+    return sum(len(_encode_entry_header(plan.size)) + plan.size for plan in plans)
+
+
 def _stream_result(snapshot: Snapshot, index: SeriesIndex, plan: _Plan, check: Callable[[], None]) -> Iterator[bytes]:
     yield _encode_entry_header(plan.size)
     for position, count in plan.counts:
@@ -154,3 +183,18 @@ def _stream_result(snapshot: Snapshot, index: SeriesIndex, plan: _Plan, check: C
         if count:
             for rows in snapshot.iterate_samples(series.series_id, series.timestamp_rule, plan.start_ms, plan.end_ms):
                 yield encoding.encode_samples(rows)
+
+
+def _stream_frames(snapshot: Snapshot, index: SeriesIndex, plans: Sequence[_Plan], check: Callable[[], None]) -> Iterator[bytes]:
+    def read_slices(position: int, plan: _Plan) -> Iterator[SampleRows]:
+        series = index.series[position]
+        for rows in snapshot.iterate_samples(series.series_id, series.timestamp_rule, plan.start_ms, plan.end_ms):
+            check()
+            yield rows
+
+    for number, plan in enumerate(plans):
+        for position, count in plan.counts:
+            check()
+            yield from xor_chunks.encode_frames(
+                index.encode_labels(position), read_slices(position, plan) if count else (), number
+            )

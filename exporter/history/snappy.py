@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import cramjam
 
-from exporter.history.encoding import encode_varint
+from exporter.history.encoding import encode_varint, regroup
 
 CHUNK_BYTES = 64 * 1024
 MAX_LENGTH = (1 << 32) - 1
@@ -36,14 +36,12 @@ def compress_stream(length: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
     A block is its length followed by elements that refer back to earlier bytes. Elements made from one chunk refer back only
     within that chunk, so the elements of several chunks can be concatenated.
     """
-    pending, out = bytearray(), encode_varint(length)
-    for chunk in chunks:
-        pending += chunk
-        while len(pending) >= CHUNK_BYTES:
-            yield out + _compress_elements(bytes(pending[:CHUNK_BYTES]))
-            del pending[:CHUNK_BYTES]
-            out = b""
-    yield out + (_compress_elements(bytes(pending)) if pending else b"")
+    head = encode_varint(length)
+    for chunk in regroup(chunks, CHUNK_BYTES):
+        yield head + _compress_elements(chunk)
+        head = b""
+    if head:
+        yield head
 
 
 def _compress_elements(chunk: bytes) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from aiohttp import web
 
@@ -72,8 +73,9 @@ async def handle_remote_read(request: web.Request) -> web.StreamResponse:
     """Stream the response to a remote read; errors before the first chunk have their own status."""
     body = await _read_body(request)
     response = web.StreamResponse(headers={"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"})
+    chunks = request.app[REMOTE_READER].read(body, partial(_announce_frames, response))
     try:
-        async with asyncio.timeout(MAX_READ_SECONDS), aclosing(request.app[REMOTE_READER].read(body)) as chunks:
+        async with asyncio.timeout(MAX_READ_SECONDS), aclosing(chunks):
             async for chunk in chunks:
                 if not response.prepared:
                     await response.prepare(request)
@@ -91,6 +93,11 @@ async def handle_remote_read(request: web.Request) -> web.StreamResponse:
         if request.transport:
             request.transport.abort()
     return response
+
+
+def _announce_frames(response: web.StreamResponse) -> None:
+    response.headers["Content-Type"] = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
+    del response.headers["Content-Encoding"]
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -280,13 +280,13 @@ async def test_too_many_samples(sample_history, history, base_url, client, tmp_p
 
 async def test_other_ways_to_ask(sample_history, base_url, client, caplog):
     """
-    Only a POST of a snappy-compressed request for plain samples is answered.
+    Only a POST of a snappy-compressed request for a known type of response is answered.
     """
     asked = build_request((MIN_TIME, MAX_TIME, EVERY))
     async with client.get(f"{base_url}/api/v1/read") as got:
         assert got.status == 405
     assert (await post_request(client, base_url, asked, headers={"Content-Encoding": "gzip"}))[0] == 415
-    assert (await post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY), accepted=[1])))[0] == 400
+    assert (await post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY), accepted=[2])))[0] == 400
     assert (await post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY), accepted=[1, 0])))[0] == 200
     assert caplog.records == []
 

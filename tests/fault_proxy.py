@@ -14,6 +14,7 @@ from aiohttp import web
 
 from exporter.config.loader import load_portals
 from exporter.demo import build_simulations
+from exporter.feed_reader import BackfillSettings
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.exposition import OPENMETRICS, TEXT
@@ -150,12 +151,13 @@ class AccountSnapshot:
 
 @asynccontextmanager
 async def open_account(
-    folder: Path, portal: Portal, clock: FakeClock
+    folder: Path, portal: Portal, clock: FakeClock, *, backfill: bool = False
 ) -> AsyncIterator[tuple[AccountPoller, Callable[[], AccountSnapshot]]]:
     """Open an account as a start of the program does."""
     with Ledger(folder) as ledger:
         page = MetricsPage(ledger, clock, "0")
-        poller = AccountPoller(portal, ledger, page, StillClock(clock), lambda: 0.5)
+        # Older days are the engine's matter, and mostly tried with it.
+        poller = AccountPoller(portal, ledger, page, StillClock(clock), lambda: 0.5, BackfillSettings(enabled=backfill))
         await poller.open()
         yield (
             poller,

@@ -87,7 +87,9 @@ class TokenCache:
         async with self._lock:
             stored, made = await self._load()
             if stored and (
-                stored is self._current or self._session.now < max(stored.expires_at - self._renew_before, made + self._min_age)
+                stored is self._current
+                or self._session.now + self._renew_before < stored.expires_at
+                or self._session.now < made + self._min_age
             ):
                 return stored
             return await self._renew(stored)

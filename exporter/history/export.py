@@ -1,8 +1,10 @@
 """The export of history series as OpenMetrics text, for promtool and VictoriaMetrics."""
 
+import errno
 import fcntl
 import glob
 import os
+import select
 import stat
 import sys
 import tempfile
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 from zoneinfo import ZoneInfo
 
 from exporter.errors import ExporterError, LedgerError
@@ -21,6 +23,8 @@ from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.progress import show_progress
 
+MAX_STALL_SECONDS = 60.0
+"""How long an export waits for whoever reads its pipe."""
 _END = ".part"
 _START = 60
 """Letters of a file's name that its part's name begins with: more might be longer than a name may be."""
@@ -135,10 +139,37 @@ def _output(file: Path | None) -> Iterator[BinaryIO]:
             yield out
     elif found and not stat.S_ISREG(found.st_mode):
         with file.open("wb") as out:
-            yield out
+            yield _guard(out)
     else:
         with _part(Path(os.path.realpath(file))) as out:
             yield out
+
+
+class _GuardedPipe:
+    """A pipe whose reader may not stand still: as long as an export waits, the ledger's log cannot be folded into its file."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, data: bytes) -> int:
+        """Write everything; raise OSError once nothing was read for `MAX_STALL_SECONDS`."""
+        left = memoryview(data)
+        while left:
+            if not select.select([], [self._descriptor], [], MAX_STALL_SECONDS)[1]:
+                raise OSError(errno.ETIMEDOUT, f"nothing was read from it for {MAX_STALL_SECONDS:g} s")
+            left = left[os.write(self._descriptor, left[: select.PIPE_BUF]) :]
+        return len(data)
+
+
+def _guard(out: BinaryIO) -> BinaryIO:
+    """Return an output that gives up a reader that stands still, where it is a pipe."""
+    try:
+        descriptor = out.fileno()
+        is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except (OSError, ValueError):  # closed, or no file
+        return out
+    out.flush()
+    return cast(BinaryIO, _GuardedPipe(descriptor)) if is_pipe else out
 
 
 def _is_standard_output(found: os.stat_result) -> bool:
@@ -193,7 +224,7 @@ def _remove_abandoned(folder: Path, start: str) -> None:
 @contextmanager
 def _open_standard_output() -> Iterator[BinaryIO]:
     try:
-        yield sys.stdout.buffer
+        yield _guard(sys.stdout.buffer)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         # Otherwise Python would try to write the rest of the buffer when it exits.

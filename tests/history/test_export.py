@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -379,3 +380,26 @@ async def test_import_into_victoria_metrics(sample_history, client, tmp_path: Pa
         found = await victoria.export_samples('{__name__=~"utility_.+"}')
 
     assert found == sample_history.all_samples
+
+
+def test_a_pipe_that_nobody_reads_is_given_up(sample_history, monkeypatch):
+    """
+    A reader that stands still holds the ledger's log open no longer than a deadline; one that reads gets everything.
+    """
+    monkeypatch.setattr(module, "MAX_STALL_SECONDS", 0.2)
+    monkeypatch.setattr(module, "format_openmetrics", lambda *_: iter(["x" * 1_000_000]))
+    reader, writer = os.pipe()
+    with open(reader, "rb"), open(writer, "wb") as stalled:
+        monkeypatch.setattr(sys, "stdout", stalled_stdout(stalled))
+        with pytest.raises(ExporterError, match=r"nothing was read from it for 0\.2 s"):
+            export_series(sample_history.ledger, {}, ExportSelection(), NOW, None)
+    source = "import sys; sys.stdout.write(str(len(sys.stdin.read())))"
+    with subprocess.Popen([sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        monkeypatch.setattr(sys, "stdout", stalled_stdout(other.stdin.buffer))
+        export_series(sample_history.ledger, {}, ExportSelection(), NOW, None)
+        other.stdin.close()
+        assert other.stdout.read() == "1000000"
+
+
+def stalled_stdout(binary) -> SimpleNamespace:
+    return SimpleNamespace(buffer=binary, fileno=binary.fileno)

@@ -345,8 +345,9 @@ def _find_fault(file: Path) -> str:
 
 
 def _select_readings(file: Path) -> set[tuple[str, int, float]]:
-    """Return register, instant and value of all readings, including corrected ones."""
-    query = "SELECT register, at, value FROM {} AS one JOIN series ON series.id = one.series WHERE form = 'index'"
+    """Return register, timestamp in the history and value of all readings, those calculated from them and corrected ones too."""
+    timestamp = "CASE form WHEN 'index' THEN at ELSE at + one.span * 1000 - 1 END"
+    query = f"SELECT register, {timestamp}, value FROM {{}} AS one JOIN series ON series.id = one.series"
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=30)) as db:
         return {row for table in ("reading", "correction") for row in db.execute(query.format(table))}
     return set()

@@ -15,6 +15,7 @@ from exporter import runtime, startup_signals
 from exporter.clock import WallClock
 from exporter.config.colour import Colour
 from exporter.config.loader import Config, load_config, load_yaml_model
+from exporter.file_stamps import stamp_files
 from exporter.history.read_worker import RemoteReader
 from exporter.history.remote_write import RemoteWriteManager
 from exporter.history.series import Aliases
@@ -77,6 +78,7 @@ class Exporter:
 
         Raise ConfigError, LedgerError, and OSError for an address that cannot be listened on.
         """
+        stamp = stamp_files([self._options.config_file])
         config = await asyncio.to_thread(self._options.load_config)
         log_warnings(config)
         async with AsyncExitStack() as stack:
@@ -135,15 +137,15 @@ class Exporter:
             app[READY].append(True)
             reloader.begin()
             if self._options.watch_config:
-                start_task(stack, reloader.watch_files(config, self._options.config_file), "configuration")
+                start_task(stack, reloader.watch_files(config, self._options.config_file, stamp), "configuration")
             log_addresses(len(config.accounts), addresses)
             await asyncio.to_thread(runtime.trim_memory)
             on_ready(addresses)
             await self._stop.wait()
-            log.info("stopping")
 
     def stop(self) -> None:
         """End the visits under way, and stop."""
+        log.info("stopping")
         self._stop.set()
 
     async def _open_access_control(self, stack: AsyncExitStack) -> AccessControl | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from exporter.clock import WallClock
 from exporter.config.loader import Config
 from exporter.errors import ConfigError, LedgerError
-from exporter.file_stamps import stamp_files
+from exporter.file_stamps import FileStamps, stamp_files
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
@@ -37,10 +37,13 @@ class Reloader:
         self._lock, self._started = asyncio.Lock(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def watch_files(self, config: Config, config_file: Path) -> None:
-        """Reload whenever the configuration or a file of a secret has changed, until cancelled; `config` is the current one."""
+    async def watch_files(self, config: Config, config_file: Path, stamp: FileStamps) -> None:
+        """Reload whenever the configuration or a file of a secret has changed, until cancelled.
+
+        `config` is the current one, `stamp` that of its file before it was read.
+        """
         self._config = config
-        stamps = await asyncio.to_thread(stamp_files, [config_file, *config.secret_files])
+        stamps = stamp + await asyncio.to_thread(stamp_files, config.secret_files)
         while True:
             await asyncio.sleep(FILE_CHECK_SECONDS)
             files = [config_file, *self._config.secret_files]

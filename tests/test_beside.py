@@ -65,7 +65,7 @@ async def test_a_ledger_removed_under_serve(home: Home):  # noqa: F811  # the fi
         assert program.process.returncode == 0
 
     lines = [line for line in program.lines if "visit failed (ledger)" in line]
-    assert len(lines) == 2
+    assert 1 <= len(lines) <= 2  # the same line is logged once a minute
     assert all("ledger.sqlite was removed or replaced" in line and "restart the exporter" in line for line in lines)
 
 

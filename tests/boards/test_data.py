@@ -258,9 +258,9 @@ def test_an_hour_stands_in_its_row(stack: DashboardStack):
     """
     board = grafana_queries.load_dashboard(grafana_queries.FOLDER / "electricity.json")
     (panel,) = (panel for panel in grafana_queries.list_panels(board) if panel["type"] == "heatmap")
-    values = everything(board) | {"account": "maison", "usage_point": "stack"}
+    values = everything(board) | {"account": "maison", "usage_point": "house"}
     (query,) = grafana_queries.list_queries(board | {"panels": [panel]}, values, time.time(), 10)
-    power = 'utility_interval_consumption_kwh{account="maison",usage_point="stack",resolution=~"PT.+"}'
+    power = 'utility_interval_consumption_kwh{account="maison",usage_point="house",resolution=~"PT.+"}'
     for midnight in (query.end - 4 * 86_400, query.end - 5 * 86_400 - 3600, query.end - 6 * 86_400 - 7200):
         cells = stack.prometheus.get("/api/v1/query", query=query.expr, time=midnight)["result"]
         shown = {series["metric"]["hour"]: float(series["value"][1]) for series in cells}

@@ -31,10 +31,10 @@ values = st.one_of(st.floats(allow_nan=False), st.sampled_from([0.0, -0.0, 1.5, 
 
 
 @st.composite
-def sample_rows(draw, most: int = 300):
+def sample_rows(draw, max_rows: int = 300):
     """Samples with random gaps and runs of equal values and equal gaps."""
     at, rows = draw(st.integers(1 << 35, 1 << 40)), []
-    for step, value, times in draw(st.lists(st.tuples(steps, values, st.integers(1, 40)), min_size=1, max_size=most // 40)):
+    for step, value, times in draw(st.lists(st.tuples(steps, values, st.integers(1, 40)), min_size=1, max_size=max_rows // 40)):
         for _ in range(times):
             rows.append((at, value))
             at += step

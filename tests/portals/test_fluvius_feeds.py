@@ -388,10 +388,10 @@ async def test_serve_has_the_running_year_after_two_minutes(clock: FakeClock, tm
     Live values first, then the year of all meters, step by step and over a restart; the sums on the page are the simulation's.
     """
     async with run_account(clock, interval_requests=20) as (simulation, home):
-        async with open_account(tmp_path, home, clock) as (poller, _):
+        async with open_account(tmp_path, home, clock, backfill=True) as (poller, _):
             await poller.visit()
         clock.advance(minutes=1)
-        async with open_account(tmp_path, home, clock) as (poller, read_account):
+        async with open_account(tmp_path, home, clock, backfill=True) as (poller, read_account):
             for _ in range(2):
                 await poller.step()
                 clock.advance(minutes=1)

@@ -76,9 +76,9 @@ def list_months(usage: DayUsage, last_day: date, count: int) -> list[MonthUsage]
     """Return `count` months up to that of `last_day`, the oldest first."""
     months, first = [], last_day.replace(day=1)
     for _ in range(count):
-        end = min(_last_of_month(first), last_day)
-        before = _year_before(first)
-        before_end = _last_of_month(before) if end == _last_of_month(first) else before + (end - first)
+        end = min(last_of_month(first), last_day)
+        before = _shift_year(first)
+        before_end = last_of_month(before) if end == last_of_month(first) else before + (end - first)
         months.append(
             MonthUsage(first, usage.sum_days(first, end), usage.sum_days(before, before_end), usage.count_missing(first, end))
         )
@@ -111,9 +111,6 @@ def _preference(usage: DayUsage) -> tuple[bool, int]:
     return usage.direction != Direction.CONSUMPTION, UNITS.index(Unit(usage.unit)) if usage.unit in UNITS else len(UNITS)
 
 
-def _last_of_month(first: date) -> date:
+def last_of_month(first: date) -> date:
+    """Return the last day of the month that begins at `first`."""
     return (first + timedelta(days=31)).replace(day=1) - DAY
-
-
-def _year_before(first: date) -> date:
-    return first.replace(year=first.year - 1)

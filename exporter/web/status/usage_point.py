@@ -14,7 +14,7 @@ from exporter.web.status.charts import BarValue, Chart, build_bar_chart, build_l
 from exporter.web.status.formatting import format_amount, format_count, format_day, format_index, format_instant
 from exporter.web.status.meters import MeterList, MeterSummary, find_usage_point_id
 from exporter.web.status.tiles import Tile, build_day_chart, build_tile
-from exporter.web.status.usage import DayUsage, MonthUsage, list_months, read_day_usage
+from exporter.web.status.usage import DayUsage, MonthUsage, last_of_month, list_months, read_day_usage
 
 MONTHS, DAYS = 13, 31
 CURVE_WIDTH = 1440
@@ -193,7 +193,7 @@ def _list_periods(usage: DayUsage, period: str) -> Iterator[tuple[str, float]]:
         yield from ((day.isoformat(), value) for day, value in sorted(usage.days.items()))
         return
     for first in sorted({day.replace(day=1) for day in usage.days}):
-        last = (first + timedelta(days=31)).replace(day=1) - DAY
+        last = last_of_month(first)
         if not usage.count_missing(first, last):
             yield f"{first:%Y-%m}", fsum(value for day, value in usage.days.items() if first <= day <= last)
 

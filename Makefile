@@ -9,7 +9,7 @@ SOURCES := exporter grafana docs examples tests benchmarks scripts
 PYTEST ?= -n auto --dist loadgroup
 export PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.cache/tools/usr/bin:$(PATH)
 
-.PHONY: demo test bench lint unit rules boards schema reference recording manifests image dist lock clean
+.PHONY: demo test bench lint unit rules boards schema reference protobuf recording manifests image dist lock clean
 
 demo: .venv/run.stamp
 	$(BIN)/utility-exporter demo
@@ -45,6 +45,10 @@ schema: .venv/test.stamp
 # The tables and excerpts in docs/ anew, after what they are made of changed.
 reference: .venv/test.stamp
 	$(BIN)/python -m docs.build
+
+# The classes of remote read's and remote write's messages anew, after remote.proto changed.
+protobuf: .venv/test.stamp
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. exporter/history/remote.proto
 
 # A recording becomes a test: FILE=report-home.json
 recording: .venv/test.stamp

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from exporter.errors import RequestError
-from exporter.history import encoding, snappy, xor_chunks
+from exporter.history import encoding, remote_pb2, snappy, xor_chunks
 from exporter.history.config import MAX_REQUEST_BYTES
-from exporter.history.messages import MESSAGES, DecodeError
 from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex
 from exporter.history.series import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, Aliases, list_series
 from exporter.ledger.ledger import Ledger, Snapshot
@@ -20,8 +20,7 @@ MAX_SAMPLED_BYTES = 16 << 20
 """The size from which a response is sent as chunks to clients that accept both: samples they hold all at once."""
 STREAM_BYTES = 64 * 1024
 """The size of the parts in which frames are sent, however small or large they are."""
-_SAMPLES, _STREAMED_XOR_CHUNKS = 0, 1
-"""The response types, by the protocol's numbers."""
+_SAMPLES, _STREAMED_XOR_CHUNKS = remote_pb2.ReadRequest.SAMPLES, remote_pb2.ReadRequest.STREAMED_XOR_CHUNKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class ReadRequest:
     """The queries of a request, and the response types that its client accepts."""
 
     queries: Sequence[ReadQuery]
-    accepted_types: frozenset[int]
+    accepted_types: frozenset[remote_pb2.ReadRequest.ResponseType]
 
     def is_streamed(self, sampled_size: int) -> bool:
         """Return whether a response that takes so many bytes as samples is sent as chunks."""
@@ -132,7 +131,7 @@ class RemoteReadHandler:
 def parse_read_request(body: bytes) -> ReadRequest:
     """Return a request; raise RequestError."""
     try:
-        message = MESSAGES["ReadRequest"].FromString(snappy.decompress(body, MAX_REQUEST_BYTES))
+        message = remote_pb2.ReadRequest.FromString(snappy.decompress(body, MAX_REQUEST_BYTES))
     except ValueError as error:
         raise RequestError(f"the request cannot be decompressed: {error}") from None
     except DecodeError:
@@ -155,7 +154,7 @@ def stream_response(
     yield from snappy.compress_stream(length, (part for plan in plans for part in _stream_result(snapshot, index, plan, check)))
 
 
-def _parse_query(message: Any) -> ReadQuery:
+def _parse_query(message: remote_pb2.Query) -> ReadQuery:
     if len(message.matchers) > MAX_MATCHERS:
         raise RequestError(f"a query may have at most {MAX_MATCHERS} matchers")
     if any(not 0 <= matcher.type < len(MatcherType) for matcher in message.matchers):

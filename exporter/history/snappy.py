@@ -16,10 +16,10 @@ MAX_LENGTH = (1 << 32) - 1
 
 def decompress(block: bytes, max_size: int) -> bytes:
     """Decompress a block; raise ValueError if it is corrupt or declares more than `max_size` bytes."""
-    length, _ = _read_length(block)
-    if length > max_size:
-        raise ValueError(f"it declares {length} bytes, more than the limit of {max_size}")
     try:
+        length = cramjam.snappy.decompress_raw_len(block)
+        if length > max_size:
+            raise ValueError(f"it declares {length} bytes, more than the limit of {max_size}")
         return bytes(cramjam.snappy.decompress_raw(block))
     except cramjam.DecompressionError:
         raise ValueError("it is not in snappy's block format") from None
@@ -45,15 +45,4 @@ def compress_stream(length: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _compress_elements(chunk: bytes) -> bytes:
-    block = compress(chunk)
-    return block[_read_length(block)[1] :]
-
-
-def _read_length(block: bytes) -> tuple[int, int]:
-    """Return the length at the front of a block, and how many bytes encode it; raise ValueError if there is none."""
-    length = 0
-    for position, byte in enumerate(block[:5]):
-        length |= (byte & 0x7F) << 7 * position
-        if byte < 0x80:
-            return length, position + 1
-    raise ValueError("it has no length")
+    return compress(chunk)[len(encode_varint(len(chunk))) :]

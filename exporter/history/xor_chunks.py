@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import google_crc32c
 
-from exporter.history.encoding import encode_field, encode_varint
+from exporter.history.encoding import encode_varint
+from exporter.history.remote_pb2 import Chunk, ChunkedReadResponse, ChunkedSeries
 from exporter.ledger.queries import SampleRows
 
 MAX_CHUNK_SAMPLES = 120
@@ -24,14 +25,15 @@ _MAX_LEADING_ZEROS = 31
 
 def encode_frames(labels: bytes, slices: Iterable[SampleRows], query_index: int) -> Iterator[bytes]:
     """Yield the frames of a series with encoded labels, one unless it has millions of samples."""
-    chunks = bytearray()
+    series, size = ChunkedSeries.FromString(labels), 0
     for rows in _split_rows(slices):
-        if len(chunks) >= MAX_FRAME_BYTES:
-            yield _encode_frame(labels + chunks, query_index)
-            chunks.clear()
-        first, last = encode_varint(rows[0][0]), encode_varint(rows[-1][0])
-        chunks += encode_field(2, b"\x08" + first + b"\x10" + last + b"\x18\x01" + encode_field(4, encode_chunk(rows)))
-    yield _encode_frame(labels + chunks, query_index)
+        if size >= MAX_FRAME_BYTES:
+            yield _encode_frame(series, query_index)
+            series, size = ChunkedSeries.FromString(labels), 0
+        data = encode_chunk(rows)
+        series.chunks.add(min_time_ms=rows[0][0], max_time_ms=rows[-1][0], type=Chunk.XOR, data=data)
+        size += len(data)
+    yield _encode_frame(series, query_index)
 
 
 def encode_chunk(rows: SampleRows) -> bytes:
@@ -79,8 +81,8 @@ def _encode_time(change: int) -> tuple[int, int]:
     return 0b1111 << 64 | change & (1 << 64) - 1, 68
 
 
-def _encode_frame(series: bytes, query_index: int) -> bytes:
-    message = encode_field(1, series) + (b"\x10" + encode_varint(query_index) if query_index else b"")
+def _encode_frame(series: ChunkedSeries, query_index: int) -> bytes:
+    message = ChunkedReadResponse(chunked_series=[series], query_index=query_index).SerializeToString()
     return encode_varint(len(message)) + struct.pack(">I", google_crc32c.value(message)) + message
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import cramjam
 
-from exporter.history.messages import MESSAGES
+from exporter.history.remote_pb2 import ReadRequest, ReadResponse
 
 MIN_TIME, MAX_TIME = 0, 4_000_000_000_000
 Matchers = Sequence[tuple[int, str, str]]
@@ -16,7 +16,7 @@ EQUAL, NOT_EQUAL, REGEXP, NOT_REGEXP = range(4)
 
 def build_request(*queries: tuple[int, int, Matchers], accepted: Sequence[int] = (), function: str = "") -> bytes:
     """Return a compressed ReadRequest."""
-    message = MESSAGES["ReadRequest"](accepted_response_types=accepted)
+    message = ReadRequest(accepted_response_types=accepted)
     for first, last, matchers in queries:
         query = message.queries.add(start_timestamp_ms=first, end_timestamp_ms=last)
         for kind, name, value in matchers:
@@ -37,7 +37,7 @@ ReadResult = list[list[tuple[dict[str, str], list[tuple[int, float]]]]]
 
 def parse_response(body: bytes) -> ReadResult:
     """Parse a ReadResponse."""
-    message = MESSAGES["ReadResponse"].FromString(bytes(cramjam.snappy.decompress_raw(body)))
+    message = ReadResponse.FromString(bytes(cramjam.snappy.decompress_raw(body)))
     return [
         [
             (

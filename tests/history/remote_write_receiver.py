@@ -8,7 +8,7 @@ from datetime import datetime
 import cramjam
 from aiohttp import web
 
-from exporter.history.messages import MESSAGES
+from exporter.history.remote_pb2 import WriteRequest
 from exporter.simulators.base import run_simulation
 
 LabelSet = frozenset[tuple[str, str]]
@@ -63,7 +63,7 @@ class StrictReceiver:
         }
         self._check(all(request.headers.get(name) == value for name, value in expected.items()), "headers")
         self._check(request.headers.get("User-Agent", "").startswith("utility-exporter"), "user agent")
-        message = MESSAGES["WriteRequest"].FromString(bytes(cramjam.snappy.decompress_raw(body)))
+        message = WriteRequest.FromString(bytes(cramjam.snappy.decompress_raw(body)))
         seen = set()
         for series in message.timeseries:
             pairs = [(label.name, label.value) for label in series.labels]

@@ -13,7 +13,7 @@ import time
 from benchmarks import report
 from benchmarks.results import Report
 
-PARTS = ("scrape", "rerender", "visit", "start", "ledger_table", "thinning", "remote_write", "remote_read")
+PARTS = ("scrape", "rerender", "visit", "start", "status", "ledger_table", "thinning", "remote_write", "remote_read")
 SIZES = (100, 1_000, 10_000, 100_000)
 PART_SIZES = {"thinning": SIZES[:2]}
 """Parts that have other sizes."""

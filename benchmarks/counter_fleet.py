@@ -38,7 +38,7 @@ class Fleet:
     def record_first_visit(self) -> None:
         """Record a reading of every counter, in the hour before, and show them."""
         ages = [timedelta(milliseconds=self.random.randrange(3_600_000)) for _ in self.registers]
-        readings = [self._read_counter(number, self.started_at - age) for number, age in enumerate(ages)]
+        readings = [self.read_counter(number, self.started_at - age) for number, age in enumerate(ages)]
         self.page.refresh(ACCOUNT, self.record([*readings, self.inventory]))
 
     def record_changes(self, share: float) -> LedgerChanges:
@@ -49,7 +49,7 @@ class Fleet:
     def read_counters(self, numbers: Iterable[int]) -> list[VisitPart]:
         """Return what these counters show now."""
         now = datetime.now(UTC)
-        return [self._read_counter(number, now) for number in numbers]
+        return [self.read_counter(number, now) for number in numbers]
 
     def record(self, readings: Sequence[VisitPart]) -> LedgerChanges:
         """Record the readings of a visit."""
@@ -60,6 +60,7 @@ class Fleet:
         self.page.accounts[ACCOUNT].health.state = state
         return changes
 
-    def _read_counter(self, number: int, instant: datetime) -> Index:
+    def read_counter(self, number: int, instant: datetime) -> Index:
+        """Return what a counter shows at an instant, a little more than before."""
         self.current_values[number] = round(self.current_values[number] + 0.001 + self.random.random(), 3)
         return Index(self.registers[number], self.current_values[number], instant)

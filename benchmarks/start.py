@@ -99,9 +99,9 @@ def _run_exporter(folder: Path, config: Path, lines: int, rest: float = 0) -> tu
                 time.sleep(0.005)
             duration = time.perf_counter() - started
             time.sleep(min(rest, 1))
-            before = _read_cpu_seconds(process.pid)
+            before = read_cpu_seconds(process.pid)
             time.sleep(rest)
-            spent = _read_cpu_seconds(process.pid) - before if rest and _fetch_page(port) else 0
+            spent = read_cpu_seconds(process.pid) - before if rest and _fetch_page(port) else 0
             return duration, spent, read_memory_mb("VmRSS", process.pid)
         finally:
             process.terminate()
@@ -115,7 +115,7 @@ def _fetch_page(port: int) -> bytes:
     return b""
 
 
-def _read_cpu_seconds(process: int) -> float:
+def read_cpu_seconds(process: int) -> float:
     """Return the seconds of CPU that a process's threads have used."""
     threads = Path(f"/proc/{process}/task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9

@@ -102,10 +102,10 @@ class Exporter:
                 page,
                 pollers,
                 self._clock.now,
+                ledger.snapshot,
                 count_calls=build_quota_reader(ledger),
                 version=program,
                 metrics_path=path,
-                open_snapshot=ledger.snapshot,
             )
             history = RemoteReader(ledger, self._clock.now)
             stack.callback(history.close)

@@ -69,7 +69,7 @@ async def page(tmp_path: Path) -> AsyncIterator[tuple[Browser, str]]:
         accounts.add_account(MALICIOUS_TEXT[:90], [*readings, Note(MALICIOUS_TEXT), Note(LONG)], UNREACHABLE)
         budgets = SimpleNamespace(portal=SimpleNamespace(quotas=lambda: {"calls": (100, NOW - NOW.replace(day=19))}))
         pollers = SimpleNamespace(get=lambda _: budgets)
-        status = StatusPage(accounts.page, pollers, lambda: NOW, count_calls=lambda *_: 42)
+        status = StatusPage(accounts.page, pollers, lambda: NOW, accounts.ledger.snapshot, count_calls=lambda *_: 42)
         (at,) = await listen(
             make_app(WebContext(accounts.page, pollers, status_page=status)), [ListenAddress("127.0.0.1", 0)], stack
         )

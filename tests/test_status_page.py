@@ -22,7 +22,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.models import Commodity, Holder, Index, Note, Register, Unit, UsagePoint
 from exporter.web.app import WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
-from exporter.web.status import page as status_module
+from exporter.web.status import meters as meters_module
 from exporter.web.status.accounts import summarize_health
 from exporter.web.status.formatting import (
     THIN_SPACE,
@@ -66,7 +66,8 @@ def accounts(tmp_path: Path) -> Iterator[SampleAccounts]:
 
 
 def status(accounts: SampleAccounts, **more: Any) -> StatusPage:
-    return StatusPage(accounts.page, more.pop("pollers", NoPollers()), lambda: accounts.now, version="1.2.3", **more)
+    pollers, open_snapshot = more.pop("pollers", NoPollers()), more.pop("open_snapshot", accounts.ledger.snapshot)
+    return StatusPage(accounts.page, pollers, lambda: accounts.now, open_snapshot, version="1.2.3", **more)
 
 
 def shown(accounts: SampleAccounts, asked: StatusQuery | None = None, **more: Any) -> BeautifulSoup:
@@ -420,25 +421,41 @@ def test_budgets_that_cannot_be_looked_up(accounts):
     assert "Calls" not in words(shown(accounts, pollers=pollers, count_calls=spent))
 
 
-def test_meters_are_kept_until_readings_change(accounts, monkeypatch):
+def test_only_the_meters_that_are_shown_are_read(accounts, monkeypatch):
     """
-    Meters are gathered anew after a visit and at the end of the day, not for each request; ages move all the same.
+    Of thousands of meters a request reads those it shows, from the ledger as it is at that moment; how old all others are is
+    known without them.
     """
-    made = []
-    plain = status_module.MeterList
-    monkeypatch.setattr(status_module, "MeterList", lambda part, now: made.append(now) or plain(part, now))
-    accounts.add_account("home-water", build_water_meter())
+    read = []
+    plain = meters_module.aggregate_usage_points
+    monkeypatch.setattr(meters_module, "aggregate_usage_points", lambda *more: read.append(len(more[3])) or plain(*more))
+    accounts.add_account("city", build_flats(400))
+    accounts.add_account("garden", [*build_leaking_meter(), *build_water_meter()])
     page = status(accounts)
-    page.render(StatusQuery())
-    accounts.now += 2 * HOUR
-    assert "8 h ago" in words(BeautifulSoup(page.render(StatusQuery()), "html.parser"))
-    assert len(made) == 1
-    accounts.page.refresh("home-water")
-    page.render(StatusQuery())
-    assert len(made) == 2
-    accounts.now += DAY
-    assert "Thu 19 Nov" in meter(BeautifulSoup(page.render(StatusQuery()), "html.parser"), "Kitchen")[2]
-    assert len(made) == 3
+    first = words(BeautifulSoup(page.render(StatusQuery()), "html.parser"))
+    late = BeautifulSoup(page.render(StatusQuery.from_query({"account": "garden", "look": ""})), "html.parser")
+    accounts.now += 5 * DAY
+    later = words(BeautifulSoup(page.render(StatusQuery()), "html.parser"))
+
+    assert read == [15, 2, 1, 15, 2]
+    assert "1 meter needs attention" in first
+    assert titles(late) == ["Garden"]
+    assert "402 meters need attention" in later
+
+
+def test_a_ledger_that_cannot_be_read(accounts):
+    """
+    A ledger that is locked costs the meters, not the page: health is shown all the same.
+    """
+    accounts.add_account("home-water", build_water_meter())
+
+    def fail() -> Any:
+        raise LedgerError("the ledger is locked")
+
+    page = words(shown(accounts, open_snapshot=fail))
+
+    assert "Working" in page
+    assert "The ledger cannot be read now: the ledger is locked" in page
 
 
 def test_thousands_of_meters(accounts):

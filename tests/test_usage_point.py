@@ -55,7 +55,7 @@ def page(tmp_path: Path) -> Iterator[StatusPage]:
             Interval(DAY_RATE, start + timedelta(minutes=15 * n), start + timedelta(minutes=15 * n + 15), 0.25) for n in range(96)
         ]
         accounts.add_account("home", [*build_two_years(), *curve], aliases={POINT.id: "House"})
-        yield StatusPage(accounts.page, NoPollers(), lambda: accounts.now, open_snapshot=ledger.snapshot)
+        yield StatusPage(accounts.page, NoPollers(), lambda: accounts.now, ledger.snapshot)
 
 
 def test_a_tile_has_the_bars_of_thirty_days(page):
@@ -112,19 +112,18 @@ def test_what_is_not_known(page):
     assert page.render_csv("home", "Nobody", "days") is None
 
 
-def test_names_are_no_formulas(tmp_path: Path):
+@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1+cmd|' /C calc'!A0", "@SUM(1)", "\uff1d1"])
+def test_names_are_no_formulas(tmp_path: Path, name: str):
     """
     A name from a portal that begins like a formula is text in a spreadsheet.
     """
-    register = Register(UsagePoint("1", Commodity.WATER, name="=HYPERLINK(1)"), Unit.M3)
+    register = Register(UsagePoint("1", Commodity.WATER, name=name), Unit.M3)
     with Ledger(tmp_path) as ledger:
         accounts = SampleAccounts(ledger)
         accounts.add_account("home", [day_interval(register, date(2026, 11, 18), 1.5)])
-        text = StatusPage(accounts.page, NoPollers(), lambda: accounts.now, open_snapshot=ledger.snapshot).render_csv(
-            "home", "", "days"
-        )
+        text = StatusPage(accounts.page, NoPollers(), lambda: accounts.now, ledger.snapshot).render_csv("home", "", "days")
 
-    assert text.decode().splitlines()[1] == "2026-11-18,1,'=HYPERLINK(1),consumption,m³,1.5"
+    assert text.decode().splitlines()[1] == f"2026-11-18,1,'{name},consumption,m³,1.5"
 
 
 def test_bars():

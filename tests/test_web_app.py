@@ -65,9 +65,8 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Served]]:
             page = MetricsPage(ledger, clock.now, "1.2.3")
             pollers = PollerGroup(ledger, page, clock)
             stack.push_async_callback(pollers.stop)
-            app = make_app(
-                WebContext(page, pollers, reload, path, status_page=StatusPage(page, pollers, clock.now, metrics_path=path))
-            )
+            status = StatusPage(page, pollers, clock.now, ledger.snapshot, metrics_path=path)
+            app = make_app(WebContext(page, pollers, reload, path, status_page=status))
             (address,) = await listen(app, [ListenAddress("127.0.0.1", 0)], stack)
             if ready:
                 await pollers.reconcile(tuple(ScriptedPortal(name=name) for name in scripts))

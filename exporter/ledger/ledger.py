@@ -325,6 +325,18 @@ class Snapshot:
         """Return numbers that change whenever the list of series does."""
         return queries.select_series_version(self._db)
 
+    def count_usage_points_by_site(self, account: str) -> dict[str, int]:
+        """Return site -> how many usage points of the account's inventory it has."""
+        return usage_queries.count_usage_points_by_site(self._db, account)
+
+    def select_usage_points_of_sites(self, account: str, sites: Collection[str]) -> Iterator[UsagePointRow]:
+        """Return the usage points of some sites in the account's inventory."""
+        return usage_queries.select_usage_points_of_sites(self._db, account, sites)
+
+    def select_usage_points_with_facts(self, account: str, facts: Mapping[Fact, float]) -> frozenset[str]:
+        """Return the usage points in the account's inventory of which a fact has the value that is given for it."""
+        return usage_queries.select_usage_points_with_facts(self._db, account, facts)
+
     def select_day_amounts(
         self,
         account: str,

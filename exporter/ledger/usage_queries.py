@@ -1,12 +1,14 @@
-"""Queries for people: what was used at usage points, day by day and within a day, all registers together."""
+"""Queries for people: usage points by site; what was used there, by day and within a day, all registers together."""
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 from exporter.ledger.database import to_ms
+from exporter.ledger.queries import UsagePointRow, select_usage_points
+from exporter.models import Fact
 
 
 class Amount(NamedTuple):
@@ -29,6 +31,36 @@ class RegisterReading(NamedTuple):
     unit: str
     at_ms: int
     value: float
+
+
+def count_usage_points_by_site(db: sqlite3.Connection, account: str) -> dict[str, int]:
+    """Return site -> how many usage points of the account's inventory it has."""
+    rows = db.execute(
+        "SELECT site, count(*) FROM point JOIN account ON account.id = point.account WHERE account.name = ? AND shown"
+        " GROUP BY site",
+        (account,),
+    )
+    return dict(rows.fetchall())
+
+
+def select_usage_points_of_sites(db: sqlite3.Connection, account: str, sites: Collection[str]) -> Iterator[UsagePointRow]:
+    """Return the usage points of a few sites in the account's inventory."""
+    rows = db.execute(
+        "SELECT usage_point FROM point JOIN account ON account.id = point.account"
+        f" WHERE account.name = ? AND shown AND site IN ({','.join('?' * len(sites))})",  # JSON cannot have NUL
+        (account, *sites),
+    )
+    return select_usage_points(db, account, [usage_point for (usage_point,) in rows])
+
+
+def select_usage_points_with_facts(db: sqlite3.Connection, account: str, facts: Mapping[Fact, float]) -> frozenset[str]:
+    """Return the usage points in the account's inventory of which a fact has the value that is given for it."""
+    rows = db.execute(
+        "SELECT DISTINCT usage_point FROM json_each(?) AS given JOIN fact ON fact = given.key AND fact.value = given.value"
+        " JOIN point ON point.id = fact.point JOIN account ON account.id = point.account WHERE account.name = ? AND shown",
+        (json.dumps(dict(facts)), account),
+    )
+    return frozenset(usage_point for (usage_point,) in rows)
 
 
 def select_day_amounts(

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress, count, islice
-from operator import add, ne
+from operator import add, is_, ne
 from typing import Self
 
 from exporter.ledger.ledger import Snapshot
@@ -37,6 +37,7 @@ from exporter.metrics.days import SampleContext
 from exporter.metrics.exposition import (
     compress_member,
     format_value,
+    parse_usage_points,
 )
 from exporter.metrics.families import LabelValues, Samples
 from exporter.metrics.family_lines import FamilyLines
@@ -73,6 +74,13 @@ class AgePrefixes:
         for position in compress(count(), map(ne, previous.lines, lines)):
             prefixes[position], timestamps[position] = _split_line(lines[position])
         return type(self)(prefixes, timestamps)
+
+    def list_names_before(self, instant: float) -> list[str]:
+        """Return the names of the usage points whose newest reading is older than an instant."""
+        if not self.timestamps or min(self.timestamps) >= instant:
+            return []
+        older = [prefix for prefix, timestamp in zip(self.prefixes, self.timestamps, strict=True) if timestamp < instant]
+        return parse_usage_points(AGE_FAMILY, b"".join(older).decode())
 
 
 def _split_line(line: bytes) -> tuple[bytes, int]:
@@ -140,12 +148,29 @@ BLOCKS_AT_A_TIME = 10
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryTotals:
+    """The histories of some usage points: when the oldest known day began, and how many days are missing of all."""
+
+    start: float | None = None
+    missing_days: int = 0
+
+    @classmethod
+    def from_lines(cls, starts: FamilyLines | None, missing: FamilyLines | None) -> Self:
+        """Return the totals of lines of `HISTORY_FAMILIES`."""
+        return cls(min(starts.numbers) if starts else None, round(sum(missing.numbers)) if missing else 0)
+
+
+HISTORY_FAMILIES = "utility_history_start_timestamp_seconds", "utility_history_missing_days"
+
+
+@dataclass(frozen=True, slots=True)
 class SampleBlock:
     """All samples of some usage points; never changed, only replaced."""
 
     lines_by_family: Mapping[str, FamilyLines] = field(default_factory=dict)
     monthly_peaks: Mapping[LabelValues, MonthlyPeakHistory] = field(default_factory=dict)
     ages: AgePrefixes = field(default_factory=lambda: AgePrefixes([], []))
+    history: HistoryTotals = field(default_factory=HistoryTotals)
 
     def merge_draft(self, names: Set[str], draft: SampleDraft, unchanged_families: Set[str] = frozenset()) -> Self:
         """Return the block with the samples of these names replaced by those of a draft, except in unchanged families."""
@@ -158,7 +183,8 @@ class SampleBlock:
         monthly_peaks = {
             labels: peaks for labels, peaks in self.monthly_peaks.items() if labels[1] not in names
         } | draft.monthly_peaks
-        return type(self)(lines_by_family, monthly_peaks, self._update_ages(lines_by_family.get(TIMESTAMP_FAMILY)))
+        ages = self._update_ages(lines_by_family.get(TIMESTAMP_FAMILY))
+        return type(self)(lines_by_family, monthly_peaks, ages, self._update_history(lines_by_family))
 
     def with_month_start(self, month_start: float) -> "SampleBlock":
         """Return the block after the running month has begun at another instant."""
@@ -172,6 +198,10 @@ class SampleBlock:
         if timestamps is None:
             return AgePrefixes([], [])
         return self.ages.update(previous, timestamps) if previous else AgePrefixes.from_lines(timestamps)
+
+    def _update_history(self, lines_by_family: Mapping[str, FamilyLines]) -> HistoryTotals:
+        previous, current = (tuple(map(lines.get, HISTORY_FAMILIES)) for lines in (self.lines_by_family, lines_by_family))
+        return self.history if all(map(is_, previous, current)) else HistoryTotals.from_lines(*current)
 
 
 class AccountSamples:
@@ -201,6 +231,21 @@ class AccountSamples:
                 self.lines_by_family[family].append(lines)
         self.monthly_peaks = {labels: peaks for block in blocks for labels, peaks in block.monthly_peaks.items()}
         """(account, usage_point) -> its monthly peaks."""
+
+    @property
+    def history(self) -> HistoryTotals:
+        """The histories of all usage points."""
+        starts = [block.history.start for block in self.blocks if block.history.start is not None]
+        return HistoryTotals(min(starts, default=None), sum(block.history.missing_days for block in self.blocks))
+
+    @property
+    def never_read_count(self) -> int:
+        """How many usage points have no reading."""
+        return len(self.block_positions) - sum(len(block.ages.timestamps) for block in self.blocks)
+
+    def list_names_before(self, instant: float) -> list[str]:
+        """Return the names of the usage points whose newest reading is older than an instant."""
+        return [name for block in self.blocks for name in block.ages.list_names_before(instant)]
 
     def with_month_start(self, month_start: float) -> "AccountSamples":
         """Return the samples after the running month has begun at another instant."""

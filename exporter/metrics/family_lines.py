@@ -53,10 +53,14 @@ class FamilyLines:
         return self.text.split(b"\n")[:-1]
 
     @property
+    def numbers(self) -> list[float]:
+        """The values of the lines, in their order."""
+        return [float(line[line.rindex(b" ") :]) for line in self.lines]
+
+    @property
     def values(self) -> dict[LabelValues, float]:
         """The samples, in the order of the lines."""
-        values = (float(line[line.rindex(b" ") :]) for line in self.lines)
-        return dict(zip(self.labels, values, strict=True))
+        return dict(zip(self.labels, self.numbers, strict=True))
 
     @classmethod
     def from_samples(cls, family: str, values: Mapping[LabelValues, float]) -> Self | None:

@@ -66,20 +66,16 @@ class HistorySummary:
 def summarize_history(account: AccountMetrics, now: datetime) -> HistorySummary | None:
     """Return since when the history is known, and what is missing of it; None before anything is."""
     history, zone = account.health.history, account.view.zone
-    starts = _list_values(account, "utility_history_start_timestamp_seconds")
-    missing = round(sum(_list_values(account, "utility_history_missing_days")))
-    if not starts and not history.pending:
+    totals = account.kept_samples.history
+    start, missing = totals.start, totals.missing_days
+    if start is None and not history.pending:
         return None
-    parts = [f"since {format_day(datetime.fromtimestamp(min(starts), UTC), zone, now)}"] if starts else []
+    parts = [] if start is None else [f"since {format_day(datetime.fromtimestamp(start, UTC), zone, now)}"]
     if missing:
         parts.append(f"{format_count(missing)} day{'s' if missing != 1 else ''} missing")
     if not history.pending:
         return HistorySummary(", ".join(parts))
     return HistorySummary(", ".join(parts), history.done, history.done + history.pending, format_length(history.remaining))
-
-
-def _list_values(account: AccountMetrics, family: str) -> list[float]:
-    return [value for lines in account.kept_samples.lines_by_family.get(family, ()) for value in lines.values.values()]
 
 
 def summarize_account(account: AccountMetrics, now: datetime) -> HealthSummary:

@@ -1,38 +1,53 @@
-"""The meters of an account: light enough for thousands, searchable, with the samples of each on the metrics page."""
+"""The meters of an account: those that are shown are read from the ledger, of the others only how many there are and how old.
+
+Problem: an account may have 100,000 meters, and a page shows some tens; to read all of them takes seconds, and memory for good.
+Idea: meters stand in the order of their sites, so the sites with the number of their meters tell which of them a page shows.
+Only these meters are read, and their samples made as for the metrics page. How old the newest readings of all meters are, the
+metrics cache has as numbers.
+"""
 
 import re
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 
 from exporter.account_status import AccountView
+from exporter.ledger.ledger import Snapshot
+from exporter.ledger.queries import UsagePointRow
+from exporter.metrics.aggregates import SampleDraft, aggregate_usage_points, display_name
+from exporter.metrics.days import SampleContext
 from exporter.metrics.families import FAMILIES_BY_NAME, Samples
 from exporter.metrics.page import AccountMetrics
-from exporter.models import Commodity
+from exporter.models import Commodity, Fact, clean_label
 from exporter.web.status.formatting import NO_BREAK_SPACE
 
 DEFAULT_STALE_AFTER = timedelta(days=4)
 """A reading older than this needs attention, unless the portal's `stale_after` says otherwise."""
 _VISIBLE_DIGITS = 4
 """Characters of an identifier that are shown where no alias is configured."""
-_FLAG_TEXTS = {
-    "utility_divergent_consumption": (1, "Unusual consumption"),
-    "utility_meter_active": (0, "Meter not in service"),
-    "utility_flow_limitation": (1, "Flow is limited"),
-    "utility_up_to_date": (0, "Not up to date"),
-    "utility_no_data_permission": (1, "The portal withholds the data"),
+_FLAGS = {
+    "utility_divergent_consumption": (Fact.DIVERGENT_CONSUMPTION, 1, "Unusual consumption"),
+    "utility_meter_active": (Fact.METER_ACTIVE, 0, "Meter not in service"),
+    "utility_flow_limitation": (Fact.FLOW_LIMITATION, 1, "Flow is limited"),
+    "utility_up_to_date": (Fact.UP_TO_DATE, 0, "Not up to date"),
+    "utility_no_data_permission": (Fact.NO_DATA_PERMISSION, 1, "The portal withholds the data"),
 }
+"""Family -> the fact it shows, the value that needs attention, and what that means."""
+_FLAG_VALUES = {fact: float(value) for fact, value, _ in _FLAGS.values()}
+_NUMBER_PATTERN = re.compile(r"\d+")
 Values = Mapping[str, Mapping[tuple[str, ...], float]]
 """Of one usage point: family -> its further labels -> value."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeterSummary:
-    """One usage point: its name, its site, and whether it needs attention."""
+    """One usage point: its name, its site, what it shows, and whether it needs attention."""
 
+    id: str
+    """As the ledger has it."""
     usage_point: str
+    """As it is shown: its alias, or the same."""
     commodity: str
     title: str
     details: tuple[str, ...]
@@ -40,10 +55,9 @@ class MeterSummary:
     flags: tuple[str, ...]
     last_reading: datetime | None
     """The instant its newest value describes."""
-    search_text: str
-    """The text that a search matches, in lower case."""
     stale_after: timedelta = DEFAULT_STALE_AFTER
     """How old the newest reading may be."""
+    values: Values = field(default_factory=dict)
 
     def is_stale(self, now: datetime) -> bool:
         """Return whether the newest reading is too old."""
@@ -54,47 +68,112 @@ class MeterSummary:
         return bool(self.flags) or self.is_stale(now)
 
 
-class MeterList:
-    """All meters of an account in the order of their sites and titles, made of its samples at an instant."""
+@dataclass(frozen=True, slots=True)
+class MeterFilter:
+    """Which meters are wanted: those whose names, numbers or sites contain a text, those that need attention."""
 
-    def __init__(self, account: AccountMetrics, now: datetime) -> None:
-        self.view, self.now = account.view, now
-        self._samples = account.collect(now)
-        self._registers = _group_by_usage_point(self._samples)
-        infos = self._samples.get("utility_usage_point_info", {})
-        self.meters = sorted(
-            (self._build_meter(labels) for labels in infos),
-            key=lambda meter: (_natural_sort_key(meter.site), _natural_sort_key(meter.title)),
+    text: str = ""
+    attention_only: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.attention_only)
+
+
+class MeterReader:
+    """Reads the meters of an account from a snapshot of the ledger."""
+
+    def __init__(self, snapshot: Snapshot, account: AccountMetrics, now: datetime) -> None:
+        self._snapshot, self._account, self._view, self._now = snapshot, account, account.view, now
+        self.attention = self._find_attention()
+        """The names of the usage points that need attention."""
+
+    def count_by_site(self, wanted: MeterFilter) -> Mapping[str, int]:
+        """Return site -> how many of its meters are wanted."""
+        if not wanted:
+            return self._snapshot.count_usage_points_by_site(self._view.account)
+        rows = self._snapshot.select_usage_points(self._view.account)
+        return Counter(row.site for row in rows if self._is_wanted(row, wanted))
+
+    def select(self, wanted: MeterFilter, counts: Mapping[str, int], start: int, stop: int) -> list[MeterSummary]:
+        """Return meters `start` to `stop` of those that are wanted, in the order of their sites and titles."""
+        sites, before, passed = list[str](), 0, 0
+        for site in sorted(counts, key=natural_sort_key):
+            if passed >= stop:
+                break
+            if passed + counts[site] > start:
+                sites.append(site)
+            else:
+                before += counts[site]
+            passed += counts[site]
+        rows = self._snapshot.select_usage_points_of_sites(self._view.account, sites)
+        found = sorted(
+            (row for row in rows if self._is_wanted(row, wanted)),
+            key=lambda row: (natural_sort_key(row.site), natural_sort_key(choose_title(self._view, row)[0])),
         )
+        return self.read(found[start - before : stop - before])
 
-    def select_values(self, meter: MeterSummary) -> Values:
-        """Return all samples of a meter."""
-        values: dict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
-        for family, labels, value in self._registers.get(meter.usage_point, ()):
-            values[family][labels] = value
-        for family, found in self._samples.items():
-            if (single := found.get((self.view.account, meter.usage_point))) is not None and _describes_usage_point(family):
-                values[family][()] = single
-        return values
+    def find(self, usage_point: str) -> MeterSummary | None:
+        """Return the meter of a usage point, as it is shown."""
+        stored = find_usage_point_id(self._view, usage_point)
+        found = self.read(self._snapshot.select_usage_points(self._view.account, [stored]))
+        return next((meter for meter in found if meter.usage_point == usage_point), None)
 
-    def _build_meter(self, labels: tuple[str, ...]) -> MeterSummary:
-        account, point, _, commodity, meter, site, name, _ = labels
-        title, details = _choose_title(self.view, labels)
-        last_reading = self._samples.get("utility_reading_timestamp_seconds", {}).get((account, point))
+    def read(self, rows: Iterable[UsagePointRow]) -> list[MeterSummary]:
+        """Return meters with what they show."""
+        rows, drafts = list(rows), defaultdict[str, SampleDraft](SampleDraft)
+        context = SampleContext(self._view, history_starts=self._account.history_starts)
+        aggregate_usage_points(self._snapshot, context, drafts.__getitem__, [row.usage_point for row in rows])
+        return [self._build_meter(row, drafts[display_name(self._view, row.usage_point)]) for row in rows]
+
+    def list_titles(self) -> dict[str, str]:
+        """Return the titles of all usage points, by their ids."""
+        return {
+            row.usage_point: choose_title(self._view, row)[0] for row in self._snapshot.select_usage_points(self._view.account)
+        }
+
+    def _build_meter(self, row: UsagePointRow, draft: SampleDraft) -> MeterSummary:
+        point = display_name(self._view, row.usage_point)
+        values = _select_values(draft, self._now)
+        title, details = choose_title(self._view, row)
+        last_reading = values.get("utility_reading_timestamp_seconds", {}).get(())
         return MeterSummary(
+            id=row.usage_point,
             usage_point=point,
-            commodity=commodity,
+            commodity=row.commodity,
             title=title,
             details=details,
-            site=site,
-            flags=tuple(text for family, (bad, text) in _FLAG_TEXTS.items() if self._read_flag(family, account, point) == bad),
+            site=clean_label(row.site),
+            flags=tuple(text for family, (_, bad, text) in _FLAGS.items() if values.get(family, {}).get(()) == bad),
             last_reading=None if last_reading is None else instant_from_seconds(last_reading),
-            search_text="\n".join((point, commodity, meter, site, name)).casefold(),
-            stale_after=self.view.stale_after.get(Commodity(commodity), DEFAULT_STALE_AFTER),
+            stale_after=self._view.stale_after.get(row.commodity, DEFAULT_STALE_AFTER),
+            values=values,
         )
 
-    def _read_flag(self, family: str, account: str, point: str) -> float | None:
-        return self._samples.get(family, {}).get((account, point))
+    def _is_wanted(self, row: UsagePointRow, wanted: MeterFilter) -> bool:
+        if wanted.attention_only and display_name(self._view, row.usage_point) not in self.attention:
+            return False
+        alias = self._view.aliases.get(row.usage_point, "")
+        texts = (row.usage_point, alias, row.commodity, row.meter, row.site, row.name) if wanted.text else ()
+        return not wanted.text or wanted.text in "\n".join(texts).casefold()
+
+    def _find_attention(self) -> frozenset[str]:
+        facts = self._snapshot.select_usage_points_with_facts(self._view.account, _FLAG_VALUES)
+        return frozenset(display_name(self._view, usage_point) for usage_point in facts).union(self._list_stale())
+
+    def _list_stale(self) -> Collection[str]:
+        """Return the names of the usage points whose newest reading is too old for their commodity."""
+        limits = {one: self._view.stale_after.get(one, DEFAULT_STALE_AFTER) for one in Commodity}
+        list_names_before = self._account.kept_samples.list_names_before
+        older = {limit: frozenset(list_names_before((self._now - limit).timestamp())) for limit in set(limits.values())}
+        oldest = older[min(limits.values())]
+        if not oldest or len(older) == 1:
+            return oldest
+        ids = [find_usage_point_id(self._view, name) for name in oldest]
+        names = (
+            (display_name(self._view, row.usage_point), row.commodity)
+            for row in self._snapshot.select_usage_points(self._view.account, ids)
+        )
+        return [name for name, commodity in names if name in older[limits[commodity]]]
 
 
 def find_usage_point_id(view: AccountView, shown: str) -> str:
@@ -102,24 +181,25 @@ def find_usage_point_id(view: AccountView, shown: str) -> str:
     return next((stored for stored, alias in view.aliases.items() if alias == shown), shown)
 
 
-def _group_by_usage_point(samples: Samples) -> dict[str, list[tuple[str, tuple[str, ...], float]]]:
-    """Return the samples of registers by their usage point."""
-    found: dict[str, list[tuple[str, tuple[str, ...], float]]] = defaultdict(list)
-    for family, values in samples.items():
-        if FAMILIES_BY_NAME[family].labels[1:3] == ("usage_point", "register"):
-            for labels, value in values.items():
-                found[labels[1]].append((family, labels[2:], value))
-    return found
+def _select_values(draft: SampleDraft, now: datetime) -> Values:
+    """Return the samples of a usage point without the labels that name it."""
+    samples: Samples = dict(draft.samples)
+    for labels, peaks in draft.monthly_peaks.items():
+        if average := peaks.average_closed(now):
+            samples["utility_average_monthly_peak_kw"] = {labels: average[0]}
+            samples["utility_average_monthly_peak_months"] = {labels: average[1]}
+    return {
+        family: {labels[2:]: value for labels, value in values.items()}
+        for family, values in samples.items()
+        if FAMILIES_BY_NAME[family].labels[1:2] == ("usage_point",)
+    }
 
 
-def _describes_usage_point(family: str) -> bool:
-    return FAMILIES_BY_NAME[family].labels == ("account", "usage_point")
-
-
-def _choose_title(view: AccountView, labels: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+def choose_title(view: AccountView, row: UsagePointRow) -> tuple[str, tuple[str, ...]]:
     """Return a usage point's title and further details; numbers are shortened unless `show_personal` is set."""
-    _, point, _, commodity, meter, _, name, address = labels
-    is_alias = point in view.aliases.values()
+    point, meter, name = display_name(view, row.usage_point), clean_label(row.meter), clean_label(row.name)
+    commodity, address = row.commodity, clean_label(row.address) if view.show_personal else ""
+    is_alias = row.usage_point in view.aliases
     number, serial = (point, meter) if view.show_personal else (_shorten(point), _shorten(meter))
     kind = "Meter" if commodity == Commodity.OTHER else commodity.capitalize()
     title = point if is_alias else name or f"{kind} {number}"
@@ -133,10 +213,13 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _VISIBLE_DIGITS + 1 else f"…\u2060{text[-_VISIBLE_DIGITS:]}"
 
 
-@lru_cache(maxsize=10_000)
-def _natural_sort_key(text: str) -> tuple[tuple[str, int], ...]:
+def natural_sort_key(text: str) -> str:
     """Return a key that sorts Flat 9 before Flat 10."""
-    return tuple((word, int(number or 0)) for word, number in re.findall(r"(\D*)(\d{0,18})", text.casefold())[:8])
+    return _NUMBER_PATTERN.sub(_pad_number, text.casefold())
+
+
+def _pad_number(match: re.Match[str]) -> str:
+    return match[0].zfill(18)
 
 
 def instant_from_seconds(seconds: float) -> datetime:

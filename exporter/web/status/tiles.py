@@ -16,7 +16,7 @@ from exporter.web.status.formatting import (
     format_index,
     format_instant,
 )
-from exporter.web.status.meters import MeterList, MeterSummary, Values, instant_from_seconds
+from exporter.web.status.meters import MeterSummary, Values, instant_from_seconds
 from exporter.web.status.usage import DayUsage, compare_days
 
 MAX_LINES = 4
@@ -76,16 +76,15 @@ class Tile:
     """The last 30 days."""
 
 
-def build_tile(meters: MeterList, meter: MeterSummary, usages: Sequence[DayUsage] = ()) -> Tile:
+def build_tile(view: AccountView, meter: MeterSummary, now: datetime, usages: Sequence[DayUsage] = ()) -> Tile:
     """Return the tile of a meter; `usages` are its days, the preferred quantity first."""
-    values = meters.select_values(meter)
-    lines, rows = _build_lines_and_rows(meters.view, values, meters.now)
-    latest = _read_instant(values, "utility_latest_day_timestamp_seconds")
+    lines, rows = _build_lines_and_rows(view, meter.values, now)
+    latest = _read_instant(meter.values, "utility_latest_day_timestamp_seconds")
     chart = None
     if usages and latest:
-        day = latest.astimezone(meters.view.zone).date()
+        day = latest.astimezone(view.zone).date()
         rows = [*rows[:1], *_build_comparison(usages[0], day), *rows[1:]]
-        chart = build_day_chart(usages[0], day, meters.now.astimezone(meters.view.zone).date() - DAY, meter.title)
+        chart = build_day_chart(usages[0], day, now.astimezone(view.zone).date() - DAY, meter.title)
     return Tile(meter, lines[:MAX_LINES], max(0, len(lines) - MAX_LINES), rows, chart)
 
 

@@ -12,11 +12,13 @@ from exporter.ledger.ledger import Snapshot
 from exporter.models import DAY, Direction, Unit
 from exporter.web.status.charts import BarValue, Chart, build_bar_chart, build_line_chart
 from exporter.web.status.formatting import format_amount, format_count, format_day, format_index, format_instant
-from exporter.web.status.meters import MeterList, MeterSummary, find_usage_point_id
+from exporter.web.status.meters import MeterSummary
 from exporter.web.status.tiles import Tile, build_day_chart, build_tile
 from exporter.web.status.usage import DayUsage, MonthUsage, last_of_month, list_months, read_day_usage
 
 MONTHS, DAYS = 13, 31
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What makes a formula of a cell; the last four are the full-width forms."""
 CURVE_WIDTH = 1440
 """A load curve has a unit of width for each minute."""
 
@@ -55,18 +57,17 @@ class UsagePointPage:
     facts: Sequence[TableRow]
 
 
-def build_usage_point_page(snapshot: Snapshot, meters: MeterList, meter: MeterSummary, now: datetime) -> UsagePointPage:
+def build_usage_point_page(snapshot: Snapshot, view: AccountView, meter: MeterSummary, now: datetime) -> UsagePointPage:
     """Return the page of a usage point; reads the ledger, so not for the event loop."""
-    view, stored = meters.view, find_usage_point_id(meters.view, meter.usage_point)
+    stored = meter.id
     usages = read_day_usage(snapshot, view.account, view.zone, [stored]).get(stored, [])
     curve, curve_title = _build_curve(snapshot, view, stored, now)
-    values = meters.select_values(meter)
-    latest = values.get("utility_latest_day_timestamp_seconds", {}).get(())
+    latest = meter.values.get("utility_latest_day_timestamp_seconds", {}).get(())
     latest_day = datetime.fromtimestamp(latest, view.zone).date() if latest is not None else None
     return UsagePointPage(
         account=view.account,
         meter=meter,
-        tile=build_tile(meters, meter, usages),
+        tile=build_tile(view, meter, now, usages),
         quantities=[
             _build_quantity(usage, meter.title, latest_day or max(usage.days), now.astimezone(view.zone).date())
             for usage in usages
@@ -172,7 +173,7 @@ def _list_facts(
 def format_csv(
     snapshot: Snapshot, view: AccountView, names: Mapping[str, str], usage_points: Sequence[str] | None, period: str
 ) -> str:
-    """Return the days or months of usage points as CSV; `names` are their titles by id.
+    """Return the days or months of usage points as CSV; `names` are their titles.
 
     A month has an amount only if every day of it is known.
     """
@@ -183,8 +184,8 @@ def format_csv(
         shown = view.aliases.get(stored, stored)
         for usage in usages:
             for label, value in _list_periods(usage, period):
-                row = [label, shown, names.get(shown, ""), usage.direction, usage.unit, f"{value:.6f}".rstrip("0").rstrip(".")]
-                writer.writerow([_defuse(text) for text in row])
+                amount = f"{value:.6f}".rstrip("0").rstrip(".")
+                writer.writerow([label, _defuse(shown), _defuse(names.get(stored, "")), usage.direction, usage.unit, amount])
     return out.getvalue()
 
 
@@ -200,4 +201,4 @@ def _list_periods(usage: DayUsage, period: str) -> Iterator[tuple[str, float]]:
 
 def _defuse(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula: names come from a portal."""
-    return f"'{text}" if text[:1] in "=+@\t\r" or (text[:1] == "-" and not text[1:2].isdigit()) else text
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

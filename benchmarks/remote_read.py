@@ -1,5 +1,6 @@
 """Remote read of a month of half-hours of many registers: how fast, and the most memory that the reading process takes."""
 
+import asyncio
 import tempfile
 import time
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from benchmarks.measuring import read_memory_mb
 from benchmarks.remote_write import NOW, fill_half_hours
 from benchmarks.results import Figure, Report
-from exporter.history.read_worker import CHUNK_HEADER, DATA, END, REQUEST_HEADER, ReadWorker
+from exporter.history.read_worker import ReadWorker, WorkerSettings, receive_chunk, send_request
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
 from tests.history.remote_read_client import REGEXP, build_request
@@ -33,11 +34,11 @@ def measure(sizes: Sequence[int]) -> Report:
 def _measure_read(folder: Path, registers: int) -> list[Figure]:
     with Ledger(folder) as ledger:
         samples = fill_half_hours(ledger, registers, DAYS)
-    worker = ReadWorker(folder, {}, 200_000_000)
+    worker = ReadWorker(folder, WorkerSettings({}, 200_000_000, ()))
     try:
-        _read_all(worker, 1)
+        asyncio.run(_read_all(worker, 1))
         started = time.perf_counter()
-        length = _read_all(worker, to_ms(NOW))
+        length = asyncio.run(_read_all(worker, to_ms(NOW)))
         duration, peak = time.perf_counter() - started, read_memory_mb("VmHWM", worker.process.pid)
     finally:
         worker.close()
@@ -49,16 +50,11 @@ def _measure_read(folder: Path, registers: int) -> list[Figure]:
     ]
 
 
-def _read_all(worker: ReadWorker, end_ms: int) -> int:
+async def _read_all(worker: ReadWorker, end_ms: int) -> int:
     """Ask for everything up to an instant, and discard the response; return its size in bytes."""
-    body, length = build_request((0, end_ms, MATCHERS)), 0
-    with worker.connect() as connection, connection.makefile("rwb") as stream:
-        stream.write(REQUEST_HEADER.pack(to_ms(NOW), len(body)) + body)
-        stream.flush()
-        while True:
-            kind, size = CHUNK_HEADER.unpack(stream.read(CHUNK_HEADER.size))
-            chunk = stream.read(size)
-            if kind != DATA:
-                assert kind == END, chunk
-                return length
-            length += size
+    length = 0
+    with worker.connect(NOW) as connection:
+        await send_request(connection, build_request((0, end_ms, MATCHERS)))
+        while chunk := await receive_chunk(connection):
+            length += len(chunk)
+    return length

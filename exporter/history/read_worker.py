@@ -3,13 +3,15 @@
 Python runs one thread at a time: a thread that reads a million rows would delay every scrape. The worker
 also has a lower priority, and only it loads what reads need. It is started by the first read and ends with the process that
 started it.
+
+They speak over sockets that keep messages apart (SOCK_SEQPACKET), so neither side frames anything. `multiprocessing.connection`
+is not used: what it receives it waits for, message by message, which would take a thread for each read that no cancellation ends.
 """
 
 import asyncio
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -25,15 +27,17 @@ from exporter.history.series import Aliases
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
 
-REQUEST_HEADER = struct.Struct("<qI")
-"""A request begins with the current instant in milliseconds, and the length of the body that follows."""
-CHUNK_HEADER = struct.Struct("<cI")
-"""A response is a sequence of chunks, each with its kind and length: data, then the end or an error. Before data that is frames
-of XOR chunks, not one block of samples, comes a chunk that says so."""
 DATA, END, BAD_REQUEST, FAILURE, FRAMES_FOLLOW = b"p", b"e", b"r", b"f", b"x"
-CONNECTION, FINISH = b"?", b"."
-"""What arrives over the control socket: a connection with a request, or that no more will come. When the socket is closed
-without that, the process that started the worker has ended, and the worker ends at once."""
+"""A response is a sequence of messages, each with its kind in the first byte: data, then the end or an error. Before data that is
+frames of XOR chunks, not one block of samples, comes a message that says so."""
+PART_BYTES = 64 * 1024
+"""The size of the parts in which a request is sent; a shutdown for writing ends it."""
+MAX_MESSAGE_BYTES = 128 * 1024
+"""More than any message has, and less than a socket holds."""
+FINISH = b"finish"
+"""What arrives over the control socket when no more requests will come; before, each message is a connection for a request and
+the current instant in milliseconds. When the socket is closed without it, the process that started the worker has ended, and the
+worker ends at once."""
 MAX_CONCURRENT_READS = 4
 """Reads at once; further ones wait."""
 MAX_WAIT_SECONDS = 10
@@ -57,7 +61,7 @@ class ReadWorker:
         self.settings = settings
         self.has_ended = False
         """Whether the process was found to have ended."""
-        self._control_socket, remote = socket.socketpair()
+        self._control_socket, remote = socket.socketpair(type=socket.SOCK_SEQPACKET)
         # -P: a file of the current folder is never taken for a module.
         command = [sys.executable, "-P", "-c", "from exporter.history.read_worker_main import main; main()", str(remote.fileno())]
         paths = os.pathsep.join(path for path in sys.path if path)
@@ -73,11 +77,12 @@ class ReadWorker:
         with self.process.stdin as begin, suppress(BrokenPipeError):
             begin.write(json.dumps({"folder": str(folder.absolute()), **asdict(settings)}, default=dict).encode())
 
-    def connect(self) -> socket.socket:
-        """Return a connection for one request; it is closed at once if the process has ended."""
-        local, remote = socket.socketpair()
+    def connect(self, now: datetime) -> socket.socket:
+        """Return a connection for one request as of an instant; it is closed at once if the process has ended."""
+        local, remote = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        local.setblocking(False)
         with remote, suppress(OSError):
-            socket.send_fds(self._control_socket, [CONNECTION], [remote.fileno()])
+            socket.send_fds(self._control_socket, [str(to_ms(now)).encode()], [remote.fileno()])
         return local
 
     def retire(self) -> None:
@@ -129,16 +134,14 @@ class RemoteReader:
             raise BusyError(f"{MAX_CONCURRENT_READS} other remote reads are under way") from None
         try:
             worker = await self._ensure_worker()
-            reader, writer = await asyncio.open_connection(sock=worker.connect())
-            try:
-                writer.write(REQUEST_HEADER.pack(to_ms(self._clock()), len(body)) + body)
-                while chunk := await _read_chunk(reader, announce_frames):
-                    yield chunk
-            except (asyncio.IncompleteReadError, ConnectionError):
-                worker.has_ended = True
-                raise LedgerError("the process that reads the ledger ended unexpectedly") from None
-            finally:
-                writer.close()
+            with worker.connect(self._clock()) as connection:
+                try:
+                    await send_request(connection, body)
+                    while chunk := await receive_chunk(connection, announce_frames):
+                        yield chunk
+                except ConnectionError:
+                    worker.has_ended = True
+                    raise LedgerError("the process that reads the ledger ended unexpectedly") from None
         finally:
             self._read_slots.release()
 
@@ -152,16 +155,24 @@ class RemoteReader:
             return self._worker
 
 
-async def _read_chunk(reader: asyncio.StreamReader, announce_frames: Callable[[], None]) -> bytes:
-    kind, length = CHUNK_HEADER.unpack(await reader.readexactly(CHUNK_HEADER.size))
-    data = await reader.readexactly(length)
+async def send_request(connection: socket.socket, body: bytes) -> None:
+    """Send a request over a connection; raise ConnectionError if the worker has ended."""
+    for start in range(0, len(body), PART_BYTES):
+        await asyncio.get_running_loop().sock_sendall(connection, body[start : start + PART_BYTES])
+    connection.shutdown(socket.SHUT_WR)
+
+
+async def receive_chunk(connection: socket.socket, announce_frames: Callable[[], None] = lambda: None) -> bytes:
+    """Return the next chunk of a response, empty at its end; raise RequestError, LedgerError and ConnectionError."""
+    message = await asyncio.get_running_loop().sock_recv(connection, MAX_MESSAGE_BYTES)
+    kind, data = message[:1], message[1:]
     if kind == FRAMES_FOLLOW:
         announce_frames()
-        return await _read_chunk(reader, announce_frames)
-    if kind == DATA:
-        return data
+        return await receive_chunk(connection)
     if kind == BAD_REQUEST:
         raise RequestError(data.decode())
     if kind == FAILURE:
         raise LedgerError(data.decode())
-    return b""
+    if not kind:
+        raise ConnectionError("the response ends early")
+    return data

@@ -10,20 +10,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from exporter.errors import ExporterError, LedgerError, RequestError
 from exporter.history.read_worker import (
     BAD_REQUEST,
-    CHUNK_HEADER,
-    CONNECTION,
     DATA,
     END,
     FAILURE,
     FINISH,
     FRAMES_FOLLOW,
     MAX_CONCURRENT_READS,
-    REQUEST_HEADER,
+    MAX_MESSAGE_BYTES,
 )
 from exporter.history.remote_read import RemoteReadHandler
 from exporter.ledger.ledger import Ledger
@@ -46,54 +45,45 @@ def serve_connections(control_socket: socket.socket, handler: RemoteReadHandler)
     """
     slots, threads = threading.BoundedSemaphore(MAX_CONCURRENT_READS), set[threading.Thread]()
     while True:
-        data, connections, _, _ = socket.recv_fds(control_socket, 1, 1)
-        for connection in connections:
-            slots.acquire()  # released by the thread
-            thread = threading.Thread(
-                target=_run_and_release, args=(socket.socket(fileno=connection), handler, slots), daemon=True
-            )
-            threads = {thread, *filter(threading.Thread.is_alive, threads)}
-            thread.start()
-        if data != CONNECTION:
-            for thread in threads if data == FINISH else ():
+        message, descriptors, _, _ = socket.recv_fds(control_socket, MAX_MESSAGE_BYTES, 1)
+        if not descriptors:
+            for thread in threads if message == FINISH else ():
                 thread.join(MAX_STALL_SECONDS)
-            return data == FINISH
+            return message == FINISH
+        slots.acquire()  # released by the thread
+        connection = socket.socket(fileno=descriptors[0])
+        thread = threading.Thread(target=_run_and_release, args=(connection, int(message), handler, slots), daemon=True)
+        threads = {thread, *filter(threading.Thread.is_alive, threads)}
+        thread.start()
 
 
-def _run_and_release(connection: socket.socket, handler: RemoteReadHandler, slots: threading.BoundedSemaphore) -> None:
+def _run_and_release(connection: socket.socket, now: int, handler: RemoteReadHandler, slots: threading.BoundedSemaphore) -> None:
     try:
-        _handle_connection(connection, handler)
+        _handle_connection(connection, now, handler)
     finally:
         slots.release()
 
 
-def _handle_connection(connection: socket.socket, handler: RemoteReadHandler) -> None:
+def _handle_connection(connection: socket.socket, now: int, handler: RemoteReadHandler) -> None:
     connection.settimeout(MAX_STALL_SECONDS)
     # The client may disconnect at any time.
-    with connection, suppress(OSError, AbandonedError), connection.makefile("rwb") as stream:
-        head = stream.read(REQUEST_HEADER.size)
-        if len(head) < REQUEST_HEADER.size:
-            return
-        now, length = REQUEST_HEADER.unpack(head)
-        body = stream.read(length)
-        end = END, b""
-
-        def announce_frames() -> None:
-            stream.write(CHUNK_HEADER.pack(FRAMES_FOLLOW, 0))
-
+    with connection, suppress(OSError, AbandonedError):
+        body = b"".join(iter(partial(connection.recv, MAX_MESSAGE_BYTES), b""))
+        end = END
         try:
-            for chunk in handler.handle_request(body, now, _build_check(connection), announce_frames):
-                stream.write(CHUNK_HEADER.pack(DATA, len(chunk)) + chunk)
-                stream.flush()
+            for chunk in handler.handle_request(body, now, _build_check(connection), partial(connection.send, FRAMES_FOLLOW)):
+                connection.send(DATA + chunk)
         except RequestError as error:
-            end = BAD_REQUEST, str(error).encode()
+            end = BAD_REQUEST + str(error).encode()
         except ExporterError as error:
-            end = FAILURE, str(error).encode()
-        stream.write(CHUNK_HEADER.pack(end[0], len(end[1])) + end[1])
+            end = FAILURE + str(error).encode()
+        connection.send(end)
 
 
 def _build_check(connection: socket.socket) -> Callable[[], None]:
     """Return a function that raises AbandonedError once the other end is closed."""
+    poll = select.poll()
+    poll.register(connection, 0)  # with no event: only that it is closed
     next_check = time.monotonic() + CHECK_SECONDS
 
     def check() -> None:
@@ -101,7 +91,7 @@ def _build_check(connection: socket.socket) -> Callable[[], None]:
         if time.monotonic() < next_check:
             return
         next_check = time.monotonic() + CHECK_SECONDS
-        if select.select([connection], [], [], 0)[0] and not connection.recv(1, socket.MSG_PEEK):
+        if poll.poll(0):
             raise AbandonedError
 
     return check

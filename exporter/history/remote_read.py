@@ -72,7 +72,7 @@ class RemoteReadHandler:
         body: bytes,
         now: int,
         check: Callable[[], None] = lambda: None,
-        announce_frames: Callable[[], None] = lambda: None,
+        announce_frames: Callable[[], object] = lambda: None,
     ) -> Iterator[bytes]:
         """Yield the response to a request as of `now`, in milliseconds, in chunks; `check` is called often and may raise.
 

@@ -412,9 +412,10 @@ def test_the_helper_leaves_with_a_master_that_was_killed(sample_history, tmp_pat
     """
     (tmp_path / "re2.py").write_text("open('taken', 'w')")
     program = (
-        "import sys; from pathlib import Path; from exporter.history.read_worker import ReadWorker, WorkerSettings\n"
+        "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
+        "from exporter.history.read_worker import ReadWorker, WorkerSettings\n"
         "worker = ReadWorker(Path(sys.argv[1]), WorkerSettings({}, 99, ()))\n"
-        "connection = worker.connect(); connection.sendall(bytes(5)); print(worker.process.pid, flush=True)\n"
+        "connection = worker.connect(datetime.now(UTC)); connection.send(bytes(5)); print(worker.process.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
     command = [sys.executable, "-P", "-c", program, sample_history.ledger.folder]
@@ -516,7 +517,7 @@ async def test_who_hangs_up_before_asking(history, base_url, client, capfd):
     A connection that ends before its question does no harm, and leaves no traceback.
     """
     await start_worker(history, base_url, client)
-    history._worker.connect().close()
+    history._worker.connect(NOW).close()
     await read_series(client, base_url, (MIN_TIME, MAX_TIME, []))
     process = history._worker.process
     history.close()

@@ -11,7 +11,7 @@ from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
 from exporter.metrics.page import MetricsPage
-from exporter.models import Commodity, Index, Inventory, Register, Unit, UsagePoint, VisitPart
+from exporter.models import Commodity, Index, Inventory, Register, Unit, UsagePoint, VisitResult
 
 SERIES_PER_POINT = 5
 """Series of a usage point: the counter, information on register and usage point, time and age of the reading."""
@@ -39,23 +39,26 @@ class Fleet:
         """Record a reading of every counter, in the hour before, and show them."""
         ages = [timedelta(milliseconds=self.random.randrange(3_600_000)) for _ in self.registers]
         readings = [self.read_counter(number, self.started_at - age) for number, age in enumerate(ages)]
-        self.page.refresh(ACCOUNT, self.record([*readings, self.inventory]))
+        self.page.refresh(ACCOUNT, self.record(readings, self.inventory))
 
     def record_changes(self, share: float) -> LedgerChanges:
         """Record a new reading of some counters, which the page does not show yet."""
         numbers = self.random.sample(range(len(self.registers)), max(1, round(share * len(self.registers))))
         return self.record(self.read_counters(numbers))
 
-    def read_counters(self, numbers: Iterable[int]) -> list[VisitPart]:
+    def read_counters(self, numbers: Iterable[int]) -> list[Index]:
         """Return what these counters show now."""
         now = datetime.now(UTC)
         return [self.read_counter(number, now) for number in numbers]
 
-    def record(self, readings: Sequence[VisitPart]) -> LedgerChanges:
+    def record(self, readings: Sequence[Index], inventory: Inventory | None = None) -> LedgerChanges:
         """Record the readings of a visit."""
         now = datetime.now(UTC)
         changes, state = self.ledger.record_visit(
-            ACCOUNT, readings, AccountState(up=True, last_visit=now, last_success=now), at=now
+            ACCOUNT,
+            VisitResult(readings, inventory=inventory),
+            AccountState(up=True, last_visit=now, last_success=now),
+            at=now,
         )
         self.page.accounts[ACCOUNT].health.state = state
         return changes

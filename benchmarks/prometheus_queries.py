@@ -27,7 +27,7 @@ from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
-from exporter.models import Commodity, Interval, Register, Unit, UsagePoint
+from exporter.models import Commodity, Interval, Register, Unit, UsagePoint, VisitResult
 from exporter.poller_group import PollerGroup
 from exporter.web.app import READY, WebContext, add_remote_read, make_app
 from exporter.web.listen import ListenAddress, listen
@@ -51,7 +51,7 @@ def build_ledger(folder: Path) -> None:
         start = datetime.fromtimestamp(first / 1000, UTC)
         points = [UsagePoint(f"012345678{number:05}", Commodity.ELECTRICITY) for number in range(POINTS)]
         intervals = [Interval(Register(point, Unit.KWH), start, start + HALF_HOUR, 0.25) for point in points]
-        ledger.record_visit("fleet", intervals, AccountState(last_visit=now), at=now)
+        ledger.record_visit("fleet", VisitResult(intervals), AccountState(last_visit=now), at=now)
         with ledger.database.write() as db:
             for line in range(1, POINTS + 1):
                 rows = ((line, first + step * 1_800_000, round(rng.uniform(0, 3), 3)) for step in range(1, STEPS))

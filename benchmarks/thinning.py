@@ -15,7 +15,7 @@ from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE, to_ms
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.maintenance import run_maintenance
-from exporter.models import Note
+from exporter.models import VisitResult
 
 KEPT_DAYS, OLD_DAYS, HOUR_MS = 90, 60, 3_600_000
 """Days kept as read; days older than that; milliseconds."""
@@ -87,6 +87,8 @@ async def _record_visits(ledger: Ledger, waits: list[float]) -> None:
         number += 1
         now = datetime.now(UTC)
         started = time.perf_counter()
-        await asyncio.to_thread(ledger.record_visit, "home", [Note(str(number))], AccountState(last_visit=now), at=now)
+        await asyncio.to_thread(
+            ledger.record_visit, "home", VisitResult(notes=[str(number)]), AccountState(last_visit=now), at=now
+        )
         waits.append(time.perf_counter() - started)
         await asyncio.sleep(0.1)

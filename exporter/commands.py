@@ -5,7 +5,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
-from exporter.models import Discovery, VisitPart
+from exporter.models import Discovery, VisitResult
 from exporter.portals.base import Portal
 from exporter.printing import format_discovery, format_discovery_json, format_json, format_visit, strip_control
 from exporter.recording.last_failure import get_file, slugify
@@ -275,12 +275,12 @@ class VisitOutput:
 async def visit_once(context: CommandContext) -> VisitOutput:
     """Visit once; return what came."""
     async with open_visit(context) as (portal, ledger, session):
-        result = await portal.latest(session, ledger.get_stored_readings(portal.name))
+        latest = await portal.latest(session)
         readings, failures = await read_feeds_dry(portal, ledger, session)
-        failure = next(iter([*result.failures, *failures]), None)
-        parts = [*result.parts(), *readings]
-        page = await asyncio.to_thread(_render_dry_run, portal, ledger, parts)
-        table = format_visit(parts, portal.aliases, portal.zone)
+        failure = next(iter([*latest.failures, *failures]), None)
+        result = replace(latest, readings=[*latest.readings, *readings])
+        page = await asyncio.to_thread(_render_dry_run, portal, ledger, result)
+        table = format_visit(result.readings, portal.aliases, portal.zone)
         return VisitOutput(page, table, f"{failure.reason}: {failure}" if failure else "")
 
 
@@ -363,12 +363,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _render_dry_run(portal: Portal, ledger: Ledger, parts: Sequence[VisitPart], now: Callable[[], datetime] = utc_now) -> str:
+def _render_dry_run(portal: Portal, ledger: Ledger, result: VisitResult, now: Callable[[], datetime] = utc_now) -> str:
     page = MetricsPage(ledger, now, version("utility-exporter"))
     account = page.add_account(build_account_view(portal), portal.every)
     at = now()
     health = AccountState(last_visit=at, last_success=at, up=True)
-    with ledger.dry_run(portal.name, parts, at=at, keep_personal=portal.personal_data) as snapshot:
+    with ledger.dry_run(portal.name, result, at=at, keep_personal=portal.personal_data) as snapshot:
         page.refresh_from_snapshot(snapshot, portal.name)
     account.health.state = health
     return page.render().decode()

@@ -1,6 +1,6 @@
 """The data model: readings, facts and all else that a visit to a portal can return."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -196,27 +196,6 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """A message for the user that is no failure; shown on the status page, logged once."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class NextVisit:
-    """When to visit next after a success, by the portal's own schedule (aware, UTC)."""
-
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class PartialFailure:
-    """The failure of a part of a visit: the other parts are stored, the visit counts as failed."""
-
-    error: PortalError
-
-
-@dataclass(frozen=True, slots=True)
 class StateUpdate:
     """A JSON value for the account's store, written in the same transaction as the visit's readings, or not at all.
 
@@ -227,10 +206,6 @@ class StateUpdate:
     key: str
     value: object
     expires_at: datetime | None = None
-
-
-VisitPart = Reading | Facts | Holder | Inventory | Note | NextVisit | PartialFailure | StateUpdate
-"""A part of a visit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,44 +226,6 @@ class VisitResult:
     """What failed while the rest is good: the rest is stored, the visit counts as failed."""
     skipped: int = 0
     """Values or rows of responses that could not be understood and were left out."""
-
-    @classmethod
-    def from_parts(cls, parts: Sequence[VisitPart]) -> "VisitResult":
-        """Return a result of parts."""
-        return cls(
-            readings=[part for part in parts if isinstance(part, Index | Interval | Peak)],
-            facts=[part for part in parts if isinstance(part, Facts)],
-            inventory=next((part for part in reversed(parts) if isinstance(part, Inventory)), None),
-            holder=next((part for part in reversed(parts) if isinstance(part, Holder)), None),
-            notes=[part.text for part in parts if isinstance(part, Note)],
-            state=[part for part in parts if isinstance(part, StateUpdate)],
-            next_visit=next((part.at for part in parts if isinstance(part, NextVisit)), None),
-            failures=[part.error for part in parts if isinstance(part, PartialFailure)],
-        )
-
-    def parts(self) -> Iterator[VisitPart]:
-        """Return what the ledger stores."""
-        yield from self.readings
-        yield from self.facts
-        if self.holder:
-            yield self.holder
-        if self.inventory:
-            yield self.inventory
-        yield from map(Note, self.notes)
-        yield from self.state
-
-
-@dataclass(frozen=True, slots=True)
-class StoredInterval:
-    """An interval of the ledger, and when its present amount was stored."""
-
-    register: str
-    direction: Direction
-    unit: str
-    start: datetime
-    end: datetime
-    amount: float
-    learned_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

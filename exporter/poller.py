@@ -231,9 +231,8 @@ class AccountPoller:
         """Ask for the latest values, store and show them; then for the days of feeds."""
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
-                stored = self._ledger.get_stored_readings(self.portal.name)
                 # The result is held by nobody else: 20 MB for 100,000 usage points, which the page is rendered without.
-                outcome = await self._show(await self._store_latest(await self.portal.latest(session, stored), begun))
+                outcome = await self._show(await self._store_latest(await self.portal.latest(session), begun))
                 if isinstance(outcome.error, RateLimitError) or outcome.reason == "bug" or not self._feeds.has_feeds:
                     return outcome
                 return await self._read_feeds(session, outcome)
@@ -253,7 +252,7 @@ class AccountPoller:
             changes, state = await asyncio.to_thread(
                 self._ledger.record_visit,
                 self.portal.name,
-                list(result.parts()),
+                result,
                 begun,
                 at=begun.last_visit,
                 keep_personal=self.portal.personal_data,

@@ -5,19 +5,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
 
-from exporter.models import Discovery, Finding, Index, Interval, Peak, Reading, VisitPart
+from exporter.models import Discovery, Finding, Index, Interval, Peak, Reading
 
 MAX_ROWS = 40
 
 
-def format_visit(parts: Iterable[VisitPart], aliases: Mapping[str, str], zone: tzinfo) -> str:
+def format_visit(readings: Iterable[Reading], aliases: Mapping[str, str], zone: tzinfo) -> str:
     """Return the newest readings of each register as a table; the rest of a large account is counted."""
     newest: dict[tuple[str, ...], Reading] = {}
-    for part in parts:
-        if isinstance(part, Index | Interval | Peak) and (
-            (key := _find_row(part)) not in newest or _find_end(part) >= _find_end(newest[key])
-        ):
-            newest[key] = part
+    for reading in readings:
+        if (key := _find_row(reading)) not in newest or _find_end(reading) >= _find_end(newest[key]):
+            newest[key] = reading
     rows = [_format_reading(reading, aliases, zone) for _, reading in sorted(newest.items())]
     if not rows:
         return "the portal has no reading"

@@ -19,7 +19,7 @@ from exporter.errors import (
     TooOldError,
     UnreachableError,
 )
-from exporter.models import Reading, StoredInterval, VisitResult
+from exporter.models import Reading, VisitResult
 from exporter.portals.base import Portal
 from exporter.recording.recorder import FreshStore, Recorder
 from exporter.recording.recording import Recording, build_recording
@@ -33,20 +33,6 @@ MAX_BYTES = 256 << 20
 
 
 build_small_recording = partial(build_recording, max_bytes=MAX_FILE_BYTES)
-
-
-class NoReadings:
-    """A ledger that holds nothing: a recorded visit asks what a first one would."""
-
-    async def intervals(
-        self, usage_point: str, start: datetime, end: datetime, resolution: str | None = None
-    ) -> list[StoredInterval]:
-        """Return nothing."""
-        return []
-
-    async def span(self, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
-        """Return None."""
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +83,7 @@ async def visit_fresh(portal: Portal, session: Session) -> VisitResult:
 
     Raise PortalError where nothing was brought.
     """
-    result = await portal.latest(session, NoReadings())
+    result = await portal.latest(session)
     found = _FeedReadings()
     for feed in portal.feeds():
         try:

@@ -16,7 +16,6 @@ from hypothesis import settings
 
 from exporter.client.session import Session
 from exporter.log import JsonFormatter, LogfmtFormatter
-from exporter.models import StoredInterval
 
 pytest_plugins = ["tests.certificates"]
 
@@ -93,23 +92,6 @@ class InMemoryAccountStore:
     async def count_calls(self, quota: str, since: datetime) -> int:
         return sum(name == quota and at >= since for name, at in self.calls)
 
-
-@dataclass
-class NoStoredReadings:
-    """A ledger that holds nothing yet."""
-
-    stored_intervals: list[StoredInterval] = field(default_factory=list)
-
-    async def intervals(
-        self, usage_point: str, start: datetime, end: datetime, resolution: str | None = None
-    ) -> list[StoredInterval]:
-        return self.stored_intervals
-
-    async def span(self, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
-        return None
-
-
-NO_STORED_READINGS = NoStoredReadings()
 
 OpenSession = Callable[..., AbstractAsyncContextManager[Session]]
 

@@ -18,13 +18,12 @@ from exporter.models import (
     Index,
     Interval,
     Inventory,
-    Note,
     Peak,
     Register,
     Unit,
     UsagePoint,
-    VisitPart,
 )
+from tests.visit_parts import Note, VisitPart, build_result
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 BRUSSELS, PARIS, PRAGUE = ZoneInfo("Europe/Brussels"), ZoneInfo("Europe/Paris"), ZoneInfo("Europe/Prague")
@@ -61,7 +60,7 @@ class SampleAccounts:
         stale_after: Mapping[Commodity, timedelta] | None = None,
     ) -> None:  # fmt: skip
         self.ledger.open_account(name, portal=portal, zone=zone.key, login="x")
-        _, stored_state = self.ledger.record_visit(name, results, state, at=self.now, keep_personal=personal_data)
+        _, stored_state = self.ledger.record_visit(name, build_result(results), state, at=self.now, keep_personal=personal_data)
         part = self.page.add_account(
             AccountView(name, portal, zone, aliases or {}, personal_data, stale_after or {}), timedelta(hours=2)
         )

@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr
 
-from exporter.client.session import Session, StoredReadings
+from exporter.client.session import Session
 from exporter.duration import Duration
-from exporter.models import Commodity, Index, Interval, Register, Unit, UsagePoint, VisitPart, VisitResult
+from exporter.models import Commodity, Index, Interval, Register, Unit, UsagePoint, VisitResult
 from exporter.portals.base import Portal
+from tests.visit_parts import VisitPart, build_result
 
 POINT = UsagePoint("B-1", Commodity.WATER, meter="S-17", site="Mill", name="Kitchen")
 REGISTER = Register(POINT, Unit.M3)
@@ -40,7 +41,7 @@ class ScriptedPortal(Portal):
     every: Annotated[Duration, Field()] = timedelta(hours=1)
     password: SecretStr = SecretStr("pw")
 
-    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+    async def latest(self, session: Session) -> VisitResult:
         script = SCRIPTS[self.name]
         script.visits.append(session.now)
         step = script.steps.pop(0) if script.steps else []
@@ -48,7 +49,7 @@ class ScriptedPortal(Portal):
             raise step
         if isinstance(step, Callable):  # type: ignore[arg-type]
             step = await step(session)
-        return VisitResult.from_parts(step)
+        return build_result(step)
 
 
 async def hang_forever(session: Session) -> list[VisitPart]:

@@ -31,6 +31,7 @@ from exporter.sync.feeds import CalendarMonth, Feed, FeedResult, Form, Pace
 from tests.conftest import NOW
 from tests.scripted_portal import POINT, SCRIPTS, ZONE, ScriptedPortal, VisitScript, build_day, build_index
 from tests.test_poller import Watch
+from tests.visit_parts import build_result
 
 TODAY = NOW.astimezone(ZONE).date()
 DAY = timedelta(days=1)
@@ -450,7 +451,7 @@ async def test_periods_are_those_of_the_feed(history, ledger):
         build_index(104.25, NOW - timedelta(hours=1)), Peak(POINT, Unit.KW, *month, 4.1, month[0] + 9 * DAY),
     ]  # fmt: skip
     open_account(ledger, HistoryPortal(name="home"))
-    ledger.record_visit("home", parts, AccountState(), at=NOW)
+    ledger.record_visit("home", build_result(parts), AccountState(), at=NOW)
     feed = HistoryPortal(name="home").feeds()[0]
 
     async def read(**changes: object) -> list[tuple[datetime, datetime]]:

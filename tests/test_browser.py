@@ -10,12 +10,13 @@ from types import SimpleNamespace
 import pytest
 
 from exporter.ledger.ledger import Ledger
-from exporter.models import Commodity, Index, Note, Register, Unit, UsagePoint
+from exporter.models import Commodity, Index, Register, Unit, UsagePoint
 from exporter.web.app import WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
 from exporter.web.status.page import StatusPage
 from tests.browser import Browser, run_chromium
 from tests.sample_accounts import MALICIOUS_TEXT, NOW, UNREACHABLE, SampleAccounts, add_all_accounts, build_flats
+from tests.visit_parts import Note
 
 pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="there is no chromium")
 

@@ -16,10 +16,11 @@ from exporter.ledger.derived_days import derive_days
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.day_statistics import DayStatistics
 from exporter.metrics.page import MetricsPage
-from exporter.models import Commodity, Direction, Index, Inventory, Nature, Register, Unit, UsagePoint, VisitPart
+from exporter.models import Commodity, Direction, Index, Inventory, Nature, Register, Unit, UsagePoint
 from exporter.sync.feeds import Days, Feed
 from tests.conftest import NOW, FakeClock
 from tests.test_metrics import Values, of, values
+from tests.visit_parts import VisitPart, build_result
 
 PRAGUE = ZoneInfo("Europe/Prague")
 HOUR = timedelta(hours=1)
@@ -62,7 +63,7 @@ def record(ledger: Ledger, page: MetricsPage) -> Record:
     """Return a function that records a visit and returns the page, which is the same as one made anew."""
 
     def visit(*parts: VisitPart, at: datetime = NOW) -> Values:
-        changes, page.accounts["flats"].health.state = ledger.record_visit("flats", parts, AccountState(), at=at)
+        changes, page.accounts["flats"].health.state = ledger.record_visit("flats", build_result(parts), AccountState(), at=at)
         page.refresh("flats", changes)
         updated = shown(page)
         page.refresh("flats")
@@ -265,7 +266,7 @@ def test_an_older_ledger_gets_its_days(tmp_path):
     """
     with Ledger(tmp_path) as ledger:
         ledger.open_account("flats", portal="cem", zone=PRAGUE.key, login="")
-        ledger.record_visit("flats", hourly("2026-11-14 12:30", "2026-11-19 09:30"), AccountState(), at=NOW)
+        ledger.record_visit("flats", build_result(hourly("2026-11-14 12:30", "2026-11-19 09:30")), AccountState(), at=NOW)
         assert known_days(ledger) == {}
         for _ in range(2):
             ledger.open_account("flats", portal="cem", zone=PRAGUE.key, login="", derives_days=True)

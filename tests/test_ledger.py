@@ -29,15 +29,14 @@ from exporter.models import (
     Index,
     Interval,
     Inventory,
-    Note,
     Peak,
     Register,
     StateUpdate,
     Unit,
     UsagePoint,
-    VisitPart,
 )
 from exporter.sync.feeds import FeedResult
+from tests.visit_parts import Note, VisitPart, build_result
 
 AT = datetime(2031, 3, 9, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -58,7 +57,7 @@ def day(number: int, amount: float, register: Register = WATER) -> Interval:
 
 
 def record(ledger: Ledger, *parts: VisitPart, at: datetime = AT, personal: bool = False):
-    return ledger.record_visit("home", parts, AccountState(last_visit=at), at=at, keep_personal=personal)[0]
+    return ledger.record_visit("home", build_result(parts), AccountState(last_visit=at), at=at, keep_personal=personal)[0]
 
 
 def list_readings(ledger: Ledger, form: str = "interval") -> list[tuple[str, datetime, float]]:
@@ -294,7 +293,10 @@ async def test_a_state_update_is_stored_with_the_readings(ledger):
     A state update is stored in the transaction of the readings.
     """
     record(ledger, day(8, 1.0), StateUpdate("far", "2031-03-08"))
-    with pytest.raises(ZeroDivisionError), ledger.dry_run("home", [StateUpdate("far", "never")], at=AT, keep_personal=False):
+    with (
+        pytest.raises(ZeroDivisionError),
+        ledger.dry_run("home", build_result([StateUpdate("far", "never")]), at=AT, keep_personal=False),
+    ):
         raise ZeroDivisionError
 
     assert await ledger.get_account_store("home").get("far", AT) == "2031-03-08"
@@ -335,21 +337,6 @@ async def test_a_changed_login_lifts_the_suspension_and_empties_the_store(ledger
     assert (same.suspended_until, same.reason) == (AT + DAY, "login")
     assert (changed.suspended_until, changed.next_visit, changed.reason, changed.failures) == (None, None, "", 0)
     assert await ledger.get_account_store("home").get("token", AT) is None
-
-
-async def test_stored_intervals(ledger):
-    """
-    A portal can query which intervals of a usage point are stored, and which time they span.
-    """
-    quarter = Interval(WATER, AT - DAY, AT - DAY + timedelta(minutes=15), 0.01)
-    record(ledger, day(6, 6.0), day(8, 8.0), quarter)
-    stored = ledger.get_stored_readings("home")
-
-    days = await stored.intervals("P-1", AT - 10 * DAY, AT, "P1D")
-    assert [(one.register, one.amount, one.learned_at) for one in days] == [("total", 6.0, AT), ("total", 8.0, AT)]
-    assert len(await stored.intervals("P-1", AT - 10 * DAY, AT)) == 3
-    assert await stored.span("P-1", "P1D") == (datetime(2031, 3, 6, tzinfo=UTC), datetime(2031, 3, 9, tzinfo=UTC))
-    assert await stored.span("P-1", "PT30M") is None
 
 
 def test_history_is_no_new_data(ledger):

@@ -33,11 +33,11 @@ from exporter.models import (
     Register,
     Unit,
     UsagePoint,
-    VisitPart,
 )
 from exporter.sync.feeds import Days, Feed, Form
 from tests.conftest import NOW, FakeClock
 from tests.scripted_portal import POINT, REGISTER, ZONE, build_day, build_index
+from tests.visit_parts import VisitPart, build_result
 
 POWER = UsagePoint("E-1", Commodity.ELECTRICITY, meter="1SAG1")
 CONSUMPTION = {name: Register(POWER, Unit.KWH, name=name) for name in ("day", "night")}
@@ -69,7 +69,9 @@ def record_visit(ledger: Ledger, page: MetricsPage) -> Callable[..., Values]:
     def record(*parts: VisitPart, at: datetime = NOW) -> Values:
         part = page.accounts["home"]
         health = AccountState(last_visit=at, last_success=at, up=True)
-        part.health.state = ledger.record_visit("home", parts, health, at=at, keep_personal=part.view.show_personal)[1]
+        part.health.state = ledger.record_visit(
+            "home", build_result(parts), health, at=at, keep_personal=part.view.show_personal
+        )[1]
         page.refresh("home")
         return values(page)
 

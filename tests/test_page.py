@@ -31,9 +31,10 @@ from exporter.metrics.families import FAMILIES, FAMILIES_BY_NAME, LabelValues, S
 from exporter.metrics.family_lines import MIN_OWN_MEMBER_BYTES, FamilyLines
 from exporter.metrics.page import MetricsPage
 from exporter.metrics.process import ProcessMetrics
-from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit, UsagePoint, VisitPart
+from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit, UsagePoint
 from exporter.sync.feeds import FeedResult
 from tests.conftest import NOW, FakeClock
+from tests.visit_parts import VisitPart, build_result
 
 ZONE = ZoneInfo("Europe/Brussels")
 ODD = ['"', "\\", "\n", '\\"', "\\n", "é°", "", " ", "a b", "{}", "%s", "%", "=", ",", "\x85", "\u2028", "\r", "🔥"]
@@ -136,7 +137,7 @@ class Fleet:
     def record(self, *parts: VisitPart) -> LedgerChanges:
         self.visits += 1
         at = NOW + timedelta(minutes=self.visits)
-        return self.ledger.record_visit("town", parts, AccountState(), at=at)[0]
+        return self.ledger.record_visit("town", build_result(parts), AccountState(), at=at)[0]
 
 
 @pytest.fixture
@@ -371,7 +372,7 @@ def test_accounts_share_a_family(fleet):
     """
     fleet.page.refresh("town", fleet.record(*step(fleet, "read", 0, 5)))
     fleet.ledger.open_account("village", portal="brook", zone=ZONE.key, login="")
-    fleet.ledger.record_visit("village", step(fleet, "read", 3, 2), AccountState(), at=NOW)
+    fleet.ledger.record_visit("village", build_result(step(fleet, "read", 3, 2)), AccountState(), at=NOW)
     fleet.page.add_account(AccountView("village", "brook", ZONE), timedelta(hours=1))
     fleet.page.refresh("village")
     names = [line.partition("{")[0] for line in fleet.page.render().decode().splitlines() if line.startswith("utility_")]

@@ -23,11 +23,11 @@ from exporter.errors import (
 )
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
-from exporter.models import NextVisit, Note, PartialFailure, VisitPart
 from exporter.poller import AccountPoller
 from exporter.poller_group import PollerGroup
 from tests.conftest import NOW
 from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript, build_index, hang_forever
+from tests.visit_parts import NextVisit, Note, PartialFailure, VisitPart
 
 HOUR = timedelta(hours=1)
 

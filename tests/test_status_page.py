@@ -19,7 +19,7 @@ from exporter.config.colour import Colour
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
-from exporter.models import Commodity, Holder, Index, Note, Register, Unit, UsagePoint
+from exporter.models import Commodity, Holder, Index, Register, Unit, UsagePoint
 from exporter.web.app import WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
 from exporter.web.status import meters as meters_module
@@ -52,6 +52,7 @@ from tests.sample_accounts import (
     build_water_meter,
     parse_local,
 )
+from tests.visit_parts import Note
 
 
 class NoPollers:

@@ -19,9 +19,10 @@ from exporter.ledger.maintenance import STARTUP_DELAY, MaintenanceTask, run_main
 from exporter.ledger.migrations import MIGRATIONS
 from exporter.ledger.retention import select_superfluous
 from exporter.metrics.page import MetricsPage
-from exporter.models import Commodity, Index, Interval, Peak, Register, Unit, UsagePoint, VisitPart
+from exporter.models import Commodity, Index, Interval, Peak, Register, Unit, UsagePoint
 from exporter.sync.feeds import FeedResult
 from tests.conftest import NOW, FakeClock
+from tests.visit_parts import VisitPart, build_result
 
 ZONE = ZoneInfo("Europe/Brussels")
 POINT = UsagePoint("P-1", Commodity.WATER)
@@ -57,11 +58,11 @@ def record_visits(ledger: Ledger, days: int = 7, until: datetime = LATER) -> Non
     for ago in reversed(range(days)):
         at = until - timedelta(days=ago)
         peak = Peak(POINT, Unit.KW, at - timedelta(hours=1), at, 1.0, at - timedelta(minutes=15))
-        ledger.record_visit("home", [peak], AccountState(), at=at)
+        ledger.record_visit("home", build_result([peak]), AccountState(), at=at)
 
 
 def record(ledger: Ledger, *parts: VisitPart):
-    return ledger.record_visit("home", parts, AccountState(), at=NOW)[0]
+    return ledger.record_visit("home", build_result(parts), AccountState(), at=NOW)[0]
 
 
 def build_hours(first_day: int, days: int, register: Register = WATER) -> list[Index]:
@@ -131,7 +132,7 @@ async def test_a_clock_a_year_ahead_destroys_nothing(ledger, portal_too, days_wr
     for number in range(days_wrong):
         wrong = LATER + YEAR + timedelta(days=number)
         reading = Index(WATER, 5000.0 + number, wrong if portal_too else LATER + timedelta(minutes=number))
-        ledger.record_visit("home", [reading], AccountState(), at=wrong)
+        ledger.record_visit("home", build_result([reading]), AccountState(), at=wrong)
         await run_maintenance(ledger, StillClock(wrong), 90)
     await run_maintenance(ledger, StillClock(), 90)
 

@@ -20,7 +20,6 @@ from yarl import URL
 
 from exporter.client.response import Response
 from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.models import StoredInterval
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_REDIRECTS = 8
@@ -52,18 +51,6 @@ class AccountStore(Protocol):
 
     async def count_calls(self, quota: str, since: datetime) -> int:
         """Return the number of calls of a quota since an instant."""
-
-
-class StoredReadings(Protocol):
-    """What the ledger already holds of an account, for portals that request only what is missing."""
-
-    async def intervals(
-        self, usage_point: str, start: datetime, end: datetime, resolution: str | None = None
-    ) -> list[StoredInterval]:
-        """Return the stored intervals that start in [start, end), in order of their start."""
-
-    async def span(self, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
-        """Return the start of the first and the end of the last stored interval of a resolution (`P1D`, `PT30M`, ...)."""
 
 
 @dataclass(frozen=True, slots=True)

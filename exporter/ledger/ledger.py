@@ -1,6 +1,5 @@
 """The ledger: readings, corrections and the state of every account, in one SQLite file."""
 
-import asyncio
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,7 +29,7 @@ from exporter.ledger.feed_store import LedgerFeedStore
 from exporter.ledger.queries import DaySums, NewestIndex, SampleRows, SeriesRow, StoredReading, TimestampRule, UsagePointRow
 from exporter.ledger.usage_queries import Amount, RegisterReading
 from exporter.ledger.writer import LedgerChanges, derive_older_months, start_deriving_days, write_feed_readings, write_visit
-from exporter.models import Fact, StoredInterval, VisitPart
+from exporter.models import Fact, VisitResult
 from exporter.sync.feeds import FeedResult
 
 
@@ -114,14 +113,14 @@ class Ledger:
             suspend(db, account, reason, until)
 
     def record_visit(
-        self, account: str, parts: Sequence[VisitPart], health: AccountState, *, at: datetime, keep_personal: bool = False
+        self, account: str, result: VisitResult, health: AccountState, *, at: datetime, keep_personal: bool = False
     ) -> tuple[LedgerChanges, AccountState]:
-        """Store a visit's results and the account's health, in one transaction; return the changes and the new state."""
+        """Store a visit's result and the account's health, in one transaction; return the changes and the new state."""
         with self.database.write() as db:
             changes = write_visit(
                 db,
                 self._get_catalog(db, account, keep_personal=keep_personal),
-                parts,
+                result,
                 at=at,
                 keep_personal=keep_personal,
             )
@@ -130,13 +129,13 @@ class Ledger:
         return changes, state
 
     @contextmanager
-    def dry_run(self, account: str, parts: Sequence[VisitPart], *, at: datetime, keep_personal: bool) -> Iterator["Snapshot"]:
-        """Provide a snapshot of the ledger as a visit's results would change it; nothing is stored."""
+    def dry_run(self, account: str, result: VisitResult, *, at: datetime, keep_personal: bool) -> Iterator["Snapshot"]:
+        """Provide a snapshot of the ledger as a visit's result would change it; nothing is stored."""
         with suppress(_Rollback), self.database.write() as db:
             write_visit(
                 db,
                 self._get_catalog(db, account, keep_personal=keep_personal),
-                parts,
+                result,
                 at=at,
                 keep_personal=keep_personal,
             )
@@ -213,10 +212,6 @@ class Ledger:
     def get_delivery_state(self) -> DeliveryState:
         """Return what each receiver of remote write was sent."""
         return DeliveryState(self.database)
-
-    def get_stored_readings(self, account: str) -> "LedgerReadings":
-        """Return the account's stored readings, for its portal."""
-        return LedgerReadings(self.database, account)
 
     @contextmanager
     def snapshot(self) -> Iterator["Snapshot"]:
@@ -362,30 +357,3 @@ class Snapshot:
     def count_corrections(self, account: str, usage_point: str) -> int:
         """Return how many values of a usage point its portal has changed."""
         return usage_queries.count_corrections(self._db, account, usage_point)
-
-
-class LedgerReadings:
-    """The stored readings of an account, read by its portal during a visit, off the event loop."""
-
-    def __init__(self, database: Database, account: str) -> None:
-        self._database, self._account = database, account
-
-    async def intervals(
-        self, usage_point: str, start: datetime, end: datetime, resolution: str | None = None
-    ) -> list[StoredInterval]:
-        """Return the stored intervals that start in [start, end), ordered by start."""
-
-        def query() -> list[StoredInterval]:
-            with self._database.read() as db:
-                return queries.select_stored_intervals(db, self._account, usage_point, start, end, resolution)
-
-        return await asyncio.to_thread(query)
-
-    async def span(self, usage_point: str, resolution: str) -> tuple[datetime, datetime] | None:
-        """Return the start of the first and the end of the last stored interval of a resolution."""
-
-        def query() -> tuple[datetime, datetime] | None:
-            with self._database.read() as db:
-                return queries.select_stored_span(db, self._account, usage_point, resolution)
-
-        return await asyncio.to_thread(query)

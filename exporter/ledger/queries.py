@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from exporter.ledger.calendar_samples import CalendarRule, iterate_calendar_samples
 from exporter.ledger.database import from_ms, to_ms
-from exporter.models import Commodity, Direction, Fact, Nature, StoredInterval
+from exporter.models import Commodity, Direction, Fact, Nature
 
 ROWS_PER_FETCH = 4096
 """How many rows are fetched at a time."""
@@ -311,42 +311,6 @@ _SELECT_DAY_SUMS = (
     " count(*) FILTER (WHERE at >= :window)"
     " FROM json_each(:ids) JOIN reading ON series = json_each.value GROUP BY series"
 )
-
-
-def select_stored_intervals(
-    db: sqlite3.Connection, account: str, usage_point: str, start: datetime, end: datetime, resolution: str | None
-) -> list[StoredInterval]:
-    """Return the stored intervals of a usage point that start in [start, end), ordered by start."""
-    rows = db.execute(
-        "SELECT register, direction, unit, reading.at, span, value, visit.at FROM series"
-        " JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
-        " JOIN reading ON reading.series = series.id JOIN visit ON visit.id = reading.visit"
-        " WHERE account.name = ? AND usage_point = ? AND form = 'interval' AND derived_from IS NULL"
-        " AND (? IS NULL OR resolution = ?)"
-        " AND reading.at >= ? AND reading.at < ? ORDER BY reading.at, register, direction",
-        (account, usage_point, resolution, resolution, to_ms(start), to_ms(end)),
-    )
-    return [
-        StoredInterval(register, Direction(direction), unit, from_ms(at), from_ms(at + span * 1000), value, from_ms(learned))
-        for register, direction, unit, at, span, value, learned in rows
-    ]
-
-
-def select_stored_span(
-    db: sqlite3.Connection, account: str, usage_point: str, resolution: str
-) -> tuple[datetime, datetime] | None:
-    """Return the start of the first and the end of the last stored interval of a resolution."""
-    row = db.execute(
-        "SELECT min((SELECT min(at) FROM reading WHERE reading.series = series.id)),"
-        " max((SELECT max(at) FROM reading WHERE reading.series = series.id)) FROM series"
-        " JOIN point ON point.id = series.point JOIN account ON account.id = point.account"
-        " WHERE account.name = ? AND usage_point = ? AND form = 'interval' AND resolution = ?",
-        (account, usage_point, resolution),
-    ).fetchone()
-    if row[0] is None:
-        return None
-    intervals = select_stored_intervals(db, account, usage_point, from_ms(row[1]), from_ms(row[1] + 1), resolution)
-    return from_ms(row[0]), max(interval.end for interval in intervals)
 
 
 def _filter_usage_points(usage_points: Collection[str] | None) -> tuple[str, tuple[str, ...]]:

@@ -16,16 +16,11 @@ from exporter.ledger.derived_days import DayDeriver, DerivedDays, delete_void
 from exporter.ledger.derived_months import MonthDeriver
 from exporter.models import (
     Facts,
-    Holder,
     Index,
     Interval,
-    Inventory,
-    Note,
-    Peak,
     Reading,
     Register,
-    StateUpdate,
-    VisitPart,
+    VisitResult,
     format_resolution,
 )
 
@@ -146,7 +141,6 @@ MAX_CLOCK_AHEAD = timedelta(minutes=5)
 HISTORY_AGE = timedelta(days=14)
 """Readings older than this are history: a visit that brings only such has no new data."""
 INDEX_FORM: ReadingForm = ("index", "")
-READING_TYPES = (Index, Interval, Peak)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,19 +184,17 @@ def merge_changes(changes: Sequence[LedgerChanges]) -> LedgerChanges:
 def write_visit(
     db: sqlite3.Connection,
     catalog: AccountCatalog,
-    parts: Sequence[VisitPart],
+    result: VisitResult,
     *,
     at: datetime,
     keep_personal: bool,
 ) -> LedgerChanges:
-    """Write a visit's results."""
+    """Write a visit's result."""
     writer = _VisitWriter(db, catalog, at, keep_personal=keep_personal)
-    changes = writer.write_readings([item for item in parts if isinstance(item, READING_TYPES)], is_import=False)
-    rest = [item for item in parts if not isinstance(item, READING_TYPES)]
-    for item in rest:
-        if isinstance(item, StateUpdate):
-            put_value(db, catalog.account, item.key, item.value, item.expires_at)
-    changes = replace(changes, notes=writer.write_other_parts(rest))
+    changes = writer.write_readings(result.readings, is_import=False)
+    for update in result.state:
+        put_value(db, catalog.account, update.key, update.value, update.expires_at)
+    changes = replace(changes, notes=writer.write_statements(result))
     return _count_changes(db, catalog, changes, at, is_new_data=True)
 
 
@@ -317,16 +309,16 @@ class _VisitWriter:
         form = "interval", format_resolution(interval.end - interval.start)
         return self._catalog.get_series_id(interval.register, form), to_ms(interval.start)
 
-    def write_other_parts(self, parts: Sequence[VisitPart]) -> tuple[str, ...]:
-        for item in parts:
-            if isinstance(item, Facts):
-                self._write_facts(item)
-            elif isinstance(item, Holder):
-                holder = item if self._keep_personal else item.without_personal_data()
-                self._db.execute("UPDATE account SET holder = ? WHERE id = ?", (serialize_holder(holder), self._account))
-            elif isinstance(item, Inventory):
-                self._catalog.show_inventory(item)
-        notes = [item.text for item in parts if isinstance(item, Note)]
+    def write_statements(self, result: VisitResult) -> tuple[str, ...]:
+        """Write what a result has besides readings; return the notes that are new."""
+        for facts in result.facts:
+            self._write_facts(facts)
+        if holder := result.holder:
+            shown = holder if self._keep_personal else holder.without_personal_data()
+            self._db.execute("UPDATE account SET holder = ? WHERE id = ?", (serialize_holder(shown), self._account))
+        if result.inventory:
+            self._catalog.show_inventory(result.inventory)
+        notes = list(result.notes)
         if self._future_readings:
             notes.append(FUTURE_NOTE)
         return self._write_notes(tuple(dict.fromkeys(notes)))

@@ -25,7 +25,7 @@ from pydantic import (
     field_validator,
 )
 
-from exporter.client.session import Session, StoredReadings
+from exporter.client.session import Session
 from exporter.duration import Duration, format_duration
 from exporter.errors import PortalError, ResponseError
 from exporter.models import Commodity, Discovery, VisitResult
@@ -85,11 +85,8 @@ class Portal(BaseModel):
             raise ValueError(f"must be {format_duration(cls.min_every)} to {format_duration(cls.max_every)}")
         return every
 
-    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
-        """Log in if needed and return what is asked at every visit whatever is known: indexes, flags, inventory, holder.
-
-        `stored` is what the ledger already holds.
-        """
+    async def latest(self, session: Session) -> VisitResult:
+        """Log in if needed and return what is asked at every visit whatever is known: indexes, flags, inventory, holder."""
         raise NotImplementedError
 
     def feeds(self) -> Sequence[Feed]:

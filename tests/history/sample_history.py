@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.models import Commodity, Direction, Index, Interval, Nature, Peak, Reading, Register, Unit, UsagePoint
+from tests.visit_parts import build_result
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 PARIS, BRUSSELS = ZoneInfo("Europe/Paris"), ZoneInfo("Europe/Brussels")
@@ -88,7 +89,7 @@ class SampleHistory:
     def record_visit(self, at: datetime = NOW) -> None:
         """Record all readings added since the last visit."""
         for account, readings in self.pending_readings.items():
-            self.ledger.record_visit(account, readings, AccountState(last_visit=at), at=at)
+            self.ledger.record_visit(account, build_result(readings), AccountState(last_visit=at), at=at)
         self.pending_readings.clear()
 
 

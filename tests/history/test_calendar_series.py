@@ -12,6 +12,7 @@ from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.models import Commodity, Direction, Index, Interval, Reading, Register, Unit, UsagePoint
 from tests.history.sample_history import BRUSSELS, NOW, local_instant, split_into_days, split_into_intervals
+from tests.visit_parts import build_result
 
 POWER = UsagePoint("E-1", Commodity.ELECTRICITY)
 TOTAL, DAY, NIGHT = (Register(POWER, Unit.KWH, name=name) for name in ("total", "day", "night"))
@@ -26,7 +27,7 @@ def home(ledger: Ledger) -> Ledger:
 
 
 def record(ledger: Ledger, *readings: Reading) -> None:
-    ledger.record_visit("home", readings, AccountState(), at=NOW)
+    ledger.record_visit("home", build_result(readings), AccountState(), at=NOW)
 
 
 def days(register: Register, first: str, count: int, amount: float, hour: int = 0, but: tuple[str, ...] = ()) -> list[Interval]:

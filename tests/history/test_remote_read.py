@@ -58,6 +58,7 @@ from tests.history.sample_history import (
     add_late_and_corrected,
     local_instant,
 )
+from tests.visit_parts import build_result
 
 ALL = '{__name__=~"utility_.+"}'
 EVERY = [(REGEXP, "__name__", ".+")]
@@ -234,7 +235,7 @@ def test_nothing_of_the_future(sample_history):
     What a portal's clock stamps a little ahead of ours waits until its time has come.
     """
     ahead = Index(Register(POWER, Unit.KWH, name="day"), 12.0, NOW + timedelta(minutes=3))
-    sample_history.ledger.record_visit("home", [ahead], AccountState(last_visit=NOW), at=NOW)
+    sample_history.ledger.record_visit("home", build_result([ahead]), AccountState(last_visit=NOW), at=NOW)
     (found,) = read(sample_history, (MIN_TIME, MAX_TIME, [(EQUAL, "account", "home"), (EQUAL, "register", "day")]))
 
     assert {labels["__name__"] for labels, _ in found} == {"utility_interval_consumption_kwh"}
@@ -546,7 +547,7 @@ def test_stamps_outside_the_protocol_are_left_out(ledger, monkeypatch):
     monkeypatch.setattr("exporter.models.MIN_YEAR", 1900)  # an older ledger may hold it
     ledger.open_account("home", portal="brook", zone="UTC", login="a")
     readings = [Index(Register(WATER, Unit.M3), 1.0, datetime(1970, 1, 2, tzinfo=UTC)), Index(Register(WATER, Unit.M3), 2.0, NOW)]
-    ledger.record_visit("home", readings, AccountState(last_visit=NOW), at=NOW)
+    ledger.record_visit("home", build_result(readings), AccountState(last_visit=NOW), at=NOW)
     body = b"".join(RemoteReadHandler(ledger, {}, 99).handle_request(build_request((MIN_TIME, MAX_TIME, EVERY)), MAX_TIME))
 
     assert bytes(cramjam.snappy.decompress_raw(body)).count(b"\x12\x10\x09") == 1

@@ -18,7 +18,7 @@ from exporter.simulators.enedis.simulation import EnedisSimulation
 from exporter.sync.engine import Engine, StepResult
 from exporter.sync.feeds import FeedResult
 from exporter.sync.planner import Kind
-from tests.conftest import NO_STORED_READINGS, FakeClock, InMemoryAccountStore
+from tests.conftest import FakeClock, InMemoryAccountStore
 from tests.sync.memory_store import MemoryStore, Saved
 
 PRM = "01234567890123"
@@ -101,7 +101,7 @@ class EnedisAccount:
         self.latest, self.result, self.error = VisitResult(), StepResult(), None
         async with self.open_session(**more) as session:
             try:
-                self.latest = await self.portal.latest(session, NO_STORED_READINGS)
+                self.latest = await self.portal.latest(session)
             except PortalError as error:
                 self.error = error
                 return

@@ -8,14 +8,15 @@ from typing import Any
 
 from exporter.client.session import Session
 from exporter.errors import PortalError
-from exporter.models import Interval, Note, PartialFailure, Peak, Reading, VisitPart, format_resolution
+from exporter.models import Interval, Peak, Reading, format_resolution
 from exporter.portals.fluvius.account import Fluvius
 from exporter.portals.fluvius.feeds import FeedKind, build_feeds
 from exporter.simulators.base import run_simulation
 from exporter.simulators.fluvius.simulation import FluviusSimulation, TrueAmount
 from exporter.sync.engine import Engine, StepResult
 from exporter.sync.feeds import Feed, FeedResult, Period
-from tests.conftest import NO_STORED_READINGS, FakeClock, OpenSession
+from tests.conftest import FakeClock, OpenSession
+from tests.visit_parts import Note, PartialFailure, VisitPart
 
 
 @asynccontextmanager
@@ -95,7 +96,7 @@ def build_key(reading: Reading) -> tuple[Any, ...]:
 
 async def ask(account: Fluvius, session: Session, stored: StoredAccount) -> StepResult:
     """Make a visit as the poller does: what is asked at each, then the feeds."""
-    await account.latest(session, NO_STORED_READINGS)
+    await account.latest(session)
     engine = Engine(account, stored, every=account.every, pace=account.pace)
     return await engine.visit(session, session.now)
 
@@ -104,7 +105,7 @@ async def run_visit(account: Fluvius, session: Session, stored: StoredAccount | 
     """Make a visit and return all that came of it."""
     stored = stored or StoredAccount()
     stored.last.clear()
-    latest = await account.latest(session, NO_STORED_READINGS)
+    latest = await account.latest(session)
     assert latest.inventory
     result = await Engine(account, stored, every=account.every, pace=account.pace).visit(session, session.now)
     failures = [*result.failures.values(), *([result.stopped] if result.stopped else [])]
@@ -128,7 +129,7 @@ async def catch_up(account: Fluvius, visit: OpenSession, stored: StoredAccount) 
     async with visit() as session:
         clock = session._clock
         assert isinstance(clock, FakeClock)
-        await account.latest(session, NO_STORED_READINGS)
+        await account.latest(session)
         engine = Engine(account, stored, every=account.every, pace=account.pace)
         result = await engine.visit(session, session.now)
         while result.next_step and result.pending:

@@ -19,16 +19,14 @@ from exporter.models import (
     Index,
     Inventory,
     Nature,
-    Note,
-    PartialFailure,
     Register,
     Unit,
     UsagePoint,
-    VisitPart,
 )
 from exporter.portals.cem.account import Cem
-from tests.conftest import NO_STORED_READINGS, FakeClock, InMemoryAccountStore, OpenSession
+from tests.conftest import FakeClock, InMemoryAccountStore, OpenSession
 from tests.portals.test_cem_visits import list_parts
+from tests.visit_parts import Note, PartialFailure, VisitPart
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "cem"
 BASE = "https://cem.example/cemapi/api"
@@ -56,7 +54,7 @@ def mock_responses(web: Any, but: Mapping[int, Any] | None = None, last: Mapping
 
 async def fetch_parts(cem: Cem, visit: OpenSession) -> list[VisitPart]:
     async with visit() as session:
-        return list_parts(await cem.latest(session, NO_STORED_READINGS))
+        return list_parts(await cem.latest(session))
 
 
 def values(parts: list[VisitPart]) -> dict[str, float]:
@@ -167,7 +165,7 @@ async def test_other_wrappings_are_the_same(web: Any, visit: OpenSession) -> Non
     web.post(f"{BASE}?id=8", payload=turned("last"))
 
     async with visit(store=InMemoryAccountStore()) as session:
-        assert list_parts(await portal().latest(session, NO_STORED_READINGS)) == plain
+        assert list_parts(await portal().latest(session)) == plain
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from exporter.models import Index, Unit, VisitResult
 from exporter.portals.cem.lists import COUNTERS
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
-from tests.conftest import NO_STORED_READINGS, FakeClock, InMemoryAccountStore, OpenSession
+from tests.conftest import FakeClock, InMemoryAccountStore, OpenSession
 from tests.portals.test_cem_visits import BATCH, CemFixture
 
 COUNTER_LIST = "api?id=107"
@@ -30,7 +30,7 @@ async def account(visit: OpenSession, clock: FakeClock) -> AsyncIterator[CemFixt
 
 async def visit_once(account: CemFixture, **keys: Any) -> VisitResult:
     async with account.visit() as session:
-        return await account.cem(**keys).latest(session, NO_STORED_READINGS)
+        return await account.cem(**keys).latest(session)
 
 
 def read_values(result: VisitResult) -> dict[int, float]:

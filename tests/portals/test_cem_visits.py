@@ -20,13 +20,15 @@ from exporter.errors import (
     TooLongError,
     UnreachableError,
 )
-from exporter.models import Holder, Index, Inventory, Nature, PartialFailure, Unit, VisitPart, VisitResult
+from exporter.models import Holder, Index, Inventory, Nature, Unit, VisitResult
 from exporter.portals.cem import feeds
 from exporter.portals.cem.account import Cem
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.sync.feeds import FeedResult
-from tests.conftest import NO_STORED_READINGS, FakeClock, InMemoryAccountStore, OpenSession
+from tests import visit_parts
+from tests.conftest import FakeClock, InMemoryAccountStore, OpenSession
+from tests.visit_parts import PartialFailure, VisitPart
 
 PRAGUE = ZoneInfo("Europe/Prague")
 BATCH = "api?id=8"
@@ -34,8 +36,10 @@ BATCH = "api?id=8"
 
 def list_parts(result: VisitResult) -> list[VisitPart]:
     """Return the parts of a visit, readings after what describes them, failures last."""
-    parts = sorted(result.parts(), key=lambda part: (isinstance(part, Index), not isinstance(part, Holder)))
-    return [*parts, *map(PartialFailure, result.failures)]
+    return sorted(
+        visit_parts.list_parts(result),
+        key=lambda part: (isinstance(part, PartialFailure), isinstance(part, Index), not isinstance(part, Holder)),
+    )
 
 
 class CemFixture:
@@ -50,7 +54,7 @@ class CemFixture:
 
     async def fetch(self, cem: Cem | None = None, **more: Any) -> list[VisitPart]:
         async with self.visit(**more) as session:
-            return list_parts(await (cem or self.cem()).latest(session, NO_STORED_READINGS))
+            return list_parts(await (cem or self.cem()).latest(session))
 
     async def read(self, first: date, last: date, cem: Cem | None = None) -> FeedResult:
         cem = cem or self.cem()

@@ -13,7 +13,7 @@ import yaml
 
 from exporter.commands import print_discovery
 from exporter.errors import ConfigError, RateLimitError, ResponseError, UnreachableError
-from exporter.models import Commodity, Discovery, Finding, Interval, Inventory, Note, VisitPart
+from exporter.models import Commodity, Discovery, Finding, Interval, Inventory
 from exporter.portals.fluvius.account import Fluvius
 from exporter.portals.fluvius.days import metering_day
 from exporter.portals.fluvius.feeds import FeedKind
@@ -31,6 +31,7 @@ from tests.portals.fluvius_account import (
     run_visit,
     select_peaks,
 )
+from tests.visit_parts import Note, VisitPart
 
 ALL = SOLAR_EAN, SINGLE_RATE_EAN, GAS_EAN
 HOUR, DAY = timedelta(hours=1), timedelta(hours=12)

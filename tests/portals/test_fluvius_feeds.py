@@ -72,7 +72,7 @@ async def test_the_running_year_comes_before_any_other(clock: FakeClock, visit: 
     async with run_account(clock, interval_requests=20) as (simulation, home):
         async with visit() as session:
             engine = Engine(home, stored, every=home.every, pace=home.pace)
-            await home.latest(session, None)  # type: ignore[arg-type]
+            await home.latest(session)
             await engine.visit(session, session.now)
             for _ in range(2):
                 clock.advance(minutes=1)

@@ -12,7 +12,7 @@ from exporter.portals.fluvius.account import Fluvius
 from exporter.portals.fluvius.config import FluviusConfig
 from exporter.simulators.fluvius import login_service
 from exporter.simulators.fluvius.simulation import GAS_EAN
-from tests.conftest import NO_STORED_READINGS, FakeClock, InMemoryAccountStore, OpenSession
+from tests.conftest import FakeClock, InMemoryAccountStore, OpenSession
 from tests.portals.fluvius_account import StoredAccount, build_amounts, list_errors, run_account, run_visit
 
 METERS = [{"ean": "541448820000000024", "serial": "1SAG3200000024", "commodity": "electricity"}]
@@ -180,7 +180,7 @@ async def test_a_dead_session(fault: str, clock: FakeClock, visit: OpenSession) 
             await run_visit(home, session)
         clock.advance(hours=6, minutes=10)
         async with visit() as session:
-            await home.latest(session, NO_STORED_READINGS)
+            await home.latest(session)
         clock.advance(minutes=10)
         logins = simulation.login_service.sign_in_count
         simulation.faults.add("/verbruik/api/", fault, times=1)

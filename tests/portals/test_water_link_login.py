@@ -13,7 +13,6 @@ from exporter.portals.water_link.auth import _build_refusal
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.identity_provider import PAGE_TEXTS
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
-from tests.conftest import NO_STORED_READINGS
 
 SECRETS = re.compile(r"bewoner|example\.com|geheim|20441[78]|Verzonnenlaan|[0-9a-f]{32}|[\w-]{40}")
 AUTHORIZE, TOKEN = "/oauth2/authorize", "/oauth2/token"
@@ -32,7 +31,7 @@ def log_in(portal, visit):
 
     async def go(patience: float = 5, **keys):
         async with visit(timeout=timedelta(seconds=patience)) as session:
-            return (await WaterLink(**portal[1] | keys).latest(session, NO_STORED_READINGS)).readings
+            return (await WaterLink(**portal[1] | keys).latest(session)).readings
 
     return go
 
@@ -207,7 +206,7 @@ async def test_each_login_begins_with_an_empty_cookie_jar(portal, visit, clock):
     simulation.identity_provider.refresh_lifetime = None
     async with visit() as session:
         for _ in range(2):
-            assert (await WaterLink(**entry).latest(session, NO_STORED_READINGS)).readings
+            assert (await WaterLink(**entry).latest(session)).readings
             clock.advance(hours=2)
 
     assert list_requests(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize", "POST /identity/oauth2/authorize"] * 2

@@ -6,14 +6,14 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from exporter.errors import FeedRefusedError, LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Note, PartialFailure, Register, Unit
+from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit
 from exporter.portals.water_link.account import WaterLink
 from exporter.portals.water_link.days import ZONE, day_start
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.simulation import FOREIGN_METER, WaterLinkSimulation
 from exporter.simulators.water_link.water_meter import is_away, is_leaking
 from exporter.sync.feeds import CalendarMonth
-from tests.conftest import NO_STORED_READINGS
+from tests.visit_parts import Note, PartialFailure
 
 HOME, GARDEN = "204417", "204418"
 DAY = timedelta(days=1)
@@ -40,7 +40,7 @@ def fetch(portal, visit):
 
 async def visit_once(account, session):
     """Return the states of all meters and the days of two months as one list, the inventory last."""
-    result = await account.latest(session, NO_STORED_READINGS)
+    result = await account.latest(session)
     readings, failures, notes = [*result.readings], [*result.failures], [*result.notes]
     today = session.now.astimezone(ZONE).date()
     for feed in account.feeds():

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr
 
 from brook_water.parser import ZONE, BrookTokenResponse, build_register, parse_days, parse_meter
 from exporter.client.response import Response
-from exporter.client.session import Session, StoredReadings
+from exporter.client.session import Session
 from exporter.client.token_cache import Token, TokenCache
 from exporter.duration import Duration
 from exporter.errors import LoginError, ResponseError
@@ -40,7 +40,7 @@ class Brook(Portal):
     every: Annotated[Duration, Field(description="Distance between visits; the meter is read at night.")] = timedelta(hours=6)
     portal_url: Annotated[str, Field(pattern="^https?://[^/]+$", description="Address of the portal.")] = "https://brook.example"
 
-    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+    async def latest(self, session: Session) -> VisitResult:
         """Return the index and the leak flag."""
         index, facts = parse_meter(self.contract, (await self._get_meter(session)).json(), session.now)
         return VisitResult(readings=[index], facts=[facts], inventory=Inventory((build_register(self.contract).usage_point,)))

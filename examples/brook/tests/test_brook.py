@@ -39,9 +39,9 @@ class BrookFixture:
         account = self.account(**keys)
         open_account(self.ledger, account)
         async with open_session(account, self.ledger, lambda: NOW) as session:
-            latest = await account.latest(session, self.ledger.get_stored_readings(account.name))
+            latest = await account.latest(session)
             days = await account.read(session, account.feeds()[0], NOW.date() - timedelta(days=7), NOW.date() - timedelta(days=1))
-            return [*latest.parts(), *days.readings]
+            return [*latest.readings, *latest.facts, *days.readings]
 
     async def read_history(self) -> set[date]:
         """Visit as the exporter does, and go on with the history; return the days that are stored."""

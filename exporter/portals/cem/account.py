@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar
 
-from exporter.client.session import Session, StoredReadings
+from exporter.client.session import Session
 from exporter.models import Discovery, VisitResult
 from exporter.portals.base import RawCall
 from exporter.portals.cem.client import CemApiClient
@@ -29,7 +29,7 @@ class Cem(CemConfig):
     raw_calls: ClassVar[Mapping[str, RawCall]] = RAW_CALLS
     redaction: ClassVar = REDACTION
 
-    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+    async def latest(self, session: Session) -> VisitResult:
         """Return the holder, the inventory and the last value of every selected counter."""
         return await read_latest(self, MetadataStore(CemApiClient(self, session), self))
 

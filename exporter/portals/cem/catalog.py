@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 
-from exporter.models import Commodity, Inventory, Nature, Note, Register, UsagePoint
+from exporter.models import Commodity, Inventory, Nature, Register, UsagePoint
 from exporter.portals.cem.config import CemConfig
 from exporter.portals.cem.counter_types import (
     SAME_AMOUNTS,
@@ -131,7 +131,7 @@ class Catalog:
         registers = tuple(entry.register for entry in self.selected.values())
         return Inventory(tuple(dict.fromkeys(register.usage_point for register in registers)), registers)
 
-    def build_notes(self) -> list[Note]:
+    def build_notes(self) -> list[str]:
         """Return notes on what is selected but does not exist, and on unknown counter types."""
         counters = (self.selection.counters | self.selection.excluded_counters) - self.counters.keys()
         objects = {number for number in self.selection.objects | self.selection.excluded_objects if number not in self.objects}
@@ -143,9 +143,9 @@ class Catalog:
             ("counter types of an unknown kind of value, shown as momentary values", unknown),
             ("counters with a multiplier (var_nasob) other than 1, shown as the portal states them, without it", multiplied),
         ]
-        notes = [Note(f"{text}: {format_numbers(numbers)}") for text, numbers in texts if numbers]
+        notes = [f"{text}: {format_numbers(numbers)}" for text, numbers in texts if numbers]
         if not self.selected:
-            notes.append(Note("No counter is left to show: check `counters` and `objects`."))
+            notes.append("No counter is left to show: check `counters` and `objects`.")
         return notes
 
     def find_never_read_counters(self) -> frozenset[int]:
@@ -287,9 +287,9 @@ def _is_sum(parts: Sequence[CatalogEntry], whole: CatalogEntry) -> bool:
     return abs(sum(stated[:-1]) - stated[-1]) <= max(0.01 * stated[-1], 1.0)
 
 
-def build_never_read_notes(counters: Iterable[int]) -> list[Note]:
+def build_never_read_notes(counters: Iterable[int]) -> list[str]:
     """Return a note on the counters that have never been read, if there are any."""
-    return [Note(f"selected counters that have never been read: {text}")] if (text := format_numbers(counters)) else []
+    return [f"selected counters that have never been read: {text}"] if (text := format_numbers(counters)) else []
 
 
 def format_numbers(numbers: Iterable[int]) -> str:
@@ -322,7 +322,7 @@ class SelectedCounters:
         return cls(
             registers={number: (entry.register, entry.type_info.scale) for number, entry in catalog.selected.items()},
             inventory=catalog.build_inventory(),
-            notes=(*notes, *(note.text for note in catalog.build_notes())),
+            notes=(*notes, *catalog.build_notes()),
             never_read=catalog.find_never_read_counters(),
             counter_count=len(catalog.entries),
         )

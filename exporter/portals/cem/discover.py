@@ -26,7 +26,7 @@ def build_discovery(catalog: Catalog, notes: Sequence[str] = ()) -> Discovery:
         sites[_build_path(catalog, point)][point].append(entry)
     tree = tuple(_build_site_finding(catalog, path, points) for path, points in sorted(sites.items()))
     catalog_notes = [*catalog.build_notes(), *build_never_read_notes(catalog.find_never_read_counters())]
-    return Discovery(tree, _format_config(catalog), (*notes, *(note.text for note in catalog_notes)))
+    return Discovery(tree, _format_config(catalog), (*notes, *catalog_notes))
 
 
 def _build_path(catalog: Catalog, point: UsagePoint) -> str:

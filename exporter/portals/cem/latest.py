@@ -47,7 +47,7 @@ async def read_latest(config: CemConfig, metadata: MetadataStore) -> VisitResult
         readings += convert_indexes(left_out, selected.registers)
     notes: list[str] = [
         *selected.notes,
-        *(note.text for note in build_never_read_notes(_find_unread(selected.never_read, readings))),
+        *build_never_read_notes(_find_unread(selected.never_read, readings)),
         *build_value_notes(skipped, "id=8 (last values)"),
         *await _build_silence_notes(session, is_silent=is_silent),
         *await metadata.list_notes(),

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import PrivateAttr
 
-from exporter.client.session import Session, StoredReadings
+from exporter.client.session import Session
 from exporter.errors import LoginError
 from exporter.models import Commodity, Discovery, Fact, Facts, Holder, Inventory, UsagePoint, VisitResult
 from exporter.portals.base import RawCall
@@ -42,7 +42,7 @@ class Enedis(EnedisConfig):
         """Make the object that reads the feeds."""
         self._reader = FeedReader(tuple(self.points))
 
-    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+    async def latest(self, session: Session) -> VisitResult:
         """Return contracts and the end of the access: all measures are feeds."""
         client, notes, facts, expiries = self._build_client(session), list[str](), list[Facts](), list[datetime]()
         refusals = list[ConsentError]()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar
 
-from exporter.client.session import Session, StoredReadings
+from exporter.client.session import Session
 from exporter.models import Commodity, Discovery, Inventory, VisitResult
 from exporter.portals.base import RawCall
 from exporter.portals.fluvius.client import FluviusApiClient
@@ -24,7 +24,7 @@ class Fluvius(FluviusConfig):
     raw_calls: ClassVar[Mapping[str, RawCall]] = RAW_CALLS
     redaction: ClassVar = REDACTION
 
-    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+    async def latest(self, session: Session) -> VisitResult:
         """Log in and return the usage points; all readings come by the feeds."""
         await FluviusApiClient(self, session).log_in()
         return VisitResult(inventory=Inventory(tuple(meter.usage_point for meter in self.meters)))

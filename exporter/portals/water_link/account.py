@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar
 
-from exporter.client.session import Session, StoredReadings
+from exporter.client.session import Session
 from exporter.errors import FeedRefusedError
 from exporter.models import Commodity, Discovery, VisitResult
 from exporter.portals.base import RawCall
@@ -34,7 +34,7 @@ class WaterLink(WaterLinkConfig):
         """Return the numbers of all meters."""
         return frozenset(self.meters)
 
-    async def latest(self, session: Session, stored: StoredReadings) -> VisitResult:
+    async def latest(self, session: Session) -> VisitResult:
         """Return every meter's facts and index."""
         return await feeds.fetch_states(WaterLinkApiClient(session, self), self.meters, session.now)
 

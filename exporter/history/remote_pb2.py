@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65xporter/history/remote.proto\x12\x17utility_exporter.remote\"n\n\nTimeSeries\x12.\n\x06labels\x18\x01 \x03(\x0b\x32\x1e.utility_exporter.remote.Label\x12\x30\n\x07samples\x18\x02 \x03(\x0b\x32\x1f.utility_exporter.remote.Sample\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"*\n\x06Sample\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\"G\n\x0cWriteRequest\x12\x37\n\ntimeseries\x18\x01 \x03(\x0b\x32#.utility_exporter.remote.TimeSeries\"\xc8\x01\n\x0bReadRequest\x12/\n\x07queries\x18\x01 \x03(\x0b\x32\x1e.utility_exporter.remote.Query\x12R\n\x17\x61\x63\x63\x65pted_response_types\x18\x02 \x03(\x0e\x32\x31.utility_exporter.remote.ReadRequest.ResponseType\"4\n\x0cResponseType\x12\x0b\n\x07SAMPLES\x10\x00\x12\x17\n\x13STREAMED_XOR_CHUNKS\x10\x01\"\xa9\x01\n\x05Query\x12\x1a\n\x12start_timestamp_ms\x18\x01 \x01(\x03\x12\x18\n\x10\x65nd_timestamp_ms\x18\x02 \x01(\x03\x12\x37\n\x08matchers\x18\x03 \x03(\x0b\x32%.utility_exporter.remote.LabelMatcher\x12\x31\n\x05hints\x18\x04 \x01(\x0b\x32\".utility_exporter.remote.ReadHints\"\x8f\x01\n\x0cLabelMatcher\x12\x38\n\x04type\x18\x01 \x01(\x0e\x32*.utility_exporter.remote.LabelMatcher.Type\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\"(\n\x04Type\x12\x06\n\x02\x45Q\x10\x00\x12\x07\n\x03NEQ\x10\x01\x12\x06\n\x02RE\x10\x02\x12\x07\n\x03NRE\x10\x03\"\x19\n\tReadHints\x12\x0c\n\x04\x66unc\x18\x02 \x01(\t\"E\n\x0cReadResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.utility_exporter.remote.QueryResult\"F\n\x0bQueryResult\x12\x37\n\ntimeseries\x18\x01 \x03(\x0b\x32#.utility_exporter.remote.TimeSeries\"j\n\x13\x43hunkedReadResponse\x12>\n\x0e\x63hunked_series\x18\x01 \x03(\x0b\x32&.utility_exporter.remote.ChunkedSeries\x12\x13\n\x0bquery_index\x18\x02 \x01(\x03\"o\n\rChunkedSeries\x12.\n\x06labels\x18\x01 \x03(\x0b\x32\x1e.utility_exporter.remote.Label\x12.\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x1e.utility_exporter.remote.Chunk\"\x98\x01\n\x05\x43hunk\x12\x13\n\x0bmin_time_ms\x18\x01 \x01(\x03\x12\x13\n\x0bmax_time_ms\x18\x02 \x01(\x03\x12\x35\n\x04type\x18\x03 \x01(\x0e\x32\'.utility_exporter.remote.Chunk.Encoding\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\" \n\x08\x45ncoding\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x07\n\x03XOR\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x65xporter/history/remote.proto\x12\x17utility_exporter.remote\"n\n\nTimeSeries\x12.\n\x06labels\x18\x01 \x03(\x0b\x32\x1e.utility_exporter.remote.Label\x12\x30\n\x07samples\x18\x02 \x03(\x0b\x32\x1f.utility_exporter.remote.Sample\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"*\n\x06Sample\x12\r\n\x05value\x18\x01 \x01(\x01\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\"G\n\x0cWriteRequest\x12\x37\n\ntimeseries\x18\x01 \x03(\x0b\x32#.utility_exporter.remote.TimeSeries\"\xc8\x01\n\x0bReadRequest\x12/\n\x07queries\x18\x01 \x03(\x0b\x32\x1e.utility_exporter.remote.Query\x12R\n\x17\x61\x63\x63\x65pted_response_types\x18\x02 \x03(\x0e\x32\x31.utility_exporter.remote.ReadRequest.ResponseType\"4\n\x0cResponseType\x12\x0b\n\x07SAMPLES\x10\x00\x12\x17\n\x13STREAMED_XOR_CHUNKS\x10\x01\"\xa9\x01\n\x05Query\x12\x1a\n\x12start_timestamp_ms\x18\x01 \x01(\x03\x12\x18\n\x10\x65nd_timestamp_ms\x18\x02 \x01(\x03\x12\x37\n\x08matchers\x18\x03 \x03(\x0b\x32%.utility_exporter.remote.LabelMatcher\x12\x31\n\x05hints\x18\x04 \x01(\x0b\x32\".utility_exporter.remote.ReadHints\"\x8f\x01\n\x0cLabelMatcher\x12\x38\n\x04type\x18\x01 \x01(\x0e\x32*.utility_exporter.remote.LabelMatcher.Type\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\"(\n\x04Type\x12\x06\n\x02\x45Q\x10\x00\x12\x07\n\x03NEQ\x10\x01\x12\x06\n\x02RE\x10\x02\x12\x07\n\x03NRE\x10\x03\";\n\tReadHints\x12\x0c\n\x04\x66unc\x18\x02 \x01(\t\x12\x10\n\x08start_ms\x18\x03 \x01(\x03\x12\x0e\n\x06\x65nd_ms\x18\x04 \x01(\x03\"E\n\x0cReadResponse\x12\x35\n\x07results\x18\x01 \x03(\x0b\x32$.utility_exporter.remote.QueryResult\"F\n\x0bQueryResult\x12\x37\n\ntimeseries\x18\x01 \x03(\x0b\x32#.utility_exporter.remote.TimeSeries\"j\n\x13\x43hunkedReadResponse\x12>\n\x0e\x63hunked_series\x18\x01 \x03(\x0b\x32&.utility_exporter.remote.ChunkedSeries\x12\x13\n\x0bquery_index\x18\x02 \x01(\x03\"o\n\rChunkedSeries\x12.\n\x06labels\x18\x01 \x03(\x0b\x32\x1e.utility_exporter.remote.Label\x12.\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x1e.utility_exporter.remote.Chunk\"\x98\x01\n\x05\x43hunk\x12\x13\n\x0bmin_time_ms\x18\x01 \x01(\x03\x12\x13\n\x0bmax_time_ms\x18\x02 \x01(\x03\x12\x35\n\x04type\x18\x03 \x01(\x0e\x32\'.utility_exporter.remote.Chunk.Encoding\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\" \n\x08\x45ncoding\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x07\n\x03XOR\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,17 +50,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LABELMATCHER_TYPE']._serialized_start=804
   _globals['_LABELMATCHER_TYPE']._serialized_end=844
   _globals['_READHINTS']._serialized_start=846
-  _globals['_READHINTS']._serialized_end=871
-  _globals['_READRESPONSE']._serialized_start=873
-  _globals['_READRESPONSE']._serialized_end=942
-  _globals['_QUERYRESULT']._serialized_start=944
-  _globals['_QUERYRESULT']._serialized_end=1014
-  _globals['_CHUNKEDREADRESPONSE']._serialized_start=1016
-  _globals['_CHUNKEDREADRESPONSE']._serialized_end=1122
-  _globals['_CHUNKEDSERIES']._serialized_start=1124
-  _globals['_CHUNKEDSERIES']._serialized_end=1235
-  _globals['_CHUNK']._serialized_start=1238
-  _globals['_CHUNK']._serialized_end=1390
-  _globals['_CHUNK_ENCODING']._serialized_start=1358
-  _globals['_CHUNK_ENCODING']._serialized_end=1390
+  _globals['_READHINTS']._serialized_end=905
+  _globals['_READRESPONSE']._serialized_start=907
+  _globals['_READRESPONSE']._serialized_end=976
+  _globals['_QUERYRESULT']._serialized_start=978
+  _globals['_QUERYRESULT']._serialized_end=1048
+  _globals['_CHUNKEDREADRESPONSE']._serialized_start=1050
+  _globals['_CHUNKEDREADRESPONSE']._serialized_end=1156
+  _globals['_CHUNKEDSERIES']._serialized_start=1158
+  _globals['_CHUNKEDSERIES']._serialized_end=1269
+  _globals['_CHUNK']._serialized_start=1272
+  _globals['_CHUNK']._serialized_end=1424
+  _globals['_CHUNK_ENCODING']._serialized_start=1392
+  _globals['_CHUNK_ENCODING']._serialized_end=1424
 # @@protoc_insertion_point(module_scope)

@@ -84,10 +84,14 @@ class LabelMatcher(_message.Message):
     def __init__(self, type: _Optional[_Union[LabelMatcher.Type, str]] = ..., name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class ReadHints(_message.Message):
-    __slots__ = ("func",)
+    __slots__ = ("func", "start_ms", "end_ms")
     FUNC_FIELD_NUMBER: _ClassVar[int]
+    START_MS_FIELD_NUMBER: _ClassVar[int]
+    END_MS_FIELD_NUMBER: _ClassVar[int]
     func: str
-    def __init__(self, func: _Optional[str] = ...) -> None: ...
+    start_ms: int
+    end_ms: int
+    def __init__(self, func: _Optional[str] = ..., start_ms: _Optional[int] = ..., end_ms: _Optional[int] = ...) -> None: ...
 
 class ReadResponse(_message.Message):
     __slots__ = ("results",)

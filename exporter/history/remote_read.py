@@ -160,7 +160,11 @@ def _parse_query(message: remote_pb2.Query) -> ReadQuery:
     if any(not 0 <= matcher.type < len(MatcherType) for matcher in message.matchers):
         raise RequestError("a matcher has an unknown type")
     matchers = tuple(Matcher(MatcherType(matcher.type), matcher.name, matcher.value) for matcher in message.matchers)
-    return ReadQuery(message.start_timestamp_ms, message.end_timestamp_ms, matchers, message.hints.func == "series")
+    first, last, hints = message.start_timestamp_ms, message.end_timestamp_ms, message.hints
+    if hints.start_ms and hints.end_ms:
+        # Prometheus asks for the span of a whole query, which may be a year; the hints say what this selector needs of it.
+        first, last = max(first, hints.start_ms), min(last, hints.end_ms)
+    return ReadQuery(first, last, matchers, hints.func == "series")
 
 
 def _encode_entry_header(size: int) -> bytes:

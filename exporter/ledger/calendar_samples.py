@@ -19,8 +19,6 @@ from zoneinfo import ZoneInfo
 from exporter.ledger.database import from_ms
 
 DAY = timedelta(days=1)
-_MAX_PERIOD_MS = 368 * 86_400_000
-"""A period, and a day more on both sides."""
 
 
 class Calendar(StrEnum):
@@ -29,6 +27,14 @@ class Calendar(StrEnum):
     MONTH = "month"
     MONTH_TO_DATE = "month_to_date"
     YEAR_TO_DATE = "year_to_date"
+
+
+_MAX_PERIOD_MS = {
+    Calendar.MONTH: 33 * 86_400_000,
+    Calendar.MONTH_TO_DATE: 33 * 86_400_000,
+    Calendar.YEAR_TO_DATE: 368 * 86_400_000,
+}
+"""The longest period, and a day more on both sides: so much before the first sample are the days that it is the sum of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ def iterate_calendar_samples(
     db: sqlite3.Connection, series_id: int, rule: CalendarRule, first: int, last: int
 ) -> Iterator[tuple[int, float]]:
     """Yield timestamp and value of the calculated samples with timestamps in [first, last] milliseconds, in order."""
-    since = first - _MAX_PERIOD_MS
+    since = first - _MAX_PERIOD_MS[rule.calendar]
     amounts = {local_day(rule.zone, at): value for at, value in db.execute(_SELECT_DAYS, (series_id, since, last))}
     previous, total, has_any = None, Fraction(0), False
     for day, end in sorted(_select_known_days(db, rule, since, last).items()):

@@ -14,8 +14,10 @@ Matchers = Sequence[tuple[int, str, str]]
 EQUAL, NOT_EQUAL, REGEXP, NOT_REGEXP = range(4)
 
 
-def build_request(*queries: tuple[int, int, Matchers], accepted: Sequence[int] = (), function: str = "") -> bytes:
-    """Return a compressed ReadRequest."""
+def build_request(
+    *queries: tuple[int, int, Matchers], accepted: Sequence[int] = (), function: str = "", hints: tuple[int, int] = (0, 0)
+) -> bytes:
+    """Return a compressed ReadRequest; `hints` are the first and last instant that are needed of it."""
     message = ReadRequest(accepted_response_types=accepted)
     for first, last, matchers in queries:
         query = message.queries.add(start_timestamp_ms=first, end_timestamp_ms=last)
@@ -23,6 +25,8 @@ def build_request(*queries: tuple[int, int, Matchers], accepted: Sequence[int] =
             query.matchers.add(type=kind, name=name, value=value)
         if function:
             query.hints.func = function
+        if any(hints):
+            query.hints.start_ms, query.hints.end_ms = hints
     return bytes(cramjam.snappy.compress_raw(message.SerializeToString()))
 
 

@@ -292,6 +292,22 @@ async def test_other_ways_to_ask(sample_history, base_url, client, caplog):
     assert caplog.records == []
 
 
+def test_a_selector_gets_the_span_it_needs(sample_history):
+    """
+    Prometheus asks for the span of the whole query, and hints at the part of it that a selector needs: only that is read; a hint
+    never widens the span.
+    """
+    first, last = (int(local_instant(PARIS, day).timestamp() * 1000) for day in (SPRING, SPRING + timedelta(days=1)))
+    week = 7 * 86_400_000
+    (needed,) = read(sample_history, (first, last, EVERY))
+    (hinted,) = read(sample_history, (first - week, last + week, EVERY), hints=(first, last))
+    (wider,) = read(sample_history, (first, last, EVERY), hints=(first - week, last + week))
+
+    assert needed
+    assert hinted == needed
+    assert wider == needed
+
+
 def test_names_without_samples(sample_history):
     """
     Asked which series there are in a span, it says so without reading their samples.

@@ -15,7 +15,7 @@ from exporter import runtime, startup_signals
 from exporter.clock import WallClock
 from exporter.config.colour import Colour
 from exporter.config.loader import Config, load_config, load_yaml_model
-from exporter.file_stamps import stamp_files
+from exporter.files import stamp_files
 from exporter.history.read_worker import RemoteReader
 from exporter.history.remote_write import RemoteWriteManager
 from exporter.history.series import Aliases

@@ -9,7 +9,7 @@ from pathlib import Path
 from exporter.clock import WallClock
 from exporter.config.loader import Config
 from exporter.errors import ConfigError, LedgerError
-from exporter.file_stamps import FileStamps, stamp_files
+from exporter.files import FileStamps, stamp_files
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl

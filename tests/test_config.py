@@ -2,24 +2,33 @@
 
 import json
 import os
+import subprocess
 import tomllib
 from datetime import date, timedelta
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SecretStr
 
+from exporter.cli import main
 from exporter.config import loader
+from exporter.config.secrets import expand_union, fill_model, list_keys, list_secret_fields
+from exporter.config.yaml_document import YamlDocument
 from exporter.errors import ConfigError
+from exporter.files import find_exposure
 from exporter.portals.base import Portal
+from exporter.web.web_config import WebConfig
+from tests.certificates import CertificateFolder, write_web_config
 from tests.configurable_portal import ConfigurablePoint, ConfigurablePortal
+from tests.web_configs import CLIENT_CERTIFICATE, build_tls
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -270,6 +279,36 @@ def test_a_secret_that_others_own(folder: Path, monkeypatch: pytest.MonkeyPatch)
     )
 
 
+def list_models(type_: Any) -> set[type[BaseModel]]:
+    """Return the models that stand in a type, at any depth."""
+    parts = [part for member in expand_union(type_) for part in (member, *get_args(member))]
+    models = {part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)}
+    inner = [field.annotation for model in models for field in model.model_fields.values()]
+    return models.union(*map(list_models, inner))
+
+
+def test_an_empty_text_is_an_absent_key(folder: Path):
+    """
+    Every key of every configuration that names a file or holds a secret may be there and empty, as in Prometheus' own.
+    """
+    found = []
+    for model in set().union(*map(list_models, (loader.ConfigFile, WebConfig, ConfigurablePortal, *declared().values()))):
+        secrets = list_secret_fields(model)
+        keys = [key for key, field in list_keys(model).items() if {Path, SecretStr} & set(expand_union(field.annotation))]
+        keys += [f"{key}_file" for key in secrets] + [key for key in ("cert", "client_ca") if key in model.model_fields]
+        document = YamlDocument(folder / "config.yaml")
+        assert fill_model(document, model, dict.fromkeys(keys, ""), ()) == {}
+        document.raise_faults()
+        found += keys
+    assert {"cert_file", "key", "client_ca", "ca_file", "bearer_token_file", "password", "password_file", "token"} <= set(found)
+
+    receiver = "{url: 'http://a/', bearer_token: '', bearer_token_file: '', ca_file: '', headers: {A: b}}"
+    loaded = load(folder, f"{HOME}  password_file: ''\n  client_secret: ''\nhistory: {{remote_write: [{receiver}]}}")
+    assert loaded.accounts[0].password.get_secret_value() == "from-the-environment"
+    assert (loaded.history.remote_write[0].bearer_token, loaded.history.remote_write[0].ca_file) == (None, None)
+    assert faults(folder, HOME.replace("${PASSWORD}", "''")) == "#:5: accounts[0].password: must not be empty"
+
+
 def test_variables(folder: Path):
     """
     Variables stand anywhere in a text, are not looked into again, and can be escaped.
@@ -297,6 +336,75 @@ def test_paths_begin_at_the_configuration(folder: Path):
 
     assert home(folder, "  ca_file: certs/ca.pem").ca_file == folder / "certs/ca.pem"
     assert home(folder, "  ca_file: /certs/ca.pem").ca_file == Path("/certs/ca.pem")
+
+
+@pytest.mark.parametrize("broken", ["config.yaml", "password", "ca.pem", "web.yml", "server.crt", "server.key", "ca.crt"])
+def test_no_file_keeps_check_waiting(certificates: CertificateFolder, capsys: pytest.CaptureFixture[str], broken: str):
+    """
+    A pipe that nobody writes to, where a file is due, is a fault with its place, for each file that the configurations name.
+    """
+    folder = certificates.folder
+    web = write_web_config(certificates, build_tls(CLIENT_CERTIFICATE))
+    (folder / "password").write_text("abc")
+    (folder / "ca.pem").write_bytes((folder / "ca.crt").read_bytes())
+    text = HOME.replace("password: ${PASSWORD}", "password_file: password\n  ca_file: ca.pem")
+    (folder / "config.yaml").write_text(text)
+    (folder / broken).unlink()
+    os.mkfifo(folder / broken)
+    code = main(["check", f"--config.file={folder}/config.yaml", f"--web.config.file={web}"])
+    place = {
+        "password": "config.yaml:5: accounts[0].password_file: the file ",
+        "ca.pem": "config.yaml:6: accounts[0].ca_file: the file ",
+        "server.crt": "web.yml:2: tls_server_config.cert_file: the file ",
+        "server.key": "web.yml:3: tls_server_config.key_file: the file ",
+        "ca.crt": "web.yml:4: tls_server_config.client_ca_file: the file ",
+    }.get(broken, "")
+    separator = " " if place else ": "
+
+    assert code == 1
+    assert f"{place}{broken}{separator}is not a regular file" in capsys.readouterr().err.replace(f"{folder}/", "")
+
+
+@pytest.mark.parametrize(
+    ("mode", "holds_secret", "found"),
+    [
+        (0o600, True, None),
+        (0o644, False, None),
+        (0o640, True, "read the secrets in it; fix it with: chmod 600"),
+        (0o604, True, "read the secrets in it; fix it with: chmod 600"),
+        (0o622, True, "write to it; fix it with: chmod 600"),
+        (0o666, True, "read the secrets in it and write to it; fix it with: chmod 600"),
+        (0o664, False, "write to it; fix it with: chmod go-w"),
+    ],
+)
+def test_files_that_others_may_read_or_write(tmp_path: Path, mode: int, holds_secret: bool, found: str | None):
+    """
+    A file that others may write, or a secret that they may read, is warned of with a command that ends it.
+    """
+    file = tmp_path / "a file"
+    file.touch()
+    file.chmod(mode)
+    warning = find_exposure(file, holds_secret=holds_secret)
+
+    assert warning == (found and f"{file}: others on this machine may {found} '{file}'")
+    if warning:
+        subprocess.run(["sh", "-c", warning.partition("fix it with: ")[2]], check=True)
+    assert find_exposure(file, holds_secret=holds_secret) is None
+
+
+def test_mounted_secrets_are_not_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """
+    A secret of Kubernetes or compose has another owner, a mode of the platform's, and a read-only mount: nobody can mend it.
+    """
+    file = tmp_path / "secret"
+    file.touch(0o440)
+    monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
+    assert find_exposure(file, holds_secret=True) is None
+
+    file.chmod(0o644)
+    assert str(find_exposure(file, holds_secret=True)).endswith(f"chown {os.geteuid()} {file} && chmod 600 {file}")
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert find_exposure(file, holds_secret=True) is None
 
 
 @pytest.mark.parametrize(
@@ -457,6 +565,8 @@ def test_the_schema_of_a_portal(folder: Path):
     assert takes(every="1h30m", meters=[123456], counters=[80001], points=[{"ean": 1, "token_file": "x"}], aliases={"1": "a"})
     assert takes(every="${EVERY}", personal_data="${YES}", access="${ACCESS}")
     assert takes(password=None, password_file="x")
+    assert takes(password="", password_file="x", points=[{"ean": 1, "token": "x", "token_file": ""}])
+    assert not takes(password="", password_file="")
     assert not takes(password_file="x")
     assert not takes(password=None)
     assert not takes(every="often")

@@ -1,18 +1,22 @@
 """Certificates of portals: verified, by authorities of one's own where the configuration names them, or not at all."""
 
 import json
+import os
 import ssl
 
 import pytest
 import trustme
 
+from exporter.client.session import Session
 from exporter.clock import WallClock
 from exporter.config.loader import load_config
+from exporter.errors import UnreachableError
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
+from tests.conftest import InMemoryAccountStore
 
 
 @pytest.fixture
@@ -67,3 +71,18 @@ async def test_a_file_that_is_none(visited, tmp_path):
 
         assert (state.reason, name in state.message) == ("unreachable", True)
         assert not portal.requests
+
+
+@pytest.mark.parametrize("content", ["", "no certificate", None], ids=["empty", "text", "a pipe"])
+async def test_a_file_that_became_none(tmp_path, content):
+    """
+    A `ca_file` that is emptied, or a pipe by now, keeps nobody waiting, and the system's authorities do not step in.
+    """
+    file = tmp_path / "ca.pem"
+    if content is None:
+        os.mkfifo(file)
+    else:
+        file.write_text(content)
+    with pytest.raises(UnreachableError, match=r"ca\.pem"):
+        async with Session(store=InMemoryAccountStore(), clock=WallClock().now, ca_file=str(file)):
+            pass

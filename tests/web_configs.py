@@ -64,6 +64,12 @@ CASES_BY_KEY: dict[str, dict[str, WebConfigCase]] = {
         "a folder for a file": WebConfigCase("tls_server_config: {cert_file: ., key_file: server.key}\n", False),
         "somebody else's key": WebConfigCase("tls_server_config: {cert_file: server.crt, key_file: other.key}\n", False),
         "a certificate that is none": WebConfigCase("tls_server_config: {cert_file: junk, key_file: server.key}\n", False),
+        "certificate and key, all others empty": WebConfigCase(
+            build_tls("client_ca_file: ''\nclient_auth_type: ''\ncert: ''\nkey: ''\nclient_ca: ''"), True, since=INLINE_SINCE
+        ),
+        "an empty client_ca_file": WebConfigCase(build_tls("client_ca_file: ''"), True),
+        "an empty certificate and an empty key": WebConfigCase("tls_server_config: {cert_file: '', key_file: ''}\n", True),
+        "an empty key": WebConfigCase("tls_server_config: {cert_file: server.crt, key_file: ''}\n", False),
         "an encrypted key": WebConfigCase("tls_server_config: {cert_file: server.crt, key_file: locked.key}\n", False),
         "inline certificate and key": WebConfigCase(
             "tls_server_config:\n" + build_pem_block("cert", "server.crt") + build_pem_block("key", "server.key"),

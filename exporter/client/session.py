@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from yarl import URL
 
 from exporter.client.response import Response
 from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.files import read_pem
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_REDIRECTS = 8
@@ -312,8 +314,9 @@ class Session:
         if not self._ca_file:
             return True
         try:
-            return ssl.create_default_context(cafile=self._ca_file)
-        except OSError:
+            # Without any text this would trust the system's authorities.
+            return ssl.create_default_context(cadata=read_pem(Path(self._ca_file)) or "\n")
+        except (ValueError, OSError):
             raise UnreachableError(f"{self._ca_file} cannot be read, or holds no certificate to trust") from None
 
 

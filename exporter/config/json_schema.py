@@ -61,9 +61,8 @@ class _SchemaGenerator(GenerateJsonSchema):
 
 
 def _require_one_of_two(name: str, *, required: bool) -> JsonSchemaValue:
-    if required:
-        return {"oneOf": [{"required": [name]}, {"required": [f"{name}_file"]}]}
-    return {"not": {"required": [name, f"{name}_file"]}}
+    text, file = ({"required": [key], "properties": {key: {"not": {"const": ""}}}} for key in (name, f"{name}_file"))
+    return {"oneOf": [text, file]} if required else {"not": {"allOf": [text, file]}}
 
 
 def _allow_variables(part: Any) -> Any:

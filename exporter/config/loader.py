@@ -14,6 +14,7 @@ from exporter.config.secrets import fill_model, refuse_quoted, substitute_variab
 from exporter.config.validation import Model, validate
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_document
 from exporter.feed_reader import BackfillSettings
+from exporter.files import find_exposure
 from exporter.history.config import HistorySettings
 from exporter.portals.base import Portal
 from exporter.suggestion import suggest
@@ -220,14 +221,11 @@ def _check_aliases(document: YamlDocument, aliases: Data, usage_points: frozense
 
 
 def _collect_warnings(document: YamlDocument, environment: Mapping[str, str]) -> list[str]:
-    # A credential of systemd is readable by its user alone, through an ACL whose mask looks like group permissions.
-    is_systemd_credential = str(document.file.parent) == environment.get("CREDENTIALS_DIRECTORY")
     warnings = list(document.warnings)
     for path in sorted(document.secret_paths & document.commented_paths, key=document.line_numbers.__getitem__):
         place = f"{document.file}:{document.line_numbers[path]}: {document.format_path(path)}"
         warnings.append(f"{place}: the # and the rest of the line are a comment; if they belong to it, it needs quotes")
-    if document.is_world_readable and document.holds_secret and not is_systemd_credential:
-        warnings.append(
-            f"{document.file}: others on this machine may read the secrets in it; chmod 600 it, or use files for them"
-        )
-    return warnings
+    files = {document.file: document.holds_secret} | dict.fromkeys(document.other_files, False)
+    files |= dict.fromkeys(document.secret_files, True)
+    exposures = (find_exposure(file, holds_secret=secret, environment=environment) for file, secret in files.items())
+    return warnings + [exposure for exposure in exposures if exposure]

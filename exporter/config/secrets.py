@@ -1,5 +1,6 @@
 """Environment variables and files of secrets, substituted into the data."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, has_control_character, read_text
+from exporter.files import read_pem
 from exporter.suggestion import find_similar, suggest
 
 MAX_SECRET_BYTES = 64 << 10
@@ -49,8 +51,8 @@ def _resolve_variable(document: YamlDocument, environment: Mapping[str, str], ma
 def fill_model(document: YamlDocument, type_: Any, data: Data, path: KeyPath) -> Data:
     """Return data prepared for its type: secrets are read from their files, unknown keys are recorded as faults.
 
-    A `Path` is relative to the configuration's folder, and the text 4 is the literal 4 (pydantic converts all other
-    numbers itself). Data of the wrong form is left for pydantic to reject.
+    A `Path` is a file to be read; it is relative to the configuration's folder. The text 4 is the literal 4 (pydantic
+    converts all other numbers itself). Data of the wrong form is left for pydantic to reject.
     """
     models = [part for part in expand_union(type_) if isinstance(part, type) and issubclass(part, BaseModel)]
     if models and isinstance(data, dict):
@@ -63,7 +65,9 @@ def fill_model(document: YamlDocument, type_: Any, data: Data, path: KeyPath) ->
         if get_origin(part) in (list, tuple, set, frozenset) and inner and isinstance(data, list):
             return [fill_model(document, inner[0], value, (*path, at)) for at, value in enumerate(data)]
         if part is Path and isinstance(data, str):
-            return str(document.file.parent / data)
+            return str(_check_file(document, document.file.parent / data, path))
+        if part is SecretStr and data:
+            document.holds_secret |= path not in document.environment_paths
         if get_origin(part) is Literal:
             return next((value for value in inner if str(value) == data), data)
     return data
@@ -109,7 +113,7 @@ def _fill_section(document: YamlDocument, models: list[type[BaseModel]], data: d
     document.secret_paths |= {(*path, name) for name in secrets}
     file_keys = {f"{name}_file": name for name in secrets}
     filled: dict[str, Data] = {}
-    for key, value in data.items():
+    for key, value in _drop_empty(document, data, kinds, path).items():
         key_path = (*path, key)
         if key in secrets and value is None and key_path in document.commented_paths:
             document.add_fault(key_path, "has no value: all after the # is a comment; put the text in quotes")
@@ -118,19 +122,32 @@ def _fill_section(document: YamlDocument, models: list[type[BaseModel]], data: d
                 document.add_fault(key_path, "has no value")
         elif key in kinds:
             filled.setdefault(key, fill_model(document, kinds[key], value, key_path))
-            document.holds_secret |= key in secrets and value is not None and key_path not in document.environment_paths
         elif key in file_keys:
             filled[file_keys[key]] = _read_secret(document, value, key_path, data.get(file_keys[key]))
         else:
             document.add_fault(key_path, f"unknown key{suggest(key, [*kinds, *file_keys])}")
             if meant := find_similar(key, [*kinds, *file_keys]):
                 document.excused_paths.add((*path, file_keys.get(meant, meant)))
-    _refuse_empty(document, filled, secrets, path)
     return filled
+
+
+def _drop_empty(document: YamlDocument, data: dict[str, Data], kinds: dict[str, Any], path: KeyPath) -> dict[str, Data]:
+    """Return data without the files and secrets that are an empty text: they count as absent, as in Prometheus."""
+    empty = {key for key, value in data.items() if value == "" and _is_file_or_secret(key, kinds)}
+    for key in empty:
+        if (*path, key) in document.environment_paths:  # a variable that is set and empty is nobody's intention
+            document.add_fault((*path, key), "must not be empty")
+    return {key: value for key, value in data.items() if key not in empty}
 
 
 def _allows_none(type_: Any) -> bool:
     return not {None, NoneType, Any}.isdisjoint(expand_union(type_))
+
+
+def _is_file_or_secret(key: str, kinds: dict[str, Any]) -> bool:
+    """Return whether a key holds a secret or a PEM text, or names the file of one."""
+    types = set(expand_union(kinds.get(key))) | set(expand_union(kinds.get(key.removesuffix("_file"))))
+    return not {Path, SecretStr}.isdisjoint(types) or f"{key}_file" in kinds
 
 
 def _is_section(type_: Any) -> bool:
@@ -141,7 +158,7 @@ def _is_section(type_: Any) -> bool:
 def _read_secret(document: YamlDocument, file: Data, path: KeyPath, inline_value: Data) -> str:
     """Return the secret of a file; on a fault return a placeholder, so that the key is not reported missing too."""
     key = str(path[-1]).removesuffix("_file")
-    if inline_value is not None:
+    if inline_value:
         document.add_fault(path, f"stands beside {key}; one of the two is enough")
     elif not isinstance(file, str) or not file:
         document.add_fault(path, "must be the path of a file")
@@ -150,13 +167,30 @@ def _read_secret(document: YamlDocument, file: Data, path: KeyPath, inline_value
     return "-"
 
 
+def _check_file(document: YamlDocument, file: Path, path: KeyPath) -> Path:
+    """Return a file; record a fault if it cannot be read, and a warning if it is not there yet."""
+    document.other_files.append(file)
+    if not os.path.exists(file):  # pathlib's raises where a folder may not be entered
+        document.add_warning(path, f"the file {file} does not exist", document.line_numbers[path])
+        return file
+    try:
+        read_pem(file)
+    except ValueError as error:
+        _add_file_fault(document, file, path, error)
+    return file
+
+
+def _add_file_fault(document: YamlDocument, file: Path, path: KeyPath, error: ValueError) -> None:
+    hint = "; ~ is not expanded, write the whole path" if "~" in str(file) else ""
+    document.add_fault(path, f"the file {file} {error}{hint}")
+
+
 def _read_secret_text(document: YamlDocument, file: Path, path: KeyPath) -> str:
     document.secret_files.append(file)
     try:
         text = read_text(file, MAX_SECRET_BYTES).rstrip("\r\n")
     except ValueError as error:
-        hint = "; ~ is not expanded, write the whole path" if "~" in str(file) else ""
-        document.add_fault(path, f"the file {file} {error}{hint}")
+        _add_file_fault(document, file, path, error)
     else:
         if not text:
             document.add_fault(path, f"the file {file} is empty")
@@ -165,9 +199,3 @@ def _read_secret_text(document: YamlDocument, file: Path, path: KeyPath) -> str:
         else:
             return text
     return "-"
-
-
-def _refuse_empty(document: YamlDocument, filled: dict[str, Data], secrets: set[str], path: KeyPath) -> None:
-    for name in secrets & filled.keys():
-        if filled[name] == "":
-            document.add_fault((*path, name), "must not be empty")

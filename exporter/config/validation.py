@@ -55,12 +55,12 @@ def validate(document: YamlDocument, model: type[Model], data: Data, path: KeyPa
             error_path = _resolve_path(data, details, path)
             if error_path in document.excused_paths or document.has_faults_below(error_path):
                 continue
-            hint = (
-                f" ({error_path[-1]} or {error_path[-1]}_file)"
-                if details["type"] == "missing" and error_path in document.secret_paths
-                else ""
-            )
-            document.add_fault(error_path, _format_message(details) + hint)
+            message = _format_message(details)
+            if details["type"] == "missing" and error_path in document.line_numbers:  # an empty text counts as absent
+                message = "must not be empty"
+            elif details["type"] == "missing" and error_path in document.secret_paths:
+                message += f" ({error_path[-1]} or {error_path[-1]}_file)"
+            document.add_fault(error_path, message)
         return None
 
 

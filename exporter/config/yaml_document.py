@@ -1,7 +1,6 @@
 """A YAML file as plain data, with the line number of every value and the faults found."""
 
 import re
-import stat
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from exporter.errors import ConfigError
+from exporter.files import read_file
 
 MAX_FILE_BYTES = 1 << 20
 MAX_VALUES = 100_000
@@ -54,10 +54,10 @@ class YamlDocument:
         """Values that are secrets."""
         self.secret_files: list[Path] = []
         """The files that secrets were read from."""
+        self.other_files: list[Path] = []
+        """The files that other keys name, such as certificates."""
         self.holds_secret = False
         """Whether the file itself holds a secret."""
-        self.is_world_readable = False
-        """Whether other users of this machine may read the file."""
         self.environment_paths: set[KeyPath] = set()
         self.quoted_paths: set[KeyPath] = set()
         """Values written in quotes."""
@@ -113,8 +113,7 @@ def read_document(file: Path, *, plain: bool = False) -> YamlDocument:
     document = YamlDocument(file)
     try:
         text = read_text(file, MAX_FILE_BYTES)
-        document.is_world_readable = bool(file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         raise ConfigError(f"{file}: {error}") from None
     try:
         loader = _Loader(text)
@@ -135,16 +134,7 @@ def read_document(file: Path, *, plain: bool = False) -> YamlDocument:
 def read_text(file: Path, max_bytes: int) -> str:
     """Return the text of a UTF-8 file; raise ValueError that says what is wrong, without any content."""
     try:
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise ValueError("is a folder" if file.is_dir() else "is not a regular file")
-        with file.open("rb") as stream:
-            content = stream.read(max_bytes + 1)
-    except OSError as error:
-        raise ValueError(f"cannot be read: {(error.strerror or type(error).__name__).lower()}") from None
-    if len(content) > max_bytes:
-        raise ValueError(f"is larger than {max_bytes >> 10} KiB")
-    try:
-        return content.decode("utf-8-sig")
+        return read_file(file, max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text") from None
 

@@ -21,7 +21,7 @@ from typing import Any
 import bcrypt
 
 from exporter.errors import BusyError, ConfigError
-from exporter.file_stamps import FileStamps, stamp_files
+from exporter.files import FileStamps, find_exposure, stamp_files
 from exporter.web.tls import choose_curve, make_context, make_reloadable_context, read_alternative_names
 from exporter.web.web_config import WebConfig
 
@@ -251,7 +251,8 @@ class AccessControl:
         return loaded
 
     def apply(self, loaded: _LoadedConfig) -> None:
-        """Use a loaded configuration; open connections are not affected."""
+        """Use a loaded configuration, and log its warnings; open connections are not affected."""
+        log_warnings(self._file, loaded.config)
         if loaded.config.request_limit == self._loaded.config.request_limit:
             loaded = replace(loaded, bucket=self._loaded.bucket)
         self._loaded, self._last_error = loaded, ""
@@ -280,9 +281,19 @@ def load_access_control(file: Path, parse: Callable[[Path], WebConfig]) -> Acces
     Raise ConfigError. Reads files, so not for the event loop.
     """
     loaded = _LoadedConfig.from_file(file, parse)
-    for warning in find_warnings(loaded.config):
-        log.warning("%s: %s", file, warning)
+    log_warnings(file, loaded.config)
     return AccessControl(file, parse, loaded)
+
+
+def log_warnings(file: Path, config: WebConfig) -> None:
+    """Log the warnings about a configuration and the files that it names."""
+    for warning in find_warnings(config):
+        log.warning("%s: %s", file, warning)
+    tls = config.tls
+    files = {file: bool(config.users or tls.key), tls.cert_file: False, tls.client_ca_file: False, tls.key_file: True}
+    for name, holds_secret in files.items():
+        if name and (exposure := find_exposure(name, holds_secret=holds_secret)):
+            log.warning("%s", exposure)
 
 
 def find_warnings(config: WebConfig) -> list[str]:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import ConfigError
+from exporter.files import read_pem
 from exporter.web.web_config import CURVES, VERIFYING_AUTH_TYPES, TlsConfig, to_openssl_ciphers
-
-MAX_FILE_BYTES = 1 << 20
 
 
 class ReloadableContext(ssl.SSLContext):
@@ -118,15 +117,10 @@ def _read_pem(key: str, text: str | None, file: Path | None) -> str:
     """Return the content of the file or, without one, of the configuration itself."""
     if file is None:
         return text or ""
-    key_path = f"tls_server_config.{key}_file"
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{key_path}: {file} cannot be read: {(error.strerror or 'error').lower()}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise ConfigError(f"{key_path}: {file} is larger than {MAX_FILE_BYTES >> 10} KiB")
-    return content.decode("ascii", "replace").replace("\ufffd", "?")
+        return read_pem(file)
+    except ValueError as error:
+        raise ConfigError(f"tls_server_config.{key}_file: {file} {error}") from None
 
 
 @contextmanager

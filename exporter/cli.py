@@ -115,19 +115,30 @@ def add_setup_command(subparsers: Subparsers) -> None:
     setup = add_command(subparsers, "setup", run_setup, "add an account to the configuration by answering questions")
     setup.add_argument("account", nargs="?", metavar="ACCOUNT", help="its name; of one that is there, the selection is changed")
     setup.add_argument("--portal", metavar="PORTAL", help="water-link, fluvius, enedis or cem")
-    setup.add_argument("--username", metavar="NAME", help="the user name of the login")
-    setup.add_argument("--password-file", dest="secret_file", type=Path, metavar="FILE", help="the file of its password or token")
+    setup.add_argument("--access", metavar="ACCESS", help="enedis: conso, dataconnect or myelectricaldata; default: conso")
+    setup.add_argument("--username", metavar="NAME", help="the user name of the login; of Data Connect the client_id")
+    setup.add_argument(
+        "--password-file", dest="secret_file", type=Path, metavar="FILE", help="the file of its password, secret or token"
+    )
     setup.add_argument(
         "--meter",
         dest="meters",
         action="append",
         default=[],
         metavar="NUMBER",
-        help="what to read, repeatable: water-link a meter, fluvius EAN:SERIAL:COMMODITY, enedis a PRM, cem a var_id",
+        help="what to read, repeatable: water-link a meter, fluvius EAN:SERIAL[,SERIAL]:COMMODITY, enedis a PRM, cem a var_id",
+    )
+    setup.add_argument(
+        "--production",
+        action="append",
+        default=[],
+        metavar="PRM",
+        help="enedis: a usage point that feeds in, repeatable",
     )
     setup.add_argument(
         "--name", dest="names", action="append", default=[], type=parse_key_value, metavar="NUMBER=NAME", help="a name to show"
     )
+    setup.add_argument("--suggest-names", dest="suggest_names", action="store_true", help="name meters by place and kind")
     setup.add_argument(
         "--set",
         dest="keys",
@@ -142,7 +153,8 @@ def add_setup_command(subparsers: Subparsers) -> None:
 
 def run_setup(options: argparse.Namespace) -> int:
     """Set an account up; what asks the questions is loaded for this command alone."""
-    from exporter.setup.command import SetupOptions, run_setup  # noqa: PLC0415
+    from exporter.setup.command import run_setup  # noqa: PLC0415
+    from exporter.setup.draft import SetupOptions  # noqa: PLC0415
 
     return run_setup(
         SetupOptions(
@@ -150,10 +162,13 @@ def run_setup(options: argparse.Namespace) -> int:
             storage_path=options.storage_path,
             account=options.account,
             portal=options.portal,
+            access=options.access,
             username=options.username,
             secret_file=options.secret_file,
             meters=options.meters,
+            production=options.production,
             names=dict(options.names),
+            suggest_names=options.suggest_names,
             keys=dict(options.keys),
             yes=options.yes,
         )

@@ -1,6 +1,6 @@
 """The data model: readings, facts and all else that a visit to a portal can return."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -272,6 +272,13 @@ def format_resolution(length: timedelta) -> str:
     if timedelta(days=27, hours=23) <= length <= timedelta(days=31, hours=1):
         return "P1M"
     raise ValueError(f"a period of {length} is neither an interval, a day nor a month")
+
+
+def name_resolutions(resolutions: Iterable[str]) -> str:
+    """Return the lengths of intervals in words, with a comma before them; nothing of days and months, which name themselves."""
+    names = {"PT15M": "by quarter-hour", "PT30M": "by half-hour", "PT1H": "by hour"}
+    shorter = [one for one in resolutions if one.startswith("PT")]
+    return "".join(f", {names.get(one, f'every {one[2:-1]} minutes')}" for one in shorter)
 
 
 def is_possible_value(value: float) -> bool:

@@ -2,11 +2,18 @@
 
 import asyncio
 import os
+import re
 import stat
 import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import aiohttp
 import pexpect
 import pytest
 
@@ -21,7 +28,10 @@ from exporter.simulators.fluvius.simulation import FluviusSimulation
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
 
 PATIENCE = 60
-DOWN, ENTER = "\x1b[B", "\r"
+FIRST_HOUR = 90
+"""Seconds from an empty folder to a serving exporter, at most."""
+KEYS = ("base_url", "portal_url", "identity_url", "calls_per_second")
+DOWN, ENTER, TAB = "\x1b[B", "\r", "\t"
 HAND_WRITTEN = """# the house's meters
 accounts:
   # do not touch
@@ -47,10 +57,11 @@ def build_flags(folder: Path, account: dict[str, Any]) -> list[str]:
     (folder / "given").write_text(account[secret])
     flags = [account["name"], f"--portal={account['portal']}", f"--password-file={folder / 'given'}", "--yes"]
     flags += [f"--username={account['username']}"] if "username" in account else []
-    flags += [f"--set={key}={account[key]}" for key in ("base_url", "portal_url", "identity_url") if key in account]
+    flags += [f"--set={key}={account[key]}" for key in KEYS if key in account]
     for meter in account.get("meters", ()):
         numbers = [meter["ean"], meter["serial"][-1], meter["commodity"]] if isinstance(meter, dict) else [meter]
         flags.append(f"--meter={':'.join(numbers)}")
+    flags += [f"--meter={point['prm']}" for point in account.get("usage_points", ())[:1]]
     return flags
 
 
@@ -75,6 +86,21 @@ async def test_by_flags(portal, tmp_path, capsys):
     assert "Next: utility-exporter serve" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("number", ["204419", "541448820000000048:1SAG1100000048:electricity", "99999"])
+async def test_a_number_that_is_not_there_writes_nothing(number, tmp_path):
+    """
+    By flags a meter that the portal does not have is named, and the configuration is not begun.
+    """
+    kinds = {"204419": WaterLinkSimulation, "99999": CemSimulation}
+    simulation = kinds.get(number, FluviusSimulation)()
+    async with run_simulation(simulation) as url:
+        flags = build_flags(tmp_path, simulation.build_accounts(url)[0])
+        with pytest.raises(ConfigError, match=f"not found: {number.partition(':')[0]}; "):
+            await run(tmp_path, *flags, f"--meter={number}")
+
+    assert not (tmp_path / "config.yaml").exists()
+
+
 async def test_a_refused_login_writes_nothing(tmp_path):
     """
     By flags a wrong password is tried once, and the configuration is not begun.
@@ -95,7 +121,8 @@ async def test_what_is_missing_is_named(tmp_path):
     """
     for flags, message in (
         (("--yes",), "give --portal"),
-        (("x", "--yes", "--portal=cme"), "does not know the portal 'cme'"),
+        (("x", "--yes", "--portal=cme"), r"does not know the portal 'cme'; did you mean cem\?"),
+        (("x", "--yes", "--portal=enedis", "--access=cons"), r"there is no access 'cons'; did you mean conso\?"),
         (("--yes", "--portal=cem"), "give ACCOUNT"),
         (("x", "--yes", "--portal=cem"), "give --username"),
         (("x", "--yes", "--portal=cem", "--username=me"), "give --password-file"),
@@ -126,6 +153,24 @@ def test_an_account_is_added_to_what_is_there(tmp_path):
     assert (added.username, added.password.get_secret_value(), added.meters) == ("a#b", "$x${y", ("012345",))
 
 
+def test_what_is_changed_keeps_the_comments_beside_it(tmp_path):
+    """
+    Of a list only what is new or gone is touched.
+    """
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "accounts:\n  - name: flats\n    portal: cem\n    username: me\n    password: p\n    counters:\n      include:\n"
+        "        - 80001  # bath\n        - 80002  # kitchen\n        # the lift\n        - 80003\n    every: 1h  # enough\n"
+    )
+    entry = {"name": "flats", "counters": {"include": [80002, 80003, 80004]}}
+    write_account(file, entry, frozenset({"counters"}), {"80004": "roof"})
+
+    assert file.read_text() == (
+        "accounts:\n  - name: flats\n    portal: cem\n    username: me\n    password: p\n    counters:\n      include:\n"
+        "        - 80002  # kitchen\n        # the lift\n        - 80003\n        - 80004 # roof\n    every: 1h  # enough\n"
+    )
+
+
 def test_a_configuration_that_would_be_bad_is_not_written(tmp_path):
     """
     The fault is told, and the file is as it was.
@@ -149,8 +194,9 @@ def answer(folder: Path, flags: list[str], answers: list[tuple[str, str]]) -> tu
         env=environment,
         encoding="utf-8",
         timeout=PATIENCE,
-        dimensions=(24, 160),
+        dimensions=(40, 160),
     )
+    child.delaybeforesend = None
     shown = ""
     try:
         for question, text in answers:
@@ -164,11 +210,42 @@ def answer(folder: Path, flags: list[str], answers: list[tuple[str, str]]) -> tu
     return child.exitstatus, shown
 
 
-async def test_water_link_in_a_terminal(tmp_path):
+@asynccontextmanager
+async def serve(folder: Path) -> AsyncIterator[str]:
+    """Run the next command that `setup` says, on a free port; yield the address of its page."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "exporter", "serve", "--web.listen-address=127.0.0.1:0",
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not (found := re.search(r"account\(s\) at ([\d.:]+)", (await process.stderr.readline()).decode())):
+                pass
+        yield f"http://{found[1]}/metrics"
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def read_value(url: str, name: str, **labels: str) -> float:
+    """Return a value of the page once it is there."""
+    async with aiohttp.ClientSession() as client, asyncio.timeout(PATIENCE):
+        while True:
+            async with client.get(url) as response:
+                page = await response.text()
+            for line in page.splitlines():
+                if line.startswith(name + "{") and all(f'{label}="{value}"' in line for label, value in labels.items()):
+                    return float(line.rpartition(" ")[2])
+            await asyncio.sleep(0.1)
+
+
+async def test_water_link_from_nothing_to_serving(tmp_path):
     """
-    Portal, name, login, meters and names are asked; a wrong password once more; the secret is never shown.
+    Portal, name, login, meters and names are asked, a wrong password and a wrong number once more; one password is sent by all of
+    setup's second try and `serve`; what is served is what the meter shows.
     """
-    simulation = WaterLinkSimulation()
+    simulation, started = WaterLinkSimulation(), time.monotonic()
     async with run_simulation(simulation) as url:
         account = simulation.build_accounts(url)[0]
         flags = [f"--set={key}={account[key]}" for key in ("portal_url", "identity_url")]
@@ -181,15 +258,26 @@ async def test_water_link_in_a_terminal(tmp_path):
                 ("A name for the account", ENTER),
                 ("E-mail address:", account["username"] + ENTER),
                 ("Password (not shown)", "wrong" + ENTER),
-                ("Meter numbers", "204417, 204418" + ENTER),
+                ("Meter numbers", "204417, 20441" + ENTER),
+                ("20441: a meter's number is six digits", "9" + ENTER),
                 ("Once more; a third wrong one may lock the account", ""),
+                ("E-mail address:", ENTER),
                 ("Password (not shown)", account["password"] + ENTER),
+                ("Not found: 204419", ""),
+                ("Meter numbers", "\x7f8" + ENTER),
                 ("A name for 204417", "bath" + ENTER),
-                ("A name for 204418", ENTER),
+                ("A name for 204418", "bath" + ENTER),
+                ("this name is used already", "\x15" + ENTER),
             ],
         )
-
         assert (code, "Next: utility-exporter serve" in shown) == (0, True), shown
+        async with serve(tmp_path) as page:
+            index = await read_value(page, "utility_consumption_index_m3", usage_point="bath")
+        assert simulation.login_count == 2
+
+    meter = simulation.meters["204417"]
+    assert index == meter.compute_index(meter.find_latest_shown_day(simulation.clock()) + timedelta(days=1)) / 1000
+    assert time.monotonic() - started < FIRST_HOUR
     assert account["password"] not in shown
     (written,) = load_config(tmp_path / "config.yaml", {}).accounts
     assert (written.name, written.meters, written.aliases) == ("home-water", ("204417", "204418"), {"204417": "bath"})
@@ -197,30 +285,128 @@ async def test_water_link_in_a_terminal(tmp_path):
     assert (secret.read_text().strip(), stat.S_IMODE(secret.stat().st_mode)) == (account["password"], 0o600)
 
 
-async def test_the_meters_of_an_account_are_changed(tmp_path):
+async def test_fluvius_from_nothing_to_serving(tmp_path):
     """
-    Of an account that is there the meters are shown, to be changed; names, login and all else stay.
+    Of each meter EAN, serials and kind are asked, and checked as they are typed; quarter-hours are read where there are any.
     """
-    simulation = WaterLinkSimulation()
+    simulation, started = FluviusSimulation(), time.monotonic()
     async with run_simulation(simulation) as url:
         account = simulation.build_accounts(url)[0]
-        assert await run(tmp_path, *build_flags(tmp_path, account), "--name=204417=bath") == 0
+        solar, _, gas = account["meters"]
+        flags = [f"--set={key}={account[key]}" for key in ("portal_url", "identity_url")]
         code, shown = await asyncio.to_thread(
-            answer, tmp_path, ["home-water"], [("Meter numbers", ""), ("204418", "\x7f" * 7 + ENTER)]
+            answer,
+            tmp_path,
+            flags,
+            [
+                ("Which portal?", DOWN + ENTER),
+                ("A name for the account", ENTER),
+                ("E-mail address:", account["username"] + ENTER),
+                ("Password (not shown)", account["password"] + ENTER),
+                ("EAN", solar["ean"][:-1] + ENTER),
+                ("an EAN has 18 digits; this has 17", solar["ean"][-1] + ENTER),
+                ("Serial number", " ".join(solar["serial"]) + ENTER),
+                ("What it measures", ENTER),
+                ("Another meter?", "y"),
+                ("EAN", gas["ean"] + ENTER),
+                ("Serial number", gas["serial"][0] + ENTER),
+                ("What it measures", DOWN + ENTER),
+                ("Another meter?", "n"),
+                (f"A name for {solar['ean']}", ENTER),
+                (f"A name for {gas['ean']}", "\x15heating" + ENTER),
+            ],
         )
+        assert (code, "Next: utility-exporter serve" in shown) == (0, True), shown
+        async with serve(tmp_path) as page:
+            volume = await read_value(page, "utility_daily_consumption_m3", usage_point="heating")
+            day = await read_value(page, "utility_latest_day_timestamp_seconds", usage_point="heating")
 
-    assert code == 0, shown
+    true = [
+        one.value for one in simulation.list_true_days(gas["ean"], *(2 * [to_day(day, "Europe/Brussels")])) if one.unit == "m³"
+    ]
+    assert [volume] == true
+    assert time.monotonic() - started < FIRST_HOUR
     (written,) = load_config(tmp_path / "config.yaml", {}).accounts
-    assert (written.meters, written.aliases, written.username) == (("204417",), {"204417": "bath"}, account["username"])
+    assert [(meter.ean, list(meter.serial), meter.intervals) for meter in written.meters] == [
+        (meter["ean"], meter["serial"], True) for meter in (solar, gas)
+    ]
+    assert written.aliases == {solar["ean"]: "electricity", gas["ean"]: "heating"}
 
 
-async def test_cem_in_a_terminal(tmp_path):
+async def test_enedis_from_nothing_to_serving(tmp_path):
     """
-    What the account holds is a tree: typing filters it, and a ticked branch brings all its counters. Again, all of it is read.
+    A token that was not copied whole is said at once; of the usage points that it names one is ticked, and feeds in.
     """
-    simulation = CemSimulation()
+    simulation, started = EnedisSimulation(), time.monotonic()
+    async with run_simulation(simulation) as url:
+        account = simulation.build_account(url, "conso")
+        code, shown = await asyncio.to_thread(
+            answer,
+            tmp_path,
+            [f"--set=base_url={account['base_url']}", "--set=calls_per_second=5"],
+            [
+                ("Which portal?", DOWN * 2 + ENTER),
+                ("Which access?", ENTER),
+                ("A name for the account", ENTER),
+                ("Token (not shown)", account["token"].partition(".")[0] + ENTER),
+                ("this is no complete Conso API token; copy it again", "." + account["token"].partition(".")[2] + ENTER),
+                ("Tick what to read", DOWN + TAB + ENTER),
+                ("feed in, from solar panels?", "y"),
+                ("A name for 09000000000017", "house" + ENTER),
+            ],
+        )
+        assert (code, "Next: utility-exporter serve" in shown) == (0, True), shown
+        async with serve(tmp_path) as page:
+            used = await read_value(page, "utility_daily_consumption_kwh", usage_point="house")
+            fed_in = await read_value(page, "utility_daily_injection_kwh", usage_point="house")
+            day = await read_value(page, "utility_latest_day_timestamp_seconds", usage_point="house")
+
+    home, latest = simulation.producer, to_day(day, "Europe/Paris")
+    assert (used, fed_in) == (simulation.get_true_day(home, latest), simulation.get_true_day(home, latest, producing=True))
+    assert time.monotonic() - started < FIRST_HOUR
+    (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+    assert [(point.prm, point.production) for point in written.usage_points] == [(home.prm, True)]
+
+
+@pytest.mark.parametrize("access", ["dataconnect", "myelectricaldata"])
+async def test_enedis_by_its_other_accesses(access, tmp_path):
+    """
+    Each access has a secret of its own kind, and needs the usage points; by flags as by questions.
+    """
+    simulation = EnedisSimulation()
+    async with run_simulation(simulation) as url:
+        account = simulation.build_account(url, access)
+        (tmp_path / "given").write_text(account.get("client_secret") or account["token"])
+        flags = [
+            "maison",
+            "--portal=enedis",
+            f"--access={access}",
+            f"--set=base_url={account['base_url']}",
+            "--set=calls_per_second=5",
+        ]
+        flags += ["--production=09000000000017", "--meter=09000000000017", f"--password-file={tmp_path / 'given'}", "--yes"]
+        if client := account.get("client_id"):
+            with pytest.raises(ConfigError, match="give --username"):
+                await run(tmp_path, *flags)
+            flags.append(f"--username={client}")
+
+        assert await run(tmp_path, *flags) == 0
+    (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+    assert (written.access.value, [(point.prm, point.production) for point in written.usage_points]) == (
+        access,
+        [("09000000000017", True)],
+    )
+
+
+async def test_cem_from_nothing_to_serving(tmp_path):
+    """
+    What the account holds is a tree: typing filters it, with blanks too, and a ticked branch brings all below it. Meters are
+    named by place and kind. Again, all of it is read.
+    """
+    simulation, started = CemSimulation(), time.monotonic()
     async with run_simulation(simulation) as url:
         account = simulation.build_accounts(url)[0]
+        counter = simulation.named_counters["replacement"]
         code, shown = await asyncio.to_thread(
             answer,
             tmp_path,
@@ -230,14 +416,45 @@ async def test_cem_in_a_terminal(tmp_path):
                 ("User name:", account["username"] + ENTER),
                 ("Password (not shown)", account["password"] + ENTER),
                 ("Read all of it?", "n"),
-                ("Tick what to read", "70036"),
-                ("70036\x1b[0m...", " " + ENTER),
+                ("Tick what to read", "byt 3"),
+                ("byt 3\x1b[0m...", TAB + ENTER),
+                ("A name for 700", "\x15Novák" + ENTER),
+                *[("A name for 700", ENTER)] * 4,
             ],
         )
         assert (code, "Next: utility-exporter serve" in shown) == (0, True), shown
+        async with serve(tmp_path) as page:
+            before = simulation.latest_reading(counter)
+            index = await read_value(page, "utility_consumption_index_m3", usage_point="Novák")
+            after = simulation.latest_reading(counter)
+        assert index in (before[1], after[1])
+        assert time.monotonic() - started < FIRST_HOUR
         (written,) = load_config(tmp_path / "config.yaml", {}).accounts
-        assert len(written.counters.include) in range(1, 10)
+        names = {f"Byt 3 {kind}" for kind in ("hot water", "heat", "electricity", "indoor temperature")}
+        assert (len(written.counters.include), {*written.aliases.values()}) == (6, {"Novák", *names})
 
-        again, _ = await asyncio.to_thread(answer, tmp_path, ["flats"], [("Read all of it?", "y")])
+        again, _ = await asyncio.to_thread(answer, tmp_path, ["flats"], [("Read all of it?", "y"), ("Name the", ENTER)])
         (written,) = load_config(tmp_path / "config.yaml", {}).accounts
         assert (again, written.counters.include) == (0, frozenset())
+
+
+def to_day(seconds: float, zone: str) -> date:
+    """Return the local day that begins at an instant."""
+    return datetime.fromtimestamp(seconds, ZoneInfo(zone)).date()
+
+
+async def test_the_meters_of_an_account_are_changed(tmp_path):
+    """
+    Of an account that is there the meters are shown, to be changed; names of those that stay, login and all else stay.
+    """
+    simulation = WaterLinkSimulation()
+    async with run_simulation(simulation) as url:
+        account = simulation.build_accounts(url)[0]
+        assert await run(tmp_path, *build_flags(tmp_path, account), "--name=204417=bath", "--name=204418=garden") == 0
+        code, shown = await asyncio.to_thread(
+            answer, tmp_path, ["home-water"], [("Meter numbers", ""), ("204418", "\x7f" * 7 + ENTER)]
+        )
+
+    assert code == 0, shown
+    (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+    assert (written.meters, written.aliases, written.username) == (("204417",), {"204417": "bath"}, account["username"])

@@ -1,50 +1,31 @@
 """`setup`: ask for portal, login and meters, try them once, and write them to the configuration."""
 
 import asyncio
-import json
+import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from exporter.commands import CommandContext, discover_account
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LoginError
-from exporter.models import Discovery, Finding
+from exporter.models import Discovery
 from exporter.printing import format_discovery
 from exporter.setup import questions
-from exporter.setup.config_file import read_account, write_account, write_secret
-from exporter.setup.forms import FORMS, PortalForm
+from exporter.setup.config_file import list_account_names, read_account, write_account, write_secret
+from exporter.setup.draft import Draft, SetupOptions, load_draft, require_flag, write_trial
+from exporter.setup.forms import ACCESS_TITLES, ENEDIS_ACCESSES, FORMS, Check, PortalForm, require_text
+from exporter.setup.meters import choose_counters, choose_meters, correct_meters, find_missing, set_intervals
+from exporter.setup.names import name_usage_points
+from exporter.setup.tree import describe_counters
+from exporter.suggestion import suggest
 
 SELECTION_KEYS = frozenset({"meters", "counters", "usage_points"})
-
-
-@dataclass(frozen=True, slots=True)
-class SetupOptions:
-    """What is known from flags; the rest is asked, unless `yes`."""
-
-    config_file: Path
-    storage_path: Path
-    account: str | None = None
-    portal: str | None = None
-    username: str | None = None
-    secret_file: Path | None = None
-    meters: Sequence[str] = ()
-    names: dict[str, str] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    yes: bool = False
-
-
-@dataclass(slots=True)
-class Draft:
-    """An account as far as it is known."""
-
-    form: PortalForm
-    entry: dict[str, Any]
-    secret: str = ""
-    """Empty where it stands in the configuration or in a file of its own already."""
+MAX_LINES = 40
+"""What is more is counted instead of shown."""
 
 
 def run_setup(options: SetupOptions) -> int:
@@ -52,22 +33,23 @@ def run_setup(options: SetupOptions) -> int:
     if not options.yes and not sys.stdin.isatty():
         raise ConfigError("setup asks questions, and there is no terminal: give the answers by flags, with --yes")
     draft = start_draft(options)
-    draft, discovery = discover_draft(draft, options)
-    sys.stdout.write(format_discovery(Discovery(discovery.findings, "", discovery.notes)) + "\n")
-    if discovery.is_empty:
-        raise ConfigError("nothing was found: check the numbers; the configuration is as it was")
-    if not options.yes:
-        choose_meters(draft, discovery, options)
-        ask_names(draft, options)
+    known_points = frozenset[str]() if draft.is_new else load_draft(draft, options).configured_usage_points()
+    choose_meters(draft, options)
+    discovery = discover_draft(draft, options)
+    choose_counters(draft, discovery, options)
+    set_intervals(draft, discovery)
+    name_usage_points(draft, discovery, known_points, options)
+    replaced = set(SELECTION_KEYS)
     if draft.secret:
         key = draft.form.secret_key
         draft.entry[f"{key}_file"] = write_secret(options.config_file, draft.entry["name"], key, draft.secret)
-    write_account(options.config_file, draft.entry, SELECTION_KEYS)
-    config = load_config(options.config_file)
-    flag = "" if options.config_file == Path("config.yaml") else f" --config.file={options.config_file}"
-    sys.stdout.write(
-        f"{options.config_file}: {len(config.accounts)} account(s), no faults\n\nNext: utility-exporter serve{flag}\n"
-    )
+        replaced.add(key)
+        draft.entry.pop(key, None)
+    for key in (*sorted(SELECTION_KEYS), "aliases"):  # the long ones stand last
+        if key in draft.entry:
+            draft.entry[key] = draft.entry.pop(key)
+    write_account(options.config_file, draft.entry, frozenset(replaced), describe_counters(discovery.findings))
+    print_end(options)
     return 0
 
 
@@ -76,127 +58,131 @@ def start_draft(options: SetupOptions) -> Draft:
     known = read_account(options.config_file, options.account) if options.account else {}
     portal = str(known.get("portal") or options.portal or "")
     if not portal:
-        portal = questions.ask_portal() if not options.yes else _require(None, "--portal")
-    if (form := FORMS.get(portal)) is None:
-        raise ConfigError(f"setup does not know the portal {portal!r}; it knows {', '.join(FORMS)}")
+        portal = questions.ask_portal() if not options.yes else require_flag(None, "--portal")
+    if portal not in FORMS:
+        raise ConfigError(
+            f"setup does not know the portal {portal!r}{suggest(portal, FORMS)}; it knows {', '.join(FORMS)};"
+            " write any other into the configuration by hand"
+        )
+    form = find_form(portal, known, options)
     if known:
-        entry = {**known, **options.keys}
-        draft = Draft(form, entry)
-    else:
-        sys.stdout.write(f"{form.intro}\n")
-        draft = _ask_login(portal, form, options)
-    listed = {_describe_meter(meter): meter for meter in known.get("meters") or []}
-    words = list(options.meters)
-    if form.meters and not words:
-        words = list(listed) if options.yes else questions.ask_words(form.meters, " ".join(listed))
-    if form.meters and not words:
-        _require(None, "--meter")
-    if words:
-        selection = form.build_selection(words)
-        if "meters" in selection:  # what is there keeps its other keys
-            selection["meters"] = [listed.get(word, meter) for word, meter in zip(words, selection["meters"], strict=True)]
-        draft.entry |= selection
-    draft.entry |= {"aliases": options.names} if options.names else {}
-    return draft
+        return Draft(form, {**known, **options.keys}, is_new=False)
+    sys.stdout.write(f"{form.intro}\n")
+    sys.stdout.flush()
+    return ask_login(portal, form, options)
 
 
-def discover_draft(draft: Draft, options: SetupOptions) -> tuple[Draft, Discovery]:
-    """Return what the account holds; a refused secret that was typed is asked for once more. Raise PortalError."""
-    try:
-        return draft, _discover(draft, options)
-    except LoginError as error:
-        if not draft.secret:
-            raise
-        sys.stdout.write(f"The login is refused: {error}\nOnce more; a third wrong one may lock the account.\n")
-        draft.secret = questions.ask_secret(draft.form.secret)
-        return draft, _discover(draft, options)
+def find_form(portal: str, known: Mapping[str, Any], options: SetupOptions) -> PortalForm:
+    """Return the form of a portal, for Enedis that of the access; raise ConfigError."""
+    if portal != "enedis":
+        return FORMS[portal]
+    access = str(known.get("access") or options.access or options.keys.get("access") or "")
+    if not access:
+        access = "conso" if options.yes or known else questions.choose("Which access?", ACCESS_TITLES)
+    if access not in ENEDIS_ACCESSES:
+        raise ConfigError(
+            f"there is no access {access!r}{suggest(access, ENEDIS_ACCESSES)}; there is {', '.join(ENEDIS_ACCESSES)}"
+        )
+    return ENEDIS_ACCESSES[access]
 
 
-def choose_meters(draft: Draft, discovery: Discovery, options: SetupOptions) -> None:
-    """Let people tick what is read, where the portal lists it."""
-    if options.meters or draft.form.meters:
-        return
-    choices = list(list_choices(discovery.findings))
-    chosen = [] if len(choices) < 2 or questions.confirm("Read all of it?") else questions.ask_choices(choices)
-    for key in SELECTION_KEYS & draft.entry.keys():
-        del draft.entry[key]
-    draft.entry |= draft.form.build_selection(chosen)
-
-
-def ask_names(draft: Draft, options: SetupOptions) -> None:
-    """Ask for names of the usage points whose numbers would be shown."""
-    if options.names or draft.entry.get("aliases"):
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        (portal,) = load_config(_write_trial(draft, Path(folder), options.config_file.parent)).accounts
-    names = {point: questions.ask(f"A name for {point} (empty: none)") for point in sorted(portal.configured_usage_points())}
-    if named := {point: name for point, name in names.items() if name}:
-        draft.entry["aliases"] = named
-
-
-def list_choices(findings: Sequence[Finding], depth: int = 0) -> Iterator[questions.Choice]:
-    """Return what can be ticked, branches before their parts."""
-    for finding in findings:
-        if numbers := tuple(_list_numbers(finding)):
-            yield questions.Choice("  " * depth + finding.text, numbers)
-            yield from list_choices(finding.children, depth + 1)
-
-
-def _list_numbers(finding: Finding) -> Iterator[str]:
-    number = finding.facts.get("var_id", finding.facts.get("prm"))
-    if number is not None:
-        yield str(number)
-    for child in finding.children:
-        yield from _list_numbers(child)
-
-
-def _ask_login(portal: str, form: PortalForm, options: SetupOptions) -> Draft:
+def ask_login(portal: str, form: PortalForm, options: SetupOptions) -> Draft:
+    """Return a new account with its name and login."""
+    names = list_account_names(options.config_file)
     name = options.account or (
-        _require(None, "ACCOUNT") if options.yes else questions.ask("A name for the account", form.account)
+        require_flag(None, "ACCOUNT")
+        if options.yes
+        else questions.ask("A name for the account", _find_free(form.account, names), _check_name(names))
     )
     draft = Draft(form, {"name": name, "portal": portal, **form.keys, **options.keys})
-    if form.username:
-        draft.entry["username"] = options.username or (
-            _require(None, "--username") if options.yes else questions.ask(form.username)
+    if form.user_key:
+        draft.entry[form.user_key] = options.username or (
+            require_flag(None, "--username") if options.yes else questions.ask(form.user, check=require_text)
         )
     if options.secret_file:
         draft.entry[f"{form.secret_key}_file"] = str(options.secret_file.absolute())
     elif options.yes:
-        _require(None, "--password-file")
+        require_flag(None, "--password-file")
     else:
-        draft.secret = questions.ask_secret(form.secret)
+        draft.secret = questions.ask_secret(form.secret, form.check_secret)
     return draft
 
 
-def _describe_meter(meter: Any) -> str:
-    """Return a meter of the configuration as it is typed here."""
-    if not isinstance(meter, dict):
-        return str(meter)
-    serial = meter.get("serial", "")
-    newest = serial[-1] if isinstance(serial, list) and serial else serial
-    return f"{meter.get('ean', '')}:{newest}:{meter.get('commodity', '')}"
+def discover_draft(draft: Draft, options: SetupOptions) -> Discovery:
+    """Return what the account holds, and show it; what is refused is asked for once more.
+
+    Raise PortalError, and ConfigError where a meter is not there.
+    """
+    try:
+        discovery = _discover(draft, options)
+    except LoginError as error:
+        if options.yes:
+            raise
+        sys.stdout.write(f"The login is refused: {error}\nOnce more; a third wrong one may lock the account.\n")
+        if draft.form.user_key:
+            draft.entry[draft.form.user_key] = questions.ask(draft.form.user, str(draft.entry[draft.form.user_key]), require_text)
+        draft.secret = questions.ask_secret(draft.form.secret, draft.form.check_secret)
+        draft.entry.pop(f"{draft.form.secret_key}_file", None)
+        discovery = _discover(draft, options)
+    if not options.yes and draft.form.fields and (missing := find_missing(draft, discovery)):
+        print_discovery(discovery)
+        sys.stdout.write(f"Not found: {', '.join(missing)}\n")
+        correct_meters(draft, missing)
+        discovery = _discover(draft, options)
+    print_discovery(discovery)
+    if discovery.is_empty or any(finding.is_missing for finding in discovery.findings):
+        missing = find_missing(draft, discovery)
+        raise ConfigError(f"not found: {', '.join(missing) or 'anything'}; check the numbers; the configuration is as it was")
+    return discovery
 
 
-def _require(value: Any, flag: str) -> Any:
-    if not value:
-        raise ConfigError(f"an answer is missing: give {flag}")
-    return value
+def print_discovery(discovery: Discovery) -> None:
+    """Show what the account holds; the lines for the configuration are written by itself."""
+    lines = format_discovery(replace(discovery, config="")).splitlines()
+    if len(lines) > MAX_LINES:
+        meters = [meter for site in discovery.findings for meter in site.children]
+        counters = sum(len(meter.children) for meter in meters)
+        lines = [f"{len(discovery.findings)} sites, {len(meters)} meters, {counters} counters (`discover` prints them all)"]
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def print_end(options: SetupOptions) -> None:
+    """Check what is written, and say the next command."""
+    config = load_config(options.config_file)
+    for warning in config.warnings:
+        sys.stdout.write(f"warning: {warning}\n")
+    flags = "" if options.config_file == Path("config.yaml") else f" --config.file={options.config_file}"
+    flags += "" if options.storage_path == Path("data") else f" --storage.path={options.storage_path}"
+    sys.stdout.write(
+        f"{options.config_file}: {len(config.accounts)} account(s), no faults\n\n"
+        f"Next: {_find_program()} serve{flags}\n"
+        "Then open http://localhost:10230; a `serve` that runs already takes it up by itself.\n"
+    )
+
+
+def _find_program() -> str:
+    """Return the command as it was called, where the shell would not find it by its name."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "utility-exporter" and not shutil.which(called.name) else "utility-exporter"
+
+
+def _find_free(name: str, names: Sequence[str]) -> str:
+    numbered = (f"{name}-{number}" for number in range(2, len(names) + 3))
+    return name if name not in names else next(one for one in numbered if one not in names)
+
+
+def _check_name(names: Sequence[str]) -> Check:
+    return lambda text: require_text(text) or (f"is there already; `setup {text}` changes it" if text in names else "")
 
 
 def _discover(draft: Draft, options: SetupOptions) -> Discovery:
-    sys.stdout.write("Logging in once ...\n")
+    load_draft(draft, options)
+    sys.stdout.write(f"{draft.form.wait}\n")
     sys.stdout.flush()
     with tempfile.TemporaryDirectory() as folder:
-        trial = _write_trial(draft, Path(folder), options.config_file.parent)
+        # What is selected now must not hide what else could be.
+        whole = replace(draft, entry={key: value for key, value in draft.entry.items() if key != "counters"})
+        trial = write_trial(whole, Path(folder), options.config_file.parent)
         context = CommandContext(trial, options.storage_path, str(draft.entry["name"]), force=True)
         return asyncio.run(discover_account(context))
-
-
-def _write_trial(draft: Draft, folder: Path, config_folder: Path) -> Path:
-    """Write a configuration of this account alone into a folder that nobody else may read."""
-    entry = draft.entry | ({draft.form.secret_key: draft.secret.replace("${", "$${")} if draft.secret else {})
-    entry |= {key: str((config_folder / str(path)).absolute()) for key, path in entry.items() if key.endswith("_file")}
-    file = folder / "config.yaml"
-    file.touch(mode=0o600)
-    file.write_text(json.dumps({"accounts": [entry]}))
-    return file

@@ -18,12 +18,22 @@ from exporter.recording.last_failure import slugify
 
 def read_account(file: Path, name: str) -> dict[str, Any]:
     """Return an account's keys as they stand in the file, none where it is not there; raise ConfigError."""
-    entries = _read(file).get("accounts") or []
-    return next((dict(entry) for entry in entries if isinstance(entry, dict) and str(entry.get("name")) == name), {})
+    return next((dict(entry) for entry in _list_entries(file) if str(entry.get("name")) == name), {})
 
 
-def write_account(file: Path, entry: Mapping[str, Any], replaced: frozenset[str]) -> None:
-    """Add an account, or change it: its keys of `replaced` that `entry` lacks are deleted.
+def list_account_names(file: Path) -> list[str]:
+    """Return the names of the accounts in the file; raise ConfigError."""
+    return [str(entry.get("name")) for entry in _list_entries(file)]
+
+
+def _list_entries(file: Path) -> list[Any]:
+    return [entry for entry in _read(file).get("accounts") or [] if isinstance(entry, dict)]
+
+
+def write_account(
+    file: Path, entry: Mapping[str, Any], replaced: frozenset[str], comments: Mapping[str, str] | None = None
+) -> None:
+    """Add an account, or change it: its keys of `replaced` that `entry` lacks are deleted. `comments` say what counters are.
 
     Raise ConfigError when the whole would be no valid configuration; the file stays as it was then.
     """
@@ -37,9 +47,9 @@ def write_account(file: Path, entry: Mapping[str, Any], replaced: frozenset[str]
         accounts.append(account)
     for key in replaced & account.keys() - entry.keys():
         del account[key]
-    for key, value in entry.items():
-        if key not in account or account[key] != value:
-            account[key] = _quote(value)
+    _merge(account, entry)
+    if isinstance(counters := account.get("counters"), CommentedMap):
+        _add_comments(counters.get("include") or [], comments or {})
     text = io.StringIO()
     _build_yaml().dump(content, text)
     draft = file.with_name(f".{file.name}.setup")
@@ -80,6 +90,34 @@ def _build_yaml() -> YAML:
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
     return yaml
+
+
+def _merge(old: Any, new: Mapping[str, Any]) -> None:
+    """Change only what is different, so that the comments beside all else stay."""
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(old.get(key), CommentedMap):
+            for gone in old[key].keys() - value.keys():
+                del old[key][gone]
+            _merge(old[key], value)
+        elif isinstance(value, list) and isinstance(old.get(key), CommentedSeq):
+            _merge_list(old[key], value)
+        elif key not in old or old[key] != value:
+            old[key] = _quote(value)
+
+
+def _merge_list(old: Any, new: list[Any]) -> None:
+    for position in reversed(range(len(old))):
+        if old[position] not in new and str(old[position]) not in new:
+            del old[position]
+    for value in new:
+        if value not in old and value not in map(str, old):
+            old.append(_quote(value))
+
+
+def _add_comments(numbers: Any, comments: Mapping[str, str]) -> None:
+    for position, number in enumerate(numbers):
+        if str(number) in comments and position not in numbers.ca.items:
+            numbers.yaml_add_eol_comment(comments[str(number)], position, column=0)
 
 
 def _quote(value: Any) -> Any:

@@ -1,16 +1,20 @@
 """The questions in the terminal; the library that asks them is loaded here alone."""
 
-from collections.abc import Sequence
+import string
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import questionary
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
+from questionary.prompts.common import InquirerControl
 
-from exporter.setup.forms import FORMS
+from exporter.setup.forms import FORMS, Check, accept
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A line to tick, and the numbers it stands for."""
+    """A line to tick, and the numbers it stands for: its own, or all below a branch."""
 
     text: str
     numbers: tuple[str, ...]
@@ -18,38 +22,88 @@ class Choice:
 
 def ask_portal() -> str:
     """Return the portal that is chosen."""
-    choices = [questionary.Choice(form.title, value=name) for name, form in FORMS.items()]
-    return str(questionary.select("Which portal?", choices).unsafe_ask())
+    return choose("Which portal?", {name: form.title for name, form in FORMS.items()})
 
 
-def ask(question: str, default: str = "") -> str:
-    """Return a line of text."""
-    return str(questionary.text(f"{question}:", default).unsafe_ask()).strip()
+def choose(question: str, titles: Mapping[str, str], default: str | None = None) -> str:
+    """Return one of several words, each shown by its title."""
+    choices = [questionary.Choice(title, value=value) for value, title in titles.items()]
+    return str(questionary.select(question, choices, default=default, instruction="(arrows, Enter)").unsafe_ask())
 
 
-def ask_words(question: str, default: str = "") -> list[str]:
-    """Return words separated by blanks or commas."""
-    return ask(question, default).replace(",", " ").split()
+def ask(question: str, default: str = "", check: Check = accept) -> str:
+    """Return a line of text without blanks around it, once nothing is wrong with it."""
+
+    def validate(text: str) -> bool | str:
+        return check(text.strip()) or True
+
+    return str(questionary.text(f"{question}:", default, validate=validate, validate_while_typing=False).unsafe_ask()).strip()
 
 
-def ask_secret(question: str) -> str:
+def ask_words(question: str, default: str = "", check: Check = accept) -> list[str]:
+    """Return words separated by blanks or commas, at least one."""
+
+    def check_words(text: str) -> str:
+        faults = ((word, check(word)) for word in split_words(text))
+        return next((f"{word}: {fault}" for word, fault in faults if fault), "" if split_words(text) else "this is needed")
+
+    return split_words(ask(question, default, check_words))
+
+
+def split_words(text: str) -> list[str]:
+    """Return the words of a text, each once."""
+    return list(dict.fromkeys(text.replace(",", " ").split()))
+
+
+def ask_secret(question: str, check: Check = accept) -> str:
     """Return a text that is not shown."""
-    return str(questionary.password(f"{question} (not shown):").unsafe_ask())
+
+    def validate(text: str) -> bool | str:
+        return ("" if text else "this is needed") or check(text) or True
+
+    return str(questionary.password(f"{question} (not shown):", validate=validate, validate_while_typing=False).unsafe_ask())
 
 
-def confirm(question: str) -> bool:
-    """Return whether the answer is yes, as it is by default."""
-    return bool(questionary.confirm(question).unsafe_ask())
+def confirm(question: str, *, default: bool = True) -> bool:
+    """Return whether the answer is yes."""
+    return bool(questionary.confirm(question, default=default).unsafe_ask())
 
 
-def ask_choices(choices: Sequence[Choice]) -> list[str]:
-    """Return the numbers of what is ticked: a branch stands for all below it; typing filters."""
-    ticked = questionary.checkbox(
-        "Tick what to read; a branch means all below it",
-        [questionary.Choice(choice.text, value=choice.numbers) for choice in choices],
-        instruction="(blank ticks, Enter ends, typing filters)",
+def ask_choices(choices: Sequence[Choice], ticked: Collection[str] = ()) -> list[str]:
+    """Return the numbers of what is ticked: a branch ticks all below it, typing filters, with blanks too."""
+    question = questionary.checkbox(
+        "Tick what to read",
+        [
+            questionary.Choice(choice.text, value=choice.numbers, checked=all(number in ticked for number in choice.numbers))
+            for choice in choices
+        ],
+        instruction="(type to filter; Tab ticks, a branch with all below it; Enter ends)",
         validate=lambda found: bool(found) or "tick one at least",
         use_search_filter=True,
         use_jk_keys=False,
-    ).unsafe_ask()
-    return list(dict.fromkeys(number for numbers in ticked for number in numbers))
+    )
+    _filter_by_whole_text(question, choices)
+    found = question.unsafe_ask()
+    return list(dict.fromkeys(number for numbers in found for number in numbers))
+
+
+def _filter_by_whole_text(question: questionary.Question, choices: Sequence[Choice]) -> None:
+    """Let a filter have blanks and letters of every language, which the library's own keys do not; tick branches whole."""
+    lines = next(control for control in question.application.layout.find_all_controls() if isinstance(control, InquirerControl))
+    bindings = question.application.key_bindings
+    assert isinstance(bindings, KeyBindings)
+
+    def tick(_: KeyPressEvent) -> None:
+        numbers = {number for value in lines.selected_options for number in value}
+        pointed = set(lines.get_pointed_at().value or ())
+        numbers = numbers - pointed if pointed <= numbers else numbers | pointed
+        lines.selected_options = [choice.numbers for choice in choices if set(choice.numbers) <= numbers]
+
+    def filter_lines(event: KeyPressEvent) -> None:
+        lines.add_search_character(event.key_sequence[0].key)  # type: ignore[arg-type]  # a letter is a key too
+
+    bindings.add(Keys.Tab, eager=True)(tick)
+    bindings.add(" ", eager=True)(lambda event: filter_lines(event) if lines.search_filter else tick(event))
+    letters = {letter for choice in choices for letter in choice.text.lower() + choice.text.upper() if letter.isalnum()}
+    for letter in letters - set(string.printable):
+        bindings.add(letter, eager=True)(filter_lines)

@@ -499,9 +499,9 @@ async def test_discover(web: Any, visit: OpenSession) -> None:
         "meter 70005 INV00005, removed 2025-03-03",
     ]
     assert [one.text for one in flat.children[1].children] == [
-        "counter 80002 LB_POCTYP_KALGJ: 3.6 GJ at 2026-11-20 09:20 UTC",
-        "counter 80003 LB_POCTYP_VSTUPTEPL: 55.5 °C at 2026-11-20 09:20 UTC",
-        "counter 80013 LB_POCTYP_EL Společná: 77 kWh at 2026-11-20 09:20 UTC",
+        "counter 80002 heat: 3.6 GJ at 2026-11-20 09:20 UTC",
+        "counter 80003 flow temperature: 55.5 °C at 2026-11-20 09:20 UTC",
+        "counter 80013 electricity Společná: 77 kWh at 2026-11-20 09:20 UTC",
     ]
     facts = flat.children[1].children[0].facts
     assert (facts["portal_nature"], facts["nature"], facts["shown"]) == ("Přírustková", "counter", True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from exporter.models import Commodity, Direction, Nature, Unit
 from exporter.portals.cem.lists import TYPES, CounterTypeRow
+from exporter.register_kinds import CEM_PREFIX
 
-PREFIX = "LB_POCTYP_"
 NATURE_BY_VALUE_TYPE = {0: Nature.MOMENTARY, 1: Nature.COUNTER, 2: Nature.STATE, 3: Nature.AMOUNT}
 """`pot_type`, after the maker's own notes in code list 50; 3 is a sum of amounts, not a register."""
 VALUE_TYPE_NAMES = {0: "Absolutní", 1: "Přírustková", 2: "Výčtová", 3: "Absolutní součtová"}
@@ -43,7 +43,7 @@ class CounterTypeInfo:
     @property
     def short_key(self) -> str:
         """The key without its prefix, such as `KALGJ`."""
-        return self.key.removeprefix(PREFIX)
+        return self.key.removeprefix(CEM_PREFIX)
 
     @property
     def value_type_name(self) -> str:
@@ -108,7 +108,7 @@ _BUILT_IN_TYPES = (
 BUILT_IN_TYPES = TYPES.parse(
     json.dumps(
         [
-            {"pot_id": number, "lt_key": PREFIX + key, "jed_zkr": unit, "pot_type": kind}
+            {"pot_id": number, "lt_key": CEM_PREFIX + key, "jed_zkr": unit, "pot_type": kind}
             for number, key, unit, kind in _BUILT_IN_TYPES
         ]
     ),
@@ -128,7 +128,7 @@ def build_type_info(number: int, stated: CounterTypeRow | None) -> CounterTypeIn
     An unknown kind of value is never a register: it is a momentary value in the portal's own unit.
     """
     key, unit = (stated.key, stated.unit) if stated else ("", "")
-    short = key.removeprefix(PREFIX)
+    short = key.removeprefix(CEM_PREFIX)
     nature = NATURE_BY_VALUE_TYPE.get(stated.value_type) if stated and stated.value_type is not None else None
     is_injection = short == _INJECTION[1] if short else number == _INJECTION[0]
     return CounterTypeInfo(

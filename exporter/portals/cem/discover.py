@@ -9,6 +9,7 @@ from exporter.portals.cem.catalog import Catalog, CatalogEntry, build_never_read
 from exporter.portals.cem.lists import CounterRow
 from exporter.portals.cem.metadata import MetadataStore
 from exporter.portals.cem.parser import parse_milliseconds
+from exporter.register_kinds import name_kind
 
 
 async def discover_counters(metadata: MetadataStore) -> Discovery:
@@ -58,11 +59,12 @@ def _build_meter_finding(catalog: Catalog, point: UsagePoint, entries: Sequence[
 def _build_counter_finding(entry: CatalogEntry) -> Finding:
     row, type_info = entry.counter, entry.type_info
     last = _format_last_value(row, type_info.portal_unit)
-    name = type_info.key or f"type {row.type}"
+    name = name_kind(type_info.key) or f"type {row.type}"
     hidden = f" (not shown: {entry.hidden_reason})" if entry.hidden_reason else ""
     facts = {
         "var_id": row.id,
         "kind": type_info.key,
+        "type_id": row.type,
         "nature": str(type_info.nature),
         "portal_nature": type_info.value_type_name,
         "unit": type_info.portal_unit,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 from exporter.errors import FeedRefusedError, LoginError, NoDataError, PortalError, RateLimitError, TooOldError
-from exporter.models import DAY, Discovery, Finding, Index, Interval, Reading, format_resolution
+from exporter.models import DAY, Discovery, Finding, Index, Interval, Reading, format_resolution, name_resolutions
 from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient
 from exporter.portals.enedis.contract import ContractTerms, load_terms
 from exporter.portals.enedis.feeds import CURVE_OFF_NOTE
@@ -131,7 +131,7 @@ def _build_finding(measure: Measure, readings: Sequence[Reading], oldest: date, 
     facts |= {"holes": [str(day) for day in holes[-MAX_LISTED_HOLES:]]}
     facts |= {"intervals": lengths} if (lengths := _list_resolutions(readings)) else {}
     text = f"{measure.key}: up to {days[-1]}" + (f", back to {oldest}" if measure.kind is MeasureKind.DAYS else "")
-    text += f", in {' and '.join(lengths)}" if lengths else ""
+    text += name_resolutions(lengths)
     return Finding(text + (f", {len(holes)} days missing since {days[0]}" if holes else ""), facts, printed=())
 
 

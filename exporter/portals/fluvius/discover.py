@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from exporter.client.session import Session
 from exporter.errors import LoginError, PortalError
-from exporter.models import DAY, Commodity, Discovery, Finding, format_resolution
+from exporter.models import DAY, Commodity, Discovery, Finding, format_resolution, name_resolutions
 from exporter.portals.fluvius.amounts import ParsedAmounts
 from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
@@ -29,7 +29,8 @@ async def discover_meters(config: FluviusConfig, session: Session) -> Discovery:
     for meter in config.meters:
         feeds = await _discover_meter(client, meter)
         facts = {"ean": meter.ean, "serial": [*meter.serial], "commodity": str(meter.commodity)}
-        is_missing = not any("since" in feed.facts for feed in feeds)
+        # Peaks come by the EAN alone, so they tell nothing of the serial.
+        is_missing = not any(feed.facts.get("line") in ("days", "intervals") for feed in feeds)
         text = f"{meter.commodity} {meter.ean}, meter {meter.serial[-1]}"
         if is_missing:
             text += " (not found: check serial and commodity)"
@@ -120,7 +121,7 @@ def _build_finding(feed: str, newest: ParsedAmounts, oldest: ParsedAmounts) -> F
         for one in registers
     )
     return Finding(
-        f"{feed} ({', '.join(lengths)}), since {since}",
+        f"{feed}{name_resolutions(lengths)}, since {since}",
         {"line": feed, "since": since.isoformat(), "resolutions": lengths},
         children,
         printed=(),

@@ -1,0 +1,76 @@
+"""An account as `setup` knows it so far, and its configuration for a trial."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exporter.config.loader import load_config
+from exporter.errors import ConfigError
+from exporter.portals.base import Portal
+from exporter.setup.forms import PortalForm
+
+
+@dataclass(frozen=True, slots=True)
+class SetupOptions:
+    """What is known from flags; the rest is asked, unless `yes`."""
+
+    config_file: Path
+    storage_path: Path
+    account: str | None = None
+    portal: str | None = None
+    access: str | None = None
+    username: str | None = None
+    secret_file: Path | None = None
+    meters: Sequence[str] = ()
+    production: Sequence[str] = ()
+    names: dict[str, str] = field(default_factory=dict)
+    suggest_names: bool = False
+    keys: dict[str, str] = field(default_factory=dict)
+    yes: bool = False
+
+
+@dataclass(slots=True)
+class Draft:
+    """An account as far as it is known."""
+
+    form: PortalForm
+    entry: dict[str, Any]
+    is_new: bool = True
+    secret: str = ""
+    """Empty where it stands in the configuration or in a file of its own already."""
+
+    @property
+    def meters(self) -> list[Any]:
+        """What is configured to be read, where that is a list."""
+        return list(self.entry.get(self.form.selection_key) or []) if self.form.selection_key != "counters" else []
+
+
+def load_draft(draft: Draft, options: SetupOptions) -> Portal:
+    """Return the account as the configuration would have it; raise ConfigError."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = write_trial(draft, Path(folder), options.config_file.parent)
+        try:
+            (portal,) = load_config(trial).accounts
+        except ConfigError as error:
+            raise ConfigError(str(error).replace(f"{trial}:1: ", "")) from None
+    return portal
+
+
+def write_trial(draft: Draft, folder: Path, config_folder: Path) -> Path:
+    """Write a configuration of this account alone into a folder that nobody else may read."""
+    entry = draft.entry | ({draft.form.secret_key: draft.secret.replace("${", "$${")} if draft.secret else {})
+    entry |= {key: str((config_folder / str(path)).absolute()) for key, path in entry.items() if key.endswith("_file")}
+    file = folder / "config.yaml"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps({"accounts": [entry]}))
+    return file
+
+
+def require_flag(value: Any, flag: str) -> Any:
+    """Return an answer that a flag gave; raise ConfigError without one."""
+    if not value:
+        raise ConfigError(f"an answer is missing: give {flag}")
+    return value

@@ -157,10 +157,10 @@ class Exporter:
         return access_control
 
     async def _listen(self, app: Application, access_control: AccessControl | None, stack: AsyncExitStack) -> list[ListenAddress]:
-        tls = access_control.tls_context if access_control else None
-        if self._options.systemd_socket:
-            return await listen(app, [], stack, tls=tls, sockets=open_inherited_sockets(os.environ))
-        return await listen(app, list(self._options.addresses), stack, tls=tls)
+        sockets = open_inherited_sockets(os.environ) if self._options.systemd_socket else []
+        addresses = [] if sockets else list(self._options.addresses)
+        get_tls_context = access_control.get_tls_context if access_control else lambda: None
+        return await listen(app, addresses, stack, get_tls_context=get_tls_context, sockets=sockets)
 
     def _install_signal_handlers(self, reloader: Reloader, stack: AsyncExitStack) -> None:
         loop = asyncio.get_running_loop()

@@ -89,7 +89,7 @@ def check_web_config(options: argparse.Namespace) -> list[str]:
         return []
     access_control = load_access_control(file, read_web_config)
     access_control.close()
-    return [f"{file}: {'TLS' if access_control.tls_context else 'no TLS'}, {len(access_control.config.users)} user(s)"]
+    return [f"{file}: {'TLS' if access_control.config.tls.enabled else 'no TLS'}, {len(access_control.config.users)} user(s)"]
 
 
 def print_visit(options: argparse.Namespace) -> int:

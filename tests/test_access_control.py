@@ -65,8 +65,9 @@ async def serve(certificates: CertificateFolder) -> AsyncIterator[Serve]:
             app.router.add_get("/", come_in)
             app.router.add_get("/broken", fail)
             add_access_control(app, access_control)
-            (address,) = await listen(app, [ListenAddress("127.0.0.1", 0)], stack, tls=access_control.tls_context)
-            return Served(access_control, f"http{'s' if access_control.tls_context else ''}://{address}", address.port)
+            (address,) = await listen(app, [ListenAddress("127.0.0.1", 0)], stack, get_tls_context=access_control.get_tls_context)
+            scheme = "https" if access_control.config.tls.enabled else "http"
+            return Served(access_control, f"{scheme}://{address}", address.port)
 
         yield make
 
@@ -516,7 +517,7 @@ async def test_systemd_sockets(serve, certificates):
     async with AsyncExitStack() as stack:
         stack.callback(access_control.close)
         inherited = open_inherited_sockets(environment, number)
-        bound = await listen(app, [], stack, tls=access_control.tls_context, sockets=inherited)
+        bound = await listen(app, [], stack, get_tls_context=access_control.get_tls_context, sockets=inherited)
 
         assert (environment, bound) == ({}, [ListenAddress("127.0.0.1", port)])
         assert (await get(f"https://127.0.0.1:{port}", client_context(certificates)))[0] == 404

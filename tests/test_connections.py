@@ -4,6 +4,7 @@ import asyncio
 import logging
 import resource
 import socket
+import ssl
 from contextlib import AsyncExitStack, suppress
 
 import aiohttp
@@ -18,11 +19,13 @@ ATTACKERS = 1100
 
 
 @pytest.fixture
-async def serve():
-    """A function that serves an application with a limit of connections and returns its port."""
+async def serve(authority):
+    """A function that serves an application with a limit of connections, over TLS if that is asked for, and returns its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
     async with AsyncExitStack() as stack:
 
-        async def start(max_connections: int) -> int:
+        async def start(max_connections: int, tls: bool = False) -> int:
             app = web.Application(middlewares=[track_request])
             waiting = asyncio.Event()
 
@@ -32,7 +35,8 @@ async def serve():
                 return web.Response(text="here")
 
             app.router.add_get("/{path:.*}", answer)
-            runner = LimitedRunner(app, ConnectionLimiter(max_connections), handler_cancellation=True)
+            get_context = (lambda: context) if tls else lambda: None
+            runner = LimitedRunner(app, ConnectionLimiter(max_connections), get_context, handler_cancellation=True)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             stack.callback(waiting.set)
@@ -68,49 +72,84 @@ async def is_closed(reader: asyncio.StreamReader) -> bool:
     return True
 
 
-async def get(port: int, path: str = "/") -> str:
-    async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}{path}") as answer:
+async def get(port: int, path: str = "/", scheme: str = "http") -> str:
+    async with aiohttp.ClientSession() as client, client.get(f"{scheme}://127.0.0.1:{port}{path}", ssl=False) as answer:
         return await answer.text()
 
 
-@pytest.mark.parametrize("text", [b"", b"GET / HTTP/1.1\r\nHost: a\r\n"], ids=["silent", "half a request"])
-async def test_who_sends_no_request_is_disconnected(serve, connect, monkeypatch, text):
+@pytest.mark.parametrize(
+    ("text", "scheme"),
+    [(b"", "http"), (b"GET / HTTP/1.1\r\nHost: a\r\n", "http"), (b"", "https"), (b"\x16\x03\x01\x02\x00\x01", "https")],
+    ids=["silent", "half a request", "silent, TLS", "half a handshake"],
+)
+async def test_who_sends_no_request_is_disconnected(serve, connect, monkeypatch, text, scheme):
     """
     A connection on which no whole request comes is closed; one with a request stays open for the next.
     """
     monkeypatch.setattr(connections, "FIRST_REQUEST_SECONDS", 0.2)
     monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.05)
-    port = await serve(10)
+    port = await serve(10, tls=scheme == "https")
     silent = await connect(port, text)
     async with aiohttp.ClientSession() as client:
         for _ in range(2):
-            async with client.get(f"http://127.0.0.1:{port}/") as answer:
+            async with client.get(f"{scheme}://127.0.0.1:{port}/", ssl=False) as answer:
                 assert await answer.text() == "here"
         assert await is_closed(silent)
-        async with client.get(f"http://127.0.0.1:{port}/") as answer:
+        async with client.get(f"{scheme}://127.0.0.1:{port}/", ssl=False) as answer:
             assert await answer.text() == "here"
 
 
-async def test_the_longest_silent_one_makes_room(serve, connect):
+async def test_who_does_not_agree_to_the_end_of_tls_is_disconnected(serve, monkeypatch, authority):
+    """
+    A client that reads the answer and then no more keeps no place: the end of the connection does not wait for it.
+    """
+    monkeypatch.setattr(connections, "TLS_SHUTDOWN_SECONDS", 0.2)
+    port = await serve(10, tls=True)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode()).wrap_bio(
+        incoming, outgoing, server_hostname="127.0.0.1"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    received = b""
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    async with asyncio.timeout(20):
+        while not received.endswith(b"here"):
+            try:
+                if request:
+                    tls.do_handshake()
+                    tls.write(request)
+                    request = b""
+                received += tls.read(1000)
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(10_000))
+        with suppress(ConnectionError):
+            while await reader.read(1000):
+                pass
+    writer.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_the_longest_silent_one_makes_room(serve, connect, scheme):
     """
     Where all places are taken, a new connection has the place of the one that has been silent for longest; requests under way
     keep theirs, and where all are under way the new connection is refused.
     """
-    port = await serve(3)
-    waiting = asyncio.ensure_future(get(port, "/wait"))
-    await asyncio.sleep(0)
+    port = await serve(3, tls=scheme == "https")
+    waiting = asyncio.ensure_future(get(port, "/wait", scheme))
+    await asyncio.sleep(0.1)
     first = await connect(port)
     await asyncio.sleep(0.05)
     second = await connect(port)
     await asyncio.sleep(0.05)
 
-    assert await get(port) == "here"
+    assert await get(port, "/", scheme) == "here"
     assert await is_closed(first)
     assert not second.at_eof()
-    others = [asyncio.ensure_future(get(port, "/wait")) for _ in range(2)]
+    others = [asyncio.ensure_future(get(port, "/wait", scheme)) for _ in range(2)]
     await asyncio.sleep(0.2)
     with pytest.raises(aiohttp.ClientError):
-        await get(port)
+        await get(port, "/", scheme)
     assert not waiting.done()
     for task in (waiting, *others):
         task.cancel()

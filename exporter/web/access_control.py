@@ -22,7 +22,7 @@ import bcrypt
 
 from exporter.errors import BusyError, ConfigError
 from exporter.files import FileStamps, find_exposure, stamp_files
-from exporter.web.tls import choose_curve, make_context, make_reloadable_context, read_alternative_names
+from exporter.web.tls import choose_curve, make_context, read_alternative_names
 from exporter.web.web_config import WebConfig
 
 MAX_WAITING_CHECKS = 256
@@ -198,13 +198,15 @@ class AccessControl:
         self._file, self._parse, self._loaded = file, parse, loaded
         self._last_error = ""
         self._passwords = PasswordQueue()
-        self.tls_context = make_reloadable_context(loaded.tls_context) if loaded.tls_context else None
-        """The context for listeners; None is plain HTTP."""
 
     @property
     def config(self) -> WebConfig:
         """The current configuration."""
         return self._loaded.config
+
+    def get_tls_context(self) -> ssl.SSLContext | None:
+        """Return the context of new connections; None is plain HTTP."""
+        return self._loaded.tls_context
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -246,7 +248,7 @@ class AccessControl:
     async def load(self) -> _LoadedConfig:
         """Load the file and all files that it names, for `apply`; raise ConfigError."""
         loaded = await asyncio.to_thread(_LoadedConfig.from_file, self._file, self._parse)
-        if (loaded.tls_context is None) != (self.tls_context is None):
+        if (loaded.tls_context is None) != (self._loaded.tls_context is None):
             raise ConfigError(f"{self._file}: TLS can be switched on or off only by a restart")
         return loaded
 
@@ -256,8 +258,6 @@ class AccessControl:
         if loaded.config.request_limit == self._loaded.config.request_limit:
             loaded = replace(loaded, bucket=self._loaded.bucket)
         self._loaded, self._last_error = loaded, ""
-        if self.tls_context and loaded.tls_context:
-            self.tls_context.current = loaded.tls_context
 
     def close(self) -> None:
         """Cancel pending verifications."""

@@ -2,12 +2,14 @@
 
 aiohttp counts no connections, and lets one that never sends a request stay for ever. Each of its protocols is therefore wrapped:
 the wrapper knows when its connection was opened and whether a request is under way. Once all places are taken, the connection
-that has been silent for longest makes room for the new one.
+that has been silent for longest makes room for the new one. TLS begins here and not in asyncio's server, which shows a connection
+only after the handshake: one that never finishes it is silent like any other.
 """
 
 import asyncio
 import logging
 import resource
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -22,7 +24,10 @@ SWEEP_SECONDS = 1.0
 MAX_CONNECTIONS = 512
 RESERVED_DESCRIPTORS = 256
 """Descriptors that connections never take: files, the ledger, portals, remote write."""
-TLS_HANDSHAKE_SECONDS = 10.0
+TLS_SHUTDOWN_SECONDS = 5.0
+"""How long a client may take to agree to the end of a connection."""
+GetTlsContext = Callable[[], ssl.SSLContext | None]
+"""The context of a new connection; None is plain HTTP."""
 log = logging.getLogger(__name__)
 
 
@@ -35,9 +40,11 @@ class ConnectionLimiter:
         self._open: set[_LimitedProtocol] = set()
         self._sweep: asyncio.TimerHandle | None = None
 
-    def wrap(self, build_protocol: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
+    def wrap(
+        self, build_protocol: Callable[[], asyncio.Protocol], get_tls_context: GetTlsContext
+    ) -> Callable[[], asyncio.Protocol]:
         """Return a protocol factory whose connections are limited."""
-        return lambda: _LimitedProtocol(build_protocol(), self)
+        return lambda: _LimitedProtocol(build_protocol(), self, get_tls_context())
 
     def admit(self, connection: "_LimitedProtocol") -> bool:
         """Count a new connection; return False where every other one has a request under way."""
@@ -70,11 +77,17 @@ class ConnectionLimiter:
 class _LimitedProtocol(asyncio.Protocol):
     """aiohttp's protocol of a connection, and what the limiter needs to know of it."""
 
-    __slots__ = ("_inner", "_limiter", "_request_count", "_transport", "is_busy", "since")
+    __slots__ = (
+        "_early_data", "_handshake", "_inner", "_is_open", "_limiter", "_request_count", "_tls_context", "_transport", "is_busy",
+        "since",
+    )  # fmt: skip
 
-    def __init__(self, inner: asyncio.Protocol, limiter: ConnectionLimiter) -> None:
-        self._inner, self._limiter = inner, limiter
+    def __init__(self, inner: asyncio.Protocol, limiter: ConnectionLimiter, tls_context: ssl.SSLContext | None) -> None:
+        self._inner, self._limiter, self._tls_context = inner, limiter, tls_context
         self._transport: asyncio.Transport | None = None
+        self._handshake: asyncio.Task[None] | None = None
+        self._is_open = False
+        self._early_data = bytearray()
         self._request_count = 0
         self.is_busy = False
         self.since = 0.0
@@ -103,22 +116,52 @@ class _LimitedProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.since = asyncio.get_running_loop().time()
-        if self._limiter.admit(self):
-            self._inner.connection_made(transport)
-        else:
+        if not self._limiter.admit(self):
             self._transport.abort()
-            self._transport = None
+        elif self._tls_context is None:
+            self._open(self._transport)
+        else:
+            self._transport.pause_reading()
+            self._handshake = asyncio.create_task(self._start_tls(self._transport, self._tls_context))
+
+    async def _start_tls(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        try:
+            encrypted = await asyncio.get_running_loop().start_tls(
+                transport,
+                self,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=FIRST_REQUEST_SECONDS,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS,
+            )
+        except OSError as error:
+            log.debug("a TLS handshake failed: %s", getattr(error, "reason", None) or type(error).__name__)
+            encrypted = None
+        if encrypted is None or encrypted.is_closing():
+            self._limiter.release(self)
+        else:
+            self._open(encrypted)
+
+    def _open(self, transport: asyncio.Transport) -> None:
+        self._transport, self._is_open = transport, True
+        self._inner.connection_made(transport)
+        if self._early_data:
+            self._inner.data_received(bytes(self._early_data))
+            self._early_data.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._limiter.release(self)
-        if self._transport:
+        if self._is_open:
             self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._inner.data_received(data)
+        if self._is_open:
+            self._inner.data_received(data)
+        else:  # sent along with the end of the handshake
+            self._early_data += data
 
     def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
+        return self._inner.eof_received() if self._is_open else None
 
     def pause_writing(self) -> None:
         self._inner.pause_writing()
@@ -130,15 +173,22 @@ class _LimitedProtocol(asyncio.Protocol):
 class LimitedRunner(web.AppRunner):
     """A runner whose sites accept limited connections."""
 
-    def __init__(self, app: web.Application, limiter: ConnectionLimiter | None = None, **options: object) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        limiter: ConnectionLimiter | None = None,
+        get_tls_context: GetTlsContext = lambda: None,
+        **options: object,
+    ) -> None:
         super().__init__(app, **options)  # type: ignore[arg-type]  # the options of AppRunner as they are
-        self._limiter = limiter or ConnectionLimiter()
+        self._limiter, self._get_tls_context = limiter or ConnectionLimiter(), get_tls_context
 
     @property
     def server(self) -> web.Server | None:
         """What sites build their protocols with."""
         server = super().server
-        return server and cast(web.Server, self._limiter.wrap(cast(Callable[[], asyncio.Protocol], server)))
+        build_protocol = cast(Callable[[], asyncio.Protocol], server)
+        return server and cast(web.Server, self._limiter.wrap(build_protocol, self._get_tls_context))
 
 
 @web.middleware

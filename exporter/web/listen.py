@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import socket
-import ssl
 from collections.abc import MutableMapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Self
 
 from aiohttp import web
 
-from exporter.web.connections import LimitedRunner, is_worth_logging
+from exporter.web.connections import GetTlsContext, LimitedRunner, is_worth_logging
 
 FIRST_SYSTEMD_FD = 3
 """The descriptor of the first socket that systemd passes."""
@@ -49,7 +48,7 @@ async def listen(
     addresses: list[ListenAddress],
     stack: AsyncExitStack,
     *,
-    tls: ssl.SSLContext | None = None,
+    get_tls_context: GetTlsContext = lambda: None,
     sockets: Sequence[socket.socket] = (),
 ) -> list[ListenAddress]:
     """Serve on all addresses and sockets until the stack is closed; return the bound addresses.
@@ -57,20 +56,27 @@ async def listen(
     Raise OSError that names the address.
     """
     # No request body is gzip: if aiohttp decompressed it, a corrupt one would end in a traceback.
-    runner = LimitedRunner(app, access_log=None, shutdown_timeout=2, handler_cancellation=True, auto_decompress=False)
+    runner = LimitedRunner(
+        app,
+        get_tls_context=get_tls_context,
+        access_log=None,
+        shutdown_timeout=2,
+        handler_cancellation=True,
+        auto_decompress=False,
+    )
     logging.getLogger("aiohttp.server").addFilter(is_worth_logging)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     bound = []
     for address in addresses:
         try:
-            site = web.TCPSite(runner, address.host or None, address.port, ssl_context=tls)
+            site = web.TCPSite(runner, address.host or None, address.port)
             await site.start()
         except OSError as error:
             raise OSError(f"cannot listen on {address}: {error.strerror or error}") from None
         bound.append(_find_bound_address(site, address))
     for listener in sockets:
-        await web.SockSite(runner, listener, ssl_context=tls).start()
+        await web.SockSite(runner, listener).start()
         bound.append(_address_from_socket(listener))
     return bound
 

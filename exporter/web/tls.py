@@ -1,4 +1,4 @@
-"""TLS contexts of a web configuration, replaced for new connections when its files change."""
+"""The TLS context of a web configuration."""
 
 import os
 import ssl
@@ -13,23 +13,6 @@ from typing import Any
 from exporter.errors import ConfigError
 from exporter.files import read_pem
 from exporter.web.web_config import CURVES, VERIFYING_AUTH_TYPES, TlsConfig, to_openssl_ciphers
-
-
-class ReloadableContext(ssl.SSLContext):
-    """The context of a listener: each new connection uses the current inner context."""
-
-    current: ssl.SSLContext
-
-    def wrap_bio(self, *arguments: Any, **more: Any) -> ssl.SSLObject:
-        """Start a connection."""
-        return self.current.wrap_bio(*arguments, **more)
-
-
-def make_reloadable_context(context: ssl.SSLContext) -> ReloadableContext:
-    """Return a reloadable context."""
-    reloadable = ReloadableContext(ssl.PROTOCOL_TLS_SERVER)
-    reloadable.current = context
-    return reloadable
 
 
 def make_context(tls: TlsConfig) -> ssl.SSLContext:

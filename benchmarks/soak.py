@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from exporter.config.loader import load_portals
 from exporter.demo import SIMULATIONS, build_simulations
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.simulators.base import Simulation, run_simulation
+from tests.conftest import build_portal_of
 
 START = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 FAULTS = ("status:503", "reset", "empty", "garbage", "cut", "html", "retry:60")
@@ -113,7 +113,7 @@ async def run_soak(folder: Path, hours: int = 48, *, clear_caches: bool = False)
         pollers = PollerGroup(ledger, page, clock)
         stack.push_async_callback(pollers.stop)
         accounts = [simulation.build_accounts(url)[0] for simulation, url in zip(simulations, urls, strict=True)]
-        await pollers.reconcile(tuple(load_portals()[account["portal"]](**account) for account in accounts))
+        await pollers.reconcile(tuple(map(build_portal_of, accounts)))
         assert len(accounts) == len(SIMULATIONS)
         for hour in range(1, hours + 1):
             while clock.current < START + timedelta(hours=hour):  # noqa: ASYNC110  # the clock runs with the work

@@ -16,7 +16,7 @@ from statistics import median
 from benchmarks.counter_fleet import ACCOUNT, Fleet
 from benchmarks.measuring import read_memory_mb
 from benchmarks.results import Figure, Report
-from exporter.portals.cem.account import Cem
+from exporter.portals.cem.config import CemConfig
 from tests.history.programs import free_port
 
 HOME_SERIES, TOWN_SERIES = 100, 100_000
@@ -76,7 +76,7 @@ def _measure_size(series: int) -> list[Figure]:
 def _make_ledger(folder: Path, series: int) -> int:
     """Make a ledger that was just visited; return how many lines its page has of each counter's index."""
     fleet = Fleet(folder, series)
-    login = Cem(name=ACCOUNT, portal="cem", **LOGIN).login_digest()  # type: ignore[arg-type]  # a secret as text
+    login = CemConfig(name=ACCOUNT, portal="cem", **LOGIN).login_digest()  # type: ignore[arg-type]  # a secret as text
     fleet.ledger.open_account(ACCOUNT, portal="cem", zone="Europe/Prague", login=login)
     fleet.record_first_visit()
     state = fleet.ledger.get_state(ACCOUNT)

@@ -17,7 +17,7 @@ from benchmarks.counter_fleet import ACCOUNT, SERIES_PER_POINT, ZONE, Fleet
 from benchmarks.measuring import read_memory_mb
 from benchmarks.results import Figure, Report
 from benchmarks.start import LOGIN, read_cpu_seconds
-from exporter.portals.cem.account import Cem
+from exporter.portals.cem.config import CemConfig
 from tests.history.programs import free_port
 
 DAYS = 3
@@ -73,7 +73,7 @@ def _measure_size(size: int) -> list[Figure]:
 def _make_ledger(folder: Path, size: int) -> None:
     """Make a ledger of counters that were read at the last midnights and just now."""
     fleet = Fleet(folder, size * SERIES_PER_POINT)
-    login = Cem(name=ACCOUNT, portal="cem", **LOGIN).login_digest()  # type: ignore[arg-type]  # a secret as text
+    login = CemConfig(name=ACCOUNT, portal="cem", **LOGIN).login_digest()  # type: ignore[arg-type]  # a secret as text
     fleet.ledger.open_account(ACCOUNT, portal="cem", zone=ZONE.key, login=login, derives_days=True)
     today = datetime.now(ZONE).date()
     for days in range(DAYS, -1, -1):

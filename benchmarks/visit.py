@@ -22,6 +22,7 @@ from exporter.metrics import cache
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.cem.account import Cem
+from exporter.portals.cem.config import CemConfig
 from exporter.simulators.cem.simulation import API_PATH, CemSimulation
 
 VISITS = 20
@@ -89,7 +90,7 @@ def _make_account(simulator: CemSimulator) -> Any:
     login = {
         key: value for key, value in CemSimulation().build_accounts(simulator.url)[0].items() if key in ("username", "password")
     }
-    return Cem(name="town", portal="cem", base_url=simulator.url + API_PATH, timeout=timedelta(minutes=2), **login)
+    return Cem(CemConfig(name="town", portal="cem", base_url=simulator.url + API_PATH, timeout=timedelta(minutes=2), **login))
 
 
 @contextmanager

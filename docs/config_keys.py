@@ -14,7 +14,7 @@ from docs.reference import format_code, format_table
 from exporter.config.loader import ConfigFile, load_portals
 from exporter.config.secrets import expand_union, list_keys
 from exporter.duration import format_duration
-from exporter.portals.base import Portal
+from exporter.portals.base import AccountConfig, Portal
 from exporter.web.web_config import WebConfig
 from tests.web_configs import CASES_BY_KEY, INLINE_SINCE, SAME_AS_PROMTOOL, WebConfigCase
 
@@ -36,10 +36,10 @@ EQUIVALENCE_HEADER = ("of", "both accept", "both refuse", "refused here, accepte
 
 def build_key_tables() -> Mapping[str, str]:
     """Return the tables: of every account, of each portal, and of the rest of the file."""
-    common = Portal.model_fields.keys() - {"every"}
-    tables = {"every account": format_table(KEY_HEADER, (row for key, row in list_key_rows(Portal) if key in common))}
+    common = AccountConfig.model_fields.keys() - {"every"}
+    tables = {"every account": format_table(KEY_HEADER, (row for key, row in list_key_rows(AccountConfig) if key in common))}
     for name, portal in list_own_portals().items():
-        tables[name] = format_table(KEY_HEADER, (row for key, row in list_key_rows(portal) if key not in common))
+        tables[name] = format_table(KEY_HEADER, (row for key, row in list_key_rows(portal.config_model) if key not in common))
     for block in ("history", "ledger", "web", "recording"):
         tables[block] = format_table(KEY_HEADER, list(format_key_rows(block, ConfigFile.model_fields[block]))[1:])
     return tables
@@ -60,7 +60,7 @@ def list_key_rows(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[st
 def format_key_rows(name: str, field: FieldInfo, model: type[BaseModel] | None = None) -> Iterator[tuple[str, ...]]:
     """Yield the row of a key, followed by those of the block that it holds."""
     text = describe_type(field.annotation)
-    if model is not None and issubclass(model, Portal) and name == "every":
+    if model is not None and issubclass(model, AccountConfig) and name == "every":
         text += f", {format_duration(model.min_every)} to {format_duration(model.max_every)}"
     yield format_code(name), text + describe_bounds(field), describe_default(field), field.description or ""
     for block, dots in list_blocks(field.annotation):

@@ -13,6 +13,7 @@ EXCERPTS = (
     "brook_water/parser.py parse_meter",
     "brook_water/parser.py parse_days",
     "brook_water/parser.py _build_interval",
+    "brook_water/account.py BrookConfig",
     "brook_water/account.py Brook.latest",
     "brook_water/account.py Brook._get",
     "brook_water/account.py Brook._log_in",

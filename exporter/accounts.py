@@ -15,17 +15,17 @@ def open_account(ledger: Ledger, portal: Portal) -> AccountState:
     """Open an account in the ledger; raise LedgerError."""
     return ledger.open_account(
         portal.name,
-        portal=portal.portal,
+        portal=portal.config.portal,
         zone=portal.zone.key,
-        login=portal.login_digest(),
+        login=portal.config.login_digest(),
         derives_days=portal.derives_days,
     )
 
 
 def build_account_view(portal: Portal) -> AccountView:
     """Return how an account is shown on the page."""
-    shown = portal.aliases, portal.personal_data, portal.stale_after, portal.configured_usage_points()
-    return AccountView(portal.name, portal.portal, portal.zone, *shown)
+    shown = portal.config.aliases, portal.config.personal_data, portal.stale_after, portal.config.configured_usage_points()
+    return AccountView(portal.name, portal.config.portal, portal.zone, *shown)
 
 
 def open_session(
@@ -48,16 +48,16 @@ def build_session(
     recorder: Recorder | None = None,
 ) -> Session:
     """Return a session with an account's options and any store."""
-    ca_file, verify_tls = portal.tls_settings()
+    ca_file, verify_tls = portal.config.tls_settings()
     return Session(
         store=store,
         clock=now,
-        timeout=portal.timeout,
-        min_request_gap=portal.min_request_gap,
+        timeout=portal.config.timeout,
+        min_request_gap=portal.config.min_request_gap,
         ca_file=ca_file,
         verify_tls=verify_tls,
         on_response=on_response,
         on_exchange=recorder.observe if recorder else None,
-        user_agent=portal.build_user_agent(),
+        user_agent=portal.config.build_user_agent(),
         max_response_bytes=portal.max_response_bytes,
     )

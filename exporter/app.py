@@ -202,4 +202,4 @@ def build_quota_reader(ledger: Ledger) -> Callable[[str, str, datetime], int]:
 
 def collect_aliases(config: Config) -> Aliases:
     """Return the configured names of each account's usage points."""
-    return {portal.name: portal.aliases for portal in config.accounts}
+    return {portal.name: portal.config.aliases for portal in config.accounts}

@@ -280,7 +280,7 @@ async def visit_once(context: CommandContext) -> VisitOutput:
         failure = next(iter([*latest.failures, *failures]), None)
         result = replace(latest, readings=[*latest.readings, *readings])
         page = await asyncio.to_thread(_render_dry_run, portal, ledger, result)
-        table = format_visit(result.readings, portal.aliases, portal.zone)
+        table = format_visit(result.readings, portal.config.aliases, portal.zone)
         return VisitOutput(page, table, f"{failure.reason}: {failure}" if failure else "")
 
 
@@ -323,7 +323,7 @@ async def run_import(context: CommandContext, options: ImportOptions) -> None:
 
 def write_history(context: CommandContext, selection: ExportSelection, file: Path | None) -> int:
     """Write the true-time series as OpenMetrics; return the number of samples."""
-    aliases = {portal.name: portal.aliases for portal in load_config(context.config_file).accounts}
+    aliases = {portal.name: portal.config.aliases for portal in load_config(context.config_file).accounts}
     with open_existing_ledger(context.storage_path) as ledger:
         return export_series(ledger, aliases, selection, utc_now(), file)
 
@@ -340,7 +340,7 @@ async def call_raw(context: CommandContext, call: str, parameters: Mapping[str, 
     portal = find_account(context)
     raw_call = portal.raw_calls.get(call)
     if raw_call is None:
-        raise ConfigError(f"{portal.portal} has no call {call!r}; it has {', '.join(portal.raw_calls)}")
+        raise ConfigError(f"{portal.config.portal} has no call {call!r}; it has {', '.join(portal.raw_calls)}")
     if unknown := sorted(set(parameters) - set(raw_call.parameters)):
         raise ConfigError(f"{call} takes no {unknown[0]!r}; it takes {', '.join(raw_call.parameters) or 'nothing'}")
     if missing := sorted(raw_call.required - set(parameters)):
@@ -365,10 +365,10 @@ def utc_now() -> datetime:
 
 def _render_dry_run(portal: Portal, ledger: Ledger, result: VisitResult, now: Callable[[], datetime] = utc_now) -> str:
     page = MetricsPage(ledger, now, version("utility-exporter"))
-    account = page.add_account(build_account_view(portal), portal.every)
+    account = page.add_account(build_account_view(portal), portal.config.every)
     at = now()
     health = AccountState(last_visit=at, last_success=at, up=True)
-    with ledger.dry_run(portal.name, result, at=at, keep_personal=portal.personal_data) as snapshot:
+    with ledger.dry_run(portal.name, result, at=at, keep_personal=portal.config.personal_data) as snapshot:
         page.refresh_from_snapshot(snapshot, portal.name)
     account.health.state = health
     return page.render().decode()

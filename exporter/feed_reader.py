@@ -52,11 +52,11 @@ class FeedReader:
     def __init__(self, portal: Portal, ledger: Ledger, clock: Callable[[], datetime], backfill: BackfillSettings) -> None:
         self.history = HistoryStatus()
         self._portal, self._ledger, self._clock = portal, ledger, clock
-        self._store = ledger.get_feed_store(portal.name, keep_personal=portal.personal_data)
+        self._store = ledger.get_feed_store(portal.name, keep_personal=portal.config.personal_data)
         self._engine = Engine[Session](
             portal,
             self._store,
-            every=portal.every,
+            every=portal.config.every,
             pace=backfill.pace or portal.pace,
             backfill=backfill.enabled,
             oldest=backfill.oldest,

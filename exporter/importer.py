@@ -40,8 +40,8 @@ async def import_feeds(portal: Portal, ledger: Ledger, session: Session, options
     `oldest` is the day before which nothing is asked for, unless the options have a first day. Raise LoginError,
     UnreachableError, LedgerError, and the first failure of a feed once the others are read; what was read is stored.
     """
-    store = ledger.get_feed_store(portal.name, keep_personal=portal.personal_data)
-    engine = Engine[Session](portal, store, every=portal.every, pace=portal.pace, oldest=None if options.first else oldest)
+    store = ledger.get_feed_store(portal.name, keep_personal=portal.config.personal_data)
+    engine = Engine[Session](portal, store, every=portal.config.every, pace=portal.pace, oldest=None if options.first else oldest)
     with show_requests(f"importing {portal.name}") as show:
         importer = Importer[Session](
             engine,
@@ -102,7 +102,7 @@ async def read_feeds_dry(portal: Portal, ledger: Ledger, session: Session) -> tu
     if not portal.feeds():
         return [], []
     store = _DryFeedStore(ledger.get_feed_store(portal.name))
-    engine = Engine[Session](portal, store, every=portal.every, pace=portal.pace)
+    engine = Engine[Session](portal, store, every=portal.config.every, pace=portal.pace)
     result = await engine.visit(session, session.now)
     return store.readings, [*([result.stopped] if result.stopped else []), *result.failures.values()]
 

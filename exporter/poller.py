@@ -101,7 +101,7 @@ class AccountPoller:
         """
         portal = self.portal
         state = await asyncio.to_thread(open_account, self._ledger, portal)
-        self._account_metrics = self._page.add_account(build_account_view(portal), portal.every)
+        self._account_metrics = self._page.add_account(build_account_view(portal), portal.config.every)
         self._account_metrics.health.state = cap_suspension(state, self._clock.now())
         await self._watch.update_shapes(self._account_metrics.health, self._clock.now())
         if state.last_success and self._feeds.has_feeds:
@@ -185,8 +185,8 @@ class AccountPoller:
             self._feeds.plan_step(self._clock.now() + CRASH_RETRY_DELAY)
             return
         except Exception:  # as in a visit
-            log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.portal)
-            self._feeds.plan_step(self._clock.now() + self.portal.every)
+            log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.config.portal)
+            self._feeds.plan_step(self._clock.now() + self.portal.config.every)
             return
         before = self.state
         self._log_changes(outcome.changes)
@@ -222,7 +222,8 @@ class AccountPoller:
     async def _record_start(self, state: AccountState) -> VisitOutcome | None:
         """Record that a visit has started; if that fails, return the outcome, and the portal is not asked."""
         try:
-            await asyncio.to_thread(self._ledger.record_visit_start, self.portal.name, state, login=self.portal.login_digest())
+            login = self.portal.config.login_digest()
+            await asyncio.to_thread(self._ledger.record_visit_start, self.portal.name, state, login=login)
         except LedgerError as error:
             return VisitOutcome.from_error(error)
         return None
@@ -241,7 +242,7 @@ class AccountPoller:
         except TimeoutError:
             return VisitOutcome.from_error(UnreachableError(f"visit took longer than {MAX_VISIT_DURATION}"))
         except Exception:  # a portal's bug must not silence the other accounts, nor end this one's visits
-            log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.portal)
+            log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.config.portal)
             return VisitOutcome.from_bug("a bug in the portal; see the log")
 
     async def _store_latest(self, result: VisitResult, begun: AccountState) -> VisitOutcome:
@@ -255,7 +256,7 @@ class AccountPoller:
                 result,
                 begun,
                 at=begun.last_visit,
-                keep_personal=self.portal.personal_data,
+                keep_personal=self.portal.config.personal_data,
             )
         except LedgerError:
             raise
@@ -348,16 +349,16 @@ class AccountPoller:
             return now + LOGIN_SUSPENSION
         if isinstance(error, RateLimitError) and not outcome.is_rhythm_kept:
             return self.portal.adjust_visit_time(
-                ended_at + max(self.portal.every if error.retry_after is None else error.retry_after, MIN_VISIT_GAP)
+                ended_at + max(self.portal.config.every if error.retry_after is None else error.retry_after, MIN_VISIT_GAP)
             )
         if isinstance(error, UnreachableError | LedgerError) and not outcome.is_rhythm_kept:
             return self.portal.adjust_visit_time(ended_at + self._backoff(after.failures))
         if outcome.next_visit and (error is None or outcome.is_rhythm_kept):
             return max(outcome.next_visit, now + MIN_VISIT_GAP)
-        return self.portal.adjust_visit_time(now + self.portal.every * (1 + JITTER * (2 * self._random_fraction() - 1)))
+        return self.portal.adjust_visit_time(now + self.portal.config.every * (1 + JITTER * (2 * self._random_fraction() - 1)))
 
     def _backoff(self, failures: int) -> timedelta:
-        wait: timedelta = min(MIN_VISIT_GAP * 2.0 ** min(failures - 1, 20), self.portal.every)
+        wait: timedelta = min(MIN_VISIT_GAP * 2.0 ** min(failures - 1, 20), self.portal.config.every)
         return wait * (1 + self._random_fraction() / 4)
 
     async def _wait_until_due(self) -> bool:
@@ -383,7 +384,7 @@ class AccountPoller:
     async def _adopt_suspension(self) -> bool:
         """Adopt a suspension by an import in another process since our last visit; return whether there is one."""
         assert self._account_metrics is not None
-        now, state, login = self._clock.now(), self.state, self.portal.login_digest()
+        now, state, login = self._clock.now(), self.state, self.portal.config.login_digest()
         try:
             suspension = await asyncio.to_thread(self._ledger.get_suspension, self.portal.name, login=login)
         except LedgerError:

@@ -37,8 +37,8 @@ class PollerGroup:
         Raise LedgerError; an account that could not restart then continues as it was.
         """
         async with self._reconcile_lock:
-            portals_by_name = {portal.name: portal for portal in portals}
-            changed = [name for name, (poller, _) in self._running.items() if portals_by_name.get(name) != poller.portal]
+            configs = {portal.name: portal.config for portal in portals}
+            changed = [name for name, (poller, _) in self._running.items() if configs.get(name) != poller.portal.config]
             stopped = [await self._stop_poller(name) for name in changed]
             try:
                 for portal in portals:
@@ -54,7 +54,7 @@ class PollerGroup:
                         poller.restore_metrics()
                         self._start_poller(poller)
                 raise
-            for name in self._page.accounts.keys() - portals_by_name.keys():
+            for name in self._page.accounts.keys() - configs.keys():
                 self._page.remove_account(name)
 
     async def watch_ledger(self) -> None:

@@ -38,8 +38,8 @@ class VisitWatch:
         """Keep what is worth keeping of the visit that has ended."""
         recorder, self.recorder = self.recorder, None
         if recorder and self._recordings and isinstance(error, PortalError):
-            portal = self._portal
-            await asyncio.to_thread(self._recordings.write, portal, portal.name, portal.redaction_rules(), recorder, error)
+            config, rules = self._portal.config, self._portal.redaction_rules()
+            await asyncio.to_thread(self._recordings.write, config, config.name, rules, recorder, error)
         await self.update_shapes(health, now)
 
     async def update_shapes(self, health: AccountHealth, now: datetime) -> None:

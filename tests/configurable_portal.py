@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from exporter.duration import Duration
-from exporter.portals.base import Portal
+from exporter.portals.base import AccountConfig, Portal
 
 
 class ConfigurablePoint(BaseModel):
@@ -22,10 +22,9 @@ class ConfigurablePoint(BaseModel):
     intervals: bool = False
 
 
-class ConfigurablePortal(Portal):
-    """A contract at Brook Water."""
+class ConfigurableConfig(AccountConfig):
+    """The keys of a contract at Brook Water."""
 
-    zone: ClassVar[ZoneInfo] = ZoneInfo("Europe/Brussels")
     min_every: ClassVar[timedelta] = timedelta(minutes=15)
 
     portal: Literal["brook"]
@@ -55,3 +54,11 @@ class ConfigurablePortal(Portal):
 
     def configured_usage_points(self) -> frozenset[str]:
         return frozenset(self.meters) | {point.ean for point in self.points}
+
+
+class ConfigurablePortal(Portal):
+    """A contract at Brook Water."""
+
+    config: ConfigurableConfig
+    config_model: ClassVar = ConfigurableConfig
+    zone: ClassVar[ZoneInfo] = ZoneInfo("Europe/Brussels")

@@ -2,10 +2,11 @@
 
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,9 @@ from aioresponses import aioresponses
 from hypothesis import settings
 
 from exporter.client.session import Session
+from exporter.config.loader import load_portals
 from exporter.log import JsonFormatter, LogfmtFormatter
+from exporter.portals.base import Portal
 
 pytest_plugins = ["tests.certificates"]
 
@@ -91,6 +94,15 @@ class InMemoryAccountStore:
 
     async def count_calls(self, quota: str, since: datetime) -> int:
         return sum(name == quota and at >= since for name, at in self.calls)
+
+
+load_installed_portals = cache(load_portals)
+
+
+def build_portal_of(entry: Mapping[str, Any]) -> Portal:
+    """Return the account of an entry of the configuration."""
+    portal = load_installed_portals()[entry["portal"]]
+    return portal(portal.config_model.model_validate(entry))
 
 
 OpenSession = Callable[..., AbstractAsyncContextManager[Session]]

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from exporter.config.loader import load_portals
 from exporter.demo import build_simulations
 from exporter.feed_reader import BackfillSettings
 from exporter.ledger.account_state import AccountState
@@ -23,7 +22,7 @@ from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
 from exporter.portals.enedis.conso import ConsoClient
 from exporter.simulators.base import Handler, Simulation, run_simulation
-from tests.conftest import NOW, FakeClock
+from tests.conftest import NOW, FakeClock, build_portal_of, load_installed_portals
 
 ReadingValues = dict[tuple[str, str, str, str, str, str, datetime], float]
 """Account, usage point, register, direction, unit, resolution and instant: the value."""
@@ -36,7 +35,6 @@ def list_simulation_types() -> dict[str, type[Simulation]]:
     return {simulation.portal: type(simulation) for simulation in build_simulations()}
 
 
-load_installed_portals = cache(load_portals)
 """The portals by name, looked for once."""
 LOGINS: dict[str, Callable[[Any], int]] = {
     "cem": lambda portal: sum(request.query.get("id") == "4" for request in portal.requests),
@@ -51,7 +49,7 @@ SMALL_ACCOUNTS = {"enedis": ("usage_points", slice(1)), "fluvius": ("meters", sl
 def remove_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no portal wait between requests, nor ask for more than a little of the past at each visit."""
     for portal in load_installed_portals().values():
-        monkeypatch.setattr(portal, "min_request_gap", timedelta(0))
+        monkeypatch.setattr(portal.config_model, "min_request_gap", timedelta(0))
     monkeypatch.setattr(ConsoClient, "quota", replace(ConsoClient.quota, backfill_per_visit=1))
 
 
@@ -93,7 +91,7 @@ class FaultProxy:
     def build_account(self, url: str, **overrides: Any) -> Portal:
         """Give the account as a configuration would."""
         account = self.simulation.build_accounts(url)[0]
-        return load_installed_portals()[account["portal"]](**account | overrides)
+        return build_portal_of(account | overrides)
 
     def build_small_account(self, url: str, **overrides: Any) -> Portal:
         """Give the account with fewer usage points."""

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr
 from exporter.client.session import Session
 from exporter.duration import Duration
 from exporter.models import Commodity, Index, Interval, Register, Unit, UsagePoint, VisitResult
-from exporter.portals.base import Portal
+from exporter.portals.base import AccountConfig, Portal
 from tests.visit_parts import VisitPart, build_result
 
 POINT = UsagePoint("B-1", Commodity.WATER, meter="S-17", site="Mill", name="Kitchen")
@@ -31,15 +31,20 @@ class VisitScript:
 SCRIPTS: dict[str, VisitScript] = {}
 
 
-class ScriptedPortal(Portal):
-    """A contract at Brook Water."""
-
-    zone: ClassVar[ZoneInfo] = ZONE
+class ScriptedConfig(AccountConfig):
     login_keys: ClassVar[tuple[str, ...]] = ("password",)
 
     portal: str = "brook"
     every: Annotated[Duration, Field()] = timedelta(hours=1)
     password: SecretStr = SecretStr("pw")
+
+
+class ScriptedPortal(Portal):
+    """A contract at Brook Water."""
+
+    config: ScriptedConfig
+    config_model: ClassVar = ScriptedConfig
+    zone: ClassVar[ZoneInfo] = ZONE
 
     async def latest(self, session: Session) -> VisitResult:
         script = SCRIPTS[self.name]
@@ -50,6 +55,10 @@ class ScriptedPortal(Portal):
         if isinstance(step, Callable):  # type: ignore[arg-type]
             step = await step(session)
         return build_result(step)
+
+
+def build_portal(name: str = "home", **keys: Any) -> ScriptedPortal:
+    return ScriptedPortal(ScriptedConfig(name=name, **keys))
 
 
 async def hang_forever(session: Session) -> list[VisitPart]:

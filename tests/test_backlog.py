@@ -29,7 +29,7 @@ from exporter.poller_group import WATCH_INTERVAL, PollerGroup
 from exporter.sync.coverage import Coverage
 from exporter.sync.feeds import CalendarMonth, Feed, FeedResult, Form, Pace
 from tests.conftest import NOW
-from tests.scripted_portal import POINT, SCRIPTS, ZONE, ScriptedPortal, VisitScript, build_day, build_index
+from tests.scripted_portal import POINT, SCRIPTS, ZONE, ScriptedConfig, ScriptedPortal, VisitScript, build_day, build_index
 from tests.test_poller import Watch
 from tests.visit_parts import build_result
 
@@ -115,7 +115,7 @@ def start(ledger: Ledger, watch: Watch) -> Callable[..., AccountPoller]:
     async def make(portal: type[HistoryPortal] = HistoryPortal, **settings: object) -> AccountPoller:
         page = MetricsPage(ledger, watch.now, "0")
         backfill = BackfillSettings(**settings)
-        poller = AccountPoller(portal(name="home"), ledger, page, watch, lambda: 0.5, backfill)
+        poller = AccountPoller(portal(ScriptedConfig(name="home")), ledger, page, watch, lambda: 0.5, backfill)
         await poller.open()
         return poller
 
@@ -125,7 +125,9 @@ def start(ledger: Ledger, watch: Watch) -> Callable[..., AccountPoller]:
 @pytest.fixture
 def start_later(watch: Watch) -> Callable[[Ledger], Awaitable[AccountPoller]]:
     async def make(ledger: Ledger) -> AccountPoller:
-        poller = AccountPoller(HistoryPortal(name="home"), ledger, MetricsPage(ledger, watch.now, "0"), watch, lambda: 0.5)
+        poller = AccountPoller(
+            HistoryPortal(ScriptedConfig(name="home")), ledger, MetricsPage(ledger, watch.now, "0"), watch, lambda: 0.5
+        )
         await poller.open()
         return poller
 
@@ -316,7 +318,7 @@ async def test_an_import_reads_all_and_a_later_one_what_was_missing(history, led
     """
     missing = {TODAY - number * DAY for number in (40, 41, 200)}
     history.missing |= missing
-    portal = HistoryPortal(name="home")
+    portal = HistoryPortal(ScriptedConfig(name="home"))
     await run_import(portal, ledger, watch.now)
     assert stored_days(ledger) == set(history.days(history.first, TODAY - DAY))
     assert "home: 16 of 16 requests, 397 readings new, 0 corrected" in capsys.readouterr().err
@@ -336,7 +338,7 @@ async def test_an_import_pauses_at_a_limit_and_serve_goes_on(start, history, led
     asks nothing twice.
     """
     history.limit = 4
-    await run_import(HistoryPortal(name="home"), ledger, watch.now)
+    await run_import(HistoryPortal(ScriptedConfig(name="home")), ledger, watch.now)
     assert "home: paused: 4 of " in capsys.readouterr().err
     asked, history.limit = list(history.requests), None
 
@@ -350,7 +352,7 @@ async def test_again_asks_for_whole_days_too(history, ledger, watch):
     """
     A correction of a settled day comes with `--again`.
     """
-    portal = HistoryPortal(name="home")
+    portal = HistoryPortal(ScriptedConfig(name="home"))
     await run_import(portal, ledger, watch.now)
     watch.at += 60 * DAY
     await run_import(portal, ledger, watch.now)
@@ -368,12 +370,12 @@ async def test_an_import_beside_serve_shows_within_a_minute(history, ledger, wat
     """
     page = MetricsPage(ledger, watch.now, "0")
     group = PollerGroup(ledger, page, watch)
-    await group.reconcile((HistoryPortal(name="home"),), BackfillSettings(enabled=False))
+    await group.reconcile((HistoryPortal(ScriptedConfig(name="home")),), BackfillSettings(enabled=False))
     task = asyncio.create_task(group.watch_ledger())
     await until(lambda: page.accounts["home"].health.state.up is True)
     before = page.accounts["home"].health.state.readings
     with Ledger(tmp_path) as other:
-        await run_import(HistoryPortal(name="home"), other, watch.now)
+        await run_import(HistoryPortal(ScriptedConfig(name="home")), other, watch.now)
     await until(lambda: page.accounts["home"].health.state.readings == 400)
 
     assert before < 100
@@ -422,7 +424,7 @@ async def test_notes_of_a_feed_stay_until_it_is_answered_without(history, ledger
     A feed's note is in the account's state from the transaction that stored it, and goes when a later response is without it;
     another login, which may be given more, is asked at once.
     """
-    open_account(ledger, HistoryPortal(name="home"))
+    open_account(ledger, HistoryPortal(ScriptedConfig(name="home")))
     store, text = ledger.get_feed_store("home"), Coverage(failures=3, retry_at=2_000_000_000).encode()
 
     assert (await store.save({"days": text}, FeedResult(notes=("2 rows left out",)), NOW)).notes == ("2 rows left out",)
@@ -433,7 +435,7 @@ async def test_notes_of_a_feed_stay_until_it_is_answered_without(history, ledger
     await store.save({"others": text}, None, NOW, refusal="switched off")
     assert ledger.get_state("home").notes == ("switched off",)
 
-    open_account(ledger, HistoryPortal(name="home", password="another"))
+    open_account(ledger, HistoryPortal(ScriptedConfig(name="home", password="another")))
     assert ledger.get_state("home").notes == ()
     coverage = Coverage.decode((await store.load_coverage())["days"])
     assert (coverage.failures, coverage.retry_at) == (0, 0)
@@ -450,9 +452,9 @@ async def test_periods_are_those_of_the_feed(history, ledger):
         build_day("2026-10-24", 0.2), build_day("2026-10-25", 0.3), build_day("2026-10-25", 0.1, injected),
         build_index(104.25, NOW - timedelta(hours=1)), Peak(POINT, Unit.KW, *month, 4.1, month[0] + 9 * DAY),
     ]  # fmt: skip
-    open_account(ledger, HistoryPortal(name="home"))
+    open_account(ledger, HistoryPortal(ScriptedConfig(name="home")))
     ledger.record_visit("home", build_result(parts), AccountState(), at=NOW)
-    feed = HistoryPortal(name="home").feeds()[0]
+    feed = HistoryPortal(ScriptedConfig(name="home")).feeds()[0]
 
     async def read(**changes: object) -> list[tuple[datetime, datetime]]:
         periods = await ledger.get_feed_store("home").read_periods([replace(feed, **changes)], NOW - 400 * DAY, NOW + DAY)
@@ -477,7 +479,7 @@ async def test_an_older_ledger_is_complete_again(start_later, history, tmp_path,
         older.executescript(";".join(MIGRATIONS[:3]) + f"; PRAGMA user_version = 3; PRAGMA application_id = {APPLICATION_ID}")
         older.execute(
             "INSERT INTO account (name, portal, zone, login, last_visit, last_success, up) VALUES (?, 'brook', ?, ?, ?, ?, 1)",
-            ("home", ZONE.key, HistoryPortal(name="home").login_digest(), to_ms(NOW), to_ms(NOW)),
+            ("home", ZONE.key, HistoryPortal(ScriptedConfig(name="home")).config.login_digest(), to_ms(NOW), to_ms(NOW)),
         )
         older.executescript(
             "INSERT INTO visit VALUES (1, 1, 0); INSERT INTO point VALUES (1, 1, 'B-1', 'water', '', '', '', '', 1);"

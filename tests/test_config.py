@@ -27,7 +27,7 @@ from exporter.files import find_exposure
 from exporter.portals.base import Portal
 from exporter.web.web_config import WebConfig
 from tests.certificates import CertificateFolder, write_web_config
-from tests.configurable_portal import ConfigurablePoint, ConfigurablePortal
+from tests.configurable_portal import ConfigurableConfig, ConfigurablePoint, ConfigurablePortal
 from tests.web_configs import CLIENT_CERTIFICATE, build_tls
 
 HERE = Path(__file__).parent
@@ -63,7 +63,7 @@ def load(folder: Path, text: str | bytes) -> loader.Config:
 
 
 def home(folder: Path, more: str = "") -> Any:
-    return load(folder, HOME + more).accounts[0]
+    return load(folder, HOME + more).accounts[0].config
 
 
 def faults(folder: Path, text: str | bytes) -> str:
@@ -167,7 +167,7 @@ def test_quoted_words_are_words(word: str, folder: Path):
     What is in quotes is text, whatever YAML would make of it otherwise.
     """
 
-    assert load(folder, HOME.replace("username: me", f'username: "{word}"')).accounts[0].username == word
+    assert load(folder, HOME.replace("username: me", f'username: "{word}"')).accounts[0].config.username == word
 
 
 @pytest.mark.parametrize("word", ["yes", "2026-01-31", "0777", "1e5", ".nan", "<<", "=", "off", "12:30", "0b11"])
@@ -176,7 +176,7 @@ def test_bare_words_are_words(word: str, folder: Path):
     What YAML 1.1 takes for a number, a date or a switch is text where a text is due.
     """
 
-    assert load(folder, HOME.replace("username: me", f"username: {word}")).accounts[0].username == word
+    assert load(folder, HOME.replace("username: me", f"username: {word}")).accounts[0].config.username == word
 
 
 @pytest.mark.parametrize(
@@ -228,8 +228,9 @@ def test_everything_together(folder: Path):
         "- {name: barn, portal: brook, username: you, password_file: secrets/good, every: 1h30m, timeout: 10s, meters: *meters}\n"
         "history:\n",
     ).accounts
+    first, second = first.config, second.config
 
-    assert first == ConfigurablePortal(
+    assert first == ConfigurableConfig(
         name="home", portal="brook", username="me", password="from-the-environment", meters=("1", "2")
     )
     assert (first.every, first.timeout) == (timedelta(hours=2), timedelta(seconds=30))

@@ -61,7 +61,7 @@ def test_every_key_says_what_it_is_for():
     """
     Each key of the files and of each portal has a description, and every portal has its table.
     """
-    models = [ConfigFile, WebConfig, *config_keys.list_own_portals().values()]
+    models = [ConfigFile, WebConfig, *(portal.config_model for portal in config_keys.list_own_portals().values())]
     silent = [
         (model.__name__, key)
         for model in models

@@ -20,13 +20,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from exporter.client.response import Response
 from exporter.errors import ResponseError
 from exporter.models import Commodity, Index, Register, UsagePoint
-from tests.conftest import NOW, FakeClock
+from tests.conftest import NOW, FakeClock, load_installed_portals
 from tests.fault_proxy import (
     AccountSnapshot,
     Attack,
     ReadingValues,
     list_simulation_types,
-    load_installed_portals,
     open_account,
     remove_waits,
     run_visit,
@@ -46,7 +45,7 @@ from tests.malicious_responses import (
     replace_key,
     respond_with_bomb,
 )
-from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript
+from tests.scripted_portal import SCRIPTS, VisitScript, build_portal
 
 LATER = timedelta(days=3)
 """All tokens have expired by then, and everything is requested again."""
@@ -278,7 +277,10 @@ async def test_ten_thousand_counters_with_long_names(tmp_path):
         return Index(Register(point, long, name=f"{number}{long}", kind=long, description=long), 1e15, NOW)
 
     SCRIPTS["home"] = VisitScript([[build_reading(number) for number in range(10_000)]])
-    async with open_account(tmp_path, ScriptedPortal(name="home"), FakeClock()) as (poller, _), asyncio.timeout(120):
+    async with (
+        open_account(tmp_path, build_portal(name="home"), FakeClock()) as (poller, _),
+        asyncio.timeout(120),
+    ):
         await poller.visit()
         page = poller._page.render().decode()
     SCRIPTS.clear()

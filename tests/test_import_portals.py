@@ -114,12 +114,12 @@ class SimulatedAccount:
         """Import until it ends (True), is interrupted, or has used up its quota."""
         (account,) = load_config(self.folder / "config.yaml").accounts
         with Ledger(self.folder / "data") as ledger:
-            ledger.open_account("home", portal=account.portal, zone=account.zone.key, login=account.login_digest())
+            ledger.open_account("home", portal=account.config.portal, zone=account.zone.key, login=account.config.login_digest())
             async with open_session(account, ledger, self.clock) as session:
                 return await self.import_feeds(account, ledger, session, stop)
 
     async def import_feeds(self, account: Portal, ledger: Ledger, session: Session, stop: int) -> bool:
-        engine = Engine[Session](account, ledger.get_feed_store("home"), every=account.every, pace=account.pace)
+        engine = Engine[Session](account, ledger.get_feed_store("home"), every=account.config.every, pace=account.pace)
         left = stop
 
         def report(progress: Progress) -> None:

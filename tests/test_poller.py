@@ -26,7 +26,7 @@ from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.poller_group import PollerGroup
 from tests.conftest import NOW
-from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript, build_index, hang_forever
+from tests.scripted_portal import SCRIPTS, VisitScript, build_index, build_portal, hang_forever
 from tests.visit_parts import NextVisit, Note, PartialFailure, VisitPart
 
 HOUR = timedelta(hours=1)
@@ -72,9 +72,7 @@ def start(ledger: Ledger, watch: Watch) -> Callable[..., AccountPoller]:
     """Make pollers as restarts do: each with a page of its own, on one ledger."""
 
     async def make(**keys: object) -> AccountPoller:
-        poller = AccountPoller(
-            ScriptedPortal(name="home", **keys), ledger, MetricsPage(ledger, watch.now, "0"), watch, lambda: 0.5
-        )
+        poller = AccountPoller(build_portal(name="home", **keys), ledger, MetricsPage(ledger, watch.now, "0"), watch, lambda: 0.5)
         await poller.open()
         return poller
 
@@ -306,7 +304,7 @@ async def test_one_account_that_hangs_delays_no_other(ledger, watch):
     )
     page = MetricsPage(ledger, watch.now, "0")
     pollers = PollerGroup(ledger, page, watch)
-    await pollers.reconcile(tuple(ScriptedPortal(name=name) for name in ("hung", "bad", "good")))
+    await pollers.reconcile(tuple(build_portal(name=name) for name in ("hung", "bad", "good")))
     await until(lambda: len(SCRIPTS["good"].visits) > 3 and len(SCRIPTS["bad"].visits) > 3)
     text = page.render().decode()
     await pollers.stop()
@@ -420,7 +418,7 @@ async def test_a_command_that_knew_the_new_login_first(start, script, ledger):
     """
     A login refused after a command beside us came with the new one is the old one: at a reload the new one is tried at once.
     """
-    poller, new = await start(), ScriptedPortal(name="home", password=SecretStr("other"))
+    poller, new = await start(), build_portal(name="home", password=SecretStr("other"))
     open_account(ledger, new)
     script.steps.append(LoginError("wrong password"))
     await poller.visit()
@@ -435,7 +433,7 @@ async def test_a_login_that_only_a_command_was_refused(start, script, ledger):
     """
     poller = await start()
     await poller.visit()
-    open_account(ledger, ScriptedPortal(name="home", password=SecretStr("mistyped")))
+    open_account(ledger, build_portal(name="home", password=SecretStr("mistyped")))
     ledger.suspend("home", "wrong password", until=NOW + timedelta(days=1))
     async with running(poller):
         await until(lambda: len(script.visits) == 3)
@@ -483,7 +481,7 @@ async def test_a_reload_during_the_start(ledger, watch):
     """
     SCRIPTS["home"] = VisitScript([hang_forever] * 9)
     pollers = PollerGroup(ledger, MetricsPage(ledger, watch.now, "0"), watch)
-    await asyncio.gather(*(pollers.reconcile((ScriptedPortal(name="home"),)) for _ in range(2)))
+    await asyncio.gather(*(pollers.reconcile((build_portal(name="home"),)) for _ in range(2)))
     await until(lambda: bool(SCRIPTS["home"].visits))
     await asyncio.sleep(0.02)
     visits = len(SCRIPTS["home"].visits)
@@ -515,10 +513,16 @@ async def test_follow_touches_only_what_changed(ledger, watch):
         SCRIPTS[name] = VisitScript([hang_forever] * 9)
     page = MetricsPage(ledger, watch.now, "0")
     pollers = PollerGroup(ledger, page, watch)
-    await pollers.reconcile(tuple(ScriptedPortal(name=name) for name in "abc"))
+    await pollers.reconcile(tuple(build_portal(name=name) for name in "abc"))
     await until(lambda: all(SCRIPTS[name].visits for name in "abc"))
     before = {name: pollers.get(name) for name in "abc"}
-    await pollers.reconcile((ScriptedPortal(name="a"), ScriptedPortal(name="b", every=2 * HOUR), ScriptedPortal(name="d")))
+    await pollers.reconcile(
+        (
+            build_portal(name="a"),
+            build_portal(name="b", every=2 * HOUR),
+            build_portal(name="d"),
+        )
+    )
 
     assert pollers.get("a") is before["a"]
     assert pollers.get("b") is not before["b"]
@@ -536,7 +540,7 @@ async def test_a_reload_that_the_ledger_refuses(ledger, watch, monkeypatch, what
         SCRIPTS[name] = VisitScript()
     page = MetricsPage(ledger, watch.now, "0")
     pollers = PollerGroup(ledger, page, watch)
-    await pollers.reconcile(tuple(ScriptedPortal(name=name) for name in "ab"))
+    await pollers.reconcile(tuple(build_portal(name=name) for name in "ab"))
 
     def full(*_: object, **__: object) -> None:
         raise LedgerError("ledger.sqlite: database or disk is full")
@@ -544,7 +548,7 @@ async def test_a_reload_that_the_ledger_refuses(ledger, watch, monkeypatch, what
     with monkeypatch.context() as patch:
         patch.setattr(ledger, what, full)
         with pytest.raises(LedgerError):
-            await pollers.reconcile((ScriptedPortal(name="a", every=2 * HOUR),))
+            await pollers.reconcile((build_portal(name="a", every=2 * HOUR),))
     before = {name: len(SCRIPTS[name].visits) for name in "ab"}
     await until(lambda: all(len(SCRIPTS[name].visits) > before[name] for name in "ab"))
     shown = {name: page.accounts[name].health.state.last_visit for name in page.accounts}

@@ -27,9 +27,9 @@ from exporter.errors import ExporterError
 from exporter.log import JsonFormatter, LogfmtFormatter
 from exporter.simulators.base import Handler, run_simulation
 from exporter.web.listen import ListenAddress
-from tests.conftest import FakeClock, InMemoryAccountStore
+from tests.conftest import FakeClock, InMemoryAccountStore, build_portal_of
 from tests.fault_proxy import FaultProxy, list_simulation_types, open_account, select_first_per_kind
-from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript
+from tests.scripted_portal import SCRIPTS, VisitScript, build_portal
 
 PORTALS = sorted(list_simulation_types())
 PATIENCE = 30.0
@@ -147,7 +147,7 @@ async def planted(kind: str, parent: Path, lines: list[str], attack: Any = None,
     listener = Listener(simulation, attack, at)
     async with run_simulation(listener) as url:  # type: ignore[arg-type]  # all that is asked of it is an app
         account = simulation.build_accounts(url)[0]
-        points = sorted(load_portals()[kind](**account).configured_usage_points())
+        points = sorted(build_portal_of(account).config.configured_usage_points())
         account["aliases"] = {point: f"alias-{number}" for number, point in enumerate(points)}
         config = folder / "config.yaml"
         config.write_text(json.dumps({"accounts": [account]}))
@@ -189,7 +189,7 @@ async def served(planted: Planted) -> str:
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for portal in load_portals().values():
-        monkeypatch.setattr(portal, "min_request_gap", Session.__init__.__kwdefaults__["min_request_gap"])
+        monkeypatch.setattr(portal.config_model, "min_request_gap", Session.__init__.__kwdefaults__["min_request_gap"])
         monkeypatch.setattr(portal, "adjust_visit_time", lambda self, at: at)
 
 
@@ -296,11 +296,12 @@ async def test_reprs(tmp_path, lines, kind):
             things = [
                 config,
                 config.accounts[0],
+                config.accounts[0].config,
                 session,
                 Token("tok-secret", FakeClock()(), {"refresh_token": "ref-secret"}),
                 PkcePair.generate(),
             ]
-            shown = " ".join(f"{thing!r} {thing!s}" for thing in things) + config.accounts[0].login_digest()
+            shown = " ".join(f"{thing!r} {thing!s}" for thing in things) + config.accounts[0].config.login_digest()
 
     hidden = there.secrets - {there_name(there)}
     assert not [secret for secret in hidden if secret in shown]
@@ -313,7 +314,7 @@ async def test_a_bug_tells_its_place_and_not_its_values(tmp_path, lines):
     A bug's text may contain anything: the log has the type of the error and its traceback, but not that text.
     """
     SCRIPTS["home"] = VisitScript([KeyError("planted-1"), ValueError("planted-2")])
-    async with open_account(tmp_path, ScriptedPortal(name="home"), FakeClock()) as (poller, read_account):
+    async with open_account(tmp_path, build_portal(name="home"), FakeClock()) as (poller, read_account):
         await poller.visit()
         await poller.visit()
         page = read_account().text

@@ -79,7 +79,7 @@ async def test_by_flags(portal, tmp_path, capsys):
     _, account = portal
 
     assert await run(tmp_path, *build_flags(tmp_path, account)) == 0
-    (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+    (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
     assert (written.name, written.portal) == (account["name"], account["portal"])
     assert len(written.configured_usage_points()) >= len(account.get("meters", ()))
     assert stat.S_IMODE((tmp_path / "config.yaml").stat().st_mode) == 0o600
@@ -149,7 +149,7 @@ def test_an_account_is_added_to_what_is_there(tmp_path):
     text = file.read_text()
 
     assert [line for line in HAND_WRITTEN.splitlines() if line not in text.splitlines()] == []
-    _, added = load_config(file, {"PASSWORD": "p"}).accounts
+    _, added = (portal.config for portal in load_config(file, {"PASSWORD": "p"}).accounts)
     assert (added.username, added.password.get_secret_value(), added.meters) == ("a#b", "$x${y", ("012345",))
 
 
@@ -279,7 +279,7 @@ async def test_water_link_from_nothing_to_serving(tmp_path):
     assert index == meter.compute_index(meter.find_latest_shown_day(simulation.clock()) + timedelta(days=1)) / 1000
     assert time.monotonic() - started < FIRST_HOUR
     assert account["password"] not in shown
-    (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+    (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
     assert (written.name, written.meters, written.aliases) == ("home-water", ("204417", "204418"), {"204417": "bath"})
     secret = tmp_path / "home-water.password"
     assert (secret.read_text().strip(), stat.S_IMODE(secret.stat().st_mode)) == (account["password"], 0o600)
@@ -326,7 +326,7 @@ async def test_fluvius_from_nothing_to_serving(tmp_path):
     ]
     assert [volume] == true
     assert time.monotonic() - started < FIRST_HOUR
-    (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+    (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
     assert [(meter.ean, list(meter.serial), meter.intervals) for meter in written.meters] == [
         (meter["ean"], meter["serial"], True) for meter in (solar, gas)
     ]
@@ -364,7 +364,7 @@ async def test_enedis_from_nothing_to_serving(tmp_path):
     home, latest = simulation.producer, to_day(day, "Europe/Paris")
     assert (used, fed_in) == (simulation.get_true_day(home, latest), simulation.get_true_day(home, latest, producing=True))
     assert time.monotonic() - started < FIRST_HOUR
-    (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+    (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
     assert [(point.prm, point.production) for point in written.usage_points] == [(home.prm, True)]
 
 
@@ -391,7 +391,7 @@ async def test_enedis_by_its_other_accesses(access, tmp_path):
             flags.append(f"--username={client}")
 
         assert await run(tmp_path, *flags) == 0
-    (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+    (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
     assert (written.access.value, [(point.prm, point.production) for point in written.usage_points]) == (
         access,
         [("09000000000017", True)],
@@ -429,12 +429,12 @@ async def test_cem_from_nothing_to_serving(tmp_path):
             after = simulation.latest_reading(counter)
         assert index in (before[1], after[1])
         assert time.monotonic() - started < FIRST_HOUR
-        (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+        (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
         names = {f"Byt 3 {kind}" for kind in ("hot water", "heat", "electricity", "indoor temperature")}
         assert (len(written.counters.include), {*written.aliases.values()}) == (6, {"Novák", *names})
 
         again, _ = await asyncio.to_thread(answer, tmp_path, ["flats"], [("Read all of it?", "y"), ("Name the", ENTER)])
-        (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+        (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
         assert (again, written.counters.include) == (0, frozenset())
 
 
@@ -456,5 +456,5 @@ async def test_the_meters_of_an_account_are_changed(tmp_path):
         )
 
     assert code == 0, shown
-    (written,) = load_config(tmp_path / "config.yaml", {}).accounts
+    (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
     assert (written.meters, written.aliases, written.username) == (("204417",), {"204417": "bath"}, account["username"])

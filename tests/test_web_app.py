@@ -21,7 +21,7 @@ from exporter.web.app import READY, WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
 from exporter.web.status.page import StatusPage
 from tests.conftest import NOW
-from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript, build_index, hang_forever
+from tests.scripted_portal import SCRIPTS, VisitScript, build_index, build_portal, hang_forever
 
 
 class Wall:
@@ -69,7 +69,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Served]]:
             app = make_app(WebContext(page, pollers, reload, path, status_page=status))
             (address,) = await listen(app, [ListenAddress("127.0.0.1", 0)], stack)
             if ready:
-                await pollers.reconcile(tuple(ScriptedPortal(name=name) for name in scripts))
+                await pollers.reconcile(tuple(build_portal(name=name) for name in scripts))
                 app[READY].append(True)
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             return Served(f"http://{address}", pollers, client)
@@ -177,7 +177,7 @@ async def test_no_page_with_a_part_of_the_accounts(serve):
     Before all accounts are on the page a scrape is answered 503, whatever is on it by then.
     """
     young = await serve(ready=False)
-    await young.pollers.reconcile((ScriptedPortal(name="first"),))
+    await young.pollers.reconcile((build_portal(name="first"),))
     answer, body = await young.get("/metrics")
 
     assert (answer.status, body) == (503, b"Not ready yet.\n")

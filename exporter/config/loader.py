@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from exporter.config.colour import DEFAULT_COLOUR, Colour
 from exporter.config.json_schema import build_file_schema
@@ -64,9 +64,11 @@ class RecordingSettings(_Section):
 
 
 class Config(_Section):
-    """A valid configuration."""
+    """A valid configuration; its accounts are made already."""
 
-    accounts: tuple[SerializeAsAny[Portal], ...]
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    accounts: tuple[Portal, ...]
     history: HistorySettings = HistorySettings()
     ledger: LedgerSettings = LedgerSettings()
     web: WebSettings = WebSettings()
@@ -144,7 +146,7 @@ def load_portals(names: Collection[str] | None = None) -> dict[str, type[Portal]
 
 def build_schema() -> dict[str, Any]:
     """Return the JSON Schema of the file, draft 2020-12, for editors."""
-    return build_file_schema(ConfigFile, load_portals())
+    return build_file_schema(ConfigFile, {name: portal.config_model for name, portal in load_portals().items()})
 
 
 def _installed_portals() -> dict[str, EntryPoint]:
@@ -183,11 +185,10 @@ def _build_account(
     if portal is None:
         document.add_fault((*path, "portal"), _describe_unknown_portal(entry.get("portal")))
         return None
-    account = validate(document, portal, fill_model(document, portal, entry, path), path)
-    _check_aliases(
-        document, entry.get("aliases"), account.configured_usage_points() if account else frozenset(), (*path, "aliases")
-    )
-    return account
+    config = validate(document, portal.config_model, fill_model(document, portal.config_model, entry, path), path)
+    usage_points = config.configured_usage_points() if config else frozenset()
+    _check_aliases(document, entry.get("aliases"), usage_points, (*path, "aliases"))
+    return portal(config) if config else None
 
 
 def _describe_unknown_portal(name: Data) -> str:

@@ -43,30 +43,15 @@ class RawCall:
     required: frozenset[str] = frozenset()
 
 
-class Portal(BaseModel):
-    """One account at a portal: its fields are its configuration keys, its methods make the requests.
-
-    All methods raise PortalError and its subclasses, and nothing else.
-    """
+class AccountConfig(BaseModel):
+    """The configuration of one account: its fields are its configuration keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    zone: ClassVar[ZoneInfo]
-    """The time zone of the portal's days."""
-    max_response_bytes: ClassVar[int] = 16 * 1024 * 1024
-    """The maximum size of one response."""
-    derives_days: ClassVar[bool] = False
-    """Whether the portal states only what its counters show, every hour or so: amounts of days are then calculated from that."""
     min_every: ClassVar[timedelta] = timedelta(minutes=1)
     max_every: ClassVar[timedelta] = timedelta(days=1)
     login_keys: ClassVar[tuple[str, ...]] = ()
     """The keys whose change lifts a suspension after a refused login."""
-    stale_after: ClassVar[Mapping[Commodity, timedelta]] = {}
-    """How old the newest reading may be before the status page calls it late; four days where nothing else is given."""
-    raw_calls: ClassVar[Mapping[str, RawCall]] = {}
-    """The calls of the command `raw`, by name."""
-    redaction: ClassVar[RedactionRules] = RedactionRules()
-    """What a recording may show of its requests and responses as it is."""
 
     name: Annotated[
         str,
@@ -84,6 +69,58 @@ class Portal(BaseModel):
         if not cls.min_every <= every <= cls.max_every:
             raise ValueError(f"must be {format_duration(cls.min_every)} to {format_duration(cls.max_every)}")
         return every
+
+    @property
+    def min_request_gap(self) -> timedelta:
+        """The minimum time between two requests."""
+        return timedelta(0)
+
+    def build_user_agent(self) -> str:
+        """Return the header `User-Agent`."""
+        return "utility-exporter"
+
+    def tls_settings(self) -> tuple[str | None, bool]:
+        """Return the file of certificate authorities to trust (None: the system's), and whether to verify at all."""
+        return None, True
+
+    def configured_usage_points(self) -> frozenset[str]:
+        """Return the ids of the usage points in the configuration; no alias may be one of them."""
+        return frozenset()
+
+    def login_digest(self) -> str:
+        """Return a digest that changes with any of `login_keys`."""
+        values = [_to_digest_value(getattr(self, key)) for key in self.login_keys]
+        return hashlib.sha256(json.dumps([self.portal, *values]).encode()).hexdigest()
+
+
+class Portal:
+    """What one account is asked at its portal, made from the account's configuration.
+
+    All methods that make requests raise PortalError and its subclasses, and nothing else.
+    """
+
+    config_model: ClassVar[type[AccountConfig]]
+    """The configuration that it is made from."""
+    zone: ClassVar[ZoneInfo]
+    """The time zone of the portal's days."""
+    max_response_bytes: ClassVar[int] = 16 * 1024 * 1024
+    """The maximum size of one response."""
+    derives_days: ClassVar[bool] = False
+    """Whether the portal states only what its counters show, every hour or so: amounts of days are then calculated from that."""
+    stale_after: ClassVar[Mapping[Commodity, timedelta]] = {}
+    """How old the newest reading may be before the status page calls it late; four days where nothing else is given."""
+    raw_calls: ClassVar[Mapping[str, RawCall]] = {}
+    """The calls of the command `raw`, by name."""
+    redaction: ClassVar[RedactionRules] = RedactionRules()
+    """What a recording may show of its requests and responses as it is."""
+
+    def __init__(self, config: AccountConfig) -> None:
+        self.config = config
+
+    @property
+    def name(self) -> str:
+        """The account's name."""
+        return self.config.name
 
     async def latest(self, session: Session) -> VisitResult:
         """Log in if needed and return what is asked at every visit whatever is known: indexes, flags, inventory, holder."""
@@ -118,36 +155,15 @@ class Portal(BaseModel):
         """Return the first instant from `at` on at which this portal may be visited."""
         return at
 
-    @property
-    def min_request_gap(self) -> timedelta:
-        """The minimum time between two requests."""
-        return timedelta(0)
-
-    def build_user_agent(self) -> str:
-        """Return the header `User-Agent`."""
-        return "utility-exporter"
-
-    def tls_settings(self) -> tuple[str | None, bool]:
-        """Return the file of certificate authorities to trust (None: the system's), and whether to verify at all."""
-        return None, True
-
     def quotas(self) -> Mapping[str, tuple[int, timedelta]]:
         """Return the request quotas of this account, by name: how many requests, in how long."""
         return {}
 
-    def configured_usage_points(self) -> frozenset[str]:
-        """Return the ids of the usage points in the configuration; no alias may be one of them."""
-        return frozenset()
-
-    def redaction_rules(self) -> RedactionRules:
+    @classmethod
+    def redaction_rules(cls) -> RedactionRules:
         """Return what a recording may show, by the source of the portal's own package where none is named."""
-        rules, module = self.redaction, type(self).__module__
+        rules, module = cls.redaction, cls.__module__
         return rules if rules.package else replace(rules, package=module.rpartition(".")[0] or module)
-
-    def login_digest(self) -> str:
-        """Return a digest that changes with any of `login_keys`."""
-        values = [_to_digest_value(getattr(self, key)) for key in self.login_keys]
-        return hashlib.sha256(json.dumps([self.portal, *values]).encode()).hexdigest()
 
 
 def _check_base_url(url: str) -> str:

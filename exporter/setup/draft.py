@@ -9,7 +9,7 @@ from typing import Any
 
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError
-from exporter.portals.base import Portal
+from exporter.portals.base import AccountConfig
 from exporter.setup.forms import PortalForm
 
 
@@ -48,15 +48,15 @@ class Draft:
         return list(self.entry.get(self.form.selection_key) or []) if self.form.selection_key != "counters" else []
 
 
-def load_draft(draft: Draft, options: SetupOptions) -> Portal:
-    """Return the account as the configuration would have it; raise ConfigError."""
+def load_draft(draft: Draft, options: SetupOptions) -> AccountConfig:
+    """Return the account's configuration as its file would give it; raise ConfigError."""
     with tempfile.TemporaryDirectory() as folder:
         trial = write_trial(draft, Path(folder), options.config_file.parent)
         try:
             (portal,) = load_config(trial).accounts
         except ConfigError as error:
             raise ConfigError(str(error).replace(f"{trial}:1: ", "")) from None
-    return portal
+    return portal.config
 
 
 def write_trial(draft: Draft, folder: Path, config_folder: Path) -> Path:

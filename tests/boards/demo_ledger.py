@@ -67,7 +67,9 @@ async def fill_ledger(folder: Path) -> None:
         config.chmod(0o600)
         ledger = Ledger(folder)
         stack.callback(ledger.close)
-        await asyncio.gather(*(fill_account(portal, ledger, days[portal.portal]) for portal in load_config(config).accounts))
+        await asyncio.gather(
+            *(fill_account(portal, ledger, days[portal.config.portal]) for portal in load_config(config).accounts)
+        )
 
 
 async def fill_account(portal: Portal, ledger: Ledger, days: int) -> None:
@@ -85,6 +87,6 @@ async def import_past(portal: Portal, ledger: Ledger, first: date) -> None:
         for priority in sorted({feed.priority for feed in portal.feeds()}):
             oldest = max(first, utc_now().date() - timedelta(days=MAX_CURVE_DAYS)) if priority else first
             store = ledger.get_feed_store(portal.name)
-            engine = Engine[Session](FeedsOfPriority(portal, priority), store, every=portal.every, pace=portal.pace)
+            engine = Engine[Session](FeedsOfPriority(portal, priority), store, every=portal.config.every, pace=portal.pace)
             progress = await Importer[Session](engine, now=utc_now, sleep=refuse_to_wait, first=oldest).run(session)
             assert (progress.failures, progress.paused) == ({}, None)

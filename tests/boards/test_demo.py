@@ -32,6 +32,6 @@ def test_every_usage_point_has_a_name(accounts):
     Each usage point that an account names has an alias of its own, and no alias is a number.
     """
     for account in accounts:
-        assert account.configured_usage_points() <= account.aliases.keys()
-        assert len(set(account.aliases.values())) == len(account.aliases)
-        assert not [alias for alias in account.aliases.values() if alias.isdigit()]
+        assert account.config.configured_usage_points() <= account.config.aliases.keys()
+        assert len(set(account.config.aliases.values())) == len(account.config.aliases)
+        assert not [alias for alias in account.config.aliases.values() if alias.isdigit()]

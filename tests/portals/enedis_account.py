@@ -12,6 +12,7 @@ from exporter.client.session import Session
 from exporter.errors import PortalError, RateLimitError
 from exporter.models import Index, Interval, Peak, Reading, VisitResult
 from exporter.portals.enedis.account import Enedis
+from exporter.portals.enedis.config import EnedisConfig
 from exporter.portals.enedis.timestamps import PARIS, local_day
 from exporter.simulators.base import run_simulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
@@ -74,14 +75,14 @@ class EnedisAccount:
     def restart(self, **keys: Any) -> None:
         """Start again with an empty ledger of feeds, and with changed keys of the configuration."""
         if keys:
-            self.portal = Enedis(**{name: getattr(self.portal, name) for name in type(self.portal).model_fields} | keys)
+            self.portal = Enedis(EnedisConfig.model_validate(dict(self.portal.config) | keys))
         self.store = AccountStore(self)
         self.resume()
 
     def resume(self) -> None:
         """Start the program again with the same ledger."""
-        self.portal = Enedis(**{name: getattr(self.portal, name) for name in type(self.portal).model_fields})
-        self.engine = Engine[Session](self.portal, self.store, every=self.portal.every, pace=self.portal.pace)
+        self.portal = Enedis(self.portal.config)
+        self.engine = Engine[Session](self.portal, self.store, every=self.portal.config.every, pace=self.portal.pace)
 
     @asynccontextmanager
     async def open_session(self, **more: Any) -> AsyncIterator[Session]:
@@ -90,7 +91,7 @@ class EnedisAccount:
                 "store": self.account_store,
                 "clock": self.clock,
                 "timeout": timedelta(seconds=5),
-                "user_agent": self.portal.build_user_agent(),
+                "user_agent": self.portal.config.build_user_agent(),
             }
             | more
         ) as session:
@@ -161,7 +162,7 @@ class EnedisAccount:
 
     def get_own_token(self, prm: str) -> dict[str, str]:
         """Return the key of a usage point that has a token of its own."""
-        return {"token": self.simulation.v1_tokens[prm]} if self.portal.api_version == "v1" else {}
+        return {"token": self.simulation.v1_tokens[prm]} if self.portal.config.api_version == "v1" else {}
 
     def get_next_visit(self) -> datetime:
         assert self.latest.next_visit
@@ -214,7 +215,10 @@ async def run_account(
     simulation = EnedisSimulation(clock)
     async with run_simulation(simulation) as url:
         yield EnedisAccount(
-            Enedis(**simulation.build_account(url, access, api) | overrides), simulation, clock, InMemoryAccountStore()
+            Enedis(EnedisConfig(**simulation.build_account(url, access, api) | overrides)),
+            simulation,
+            clock,
+            InMemoryAccountStore(),
         )
 
 

@@ -10,6 +10,7 @@ from exporter.client.session import Session
 from exporter.errors import PortalError
 from exporter.models import Interval, Peak, Reading, format_resolution
 from exporter.portals.fluvius.account import Fluvius
+from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.fluvius.feeds import FeedKind, build_feeds
 from exporter.simulators.base import run_simulation
 from exporter.simulators.fluvius.simulation import FluviusSimulation, TrueAmount
@@ -29,7 +30,7 @@ async def run_account(clock: Any, **overrides: Any) -> AsyncIterator[tuple[Fluvi
     arguments = {key: overrides.pop(key) for key in ("since", "replaced_at", "intervals_since") if key in overrides}
     simulation = FluviusSimulation(clock, **arguments)
     async with run_simulation(simulation) as url:
-        yield simulation, Fluvius(**(simulation.build_accounts(url)[0] | overrides))
+        yield simulation, Fluvius(FluviusConfig(**(simulation.build_accounts(url)[0] | overrides)))
 
 
 @dataclass
@@ -97,7 +98,7 @@ def build_key(reading: Reading) -> tuple[Any, ...]:
 async def ask(account: Fluvius, session: Session, stored: StoredAccount) -> StepResult:
     """Make a visit as the poller does: what is asked at each, then the feeds."""
     await account.latest(session)
-    engine = Engine(account, stored, every=account.every, pace=account.pace)
+    engine = Engine(account, stored, every=account.config.every, pace=account.pace)
     return await engine.visit(session, session.now)
 
 
@@ -107,7 +108,7 @@ async def run_visit(account: Fluvius, session: Session, stored: StoredAccount | 
     stored.last.clear()
     latest = await account.latest(session)
     assert latest.inventory
-    result = await Engine(account, stored, every=account.every, pace=account.pace).visit(session, session.now)
+    result = await Engine(account, stored, every=account.config.every, pace=account.pace).visit(session, session.now)
     failures = [*result.failures.values(), *([result.stopped] if result.stopped else [])]
     unique = {id(error): error for error in failures}.values()
     return [latest.inventory, *stored.last, *map(Note, result.notes), *map(PartialFailure, unique)]
@@ -115,7 +116,7 @@ async def run_visit(account: Fluvius, session: Session, stored: StoredAccount | 
 
 async def read(account: Fluvius, session: Session, ean: str, kind: FeedKind, first: date, last: date) -> list[VisitPart]:
     """Return the readings of days [first, last] of a feed."""
-    [feed] = [entry.feed for entry in build_feeds(account).values() if entry.meter.ean == ean and entry.kind is kind]
+    [feed] = [entry.feed for entry in build_feeds(account.config).values() if entry.meter.ean == ean and entry.kind is kind]
     return [*(await account.read(session, feed, first, last)).readings]
 
 
@@ -130,7 +131,7 @@ async def catch_up(account: Fluvius, visit: OpenSession, stored: StoredAccount) 
         clock = session._clock
         assert isinstance(clock, FakeClock)
         await account.latest(session)
-        engine = Engine(account, stored, every=account.every, pace=account.pace)
+        engine = Engine(account, stored, every=account.config.every, pace=account.pace)
         result = await engine.visit(session, session.now)
         while result.next_step and result.pending:
             clock.at = max(result.next_step, clock.at)

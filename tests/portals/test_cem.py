@@ -24,6 +24,7 @@ from exporter.models import (
     UsagePoint,
 )
 from exporter.portals.cem.account import Cem
+from exporter.portals.cem.config import CemConfig
 from tests.conftest import FakeClock, InMemoryAccountStore, OpenSession
 from tests.portals.test_cem_visits import list_parts
 from tests.visit_parts import Note, PartialFailure, VisitPart
@@ -41,7 +42,7 @@ def fixture(name: str) -> Any:
 
 def portal(**keys: Any) -> Cem:
     defaults: dict[str, Any] = {"name": "flats", "portal": "cem", "username": "svj-ukazka", "password": "tajné", "base_url": BASE}
-    return Cem(**(defaults | keys))
+    return Cem(CemConfig(**(defaults | keys)))
 
 
 def mock_responses(web: Any, but: Mapping[int, Any] | None = None, last: Mapping[str, Any] | None = None) -> None:
@@ -575,7 +576,7 @@ def test_keys() -> None:
     """
     The defaults are the contract's, the password stays hidden, and its change is another login.
     """
-    plain = Cem(name="flats", portal="cem", username="svj", password="geheim")  # type: ignore[arg-type]
+    plain = CemConfig(name="flats", portal="cem", username="svj", password="geheim")  # type: ignore[arg-type]
 
     assert plain.base_url == "https://cemapi.unimonitor.eu/api"
     assert (plain.every, plain.metadata_every, plain.types_every) == (
@@ -585,6 +586,6 @@ def test_keys() -> None:
     )
     assert (plain.batch_size, plain.parallel) == (500, 2)
     assert "geheim" not in repr(plain)
-    assert portal(password="a").login_digest() != portal(password="b").login_digest()
-    assert portal(include_states=True).login_digest() == portal().login_digest()
-    assert portal(base_url=BASE + "/").base_url == BASE
+    assert portal(password="a").config.login_digest() != portal(password="b").config.login_digest()
+    assert portal(include_states=True).config.login_digest() == portal().config.login_digest()
+    assert portal(base_url=BASE + "/").config.base_url == BASE

@@ -14,7 +14,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller, open_session
 from exporter.portals.cem.account import Cem
-from exporter.portals.cem.config import PRAGUE
+from exporter.portals.cem.config import PRAGUE, CemConfig
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.conftest import NOW, FakeClock
@@ -35,7 +35,9 @@ class Home:
     def build_portal(self, **keys: Any) -> Cem:
         (account,) = self.simulation.build_accounts(self.url)
         numbers = [self.simulation.named_counters[name] for name in NAMES]
-        return Cem(**(account | {"counters": {"include": numbers}, "history_limit": "60d", "history_gap": "30d"} | keys))
+        return Cem(
+            CemConfig(**(account | {"counters": {"include": numbers}, "history_limit": "60d", "history_gap": "30d"} | keys))
+        )
 
     async def run(self, hours: float, every: float = 0.5) -> None:
         """Start the program, let it visit for some hours, and stop it."""
@@ -52,7 +54,9 @@ class Home:
     async def run_import(self) -> None:
         with Ledger(self.folder) as ledger:
             portal = self.build_portal()
-            ledger.open_account(portal.name, portal=portal.portal, zone=portal.zone.key, login=portal.login_digest())
+            ledger.open_account(
+                portal.name, portal=portal.config.portal, zone=portal.zone.key, login=portal.config.login_digest()
+            )
             async with open_session(portal, ledger, self.clock) as session:
                 await import_feeds(portal, ledger, session, ImportOptions(), oldest=None)
 

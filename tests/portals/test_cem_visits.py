@@ -23,6 +23,7 @@ from exporter.errors import (
 from exporter.models import Holder, Index, Inventory, Nature, Unit, VisitResult
 from exporter.portals.cem import feeds
 from exporter.portals.cem.account import Cem
+from exporter.portals.cem.config import CemConfig
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.sync.feeds import FeedResult
@@ -50,7 +51,7 @@ class CemFixture:
 
     def cem(self, **keys: Any) -> Cem:
         (account,) = self.simulation.build_accounts(self.url)
-        return Cem(**(account | keys))
+        return Cem(CemConfig(**(account | keys)))
 
     async def fetch(self, cem: Cem | None = None, **more: Any) -> list[VisitPart]:
         async with self.visit(**more) as session:
@@ -569,7 +570,7 @@ async def test_how_the_past_is_asked(
     """
     monkeypatch.setattr(feeds, "MAX_READINGS_PER_RESPONSE", limit)
     cem = account.cem(**keys)
-    await account.read(date(2026, 6, 30) - timedelta(days=cem.history_days - 1), date(2026, 6, 30), cem)
+    await account.read(date(2026, 6, 30) - timedelta(days=cem.config.history_days - 1), date(2026, 6, 30), cem)
     asked = account.count_requests()
 
     assert {name: asked[name] for name in ("GET 20", "GET 3") if asked[name]} == requests

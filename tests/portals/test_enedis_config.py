@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.portals.enedis.account import Enedis
+from exporter.portals.enedis.config import EnedisConfig
 from exporter.simulators.enedis.conso import build_token
 from tests.conftest import NOW
 
@@ -70,7 +71,7 @@ def test_unusable_combinations_name_their_key(keys: dict[str, Any], message: str
     What cannot work is refused with a reason that names the key, and without the secrets and numbers in it.
     """
     with pytest.raises(ValidationError, match=message) as error:
-        Enedis(**keys)
+        EnedisConfig(**keys)
     assert "planted-secret" not in str(error.value)
     assert PRM not in str(error.value)
 
@@ -80,7 +81,7 @@ def test_usable_combinations(keys: dict[str, Any]) -> None:
     """
     Each access has its own keys; YAML's 2026 is a number, and meant.
     """
-    calls, per = Enedis(**keys).quotas()["calls"]
+    calls, per = Enedis(EnedisConfig(**keys)).quotas()["calls"]
 
     assert calls < 100 if keys["access"] == "conso" else calls < 1000
     assert per <= timedelta(days=1)
@@ -90,7 +91,7 @@ def test_a_number_of_fourteen_digits_has_lost_nothing() -> None:
     """
     A PRM without leading zero may stand without quotes.
     """
-    assert Enedis(**CONSO | {"usage_points": [{"prm": 12345678901234}]}).usage_points[0].prm == OTHER
+    assert EnedisConfig(**CONSO | {"usage_points": [{"prm": 12345678901234}]}).usage_points[0].prm == OTHER
 
 
 @pytest.mark.parametrize(
@@ -106,23 +107,25 @@ def test_a_changed_login_is_another_login(before: dict[str, Any], after: dict[st
     """
     A new token, secret or address lifts a suspension, also the token of one usage point; a window does not.
     """
-    assert Enedis(**before).login_digest() != Enedis(**after).login_digest()
-    assert Enedis(**before).login_digest() == Enedis(**before | {"window": "06:00-10:00"}).login_digest()
+    assert EnedisConfig(**before).login_digest() != EnedisConfig(**after).login_digest()
+    assert EnedisConfig(**before).login_digest() == EnedisConfig(**before | {"window": "06:00-10:00"}).login_digest()
 
 
 def test_the_program_names_itself_and_a_contact() -> None:
     """
     The gateways ask for a name and somebody to write to.
     """
-    assert Enedis(**CONSO).build_user_agent() == "utility-exporter"
-    assert Enedis(**CONSO | {"contact": "https://example.org"}).build_user_agent() == "utility-exporter (https://example.org)"
+    assert EnedisConfig(**CONSO).build_user_agent() == "utility-exporter"
+    assert (
+        EnedisConfig(**CONSO | {"contact": "https://example.org"}).build_user_agent() == "utility-exporter (https://example.org)"
+    )
 
 
 def test_five_calls_a_second_at_the_maximum() -> None:
     """
     Enedis counts calls per second for a whole gateway; the distance between ours is a fraction of it.
     """
-    assert Enedis(**CONSO).min_request_gap == timedelta(seconds=1)
-    assert Enedis(**CONSO | {"calls_per_second": 5}).min_request_gap == timedelta(seconds=0.2)
+    assert EnedisConfig(**CONSO).min_request_gap == timedelta(seconds=1)
+    assert EnedisConfig(**CONSO | {"calls_per_second": 5}).min_request_gap == timedelta(seconds=0.2)
     with pytest.raises(ValidationError):
-        Enedis(**CONSO | {"calls_per_second": 6})
+        EnedisConfig(**CONSO | {"calls_per_second": 6})

@@ -193,7 +193,7 @@ async def test_another_address_is_named(access: str, api: str) -> None:
     An address that lacks the path of the API is an error that says how it usually ends.
     """
     async with run_account(access, api) as home:
-        home.restart(base_url=home.portal.api_base_url.removesuffix("/api"))
+        home.restart(base_url=home.portal.config.api_base_url.removesuffix("/api"))
         found = await home.visit_and_fail()
 
         assert isinstance(found, ResponseError)

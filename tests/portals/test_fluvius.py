@@ -15,6 +15,7 @@ from exporter.commands import print_discovery
 from exporter.errors import ConfigError, RateLimitError, ResponseError, UnreachableError
 from exporter.models import Commodity, Discovery, Finding, Interval, Inventory
 from exporter.portals.fluvius.account import Fluvius
+from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.fluvius.days import metering_day
 from exporter.portals.fluvius.feeds import FeedKind
 from exporter.simulators.base import run_simulation
@@ -324,8 +325,8 @@ async def test_the_api_of_2024(clock: FakeClock, visit: OpenSession) -> None:
     The old API gives the same readings: days with the halves of a replaced meter added, gas twice, and peaks.
     """
     async with run_account(clock, replaced_at=datetime(2026, 11, 15, 9, 30, tzinfo=UTC)) as (simulation, home):
-        meters = [meter.model_dump() | {"intervals": False} for meter in home.meters]
-        old = Fluvius(**(simulation.build_accounts(home.portal_url)[0] | {"api": 2024, "meters": meters}))
+        meters = [meter.model_dump() | {"intervals": False} for meter in home.config.meters]
+        old = Fluvius(FluviusConfig(**(simulation.build_accounts(home.config.portal_url)[0] | {"api": 2024, "meters": meters})))
         async with visit() as session:
             results = await run_visit(old, session)
 
@@ -446,7 +447,7 @@ def test_the_simulations_own_configuration(clock: FakeClock) -> None:
     """
     accounts = FluviusSimulation(clock).build_accounts("http://127.0.0.1:1")
 
-    assert [Fluvius(**one).name for one in accounts] == ["demo-power"]
+    assert [FluviusConfig(**one).name for one in accounts] == ["demo-power"]
 
 
 def _lines(finding: Finding) -> list[tuple[Any, ...]]:

@@ -11,6 +11,7 @@ import pytest
 
 from exporter.models import Interval
 from exporter.portals.fluvius.account import Fluvius
+from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.fluvius.feeds import build_feeds
 from exporter.simulators.fluvius.data_api import Correction
 from exporter.simulators.fluvius.simulation import GAS_EAN, SINGLE_RATE_EAN, SOLAR_EAN, FluviusSimulation
@@ -36,7 +37,7 @@ def list_requests(simulation: FluviusSimulation, granularity: str | None = None)
 
 async def run_import(home: Fluvius, visit: OpenSession, stored: StoredAccount, clock: FakeClock, **range_: Any) -> int:
     """Run the command `history import`; return how many requests it made."""
-    engine = Engine(home, stored, every=home.every, pace=home.pace)
+    engine = Engine(home, stored, every=home.config.every, pace=home.pace)
 
     async def sleep(wait: timedelta) -> None:
         clock.at += wait
@@ -71,7 +72,7 @@ async def test_the_running_year_comes_before_any_other(clock: FakeClock, visit: 
     stored = StoredAccount()
     async with run_account(clock, interval_requests=20) as (simulation, home):
         async with visit() as session:
-            engine = Engine(home, stored, every=home.every, pace=home.pace)
+            engine = Engine(home, stored, every=home.config.every, pace=home.pace)
             await home.latest(session)
             await engine.visit(session, session.now)
             for _ in range(2):
@@ -107,9 +108,9 @@ def test_what_is_reserved_for_visits(meters: int, requests: int, reserved: int) 
     Of the quota so much is left for the newest days as all meters need, and at most half.
     """
     login = {"name": "home", "portal": "fluvius", "username": "a@example.com", "password": "p", "past_requests": requests}
-    home = Fluvius(**login, meters=[SINGLE | {"ean": f"5414488200000000{number:02}"} for number in range(meters)])
+    home = Fluvius(FluviusConfig(**login, meters=[SINGLE | {"ean": f"5414488200000000{number:02}"} for number in range(meters)]))
 
-    assert home.quota.reserved_for_visits == reserved
+    assert home.config.quota.reserved_for_visits == reserved
 
 
 @pytest.mark.parametrize("stop", [1, 5])
@@ -121,7 +122,7 @@ async def test_the_history_goes_on_after_a_restart(stop: int, clock: FakeClock, 
     async with run_account(clock, meters=[SINGLE]) as (simulation, home):
         for _ in range(60 // stop):
             async with visit() as session:
-                engine = Engine(home, stored, every=home.every, pace=home.pace)
+                engine = Engine(home, stored, every=home.config.every, pace=home.pace)
                 await engine.visit(session, session.now)
                 for _ in range(stop):
                     clock.advance(minutes=1)
@@ -363,8 +364,8 @@ def test_keys_of_feeds() -> None:
     A key holds no number of a meter, does not depend on the other entries, and changes with what decides what comes.
     """
     login = {"name": "home", "portal": "fluvius", "username": "a@example.com", "password": "p"}
-    one, both = Fluvius(**login, meters=[SOLAR]), Fluvius(**login, meters=[GAS, SOLAR])
-    replaced = Fluvius(**login, meters=[SOLAR | {"serial": "1SAG3200000018"}])
+    one, both = Fluvius(FluviusConfig(**login, meters=[SOLAR])), Fluvius(FluviusConfig(**login, meters=[GAS, SOLAR]))
+    replaced = Fluvius(FluviusConfig(**login, meters=[SOLAR | {"serial": "1SAG3200000018"}]))
 
     assert set(build_feeds(one)) < set(build_feeds(both))
     assert not set(build_feeds(one)) & set(build_feeds(replaced))
@@ -377,7 +378,7 @@ def test_visits_do_not_pile_up() -> None:
     Chunks of days are as long as the configuration says.
     """
     login = {"name": "home", "portal": "fluvius", "username": "a@example.com", "password": "p", "past_days": 10}
-    [days, _] = build_feeds(Fluvius(**login, meters=[SINGLE])).values()
+    [days, _] = build_feeds(Fluvius(FluviusConfig(**login, meters=[SINGLE]))).values()
 
     assert days.feed.chunk.window(20) == (11, 20)
     assert all(later > earlier for earlier, later in pairwise(days.feed.chunk.window(20)))

@@ -20,7 +20,9 @@ METERS = [{"ean": "541448820000000024", "serial": "1SAG3200000024", "commodity":
 
 def account(**more: Any) -> Fluvius:
     return Fluvius(
-        **({"name": "home", "portal": "fluvius", "username": "a@example.com", "password": "p", "meters": METERS} | more)
+        FluviusConfig(
+            **({"name": "home", "portal": "fluvius", "username": "a@example.com", "password": "p", "meters": METERS} | more)
+        )
     )
 
 
@@ -231,7 +233,7 @@ async def test_the_password_goes_to_no_other_host(clock: FakeClock, visit: OpenS
     Metadata that name another login host do not get the password there.
     """
     async with run_account(clock) as (simulation, home):
-        simulation.login_service.origin = home.portal_url.replace("127.0.0.1", "localhost")
+        simulation.login_service.origin = home.config.portal_url.replace("127.0.0.1", "localhost")
         async with visit() as session:
             with pytest.raises(ResponseError, match="sign-in, metadata: the authority leads to another host"):
                 await run_visit(home, session)
@@ -244,9 +246,9 @@ async def test_a_login_host_of_its_own(clock: FakeClock, visit: OpenSession) -> 
     Portal and login may be two hosts, as in reality.
     """
     async with run_account(clock) as (simulation, one):
-        login = one.portal_url.replace("127.0.0.1", "localhost")
+        login = one.config.portal_url.replace("127.0.0.1", "localhost")
         simulation.login_service.origin = login
-        home = one.model_copy(update={"identity_url": login})
+        home = Fluvius(one.config.model_copy(update={"identity_url": login}))
         async with visit() as session:
             results = await run_visit(home, session)
 
@@ -313,7 +315,7 @@ def test_forms_of_the_metadata(config: dict[str, Any], expected: tuple[str, str]
     """
     Client, authority and redirect address are found flat or under `auth`; what is missing has its default.
     """
-    found = oauth_metadata.parse_metadata(config, account())
+    found = oauth_metadata.parse_metadata(config, account().config)
 
     assert (found.id, found.authority, found.redirect) == ("c", *expected)
 
@@ -333,7 +335,7 @@ def test_scopes_of_the_metadata() -> None:
         },
     }
 
-    assert oauth_metadata.parse_metadata(config, account()).scope.split() == [
+    assert oauth_metadata.parse_metadata(config, account().config).scope.split() == [
         "openid",
         "https://x/one",
         "https://x/two",
@@ -362,7 +364,7 @@ def test_metadata_that_are_not_followed(config: Any, message: str) -> None:
     Metadata without a client, or with addresses on foreign hosts, are refused.
     """
     with pytest.raises(ResponseError, match=message):
-        oauth_metadata.parse_metadata(config, account())
+        oauth_metadata.parse_metadata(config, account().config)
 
 
 @pytest.mark.parametrize(
@@ -401,18 +403,19 @@ def test_accepted_keys() -> None:
     serials = [{"ean": 541448820000000024, "serial": " 1SAG3200000024\t", "commodity": "electricity"}]
     home = account(meters=[*serials, {"ean": " 541448820000000031 ", "serial": ["7FLO1", "7FLO2"], "commodity": "gas"}])
 
-    assert [(meter.ean, meter.serial, meter.intervals) for meter in home.meters] == [
+    assert [(meter.ean, meter.serial, meter.intervals) for meter in home.config.meters] == [
         ("541448820000000024", ("1SAG3200000024",), False),
         ("541448820000000031", ("7FLO1", "7FLO2"), False),
     ]
-    assert home.meters[1].usage_point.meter == "7FLO2"
-    assert (home.every, home.portal_url, home.identity_url) == (
+    assert home.config.meters[1].usage_point.meter == "7FLO2"
+    assert (home.config.every, home.config.portal_url, home.config.identity_url) == (
         timedelta(hours=1),
         "https://mijn.fluvius.be",
         "https://login.fluvius.be",
     )
-    assert (home.granularity.day, home.granularity.electricity_interval, home.granularity.gas_interval) == (4, 1, 2)
-    assert (account(api=2024).get_day_granularity(), account(api=2024, granularity={"day": 5}).get_day_granularity()) == (3, 5)
+    codes = home.config.granularity
+    assert (codes.day, codes.electricity_interval, codes.gas_interval) == (4, 1, 2)
+    assert [account(api=2024, **keys).config.get_day_granularity() for keys in ({}, {"granularity": {"day": 5}})] == [3, 5]
 
 
 @pytest.mark.parametrize("key", FluviusConfig.login_keys)
@@ -420,8 +423,8 @@ def test_what_lifts_a_suspension(key: str) -> None:
     """
     Any of the login keys makes it another login, and no other key does.
     """
-    assert account(**{key: "https://other.example"}).login_digest() != account().login_digest()
-    assert account(days=3).login_digest() == account().login_digest()
+    assert account(**{key: "https://other.example"}).config.login_digest() != account().config.login_digest()
+    assert account(days=3).config.login_digest() == account().config.login_digest()
 
 
 def _secrets(simulation: Any) -> list[str]:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from exporter.errors import ResponseError
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, Unit, UsagePoint, VisitResult
-from exporter.portals.water_link.account import WaterLink
+from exporter.portals.water_link.config import WaterLinkConfig
 from exporter.portals.water_link.days import ZONE, day_start
 from exporter.portals.water_link.parser import (
     build_usage_point,
@@ -56,7 +56,7 @@ def test_an_account_needs_five_keys_and_knows_the_portal_itself():
     """
     The addresses, the client and the rhythm have the real defaults.
     """
-    account = WaterLink(**KEYS)
+    account = WaterLinkConfig(**KEYS)
 
     assert account.every == timedelta(hours=2)
     assert account.history_days == 365
@@ -71,7 +71,7 @@ def test_six_digits_without_quotes_are_text():
     """
     YAML reads them as a number.
     """
-    assert WaterLink(**KEYS | {"meters": [204417, "012345"]}).meters == ("204417", "012345")
+    assert WaterLinkConfig(**KEYS | {"meters": [204417, "012345"]}).meters == ("204417", "012345")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_a_wrong_key_says_what_it_should_be(key, value, message):
     And never what it was.
     """
     with pytest.raises(ValidationError) as caught:
-        WaterLink(**KEYS | {key: value})
+        WaterLinkConfig(**KEYS | {key: value})
 
     assert message in str(caught.value)
     assert "secret" not in str(caught.value)
@@ -109,7 +109,7 @@ def test_an_address_may_end_in_a_slash():
     """
     It is the same one; redirect_uri is not touched, for it is compared letter by letter.
     """
-    account = WaterLink(**KEYS | {"portal_url": "https://portal.example/", "redirect_uri": "https://portal.example/"})
+    account = WaterLinkConfig(**KEYS | {"portal_url": "https://portal.example/", "redirect_uri": "https://portal.example/"})
 
     assert account.portal_url == "https://portal.example"
     assert account.redirect_uri == "https://portal.example/"
@@ -128,7 +128,7 @@ def test_what_belongs_to_the_login(key, value, same):
     """
     A change of any login key makes another login, a change of any other does not.
     """
-    assert (WaterLink(**KEYS | {key: value}).login_digest() == WaterLink(**KEYS).login_digest()) is same
+    assert (WaterLinkConfig(**KEYS | {key: value}).login_digest() == WaterLinkConfig(**KEYS).login_digest()) is same
 
 
 # A meter's state

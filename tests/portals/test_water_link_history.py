@@ -14,6 +14,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller, open_session
 from exporter.portals.water_link.account import WaterLink
+from exporter.portals.water_link.config import WaterLinkConfig
 from exporter.portals.water_link.days import ZONE
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
@@ -94,7 +95,7 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
     meter = LateMeter(METER, "Verzonnenlaan 7", date(2026, 3, 20))
     simulation.meters = {METER: meter}  # type: ignore[dict-item]
     async with run_simulation(simulation) as url:
-        account = WaterLink(**simulation.build_accounts(url)[0] | {"every": "6h"})
+        account = WaterLink(WaterLinkConfig(**simulation.build_accounts(url)[0] | {"every": "6h"}))
         with Ledger(tmp_path) as ledger:
             page = MetricsPage(ledger, watch.now, "0")
             poller = AccountPoller(account, ledger, page, watch, lambda: 0.5)

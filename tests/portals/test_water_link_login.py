@@ -10,6 +10,7 @@ from exporter.errors import LoginError, PortalError, RateLimitError, ResponseErr
 from exporter.models import Index
 from exporter.portals.water_link.account import WaterLink
 from exporter.portals.water_link.auth import _build_refusal
+from exporter.portals.water_link.config import WaterLinkConfig
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.identity_provider import PAGE_TEXTS
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
@@ -31,7 +32,7 @@ def log_in(portal, visit):
 
     async def go(patience: float = 5, **keys):
         async with visit(timeout=timedelta(seconds=patience)) as session:
-            return (await WaterLink(**portal[1] | keys).latest(session)).readings
+            return (await WaterLink(WaterLinkConfig(**portal[1] | keys)).latest(session)).readings
 
     return go
 
@@ -206,7 +207,7 @@ async def test_each_login_begins_with_an_empty_cookie_jar(portal, visit, clock):
     simulation.identity_provider.refresh_lifetime = None
     async with visit() as session:
         for _ in range(2):
-            assert (await WaterLink(**entry).latest(session)).readings
+            assert (await WaterLink(WaterLinkConfig(**entry)).latest(session)).readings
             clock.advance(hours=2)
 
     assert list_requests(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize", "POST /identity/oauth2/authorize"] * 2

@@ -8,6 +8,7 @@ import pytest
 from exporter.errors import FeedRefusedError, LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit
 from exporter.portals.water_link.account import WaterLink
+from exporter.portals.water_link.config import WaterLinkConfig
 from exporter.portals.water_link.days import ZONE, day_start
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.simulation import FOREIGN_METER, WaterLinkSimulation
@@ -33,7 +34,7 @@ def fetch(portal, visit):
 
     async def visit_portal(patience: float = 5, **keys):
         async with visit(timeout=timedelta(seconds=patience)) as session:
-            return await visit_once(WaterLink(**portal[1] | keys), session)
+            return await visit_once(WaterLink(WaterLinkConfig(**portal[1] | keys)), session)
 
     return visit_portal
 
@@ -230,7 +231,7 @@ async def test_a_meter_that_is_new_has_an_index_and_no_days_before(clock, visit)
     """
     simulation = WaterLinkSimulation(clock, since=date(2026, 11, 20))
     async with run_simulation(simulation) as url, visit() as session:
-        parts = await visit_once(WaterLink(**simulation.build_accounts(url)[0]), session)
+        parts = await visit_once(WaterLink(WaterLinkConfig(**simulation.build_accounts(url)[0])), session)
 
     assert days(parts) == {}
     assert Note("meters[0]: the portal states no meterReading, so there is no index") in parts
@@ -386,7 +387,7 @@ async def test_discover_shows_what_the_portal_states(portal, visit, clock):
     """
     simulation, entry = portal
     async with visit() as session:
-        found = await WaterLink(**entry | {"meters": [HOME, FOREIGN_METER]}).discover(session)
+        found = await WaterLink(WaterLinkConfig(**entry | {"meters": [HOME, FOREIGN_METER]})).discover(session)
 
     home, foreign = found.findings
     state = simulation.meters[HOME].build_state(clock())
@@ -409,7 +410,7 @@ async def test_discover_marks_what_the_portal_has_nothing_of(clock, visit):
     """
     simulation = WaterLinkSimulation(clock, since=date(2026, 11, 20))
     async with run_simulation(simulation) as url, visit() as session:
-        account = WaterLink(**simulation.build_accounts(url)[0] | {"meters": [HOME, FOREIGN_METER]})
+        account = WaterLink(WaterLinkConfig(**simulation.build_accounts(url)[0] | {"meters": [HOME, FOREIGN_METER]}))
         found = await account.discover(session)
 
     assert found.is_empty
@@ -421,7 +422,7 @@ async def test_discover_shows_an_address_when_allowed(portal, visit):
     It is personal data.
     """
     async with visit() as session:
-        found = await WaterLink(**portal[1] | {"personal_data": True}).discover(session)
+        found = await WaterLink(WaterLinkConfig(**portal[1] | {"personal_data": True})).discover(session)
 
     assert found.findings[0].facts["address"] == "Verzonnenlaan 7, 2000 Antwerpen"
 
@@ -447,7 +448,7 @@ async def test_raw_gives_the_portals_own_answer(portal, visit, call, keys, path,
     """
     simulation, entry = portal
     async with visit() as session:
-        body = await WaterLink(**entry).fetch_raw(session, call, keys)
+        body = await WaterLink(WaterLinkConfig(**entry)).fetch_raw(session, call, keys)
 
     request = simulation.requests[-1]
     assert (request.path, request.query) == (f"/portal{path}", query)
@@ -472,7 +473,7 @@ async def test_raw_refuses_what_it_does_not_know(portal, visit, call, keys, mess
     simulation, entry = portal
     async with visit() as session:
         with pytest.raises(PortalError, match=message):
-            await WaterLink(**entry).fetch_raw(session, call, keys)
+            await WaterLink(WaterLinkConfig(**entry)).fetch_raw(session, call, keys)
 
     assert simulation.requests == []
 
@@ -484,7 +485,7 @@ async def test_each_meter_has_a_feed_of_days(portal):
     """
     Its key is stable and has no number in it; it goes back as far as `history_days`.
     """
-    account = WaterLink(**portal[1] | {"history_days": 500})
+    account = WaterLink(WaterLinkConfig(**portal[1] | {"history_days": 500}))
     home, garden = account.feeds()
 
     assert (home.usage_points, garden.usage_points) == ((HOME,), (GARDEN,))
@@ -499,7 +500,7 @@ async def test_a_month_of_a_feed_is_what_the_portal_shows(portal, visit, clock):
     One request brings the whole month, whatever days of it are asked for.
     """
     simulation, entry = portal
-    account = WaterLink(**entry)
+    account = WaterLink(WaterLinkConfig(**entry))
     async with visit() as session:
         result = await account.read(session, account.feeds()[0], date(2026, 10, 12), date(2026, 10, 20))
 
@@ -514,7 +515,7 @@ async def test_a_month_before_the_meter_is_empty_and_no_failure(portal, visit):
     """
     Older ones may have days all the same.
     """
-    account = WaterLink(**portal[1])
+    account = WaterLink(WaterLinkConfig(**portal[1]))
     async with visit() as session:
         result = await account.read(session, account.feeds()[0], date(2024, 9, 1), date(2024, 9, 30))
 
@@ -526,7 +527,7 @@ async def test_one_odd_bar_is_noted_and_counted(portal, visit, clock):
     The other days of the month are kept.
     """
     simulation, entry = portal
-    account = WaterLink(**entry)
+    account = WaterLink(WaterLinkConfig(**entry))
     simulation.faults.add("/measurements/", "bar:3=null")
     async with visit() as session:
         result = await account.read(session, account.feeds()[0], date(2026, 10, 1), date(2026, 10, 31))
@@ -555,7 +556,7 @@ async def test_a_month_that_fails_says_why(portal, visit, fault, kind):
     """
     simulation, entry = portal
     simulation.faults.add("/measurements/", fault)
-    account = WaterLink(**entry)
+    account = WaterLink(WaterLinkConfig(**entry))
     async with visit() as session:
         with pytest.raises(kind) as caught:
             await account.read(session, account.feeds()[0], date(2026, 10, 1), date(2026, 10, 31))

@@ -14,7 +14,6 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from aiohttp import web
 
 from exporter.accounts import build_session
-from exporter.config.loader import load_portals
 from exporter.errors import PortalError
 from exporter.models import Index, Interval, Peak, Reading, VisitResult, format_resolution
 from exporter.portals.base import Portal
@@ -24,6 +23,7 @@ from exporter.recording.page import render_page
 from exporter.recording.recorder import FreshStore
 from exporter.recording.recording import format_document, read_document
 from exporter.report import visit_fresh
+from tests.conftest import build_portal_of
 
 FOLDER = Path(__file__).parent.parent / "recordings"
 MIN_ECHO_LENGTH = 16
@@ -106,11 +106,10 @@ class Replay:
 
     def build_account(self) -> Portal:
         config = json.loads(self.localize(json.dumps(to_plain(self.document["config"]))))
-        model = load_portals()[config["portal"]]
         if config["portal"] == "enedis" and "base_url" not in config:
             access = AccessMethod(config["access"])
             config["base_url"] = self.localize(BASE_URLS[access, config.get("api", API_VERSIONS[access][0])])
-        return model(**config)
+        return build_portal_of(config)
 
     def _make_handler(self, origin: str) -> Any:
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -15,6 +15,7 @@ from exporter.client.response import Response
 from exporter.client.session import Exchange
 from exporter.errors import ResponseError
 from exporter.portals.cem.account import Cem
+from exporter.portals.cem.config import CemConfig
 from exporter.recording.json_text import parse_json
 from exporter.recording.recorder import FreshStore, Recorder
 from exporter.recording.recording import DESCRIPTION, Recording, build_recording
@@ -92,7 +93,7 @@ def test_a_planted_secret_is_in_no_part_of_a_recording(secret: str, encoding: st
         recorder.observe(one)
     recorder.kept = {"token": {"value": planted, "ends": 1795166445.5}, f"contract:{planted}": json.dumps([{"me_id": planted}])}
     aliases = {"70001": secret, "70002": "Kitchen"}
-    account = Cem(name=secret, portal="cem", username=secret, password=SecretStr(planted), aliases=aliases)
+    account = Cem(CemConfig(name=secret, portal="cem", username=secret, password=SecretStr(planted), aliases=aliases))
     failure = ResponseError(f"GET /{quote(planted)} of {secret}: no")
     recording = build_recording(account, account.redaction, recorder, failure)
 

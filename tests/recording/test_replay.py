@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from exporter.config.loader import load_portals
 from exporter.models import Index, Interval, Reading, VisitResult
 from exporter.portals.base import Portal
 from exporter.recording.dates import MOVE
@@ -19,7 +18,7 @@ from exporter.recording.recording import Recording, build_recording
 from exporter.recording.redaction import Redactor
 from exporter.report import RecordedVisit, record_visit
 from exporter.simulators.base import Simulation, run_simulation
-from tests.conftest import NOW, FakeClock
+from tests.conftest import NOW, FakeClock, build_portal_of
 from tests.fault_proxy import list_simulation_types
 from tests.recording.replay import FOLDER, Outcome, add_recording, describe_series, list_recordings, replay
 
@@ -38,8 +37,7 @@ ACCOUNTS = {
 
 def make_account(simulation: Simulation, url: str, number: int = 0, **keys: Any) -> Portal:
     entry = simulation.build_accounts(url)[number] | keys
-    portal: Portal = load_portals()[entry["portal"]](**entry)
-    return portal
+    return build_portal_of(entry)
 
 
 def with_factor(factor: Decimal | None, max_bytes: int | None = None) -> Any:

@@ -80,11 +80,11 @@ def test_a_portal_of_another_package_is_redacted_by_its_own_words() -> None:
     """
     What its source names is kept without a word of rules; a portal of ours names its package itself.
     """
-    rules = ConfigurablePortal.model_construct().redaction_rules()
+    rules = ConfigurablePortal.redaction_rules()
 
     assert rules.package == "tests"
     assert rules.collect_words() > PUBLIC_WORDS
-    assert Cem.model_construct().redaction_rules() is Cem.redaction
+    assert Cem.redaction_rules() is Cem.redaction
 
 
 async def test_without_a_failure_there_is_none_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,7 +167,7 @@ async def test_the_same_failure_is_recorded_once(tmp_path: Path, clock: FakeCloc
     assert recordings.begin(NOW) is None
     recordings.configure(True)
     for message in ("first", "first", "second"):
-        recordings.write(account, account.name, account.redaction, Recorder(NOW, 1), ResponseError(message))
+        recordings.write(account.config, account.name, account.redaction, Recorder(NOW, 1), ResponseError(message))
         if message == "first":
             get_file(tmp_path, account.name).unlink(missing_ok=True)
 

@@ -5,16 +5,22 @@ from datetime import time, timedelta
 from zoneinfo import ZoneInfo
 
 from exporter.portals.cem.account import Cem
+from exporter.portals.cem.config import CemConfig
 from exporter.portals.enedis.account import Enedis
+from exporter.portals.enedis.config import EnedisConfig
 from exporter.portals.fluvius.account import Fluvius
+from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.water_link.account import WaterLink
+from exporter.portals.water_link.config import WaterLinkConfig
 from exporter.sync.feeds import Days, Feed, Form
 
 BRUSSELS, PARIS, PRAGUE = ZoneInfo("Europe/Brussels"), ZoneInfo("Europe/Paris"), ZoneInfo("Europe/Prague")
 YEARS = timedelta(days=1096)
 
 WATER = WaterLink(
-    name="home", username="ada@example.com", password="invented", meters=["204417", "204418"], history_days=YEARS.days
+    WaterLinkConfig(
+        name="home", username="ada@example.com", password="invented", meters=["204417", "204418"], history_days=YEARS.days
+    )
 ).feeds()
 FLUVIUS = [
     Feed(key="days:e1", zone=BRUSSELS, chunk=Days(31), usage_points=("e1",), resolution="P1D", reach=YEARS),
@@ -27,25 +33,29 @@ FLUVIUS = [
 FLUVIUS_ACCOUNT = [
     feed
     for feed in Fluvius(
-        name="home",
-        portal="fluvius",
-        username="a@example.com",
-        password="p",
-        meters=[
-            {"ean": "541448820000000017", "serial": "1SAG3200000018", "commodity": "electricity", "intervals": True},
-            {"ean": "541448820000000031", "serial": "7FLO2100000031", "commodity": "gas"},
-        ],
+        FluviusConfig(
+            name="home",
+            portal="fluvius",
+            username="a@example.com",
+            password="p",
+            meters=[
+                {"ean": "541448820000000017", "serial": "1SAG3200000018", "commodity": "electricity", "intervals": True},
+                {"ean": "541448820000000031", "serial": "7FLO2100000031", "commodity": "gas"},
+            ],
+        )
     ).feeds()
     if feed.form is Form.INTERVAL
 ]
 """What the portal itself declares; the messy portal has no months."""
 ENEDIS_ACCOUNT = Enedis(
-    name="maison",
-    portal="enedis",
-    access="dataconnect",
-    client_id="c",
-    client_secret="made-up",
-    usage_points=[{"prm": "09000000000017", "production": True}, {"prm": "22500000000034"}],
+    EnedisConfig(
+        name="maison",
+        portal="enedis",
+        access="dataconnect",
+        client_id="c",
+        client_secret="made-up",
+        usage_points=[{"prm": "09000000000017", "production": True}, {"prm": "22500000000034"}],
+    )
 ).feeds()
 """What the portal itself declares: days, highest powers, registers and curves of two usage points, one of them a producer."""
 ENEDIS = [feed for feed in ENEDIS_ACCOUNT if feed.key.startswith(("consumption_days", "consumption_curve"))]
@@ -57,6 +67,6 @@ CEM = [
     for one in ("c1", "c2")
 ]  # fmt: skip
 CEM_ACCOUNT = [
-    replace(feed, usage_points=("c1",)) for feed in Cem(name="flats", portal="cem", username="u", password="p").feeds()
+    replace(feed, usage_points=("c1",)) for feed in Cem(CemConfig(name="flats", portal="cem", username="u", password="p")).feeds()
 ]
 """What the portal itself declares; the messy portal has one counter."""

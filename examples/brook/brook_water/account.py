@@ -8,31 +8,24 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr
 
-from brook_water.parser import ZONE, BrookTokenResponse, build_register, parse_days, parse_meter
+from brook_water.parser import ZONE, BrookTokenResponse, parse_days, parse_meter
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.client.token_cache import Token, TokenCache
 from exporter.duration import Duration
 from exporter.errors import LoginError, ResponseError
 from exporter.models import Discovery, Finding, Inventory, Unit, VisitResult
-from exporter.portals.base import Portal, RawCall, parse_response
+from exporter.portals.base import AccountConfig, Portal, RawCall, parse_response
 from exporter.sync.feeds import Days, Feed, FeedResult
 
 DAY = timedelta(days=1)
 
 
-class Brook(Portal):
-    """A contract at Brook Water: the index of its meter, and the volume of every day."""
+class BrookConfig(AccountConfig):
+    """The configuration keys of an account at Brook Water."""
 
-    zone: ClassVar[ZoneInfo] = ZONE
     min_every: ClassVar[timedelta] = timedelta(minutes=30)
     login_keys: ClassVar[tuple[str, ...]] = ("username", "password", "portal_url")
-    raw_calls: ClassVar[Mapping[str, RawCall]] = {
-        "meter": RawCall("The meter of the contract."),
-        "days": RawCall(
-            "Days of the contract.", {"from": "first day, like 2031-03-09", "to": "last day"}, frozenset({"from", "to"})
-        ),
-    }
 
     username: Annotated[str, Field(min_length=1, description="The name of the login.")]
     password: Annotated[SecretStr, Field(min_length=1, description="Its password.")]
@@ -40,20 +33,34 @@ class Brook(Portal):
     every: Annotated[Duration, Field(description="Distance between visits; the meter is read at night.")] = timedelta(hours=6)
     portal_url: Annotated[str, Field(pattern="^https?://[^/]+$", description="Address of the portal.")] = "https://brook.example"
 
+
+class Brook(Portal):
+    """A contract at Brook Water: the index of its meter, and the volume of every day."""
+
+    config: BrookConfig
+    config_model: ClassVar = BrookConfig
+    zone: ClassVar[ZoneInfo] = ZONE
+    raw_calls: ClassVar[Mapping[str, RawCall]] = {
+        "meter": RawCall("The meter of the contract."),
+        "days": RawCall(
+            "Days of the contract.", {"from": "first day, like 2031-03-09", "to": "last day"}, frozenset({"from", "to"})
+        ),
+    }
+
     async def latest(self, session: Session) -> VisitResult:
         """Return the index and the leak flag."""
-        index, facts = parse_meter(self.contract, (await self._get_meter(session)).json(), session.now)
-        return VisitResult(readings=[index], facts=[facts], inventory=Inventory((build_register(self.contract).usage_point,)))
+        index, facts = parse_meter(self.config.contract, (await self._get_meter(session)).json(), session.now)
+        return VisitResult(readings=[index], facts=[facts], inventory=Inventory((index.register.usage_point,)))
 
     def feeds(self) -> Sequence[Feed]:
         """Return the one feed: days, which come a day late, or are corrected within a week; Brook keeps two years."""
-        digest = hashlib.sha256(self.contract.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(self.config.contract.encode()).hexdigest()[:12]
         return [
             Feed(
                 key=f"days:{digest}",
                 zone=ZONE,
                 chunk=Days(31),
-                usage_points=(self.contract,),
+                usage_points=(self.config.contract,),
                 resolution="P1D",
                 reach=730 * DAY,
                 delay=1 * DAY,
@@ -64,14 +71,14 @@ class Brook(Portal):
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         """Return the days [first, last]; what comes late, or is corrected, is stored on its own day."""
         response = await self._get_days(session, first, last)
-        return parse_days(self.contract, response.json(), session.now.astimezone(ZONE).date())
+        return parse_days(self.config.contract, response.json(), session.now.astimezone(ZONE).date())
 
     async def discover(self, session: Session) -> Discovery:
         """Return what Brook knows of the contract; it has no list of contracts."""
         response = await self._get_meter(session)
-        index, _ = parse_meter(self.contract, response.json(), session.now)
+        index, _ = parse_meter(self.config.contract, response.json(), session.now)
         facts = {"meter": index.register.usage_point.meter, "index": f"{index.value:.3f} {Unit.M3}"}
-        return Discovery((Finding(f"contract {self.contract}", facts),), f"contract: {self.contract}")
+        return Discovery((Finding(f"contract {self.config.contract}", facts),), f"contract: {self.config.contract}")
 
     async def fetch_raw(self, session: Session, call: str, parameters: Mapping[str, str]) -> Any:
         """Return Brook's own JSON."""
@@ -89,7 +96,7 @@ class Brook(Portal):
         """Request something of the contract, with a token that is reused until it expires, over restarts too."""
 
         async def send(token: Token) -> Response:
-            url = f"{self.portal_url}/contracts/{self.contract}/{resource}"
+            url = f"{self.config.portal_url}/contracts/{self.config.contract}/{resource}"
             return await session.get(url, params=query, headers={"Authorization": f"Bearer {token.value}"}, label=resource)
 
         response = await TokenCache(session, lambda _: self._log_in(session)).send(send, resource)
@@ -98,8 +105,8 @@ class Brook(Portal):
         return response
 
     async def _log_in(self, session: Session) -> Token:
-        form = {"user": self.username, "pass": self.password.get_secret_value()}
-        response = await session.post(f"{self.portal_url}/login", data=form)
+        form = {"user": self.config.username, "pass": self.config.password.get_secret_value()}
+        response = await session.post(f"{self.config.portal_url}/login", data=form)
         if response.status in (401, 403):
             raise LoginError("Brook refuses user name or password")
         login = parse_response(BrookTokenResponse, response.json(), "the login")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brook_water.account import Brook
+from brook_water.account import Brook, BrookConfig
 from brook_water.parser import ZONE
 from brook_water.simulation import BrookSimulation
 
@@ -33,7 +33,7 @@ class BrookFixture:
     ledger: Ledger
 
     def account(self, **keys: Any) -> Brook:
-        return Brook.model_validate(self.simulation.build_accounts(self.url)[0] | keys)
+        return Brook(BrookConfig.model_validate(self.simulation.build_accounts(self.url)[0] | keys))
 
     async def visit(self, **keys: Any) -> list[Any]:
         account = self.account(**keys)

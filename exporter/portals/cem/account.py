@@ -7,12 +7,13 @@ values, in batches. What lies between is read by one feed of all counters.
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
 
 from exporter.client.session import Session
-from exporter.models import Discovery, VisitResult
-from exporter.portals.base import RawCall
+from exporter.models import Commodity, Discovery, VisitResult
+from exporter.portals.base import Portal, RawCall
 from exporter.portals.cem.client import CemApiClient
-from exporter.portals.cem.config import CemConfig
+from exporter.portals.cem.config import PRAGUE, CemConfig
 from exporter.portals.cem.discover import discover_counters
 from exporter.portals.cem.feeds import build_feed, read_feed
 from exporter.portals.cem.latest import read_latest
@@ -22,24 +23,30 @@ from exporter.portals.cem.redaction import REDACTION
 from exporter.sync.feeds import Feed, FeedResult, Pace
 
 
-class Cem(CemConfig):
+class Cem(Portal):
     """A login at CEM."""
 
+    config: CemConfig
+    config_model: ClassVar = CemConfig
+    zone: ClassVar[ZoneInfo] = PRAGUE
+    stale_after: ClassVar = dict.fromkeys(Commodity, timedelta(days=1))
+    """Counters send by the hour."""
+    max_response_bytes: ClassVar[int] = 64 * 1024 * 1024  # a city's 100,000 counters come in one response
     derives_days: ClassVar[bool] = True
     raw_calls: ClassVar[Mapping[str, RawCall]] = RAW_CALLS
     redaction: ClassVar = REDACTION
 
     async def latest(self, session: Session) -> VisitResult:
         """Return the holder, the inventory and the last value of every selected counter."""
-        return await read_latest(self, MetadataStore(CemApiClient(self, session), self))
+        return await read_latest(self.config, MetadataStore(CemApiClient(self.config, session), self.config))
 
     def feeds(self) -> Sequence[Feed]:
         """Return the one feed of all counters."""
-        return (build_feed(self),)
+        return (build_feed(self.config),)
 
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         """Make the requests for local days [first, last] of all selected counters."""
-        return await read_feed(self, MetadataStore(CemApiClient(self, session), self), first, last)
+        return await read_feed(self.config, MetadataStore(CemApiClient(self.config, session), self.config), first, last)
 
     @property
     def pace(self) -> Pace:
@@ -48,8 +55,8 @@ class Cem(CemConfig):
 
     async def discover(self, session: Session) -> Discovery:
         """Return all objects, meters and counters, hidden ones too; last values as the list of counters states them."""
-        return await discover_counters(MetadataStore(CemApiClient(self, session), self, renew=True))
+        return await discover_counters(MetadataStore(CemApiClient(self.config, session), self.config, renew=True))
 
     async def fetch_raw(self, session: Session, call: str, parameters: Mapping[str, str]) -> Any:
         """Return the portal's own JSON; parameters that the call does not know are not sent."""
-        return await fetch_raw(CemApiClient(self, session), call, parameters)
+        return await fetch_raw(CemApiClient(self.config, session), call, parameters)

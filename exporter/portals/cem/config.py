@@ -8,8 +8,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from exporter.duration import Duration
-from exporter.models import Commodity
-from exporter.portals.base import BaseUrl, Portal
+from exporter.portals.base import AccountConfig, BaseUrl
 
 PRAGUE = ZoneInfo("Europe/Prague")
 
@@ -29,13 +28,9 @@ class NumberSelection(BaseModel):
         return self
 
 
-class CemConfig(Portal):
+class CemConfig(AccountConfig):
     """The keys of a login at CEM."""
 
-    zone: ClassVar[ZoneInfo] = PRAGUE
-    stale_after: ClassVar = dict.fromkeys(Commodity, timedelta(days=1))
-    """Counters send by the hour."""
-    max_response_bytes: ClassVar[int] = 64 * 1024 * 1024  # a city's 100,000 counters come in one response
     login_keys: ClassVar[tuple[str, ...]] = ("username", "password", "base_url")
 
     username: Annotated[str, Field(min_length=1, description="The name of the login.")]

@@ -5,12 +5,10 @@ from datetime import date, datetime, timedelta
 from typing import Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import PrivateAttr
-
 from exporter.client.session import Session
 from exporter.errors import LoginError
 from exporter.models import Commodity, Discovery, Fact, Facts, Holder, Inventory, UsagePoint, VisitResult
-from exporter.portals.base import RawCall
+from exporter.portals.base import Portal, RawCall
 from exporter.portals.enedis.client import EnedisApiClient
 from exporter.portals.enedis.config import AccessMethod, ApiVersion, EnedisConfig
 from exporter.portals.enedis.conso import ConsoClient
@@ -30,23 +28,24 @@ RECENT_DAYS = timedelta(days=14)
 """The calls of the quota that visits need are not spent on days older than this."""
 
 
-class Enedis(EnedisConfig):
+class Enedis(Portal):
     """Linky meters behind one consent, one application, or one gateway token."""
 
+    config: EnedisConfig
+    config_model: ClassVar = EnedisConfig
     zone: ClassVar[ZoneInfo] = PARIS
     raw_calls: ClassVar[Mapping[str, RawCall]] = RAW_CALLS
     redaction: ClassVar = REDACTION
-    _reader: FeedReader = PrivateAttr()
 
-    def model_post_init(self, _: Any) -> None:
-        """Make the object that reads the feeds."""
-        self._reader = FeedReader(tuple(self.points))
+    def __init__(self, config: EnedisConfig) -> None:
+        super().__init__(config)
+        self._reader = FeedReader(tuple(config.points))
 
     async def latest(self, session: Session) -> VisitResult:
         """Return contracts and the end of the access: all measures are feeds."""
         client, notes, facts, expiries = self._build_client(session), list[str](), list[Facts](), list[datetime]()
         refusals = list[ConsentError]()
-        for point in self.points:
+        for point in self.config.points:
             try:
                 if ends := await client.check_access(point):
                     expiries.append(ends)
@@ -57,11 +56,11 @@ class Enedis(EnedisConfig):
             if terms.power_kva is not None:
                 facts.append(Facts(UsagePoint(point.prm, Commodity.ELECTRICITY), {Fact.SUBSCRIBED_POWER: terms.power_kva}))
             notes += [terms.unavailable_reason] if terms.unavailable_reason else []
-        if len(refusals) == len(self.points):
+        if len(refusals) == len(self.config.points):
             raise LoginError(str(refusals[0])) from None
         return VisitResult(
             facts=facts,
-            inventory=Inventory(tuple(UsagePoint(point.prm, Commodity.ELECTRICITY) for point in self.points)),
+            inventory=Inventory(tuple(UsagePoint(point.prm, Commodity.ELECTRICITY) for point in self.config.points)),
             holder=Holder(access_expires=min(expiries)) if expiries else None,
             notes=[*map(str, refusals), *notes],
             next_visit=await self._choose_next_visit(client),
@@ -83,16 +82,16 @@ class Enedis(EnedisConfig):
 
     async def discover(self, session: Session) -> Discovery:
         """Return which series there are, how far back, in what intervals and with what holes."""
-        return await discover_points(self._build_client(session), self.points)
+        return await discover_points(self._build_client(session), self.config.points)
 
     async def fetch_raw(self, session: Session, call: str, parameters: Mapping[str, str]) -> Any:
         """Return the response to one call: `usage_point` by its position or alias, local days `from` and `to`."""
-        return await fetch_raw(self._build_client(session), self.points, call, parameters)
+        return await fetch_raw(self._build_client(session), self.config.points, call, parameters)
 
     def adjust_visit_time(self, at: datetime) -> datetime:
         """Return the instant moved into the window; installations are spread over the hour after its opening."""
-        minute = int(self.login_digest()[:8], 16) % 60 if self.minute is None else self.minute
-        return self.visit_window.move_inside(at, minute)
+        minute = int(self.config.login_digest()[:8], 16) % 60 if self.config.minute is None else self.config.minute
+        return self.config.visit_window.move_inside(at, minute)
 
     def quotas(self) -> Mapping[str, tuple[int, timedelta]]:
         """Return the quota of this access."""
@@ -101,11 +100,11 @@ class Enedis(EnedisConfig):
 
     async def _choose_next_visit(self, client: EnedisApiClient) -> datetime:
         session = client.session
-        minute = await load_own_minute(session) if self.minute is None else self.minute
+        minute = await load_own_minute(session) if self.config.minute is None else self.config.minute
         return choose_next_visit(
-            self.visit_window,
+            self.config.visit_window,
             minute,
-            self.every,
+            self.config.every,
             session.now,
             awaited=self._reader.count_awaited(local_day(session.now)),
             remaining=await client.quota.remaining(session),
@@ -113,20 +112,26 @@ class Enedis(EnedisConfig):
 
     @property
     def _client_type(self) -> type[EnedisApiClient]:
-        return _CLIENT_TYPES[self.access, self.api_version]
+        return _CLIENT_TYPES[self.config.access, self.config.api_version]
 
     def _build_client(self, session: Session, *, backfill: bool = False) -> EnedisApiClient:
-        base = self.api_base_url
-        api: Literal["2026", "v5"] = "v5" if self.api_version == "v5" else "2026"
-        if self.client_id and self.client_secret:
+        config = self.config
+        base = config.api_base_url
+        api: Literal["2026", "v5"] = "v5" if config.api_version == "v5" else "2026"
+        if config.client_id and config.client_secret:
             return DataConnectClient(
-                session, base, client_id=self.client_id, client_secret=self.client_secret, api=api, backfill=backfill
+                session,
+                base,
+                client_id=config.client_id,
+                client_secret=config.client_secret,
+                api=api,
+                backfill=backfill,
             )
-        if not self.token:
+        if not config.token:
             return MyElectricalDataV1Client(session, base, backfill=backfill)
-        if self.access is AccessMethod.CONSO:
-            return ConsoClient(session, base, token=self.token, api=api, backfill=backfill)
-        return MyElectricalDataV2Client(session, base, token=self.token, backfill=backfill)
+        if config.access is AccessMethod.CONSO:
+            return ConsoClient(session, base, token=config.token, api=api, backfill=backfill)
+        return MyElectricalDataV2Client(session, base, token=config.token, backfill=backfill)
 
 
 _CLIENT_TYPES: Mapping[tuple[AccessMethod, ApiVersion], type[EnedisApiClient]] = {

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from exporter.duration import Duration
-from exporter.portals.base import BaseUrl, Portal
+from exporter.portals.base import AccountConfig, BaseUrl
 from exporter.portals.enedis.auth import is_complete_token, parse_token_claims
 from exporter.portals.enedis.client import ConfiguredPoint
 from exporter.portals.enedis.schedule import VisitWindow
@@ -121,7 +121,7 @@ def find_conflict(configured: Mapping[str, bool], access: AccessMethod, api: Api
     return None
 
 
-class EnedisConfig(Portal):
+class EnedisConfig(AccountConfig):
     """The keys of an account at Enedis."""
 
     login_keys: ClassVar[tuple[str, ...]] = ("access", "token", "client_id", "client_secret", "base_url")

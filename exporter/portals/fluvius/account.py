@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 from exporter.client.session import Session
 from exporter.models import Commodity, Discovery, Inventory, VisitResult
-from exporter.portals.base import RawCall
+from exporter.portals.base import Portal, RawCall
 from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig
+from exporter.portals.fluvius.days import ZONE
 from exporter.portals.fluvius.discover import discover_meters
 from exporter.portals.fluvius.feeds import build_feeds, read_feed
 from exporter.portals.fluvius.raw import RAW_CALLS, fetch_raw
@@ -16,9 +17,12 @@ from exporter.portals.fluvius.redaction import REDACTION
 from exporter.sync.feeds import Feed, FeedResult, Pace
 
 
-class Fluvius(FluviusConfig):
+class Fluvius(Portal):
     """A personal account at Mijn Fluvius: e-mail and password, no second factor."""
 
+    config: FluviusConfig
+    config_model: ClassVar = FluviusConfig
+    zone = ZONE
     stale_after: ClassVar = {Commodity.GAS: timedelta(days=6)}
     """Gas is published three days late."""
     raw_calls: ClassVar[Mapping[str, RawCall]] = RAW_CALLS
@@ -26,35 +30,32 @@ class Fluvius(FluviusConfig):
 
     async def latest(self, session: Session) -> VisitResult:
         """Log in and return the usage points; all readings come by the feeds."""
-        await FluviusApiClient(self, session).log_in()
-        return VisitResult(inventory=Inventory(tuple(meter.usage_point for meter in self.meters)))
+        await FluviusApiClient(self.config, session).log_in()
+        return VisitResult(inventory=Inventory(tuple(meter.usage_point for meter in self.config.meters)))
 
     def feeds(self) -> Sequence[Feed]:
         """Return days, monthly peaks and intervals of each meter."""
-        return [entry.feed for entry in build_feeds(self).values()]
+        return [entry.feed for entry in build_feeds(self.config).values()]
 
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         """Make the requests for days [first, last] of a feed, within the hourly quota."""
-        client = FluviusApiClient(self, session, is_backfill=last < (session.now - feed.settles).date())
-        return await read_feed(client, build_feeds(self)[feed.key], first, last)
+        client = FluviusApiClient(self.config, session, is_backfill=last < (session.now - feed.settles).date())
+        return await read_feed(client, build_feeds(self.config)[feed.key], first, last)
 
     @property
     def pace(self) -> Pace:
         """How fast the engine may ask for feeds."""
-        return Pace(requests=self.interval_requests)
+        return Pace(requests=self.config.interval_requests)
 
     async def discover(self, session: Session) -> Discovery:
         """Return what each configured meter has."""
-        return await discover_meters(self, session)
+        return await discover_meters(self.config, session)
 
     async def fetch_raw(self, session: Session, call: str, parameters: Mapping[str, str]) -> Any:
         """Return the portal's own response. Raise ConfigError for invalid parameters."""
-        return await fetch_raw(self, session, call, parameters)
-
-    def configured_usage_points(self) -> frozenset[str]:
-        """Return the EANs of all meters."""
-        return frozenset(meter.ean for meter in self.meters)
+        return await fetch_raw(self.config, session, call, parameters)
 
     def quotas(self) -> Mapping[str, tuple[int, timedelta]]:
         """Return the quota of requests for data."""
-        return {self.quota.name: (self.quota.calls, self.quota.period)}
+        quota = self.config.quota
+        return {quota.name: (quota.calls, quota.period)}

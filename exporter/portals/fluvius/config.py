@@ -5,15 +5,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from exporter.client.quota import CallQuota
 from exporter.duration import Duration
 from exporter.models import Commodity, UsagePoint
-from exporter.portals.base import Portal
-from exporter.portals.fluvius.days import ZONE
+from exporter.portals.base import AccountConfig
 
 
 def _check_ean(value: object) -> object:
@@ -91,10 +89,9 @@ class GranularityCodes(BaseModel):
     gas_interval: Annotated[int, Field(description="An hour of gas.")] = 2
 
 
-class FluviusConfig(Portal):
+class FluviusConfig(AccountConfig):
     """A personal account at Mijn Fluvius: e-mail and password, no second factor."""
 
-    zone: ClassVar[ZoneInfo] = ZONE
     min_every: ClassVar[timedelta] = timedelta(minutes=15)
     login_keys: ClassVar[tuple[str, ...]] = ("username", "password", "token", "portal_url", "identity_url")
 
@@ -136,6 +133,10 @@ class FluviusConfig(Portal):
         if self.api == 2024 and any(meter.intervals for meter in self.meters):
             raise ValueError("the API of 2024 gives no intervals: leave `intervals` out, or use api: 2025")
         return self
+
+    def configured_usage_points(self) -> frozenset[str]:
+        """Return the EANs of all meters."""
+        return frozenset(meter.ean for meter in self.meters)
 
     @property
     def quota(self) -> CallQuota:

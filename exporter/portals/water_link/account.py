@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from exporter.client.session import Session
 from exporter.errors import FeedRefusedError
 from exporter.models import Commodity, Discovery, VisitResult
-from exporter.portals.base import RawCall
+from exporter.portals.base import Portal, RawCall
 from exporter.portals.water_link import discover, feeds, raw
 from exporter.portals.water_link.client import RefusedMeterError, WaterLinkApiClient
 from exporter.portals.water_link.config import WaterLinkConfig
@@ -17,37 +17,33 @@ from exporter.portals.water_link.redaction import REDACTION
 from exporter.sync.feeds import Feed, FeedResult
 
 
-class WaterLink(WaterLinkConfig):
+class WaterLink(Portal):
     """An account at "Mijn Water-Link": one or more digital water meters.
 
     Each has an index, flags, and the volume of every day, which the portal may add or correct many days later.
     """
 
+    config: WaterLinkConfig
+    config_model: ClassVar = WaterLinkConfig
     zone = ZONE
-    min_every = timedelta(minutes=15)
     stale_after: ClassVar = {Commodity.WATER: timedelta(days=7)}
-    login_keys: ClassVar = ("username", "password", "portal_url", "identity_url", "client_id", "redirect_uri")
     raw_calls: ClassVar[Mapping[str, RawCall]] = raw.RAW_CALLS
     redaction: ClassVar = REDACTION
 
-    def configured_usage_points(self) -> frozenset[str]:
-        """Return the numbers of all meters."""
-        return frozenset(self.meters)
-
     async def latest(self, session: Session) -> VisitResult:
         """Return every meter's facts and index."""
-        return await feeds.fetch_states(WaterLinkApiClient(session, self), self.meters, session.now)
+        return await feeds.fetch_states(WaterLinkApiClient(session, self.config), self.config.meters, session.now)
 
     def feeds(self) -> Sequence[Feed]:
         """Return the days of each meter."""
-        reach = timedelta(days=self.history_days)
-        return [feeds.build_feed(number, f"meters[{index}]", reach) for index, number in enumerate(self.meters)]
+        reach = timedelta(days=self.config.history_days)
+        return [feeds.build_feed(number, f"meters[{index}]", reach) for index, number in enumerate(self.config.meters)]
 
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         """Return the days of one calendar month."""
         (number,) = feed.usage_points
-        where = f"meters[{self.meters.index(number)}]"
-        client = WaterLinkApiClient(session, self)
+        where = f"meters[{self.config.meters.index(number)}]"
+        client = WaterLinkApiClient(session, self.config)
         try:
             return await feeds.read_month(client, build_usage_point(number), first, where, session.now)
         except RefusedMeterError as error:
@@ -55,9 +51,9 @@ class WaterLink(WaterLinkConfig):
 
     async def discover(self, session: Session) -> Discovery:
         """Return what the portal states of each configured meter."""
-        return await discover.discover_meters(WaterLinkApiClient(session, self), self, session.now)
+        return await discover.discover_meters(WaterLinkApiClient(session, self.config), self.config, session.now)
 
     async def fetch_raw(self, session: Session, call: str, parameters: Mapping[str, str]) -> Any:
         """Return the portal's own JSON about one meter, configured or not."""
-        client = WaterLinkApiClient(session, self)
-        return await raw.fetch_raw(client, call, parameters, default_meter=self.meters[0], now=session.now)
+        client = WaterLinkApiClient(session, self.config)
+        return await raw.fetch_raw(client, call, parameters, default_meter=self.config.meters[0], now=session.now)

@@ -2,12 +2,12 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from exporter.duration import Duration
-from exporter.portals.base import BaseUrl, Portal
+from exporter.portals.base import AccountConfig, BaseUrl
 
 PORTAL_URL = "https://portaaldigitalemeters.water-link.be"
 IDENTITY_URL = "https://a5xhcq3r8.accounts.ondemand.com"
@@ -31,8 +31,11 @@ MeterNumber = Annotated[str, Field(pattern="^[0-9]{6}$"), BeforeValidator(check_
 MeterNumbers = Annotated[tuple[MeterNumber, ...], Field(min_length=1), AfterValidator(_check_unique)]
 
 
-class WaterLinkConfig(Portal):
+class WaterLinkConfig(AccountConfig):
     """The configuration of an account at "Mijn Water-Link"."""
+
+    min_every: ClassVar[timedelta] = timedelta(minutes=15)
+    login_keys: ClassVar = ("username", "password", "portal_url", "identity_url", "client_id", "redirect_uri")
 
     portal: Literal["water-link"] = "water-link"
     username: Annotated[str, Field(min_length=1, description="The e-mail address of the portal's account.")]
@@ -49,3 +52,7 @@ class WaterLinkConfig(Portal):
     )
     redirect_uri: Annotated[str, Field(min_length=1, description="The redirect URI of that client.")] = PORTAL_URL
     scope: Annotated[str, Field(min_length=1, description="The scope that client requests.")] = "openid"
+
+    def configured_usage_points(self) -> frozenset[str]:
+        """Return the numbers of all meters."""
+        return frozenset(self.meters)

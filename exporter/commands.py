@@ -15,8 +15,8 @@ from exporter import runtime
 from exporter.account_status import LOGIN_SUSPENSION
 from exporter.accounts import build_account_view, open_account, open_session
 from exporter.app import DEFAULT_ADDRESS, Exporter, ServeOptions, read_web_config
+from exporter.client.login_attempts import allow_login
 from exporter.client.session import Session
-from exporter.client.token_cache import allow_login
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LedgerError, LoginError
 from exporter.history.export import ExportSelection, export_series

@@ -32,13 +32,16 @@ class PortalError(ExporterError):
 
 
 class UnreachableError(PortalError):
-    """Network, timeout, 5xx: retried sooner, with backoff; `status` is that of the response, if one came."""
+    """Network, timeout, 5xx: retried sooner, with backoff; `status` is that of the response, if one came.
+
+    `was_sent` tells whether the body of the request may have reached the portal.
+    """
 
     reason = "unreachable"
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, *, was_sent: bool = True) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.was_sent = status, was_sent
 
 
 class RateLimitError(PortalError):

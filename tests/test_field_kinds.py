@@ -1,11 +1,12 @@
 """What portals send in the field, each kind on all portals it applies to: one odd value costs one value, one login."""
 
+import itertools
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,43 @@ async def test_an_odd_login_is_tried_four_times_a_day(live, clock, portal, name)
         assert account.logins == 4
     else:
         assert (after.state.reason, account.logins) == ("login", 1)
+
+
+FAILED_LOGINS = {"503": respond(503), "429": respond(429), "no response": None}
+
+
+@pytest.mark.parametrize("portal", LOGIN_PROTOCOLS)
+@pytest.mark.parametrize("name", FAILED_LOGINS)
+async def test_a_password_that_the_server_fails_at_is_sent_a_few_times_a_day(live, clock, portal, name):
+    """
+    A quarter of an hour, an hour and six hours apart, however often is visited; once the server works, all is well at the next.
+    """
+    sent: list[datetime] = []
+
+    async def fail(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not LOGIN_PROTOCOLS[portal].is_login(request):
+            return await handler(request)
+        sent.append(clock())
+        if (make := FAILED_LOGINS[name]) is None:
+            assert request.transport
+            request.transport.abort()
+            return web.Response()
+        return make()
+
+    async with live(portal) as account:
+        begun = clock()
+        while clock() < begun + DAY:
+            failed = await account.visit(fail)
+            clock.at = max(account.poller.state.next_visit, clock() + timedelta(minutes=5))
+        clock.advance(hours=6)
+        good = await account.visit()
+
+    waits = [later - earlier for earlier, later in itertools.pairwise(sent)]
+    least = [timedelta(minutes=15), HOUR, *[6 * HOUR] * 3][: len(waits)]
+    assert all(wait >= minimum for wait, minimum in zip(waits, least, strict=True))
+    assert 4 <= len(sent) <= 6
+    assert (failed.state.up, good.state.up) == (False, True)
+    assert failed.state.reason in ("unreachable", "rate_limit")
 
 
 # A login page that asks for more than user and password

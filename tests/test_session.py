@@ -10,10 +10,11 @@ from aiohttp import web as server
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.client.login_attempts import LoginAttempts, allow_login, post_password
 from exporter.client.pkce import PkcePair
 from exporter.client.session import parse_retry_after
 from exporter.client.side_calls import SideCalls
-from exporter.client.token_cache import Token, TokenCache, allow_login
+from exporter.client.token_cache import Token, TokenCache
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from tests.conftest import NOW
 
@@ -454,6 +455,26 @@ async def test_a_login_that_is_not_understood_is_tried_four_times_a_day(visit, c
         clock.advance(minutes=20)
 
     assert [at - NOW - timedelta(days=4) for at in tried[-3:]] == [timedelta(minutes=minutes) for minutes in (0, 60, 80)]
+
+
+async def test_a_password_that_never_left_does_not_count(visit, clock, unused_tcp_port):
+    """
+    Where nobody answers at all, the next visit tries again at once; what was sent is counted, even if the process then dies.
+    """
+
+    async def log_in(_):
+        return await post_password(session, f"http://127.0.0.1:{unused_tcp_port}/login", data={"password": "p"})
+
+    for _ in range(3):
+        async with visit() as session:
+            with pytest.raises(UnreachableError, match=r"POST /login failed: no connection$"):
+                await TokenCache(session, log_in).get_token()
+            assert await LoginAttempts(session).count() == 0
+            clock.advance(minutes=5)
+    async with visit() as session:
+        await LoginAttempts(session).begin()
+        with pytest.raises(UnreachableError, match=r"the login did not end; next login not before 2026-11-20 10:00 UTC$"):
+            await TokenCache(session, log_in).get_token()
 
 
 async def test_a_person_may_try_a_login_that_was_not_understood_at_once(visit, clock):

@@ -245,19 +245,22 @@ class Session:
         label: str,
     ) -> Response:
         assert self._client is not None, "a session is entered before it is used"
+        progress = _Progress()
         try:
-            async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json) as raw:
+            async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json, progress) as raw:
                 body = await self._read_body(raw, label)
                 response = Response(raw.status, str(raw.url), raw.headers, body, label)
         except TimeoutError:
             self._on_response("error")
-            raise UnreachableError(f"{label} did not answer within {self._timeout:g} s") from None
+            message = f"{label} did not answer within {self._timeout:g} s"
+            raise UnreachableError(message, was_sent=progress.is_body_sent) from None
         except (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError):
             self._on_response("error")
-            raise UnreachableError(f"{label}: the certificate of {urlsplit(url).hostname} cannot be verified") from None
+            message = f"{label}: the certificate of {urlsplit(url).hostname} cannot be verified"
+            raise UnreachableError(message, was_sent=progress.is_body_sent) from None
         except (aiohttp.ClientError, OSError) as error:
             self._on_response("error")
-            raise UnreachableError(f"{label} failed: {_describe_error(error)}") from None
+            raise UnreachableError(f"{label} failed: {_describe_error(error)}", was_sent=progress.is_body_sent) from None
         except ValueError:  # raised by aiohttp for a header or an address that no request can carry
             self._on_response("error")
             raise ResponseError(f"{label} cannot be sent: the portal supplied an invalid header or address") from None
@@ -265,10 +268,26 @@ class Session:
         return response
 
     def _open(
-        self, method: str, url: str, params: StringMap | None, headers: StringMap | None, data: RequestBody | None, json: Any
+        self,
+        method: str,
+        url: str,
+        params: StringMap | None,
+        headers: StringMap | None,
+        data: RequestBody | None,
+        json: Any,
+        progress: "_Progress",
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         assert self._client is not None
-        return self._client.request(method, url, params=params, headers=headers, data=data, json=json, allow_redirects=False)
+        return self._client.request(
+            method,
+            url,
+            params=params,
+            headers=headers,
+            data=data,
+            json=json,
+            allow_redirects=False,
+            trace_request_ctx=progress,
+        )
 
     async def _read_body(self, response: aiohttp.ClientResponse, label: str) -> bytes:
         body = bytearray()
@@ -306,6 +325,7 @@ class Session:
             timeout=aiohttp.ClientTimeout(total=None),
             max_line_size=16384,
             max_field_size=16384,
+            trace_configs=[_build_trace()],
         )
 
     def _build_tls_context(self) -> ssl.SSLContext | bool:
@@ -318,6 +338,24 @@ class Session:
             return ssl.create_default_context(cadata=read_pem(Path(self._ca_file)) or "\n")
         except (ValueError, OSError):
             raise UnreachableError(f"{self._ca_file} cannot be read, or holds no certificate to trust") from None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far a request is."""
+
+    is_body_sent: bool = False
+
+
+def _build_trace() -> aiohttp.TraceConfig:
+    """Return what notes in a request's `_Progress` that its body was handed to the network."""
+
+    async def note_sent(_: aiohttp.ClientSession, context: Any, __: aiohttp.TraceRequestChunkSentParams) -> None:
+        context.trace_request_ctx.is_body_sent = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_chunk_sent.append(note_sent)
+    return trace
 
 
 def parse_retry_after(header: str | None, now: datetime) -> timedelta | None:

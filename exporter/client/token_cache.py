@@ -1,6 +1,6 @@
 """Stored logins: one for as long as its token lives, over restarts and in parallel calls.
 
-A login that is neither accepted nor refused is repeated after growing waits, over restarts. A session that ended before its
+A session that ended before its
 date is recognised by its responses, and renewed once.
 """
 
@@ -11,12 +11,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from exporter.client.login_attempts import LoginAttempts
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.errors import PortalError, ResponseError
 
-LOGIN_RETRY_WAITS = (timedelta(minutes=20), timedelta(hours=3), timedelta(hours=8), timedelta(days=1))
-"""The waits after logins that were not understood: at most four on the first day, then one a day."""
 FORBIDDEN_MEMORY, PAGE_MEMORY = timedelta(days=7), timedelta(hours=12)
 """How long it is remembered that a new login did not help against a 403, or against a redirect or HTML."""
 
@@ -35,7 +34,7 @@ class TokenCache:
 
     `log_in` returns a new token for the old one (a refresh token may be in its `extra`). A token is renewed
     `renew_before` its expiry, and never sooner than `min_age` after it was made. A failed login is not repeated for as
-    long: other callers get the same error. One that is not understood (ResponseError) waits longer each time.
+    long: other callers get the same error. How often it is tried again is decided in `login_attempts`.
     """
 
     def __init__(
@@ -128,59 +127,23 @@ class TokenCache:
         made = self._session.now
         if self._last_failure and timedelta(0) <= made - self._last_failure[1] < self._min_age:
             raise self._last_failure[0]
-        retries = LoginRetries(self._session, f"{self._key}-retries")
-        await retries.check()
+        attempts = LoginAttempts(self._session, self._key)
+        await attempts.check()
+        count_before = await attempts.count()
         try:
             token = await self._log_in(old)
             if not (token.value.isascii() and token.value.isprintable()):
                 raise ResponseError("the login returned a token that cannot be sent")
         except PortalError as error:
             self._last_failure = error, made
-            if isinstance(error, ResponseError):
-                await retries.record(error)
+            await attempts.end(error, count_before)
             raise
-        await retries.clear()
+        await attempts.clear()
         stored = {"value": token.value, "ends": token.expires_at.timestamp(), "made": made.timestamp(), "more": token.extra}
         # Stored for a while after its expiry: its refresh token may outlive it.
         await self._session.store.put(self._key, stored, max(token.expires_at, made + self._min_age) + timedelta(days=1))
         self._current = token
         return token
-
-
-async def allow_login(session: Session, key: str = "token") -> None:
-    """Forget earlier logins that were not understood: a person wants the next one now."""
-    await LoginRetries(session, f"{key}-retries").clear()
-
-
-class LoginRetries:
-    """The waits after logins that were neither accepted nor refused, stored with the account."""
-
-    def __init__(self, session: Session, key: str) -> None:
-        self._session, self._key = session, key
-
-    async def check(self) -> None:
-        """Raise ResponseError with the last message while the next login is not due."""
-        stored, now = await self._load(), self._session.now
-        if stored and now < (due := _from_timestamp(stored["due"])):
-            raise ResponseError(f"{stored['message']}; next login not before {due:%Y-%m-%d %H:%M} UTC")
-
-    async def record(self, error: ResponseError) -> None:
-        """Record a login that was not understood, and when the next one is due."""
-        stored, now = await self._load(), self._session.now
-        count = stored["count"] + 1 if stored else 1
-        due = now + LOGIN_RETRY_WAITS[min(count, len(LOGIN_RETRY_WAITS)) - 1]
-        record = {"count": count, "at": now.timestamp(), "due": due.timestamp(), "message": str(error)}
-        await self._session.store.put(self._key, record, due + timedelta(days=1))
-
-    async def clear(self) -> None:
-        """Delete the record, so that the next login may be at once."""
-        if await self._session.store.get(self._key, self._session.now):
-            await self._session.store.delete(self._key)
-
-    async def _load(self) -> Mapping[str, Any] | None:
-        """Return the record, if any; one of a clock that ran ahead does not count."""
-        stored = await self._session.store.get(self._key, self._session.now)
-        return stored if stored and _from_timestamp(stored["at"]) <= self._session.now else None
 
 
 class _Refusals:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, SecretStr
 
 from brook_water.parser import ZONE, BrookTokenResponse, parse_days, parse_meter
+from exporter.client.login_attempts import post_password
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.client.token_cache import Token, TokenCache
@@ -106,7 +107,7 @@ class Brook(Portal):
 
     async def _log_in(self, session: Session) -> Token:
         form = {"user": self.config.username, "pass": self.config.password.get_secret_value()}
-        response = await session.post(f"{self.config.portal_url}/login", data=form)
+        response = await post_password(session, f"{self.config.portal_url}/login", data=form)
         if response.status in (401, 403):
             raise LoginError("Brook refuses user name or password")
         login = parse_response(BrookTokenResponse, response.json(), "the login")

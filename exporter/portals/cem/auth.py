@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from exporter.client.login_attempts import post_password
 from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.client.token_cache import Token
@@ -23,7 +24,7 @@ async def log_in(session: Session, config: CemConfig) -> Token:
     """
     await session.clear_cookies()
     form = {"user": config.username, "pass": config.password.get_secret_value()}
-    response = await session.post(config.base_url, params={"id": "4"}, data=form, headers=JSON_HEADERS)
+    response = await post_password(session, config.base_url, params={"id": "4"}, data=form, headers=JSON_HEADERS)
     if response.status in (401, 403):
         raise LoginError("the portal refused the user name or the password")
     try:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field
 
+from exporter.client.login_attempts import post_password
 from exporter.client.pkce import PkcePair
 from exporter.client.response import Response
 from exporter.client.session import Session
@@ -93,7 +94,8 @@ class _SignInFlow:
         """Send e-mail and password; the result is in the body, with status 200 and any content type."""
         assert self.config.username
         assert self.config.password
-        response = await self.session.post(
+        response = await post_password(
+            self.session,
             f"{form.base_url}/SelfAsserted",
             params=form.build_query(),
             headers={

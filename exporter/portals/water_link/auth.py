@@ -16,6 +16,7 @@ from pydantic import Field
 from yarl import URL
 
 from exporter.client.html_forms import HtmlForm, HtmlPage, LoginDemand, parse_page
+from exporter.client.login_attempts import post_password
 from exporter.client.pkce import PkcePair
 from exporter.client.response import Response
 from exporter.client.session import Session
@@ -142,7 +143,7 @@ class LoginFlow:
         filled = form.values | {USER_FIELD: self._config.username, PASSWORD_FIELD: self._config.password.get_secret_value()}
         with _prefix_step_errors(4, "the password"):
             self._password_sent = True
-            response = await self._session.post(form.action, data=filled, headers=BROWSER_HEADERS)
+            response = await post_password(self._session, form.action, data=filled, headers=BROWSER_HEADERS)
             if not response.location:
                 raise _build_refusal(parse_page(response.text(), response.url))
             return response

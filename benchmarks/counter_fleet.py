@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from exporter.account_status import AccountView
+from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
@@ -33,7 +33,7 @@ class Fleet:
         self.ledger = Ledger(folder)
         self.ledger.open_account(ACCOUNT, portal="cem", zone=ZONE.key, login="")
         self.page = MetricsPage(self.ledger, lambda: datetime.now(UTC), "0")
-        self.page.add_account(AccountView(ACCOUNT, "cem", ZONE), timedelta(minutes=30))
+        self.page.add_account(AccountView(ACCOUNT, "cem", ZONE), AccountHealth(timedelta(minutes=30)))
 
     def record_first_visit(self) -> None:
         """Record a reading of every counter, in the hour before, and show them."""

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import aiohttp
 
-from exporter.account_status import AccountView
+from exporter.account_status import AccountHealth, AccountView
 from exporter.clock import WallClock
 from exporter.history.export import ExportSelection, export_series
 from exporter.history.read_worker import RemoteReader
@@ -64,7 +64,7 @@ async def serve_ledger(folder: Path) -> None:
     clock = WallClock()
     with Ledger(folder) as ledger:
         page = MetricsPage(ledger, clock.now, "0")
-        page.add_account(AccountView("fleet", "brook", PARIS), timedelta(hours=1))
+        page.add_account(AccountView("fleet", "brook", PARIS), AccountHealth(timedelta(hours=1)))
         page.refresh("fleet")
         app = make_app(WebContext(page, PollerGroup(ledger, page, clock)))
         app[READY].append(True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter import runtime
-from exporter.account_status import LOGIN_SUSPENSION
+from exporter.account_status import LOGIN_SUSPENSION, AccountHealth
 from exporter.accounts import build_account_view, open_account, open_session
 from exporter.app import DEFAULT_ADDRESS, Exporter, ServeOptions, read_web_config
 from exporter.client.login_attempts import allow_login
@@ -365,10 +365,9 @@ def utc_now() -> datetime:
 
 def _render_dry_run(portal: Portal, ledger: Ledger, result: VisitResult, now: Callable[[], datetime] = utc_now) -> str:
     page = MetricsPage(ledger, now, version("utility-exporter"))
-    account = page.add_account(build_account_view(portal), portal.config.every)
     at = now()
-    health = AccountState(last_visit=at, last_success=at, up=True)
+    state = AccountState(last_visit=at, last_success=at, up=True)
+    page.add_account(build_account_view(portal), AccountHealth(portal.config.every, state))
     with ledger.dry_run(portal.name, result, at=at, keep_personal=portal.config.personal_data) as snapshot:
         page.refresh_from_snapshot(snapshot, portal.name)
-    account.health.state = health
     return page.render().decode()

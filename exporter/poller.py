@@ -13,6 +13,7 @@ from exporter import runtime
 from exporter.account_status import (
     LOGIN_SUSPENSION,
     MIN_VISIT_GAP,
+    AccountHealth,
     cap_suspension,
     next_visit_time,
     shift_to_clock,
@@ -25,7 +26,7 @@ from exporter.feed_reader import DEFAULT_BACKFILL, BackfillSettings, FeedReader
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges, merge_changes
-from exporter.metrics.page import AccountMetrics, MetricsPage
+from exporter.metrics.page import MetricsPage
 from exporter.models import VisitResult
 from exporter.portals.base import Portal
 from exporter.recording.last_failure import FailureRecordings
@@ -87,12 +88,13 @@ class AccountPoller:
         self._visit_requested = asyncio.Event()
         self._lock = asyncio.Lock()
         """One visit, step or refresh at a time."""
-        self._account_metrics: AccountMetrics | None = None
+        self.health = AccountHealth(portal.config.every)
+        """How the account is doing: changed here alone, read by the page."""
 
     @property
     def state(self) -> AccountState:
         """The account's present health."""
-        return self._account_metrics.health.state if self._account_metrics else AccountState()
+        return self.health.state
 
     async def open(self) -> None:
         """Restore the account from the ledger: its metrics are on the page before the first visit.
@@ -101,23 +103,18 @@ class AccountPoller:
         """
         portal = self.portal
         state = await asyncio.to_thread(open_account, self._ledger, portal)
-        self._account_metrics = self._page.add_account(build_account_view(portal), portal.config.every)
-        self._account_metrics.health.state = cap_suspension(state, self._clock.now())
-        await self._watch.update_shapes(self._account_metrics.health, self._clock.now())
+        self.health.state = cap_suspension(state, self._clock.now())
+        self._page.add_account(build_account_view(portal), self.health)
+        await self._watch.update_shapes(self.health, self._clock.now())
         if state.last_success and self._feeds.has_feeds:
             await self._feeds.resume()
-            self._account_metrics.health.history = self._feeds.history
+            self.health.history = self._feeds.history
         try:
             await asyncio.to_thread(self._page.refresh, portal.name)
         except LedgerError:
             raise
         except Exception:  # readings that the page cannot show must not keep the other accounts from starting
             log.exception("account %s: failed to render stored readings", portal.name)
-
-    def restore_metrics(self) -> None:
-        """Put the account's metrics back on the page, in place of those of a successor that failed to open."""
-        if self._account_metrics:
-            self._page.accounts[self.portal.name] = self._account_metrics
 
     async def run(self) -> None:
         """Visit the account whenever it is due, and go on with its backlog between the visits, for ever."""
@@ -144,15 +141,14 @@ class AccountPoller:
 
     async def visit(self) -> None:
         """Visit once, and store the result."""
-        assert self._account_metrics is not None, "an account is opened before it is visited"
-        health, before, now = self._account_metrics.health, self._account_metrics.health.state, self._clock.now()
+        health, before, now = self.health, self.state, self._clock.now()
         # With the instant it counts from, so that a start after a kill knows how long it was to be: the clock may be wrong.
         begun = replace(before, last_visit=now, next_visit=self.portal.adjust_visit_time(now + CRASH_RETRY_DELAY))
         health.visits += 1
         started = time.monotonic()
 
         with self._watch.watch(now):
-            outcome = await self._record_start(begun) or await self._call_portal(begun)
+            outcome = await self._record_start(begun) or await self._call_portal(begun, now)
         await self._watch.finish(outcome.error, health, now)
         after = replace(
             self.state,
@@ -171,8 +167,7 @@ class AccountPoller:
 
     async def step(self) -> None:
         """Go on with the backlog: a few requests."""
-        assert self._account_metrics is not None
-        health, now = self._account_metrics.health, self._clock.now()
+        health, now = self.health, self._clock.now()
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
                 outcome = await self._feeds.step(session)
@@ -200,8 +195,7 @@ class AccountPoller:
 
     async def adopt_changes(self, counts: tuple[int, int]) -> None:
         """Show what another process, such as an import, has stored; `counts` are the ledger's of readings and corrections."""
-        metrics = self._account_metrics
-        if self._lock.locked() or metrics is None or metrics.ledger_counts in {None, counts}:
+        if self._lock.locked() or self._page.is_current(self.portal.name, counts):
             return
         async with self._lock:
             await asyncio.to_thread(self._page.refresh, self.portal.name)
@@ -209,9 +203,8 @@ class AccountPoller:
 
     async def _adopt_counts(self) -> None:
         """Adopt what the ledger counts and notes of the account now."""
-        assert self._account_metrics is not None
         stored = await asyncio.to_thread(self._ledger.get_state, self.portal.name)
-        self._account_metrics.health.state = replace(
+        self.health.state = replace(
             self.state,
             readings=stored.readings,
             corrections=stored.corrections,
@@ -228,12 +221,12 @@ class AccountPoller:
             return VisitOutcome.from_error(error)
         return None
 
-    async def _call_portal(self, begun: AccountState) -> VisitOutcome:
+    async def _call_portal(self, begun: AccountState, now: datetime) -> VisitOutcome:
         """Ask for the latest values, store and show them; then for the days of feeds."""
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
                 # The result is held by nobody else: 20 MB for 100,000 usage points, which the page is rendered without.
-                outcome = await self._show(await self._store_latest(await self.portal.latest(session), begun))
+                outcome = await self._show(await self._store_latest(await self.portal.latest(session), begun, now))
                 if isinstance(outcome.error, RateLimitError) or outcome.reason == "bug" or not self._feeds.has_feeds:
                     return outcome
                 return await self._read_feeds(session, outcome)
@@ -245,9 +238,7 @@ class AccountPoller:
             log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.config.portal)
             return VisitOutcome.from_bug("a bug in the portal; see the log")
 
-    async def _store_latest(self, result: VisitResult, begun: AccountState) -> VisitOutcome:
-        assert self._account_metrics is not None
-        assert begun.last_visit is not None
+    async def _store_latest(self, result: VisitResult, begun: AccountState, now: datetime) -> VisitOutcome:
         error = next(iter(result.failures), None)
         try:
             changes, state = await asyncio.to_thread(
@@ -255,7 +246,7 @@ class AccountPoller:
                 self.portal.name,
                 result,
                 begun,
-                at=begun.last_visit,
+                at=now,
                 keep_personal=self.portal.config.personal_data,
             )
         except LedgerError:
@@ -263,8 +254,8 @@ class AccountPoller:
         except Exception:  # a reading that ledger or page cannot hold is a bug of ours, and no reason to stop visiting
             log.exception("account %s: failed to store visit results", self.portal.name)
             return VisitOutcome.from_bug("failed to store visit results; see the log")
-        self._account_metrics.health.skipped += result.skipped + changes.future
-        self._account_metrics.health.state = state
+        self.health.skipped += result.skipped + changes.future
+        self.health.state = state
         return VisitOutcome(changes, error, error.reason if error else "", next_visit=result.next_visit)
 
     async def _show(self, outcome: VisitOutcome) -> VisitOutcome:
@@ -279,10 +270,9 @@ class AccountPoller:
         return outcome
 
     async def _read_feeds(self, session: Session, latest: VisitOutcome) -> VisitOutcome:
-        assert self._account_metrics is not None
-        health, feeds = self._account_metrics.health, await self._feeds.visit(session)
-        health.skipped += feeds.skipped
-        health.history = self._feeds.history
+        feeds = await self._feeds.visit(session)
+        self.health.skipped += feeds.skipped
+        self.health.history = self._feeds.history
         await asyncio.to_thread(self._page.refresh, self.portal.name, feeds.changes)
         outcome = replace(latest, changes=merge_changes([latest.changes, feeds.changes]))
         if feeds.stopped and not feeds.is_pause:
@@ -293,8 +283,7 @@ class AccountPoller:
 
     @asynccontextmanager
     async def _open_session(self) -> AsyncIterator[Session]:
-        assert self._account_metrics is not None
-        responses = self._account_metrics.health.responses
+        responses = self.health.responses
         async with open_session(
             self.portal, self._ledger, self._clock.now, lambda status: responses.update((status,)), self._watch.recorder
         ) as session:
@@ -302,8 +291,7 @@ class AccountPoller:
 
     async def _finish(self, before: AccountState, after: AccountState, outcome: VisitOutcome) -> None:
         """Store and show the account's health after a visit."""
-        assert self._account_metrics is not None
-        health, name = self._account_metrics.health, self.portal.name
+        name = self.portal.name
         try:
             after = await asyncio.to_thread(self._save_health, after)
             await asyncio.to_thread(runtime.trim_memory)
@@ -317,9 +305,9 @@ class AccountPoller:
                 last_success=before.last_success,
                 next_visit=self.portal.adjust_visit_time(self._clock.now() + self._backoff(before.failures + 1)),
             )
-        health.state = after
+        self.health.state = after
         if after.reason:
-            health.failures[after.reason] += 1
+            self.health.failures[after.reason] += 1
         if after.reason and (after.reason, after.message) != (before.reason, before.message):
             log.warning("account %s: visit failed (%s): %s", name, after.reason, after.message)
         elif before.reason and not after.reason:
@@ -363,10 +351,9 @@ class AccountPoller:
 
     async def _wait_until_due(self) -> bool:
         """Wait for a visit, or for a step of the backlog; return whether it is a step."""
-        assert self._account_metrics is not None
         while not self._visit_requested.is_set():
             now = self._clock.now()
-            self._account_metrics.health.state = shift_to_clock(self.state, now)
+            self.health.state = shift_to_clock(self.state, now)
             due, step = next_visit_time(self.state), self._feeds.next_step_time(now) if self.state.up else None
             if due is None or now >= due:
                 break
@@ -383,7 +370,6 @@ class AccountPoller:
 
     async def _adopt_suspension(self) -> bool:
         """Adopt a suspension by an import in another process since our last visit; return whether there is one."""
-        assert self._account_metrics is not None
         now, state, login = self._clock.now(), self.state, self.portal.config.login_digest()
         try:
             suspension = await asyncio.to_thread(self._ledger.get_suspension, self.portal.name, login=login)
@@ -392,7 +378,7 @@ class AccountPoller:
         if state.suspended_until or not suspension or suspension[0] <= now:
             return False
         until = min(suspension[0], now + LOGIN_SUSPENSION)
-        self._account_metrics.health.state = replace(
+        self.health.state = replace(
             state, suspended_until=until, next_visit=until, up=False, reason=LoginError.reason, message=suspension[1]
         )
         log.warning("account %s: visit failed (%s): %s", self.portal.name, LoginError.reason, suspension[1])

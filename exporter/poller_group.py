@@ -40,6 +40,7 @@ class PollerGroup:
             configs = {portal.name: portal.config for portal in portals}
             changed = [name for name, (poller, _) in self._running.items() if configs.get(name) != poller.portal.config]
             stopped = [await self._stop_poller(name) for name in changed]
+            shown = dict(self._page.accounts)
             try:
                 for portal in portals:
                     if portal.name not in self._running:
@@ -51,7 +52,7 @@ class PollerGroup:
             except LedgerError:
                 for poller in stopped:
                     if poller.portal.name not in self._running:
-                        poller.restore_metrics()
+                        self._page.accounts[poller.portal.name] = shown[poller.portal.name]
                         self._start_poller(poller)
                 raise
             for name in self._page.accounts.keys() - configs.keys():

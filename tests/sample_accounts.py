@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from exporter.account_status import AccountView
+from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
@@ -62,7 +62,7 @@ class SampleAccounts:
         self.ledger.open_account(name, portal=portal, zone=zone.key, login="x")
         _, stored_state = self.ledger.record_visit(name, build_result(results), state, at=self.now, keep_personal=personal_data)
         part = self.page.add_account(
-            AccountView(name, portal, zone, aliases or {}, personal_data, stale_after or {}), timedelta(hours=2)
+            AccountView(name, portal, zone, aliases or {}, personal_data, stale_after or {}), AccountHealth(timedelta(hours=2))
         )
         part.health.state = stored_state
         self.page.refresh(name)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.account_status import AccountView, HistoryStatus
+from exporter.account_status import AccountHealth, AccountView, HistoryStatus
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.derived_days import derive_days
 from exporter.ledger.ledger import Ledger
@@ -53,7 +53,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def page(ledger: Ledger, clock: FakeClock) -> MetricsPage:
     made = MetricsPage(ledger, clock, "1")
-    made.add_account(AccountView("flats", "cem", PRAGUE), timedelta(hours=1))
+    made.add_account(AccountView("flats", "cem", PRAGUE), AccountHealth(timedelta(hours=1)))
     made.refresh("flats")
     return made
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter.account_status import AccountView, HistoryStatus
+from exporter.account_status import AccountHealth, AccountView, HistoryStatus
 from exporter.client.session import Session
 from exporter.client.token_cache import Token, TokenCache
 from exporter.ledger.account_state import AccountState
@@ -58,7 +58,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def page(ledger: Ledger, clock: FakeClock) -> MetricsPage:
     made = MetricsPage(ledger, clock, "1.2.3")
-    made.add_account(AccountView("home", "brook", ZONE), timedelta(hours=1))
+    made.add_account(AccountView("home", "brook", ZONE), AccountHealth(timedelta(hours=1)))
     return made
 
 
@@ -224,7 +224,7 @@ def test_configured_usage_points_are_shown_without_readings(page):
     What the configuration names is on the page before anything is known of it, by its alias.
     """
     view = AccountView("home", "brook", ZONE, {"B-1": "kitchen"}, configured=frozenset({"B-1", "B-2"}))
-    page.add_account(view, timedelta(hours=1))
+    page.add_account(view, AccountHealth(timedelta(hours=1)))
 
     assert of(values(page), "usage_point_configured") == {"usage_point_configured kitchen": 1, "usage_point_configured B-2": 1}
 
@@ -475,7 +475,7 @@ def test_labels_are_clean_and_aliased(ledger, page, record_visit):
     """
     Control characters and length are cut; an alias stands for the identifier everywhere, and two alike give no double.
     """
-    page.add_account(AccountView("home", "brook", ZONE, {"B-1": "kitchen", "B-2": "kitchen"}), timedelta(hours=1))
+    page.add_account(AccountView("home", "brook", ZONE, {"B-1": "kitchen", "B-2": "kitchen"}), AccountHealth(timedelta(hours=1)))
     other = UsagePoint("B-2", Commodity.WATER, name="x\n\x1b[31m" + "y" * 500)
     text_before = record_visit(build_index(1.0, NOW), build_index(2.0, NOW, Register(other, Unit.M3)))
     text = page.render().decode()
@@ -492,7 +492,7 @@ def test_personal_data_only_where_allowed(page, record_visit, personal):
     """
     Address and holder are empty unless the account allows them.
     """
-    page.add_account(AccountView("home", "brook", ZONE, show_personal=personal), timedelta(hours=1))
+    page.add_account(AccountView("home", "brook", ZONE, show_personal=personal), AccountHealth(timedelta(hours=1)))
     record_visit(
         Facts(UsagePoint("B-1", Commodity.WATER, address="Beekstraat 1"), {}), Holder(name="N. Invented", customer_id="C-99")
     )
@@ -537,7 +537,7 @@ def test_one_bad_account_does_not_empty_the_page(page, record_visit, caplog):
     When one account's part cannot be made, the others' are there.
     """
     record_visit(build_index(1.0, NOW))
-    page.add_account(AccountView("bad", "brook", ZONE), timedelta(hours=1)).health = None  # type: ignore[assignment]  # a bug of ours
+    page.add_account(AccountView("bad", "brook", ZONE), AccountHealth(timedelta(hours=1))).health = None  # type: ignore[assignment]  # a bug of ours
 
     assert "utility_consumption_index_m3{" in page.render().decode()
     assert "bad" in caplog.text

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from exporter.account_status import AccountView
+from exporter.account_status import AccountHealth, AccountView
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
@@ -130,7 +130,7 @@ class Fleet:
 
     def fresh_page(self) -> MetricsPage:
         page = MetricsPage(self.ledger, self.clock, "1")
-        page.add_account(AccountView("town", "brook", ZONE, {"P1": "one"}), timedelta(hours=1))
+        page.add_account(AccountView("town", "brook", ZONE, {"P1": "one"}), AccountHealth(timedelta(hours=1)))
         page.refresh("town")
         return page
 
@@ -358,9 +358,9 @@ def test_an_account_that_begins_anew_stays_on_the_page(fleet):
     """
     fleet.page.refresh("town", fleet.record(*step(fleet, "read", 0, 5)))
     part = fleet.page.accounts["town"]
-    fleet.page.add_account(part.view, timedelta(hours=2))
+    fleet.page.add_account(part.view, AccountHealth(timedelta(hours=2)))
     same = fleet.page.render()
-    fleet.page.add_account(replace(part.view, aliases={"P0": "zero"}), timedelta(hours=2))
+    fleet.page.add_account(replace(part.view, aliases={"P0": "zero"}), AccountHealth(timedelta(hours=2)))
 
     assert b'usage_point="P0"' in same
     assert b'usage_point="P0"' not in fleet.page.render()
@@ -373,7 +373,7 @@ def test_accounts_share_a_family(fleet):
     fleet.page.refresh("town", fleet.record(*step(fleet, "read", 0, 5)))
     fleet.ledger.open_account("village", portal="brook", zone=ZONE.key, login="")
     fleet.ledger.record_visit("village", build_result(step(fleet, "read", 3, 2)), AccountState(), at=NOW)
-    fleet.page.add_account(AccountView("village", "brook", ZONE), timedelta(hours=1))
+    fleet.page.add_account(AccountView("village", "brook", ZONE), AccountHealth(timedelta(hours=1)))
     fleet.page.refresh("village")
     names = [line.partition("{")[0] for line in fleet.page.render().decode().splitlines() if line.startswith("utility_")]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.account_status import AccountView
+from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE, from_ms
 from exporter.ledger.ledger import Ledger
@@ -270,7 +270,7 @@ async def test_a_thinned_ledger_is_no_news_to_the_page(ledger, monkeypatch):
     Deleted readings are not mistaken for another process's changes: the page still updates only what changes.
     """
     page = MetricsPage(ledger, FakeClock(), "1")
-    page.add_account(AccountView("home", "brook", ZONE), timedelta(hours=1))
+    page.add_account(AccountView("home", "brook", ZONE), AccountHealth(timedelta(hours=1)))
     page.refresh("home", record(ledger, *build_hours(95, 2)))
     await run_maintenance(ledger, StillClock(), 90)
     monkeypatch.setattr("exporter.metrics.aggregates", lambda *_: pytest.fail("all samples were built again"))

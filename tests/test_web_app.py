@@ -244,7 +244,7 @@ async def test_a_visit_by_a_persons_word(serve):
     soon, _ = await served.get("/-/visit?account=home", "POST")
     unknown, _ = await served.get("/-/visit?account=nobody", "POST")
     suspended, _ = await served.get("/-/visit?account=locked", "POST")
-    part = served.pollers.get("home")._account_metrics
+    part = served.pollers.get("home")
     part.health.state = replace(part.health.state, last_visit=None)
 
     assert soon.status == 429

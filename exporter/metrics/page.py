@@ -6,7 +6,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby
 from operator import is_
 
@@ -172,12 +172,20 @@ class MetricsPage:
         self._bodies: dict[str, PageBody] = {}
         self._replace_lock = threading.Lock()
 
-    def add_account(self, view: AccountView, interval: timedelta) -> AccountMetrics:
-        """Add (or replace) an account; if its view is unchanged, its lines stay until it is refreshed."""
+    def add_account(self, view: AccountView, health: AccountHealth) -> AccountMetrics:
+        """Add (or replace) an account; if its view is unchanged, its lines stay until it is refreshed.
+
+        `health` is owned by the account's poller.
+        """
         previous = self.accounts.get(view.account)
         samples = previous.kept_samples if previous and previous.view == view else AccountSamples()
-        self.accounts[view.account] = AccountMetrics(view, AccountHealth(interval), samples)
+        self.accounts[view.account] = AccountMetrics(view, health, samples)
         return self.accounts[view.account]
+
+    def is_current(self, account: str, counts: tuple[int, int]) -> bool:
+        """Return whether an account is shown as the ledger has it, by its counts of readings and corrections."""
+        shown = self.accounts[account].ledger_counts
+        return shown is None or shown == counts
 
     def remove_account(self, account: str) -> None:
         """Remove an account."""

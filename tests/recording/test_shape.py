@@ -160,5 +160,4 @@ async def test_a_portal_that_changed_is_noticed(
         assert f'utility_portal_shape_changes_total{{account="{account.name}"}} {health.shape_changes}' in page.render().decode()
         again = AccountPoller(account, ledger, MetricsPage(ledger, clock, "0"), StillClock(clock), lambda: 0.5)
         await again.open()
-        assert again._account_metrics
-        assert again._account_metrics.health.shape_notes == health.shape_notes
+        assert again.health.shape_notes == health.shape_notes

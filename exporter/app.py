@@ -29,7 +29,7 @@ from exporter.reload import Reloader, log_warnings
 from exporter.sharding import ALL_ACCOUNTS, Shard
 from exporter.sync.feeds import Pace
 from exporter.web.access_control import AccessControl, load_access_control
-from exporter.web.app import READY, Application, WebContext, add_remote_read, make_app
+from exporter.web.app import Application, WebContext, add_remote_read, make_app
 from exporter.web.listen import ListenAddress, listen, open_inherited_sockets
 from exporter.web.status.page import StatusPage
 from exporter.web.web_config import WebConfig
@@ -95,7 +95,7 @@ class Exporter:
             program = version("utility-exporter")
             page = self.page = MetricsPage(ledger, self._clock.now, program)
             page.last_reload = self._clock.now()
-            recordings, path = FailureRecordings(self._options.storage_path), self._options.telemetry_path
+            recordings = FailureRecordings(self._options.storage_path)
             pollers = PollerGroup(ledger, page, self._clock, recordings)
             stack.push_async_callback(pollers.stop)
             status = StatusPage(
@@ -105,7 +105,7 @@ class Exporter:
                 ledger.snapshot,
                 count_calls=build_quota_reader(ledger),
                 version=program,
-                metrics_path=path,
+                metrics_path=self._options.telemetry_path,
             )
             history = RemoteReader(ledger, self._clock.now)
             stack.callback(history.close)
@@ -127,14 +127,21 @@ class Exporter:
             reloader = Reloader(self._options.load_config, page, pollers, self._clock, apply_config, access_control)
             stack.push_async_callback(reloader.stop)
             self._install_signal_handlers(reloader, stack)
-            reload = reloader.reload if self._options.enable_lifecycle else None
-            app = make_app(WebContext(page, pollers, reload, path, access_control, status))
+            context = WebContext(
+                page,
+                pollers,
+                reloader.reload if self._options.enable_lifecycle else None,
+                self._options.telemetry_path,
+                access_control,
+                status,
+            )
+            app = make_app(context)
             add_remote_read(app, history)
             addresses = await self._listen(app, access_control, stack)
             await pollers.reconcile(config.accounts, config.backfill)
             start_task(stack, pollers.watch_ledger(), "ledger")
             start_task(stack, render_ages_ahead(page, self._clock), "ages")
-            app[READY].append(True)
+            context.ready.set()
             reloader.begin()
             if self._options.watch_config:
                 start_task(stack, reloader.watch_files(config, self._options.config_file, stamp), "configuration")

@@ -17,7 +17,7 @@ from exporter.metrics.exposition import OPENMETRICS, TEXT
 from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Register, Unit, UsagePoint
 from exporter.poller_group import PollerGroup
-from exporter.web.app import READY, WebContext, make_app
+from exporter.web.app import WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
 from exporter.web.status.page import StatusPage
 from tests.conftest import NOW
@@ -66,11 +66,11 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Served]]:
             pollers = PollerGroup(ledger, page, clock)
             stack.push_async_callback(pollers.stop)
             status = StatusPage(page, pollers, clock.now, ledger.snapshot, metrics_path=path)
-            app = make_app(WebContext(page, pollers, reload, path, status_page=status))
-            (address,) = await listen(app, [ListenAddress("127.0.0.1", 0)], stack)
+            context = WebContext(page, pollers, reload, path, status_page=status)
+            (address,) = await listen(make_app(context), [ListenAddress("127.0.0.1", 0)], stack)
             if ready:
                 await pollers.reconcile(tuple(build_portal(name=name) for name in scripts))
-                app[READY].append(True)
+                context.ready.set()
             client = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
             return Served(f"http://{address}", pollers, client)
 

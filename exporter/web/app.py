@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
@@ -40,7 +40,6 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 """Headers of pages for browsers; the web configuration may override them."""
-READY: web.AppKey[list[bool]] = web.AppKey("ready", list)
 RENDER_LOCK: web.AppKey[asyncio.Lock] = web.AppKey("render_lock", asyncio.Lock)
 """One status page is rendered at a time: many busy threads would delay the event loop."""
 
@@ -123,15 +122,17 @@ class WebContext:
     """None allows every request."""
     status_page: StatusPage | None = None
     """None removes `/`."""
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once every account is on the page."""
 
 
 WEB_CONTEXT: web.AppKey[WebContext] = web.AppKey("context", WebContext)
 
 
 def make_app(context: WebContext) -> web.Application:
-    """Build the web application; `/-/ready` answers 503 until `app[READY]` is filled."""
+    """Build the web application; `/-/ready` answers 503 until `context.ready` is set."""
     app = web.Application()
-    app[WEB_CONTEXT], app[READY], app[RENDER_LOCK] = context, [], asyncio.Lock()
+    app[WEB_CONTEXT], app[RENDER_LOCK] = context, asyncio.Lock()
     app.router.add_get(context.telemetry_path, handle_metrics)
     if context.status_page and context.telemetry_path != "/":
         app.router.add_get("/", handle_status)
@@ -151,7 +152,7 @@ def make_app(context: WebContext) -> web.Application:
 
 async def handle_metrics(request: web.Request) -> web.StreamResponse:
     """Serve the metrics page from memory; 503 until all accounts are on it: a part would look like series that end."""
-    if not request.app[READY]:
+    if not request.app[WEB_CONTEXT].ready.is_set():
         return web.Response(status=503, text="Not ready yet.\n", headers={"Retry-After": "1"})
     page, negotiated = request.app[WEB_CONTEXT].metrics_page, negotiate(request.headers.get("Accept"))
     compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
@@ -221,7 +222,7 @@ async def handle_healthy(request: web.Request) -> web.Response:
 
 async def handle_ready(request: web.Request) -> web.Response:
     """Report whether the configuration is loaded and the metrics page complete."""
-    is_ready = bool(request.app[READY])
+    is_ready = request.app[WEB_CONTEXT].ready.is_set()
     return web.Response(text="Ready.\n" if is_ready else "Not ready yet.\n", status=200 if is_ready else 503)
 
 

@@ -305,7 +305,7 @@ def test_an_empty_text_is_an_absent_key(folder: Path):
 
     receiver = "{url: 'http://a/', bearer_token: '', bearer_token_file: '', ca_file: '', headers: {A: b}}"
     loaded = load(folder, f"{HOME}  password_file: ''\n  client_secret: ''\nhistory: {{remote_write: [{receiver}]}}")
-    assert loaded.accounts[0].password.get_secret_value() == "from-the-environment"
+    assert loaded.accounts[0].config.password.get_secret_value() == "from-the-environment"
     assert (loaded.history.remote_write[0].bearer_token, loaded.history.remote_write[0].ca_file) == (None, None)
     assert faults(folder, HOME.replace("${PASSWORD}", "''")) == "#:5: accounts[0].password: must not be empty"
 

@@ -31,7 +31,7 @@ TYPE_NAMES: Mapping[object, str] = {
 }
 """The name of a type in the page."""
 KEY_HEADER = ("key", "type", "default", "meaning")
-EQUIVALENCE_HEADER = ("of", "both accept", "both refuse", "refused here, accepted by promtool")
+EQUIVALENCE_HEADER = ("of", "both accept", "both refuse", "refused here, accepted by promtool", "the reverse")
 
 
 def build_key_tables() -> Mapping[str, str]:
@@ -144,9 +144,10 @@ def build_web_config_tables() -> Mapping[str, str]:
 def format_equivalence_row(group: str, cases: Mapping[str, WebConfigCase]) -> tuple[str, ...]:
     """Return the row of a group."""
     predicates: tuple[Callable[[WebConfigCase], bool], ...] = (
-        lambda case: case.is_accepted,
+        lambda case: case.is_accepted and case.comparison == SAME_AS_PROMTOOL,
         lambda case: not case.is_accepted and case.comparison == SAME_AS_PROMTOOL,
         lambda case: not case.is_accepted and case.comparison != SAME_AS_PROMTOOL,
+        lambda case: case.is_accepted and case.comparison != SAME_AS_PROMTOOL,
     )
     return group, *(
         ", ".join(_format_name(name, case) for name, case in cases.items() if matches(case)) for matches in predicates

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from exporter.config.colour import DEFAULT_COLOUR, Colour
 from exporter.config.json_schema import build_file_schema
-from exporter.config.secrets import fill_model, refuse_quoted, substitute_variables
+from exporter.config.secrets import fill_model, substitute_variables
 from exporter.config.validation import Model, validate
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_document
 from exporter.feed_reader import BackfillSettings
@@ -124,11 +124,9 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
 def load_yaml_model(path: Path, model: type[Model]) -> Model:
     """Return the model of another YAML file, such as the web configuration: the same checks, but no variables or secrets.
 
-    It may be empty, its strings may have line breaks, and a quoted value is neither a number nor a boolean.
-    Raise ConfigError as `load_config` does.
+    It may be empty, and its strings may have line breaks. Raise ConfigError as `load_config` does.
     """
     document = read_document(path, plain=True)
-    refuse_quoted(document, model, document.data, ())
     result = validate(document, model, fill_model(document, model, document.data, ()), ())
     document.raise_faults()
     assert result is not None

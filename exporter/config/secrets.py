@@ -73,18 +73,6 @@ def fill_model(document: YamlDocument, type_: Any, data: Data, path: KeyPath) ->
     return data
 
 
-def refuse_quoted(document: YamlDocument, type_: Any, data: Data, path: KeyPath) -> None:
-    """Record a fault for every quoted number or boolean."""
-    kinds = set(expand_union(type_)) - {NoneType}
-    if path in document.quoted_paths and kinds and kinds <= {bool, int, float}:
-        document.add_fault(path, "must stand without quotes")
-    for part in kinds:
-        if isinstance(part, type) and issubclass(part, BaseModel) and isinstance(data, dict):
-            fields = list_keys(part)
-            for key in data.keys() & fields.keys():
-                refuse_quoted(document, fields[key].annotation, data[key], (*path, key))
-
-
 def expand_union(type_: Any) -> Iterator[Any]:
     """Yield the types that an annotation allows: the members of a union, without annotations."""
     origin = get_origin(type_)

@@ -59,8 +59,6 @@ class YamlDocument:
         self.holds_secret = False
         """Whether the file itself holds a secret."""
         self.environment_paths: set[KeyPath] = set()
-        self.quoted_paths: set[KeyPath] = set()
-        """Values written in quotes."""
         self.commented_paths: set[KeyPath] = set()
         """Values without quotes that a comment follows on the same line."""
         self.excused_paths: set[KeyPath] = set()
@@ -139,6 +137,17 @@ def read_text(file: Path, max_bytes: int) -> str:
         raise ValueError("is not UTF-8 text") from None
 
 
+def parse_scalar(value: object) -> object:
+    """Return the number or boolean that a text is in YAML 1.1, or the text."""
+    if not isinstance(value, str):
+        return value
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(yaml.ScalarNode(loader.resolve(yaml.ScalarNode, value, (True, False)), value))  # type: ignore[no-untyped-call]
+    except ValueError:  # the 30th of February
+        return value
+
+
 def has_control_character(text: str) -> bool:
     """Return whether a text holds a line break, another control character or a lone surrogate."""
     return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
@@ -196,8 +205,6 @@ class _Builder:
             self._document.commented_paths.add(path)
         if node.tag == _NULL and node.style is None:
             return None
-        if node.style is not None:
-            self._document.quoted_paths.add(path)
         if has_control_character(node.value.replace("\n", "") if self._plain else node.value):
             self._document.add_fault(path, "has a line break or another control character in it")
         return str(node.value)

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import binascii
 import hashlib
 import hmac
 import logging
@@ -13,12 +12,13 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import bcrypt
+from aiohttp import web
 
 from exporter.errors import BusyError, ConfigError
 from exporter.files import FileStamps, find_exposure, stamp_files
@@ -116,13 +116,11 @@ class PasswordQueue:
 def parse_basic_authorization(header: str | None) -> tuple[bytes, bytes] | None:
     """Parse an Authorization header; None if it is not a valid Basic one."""
     kind, _, coded = (header or "").partition(" ")
-    if kind.lower() != "basic":
-        return None
     try:
         name, colon, password = base64.b64decode(coded.strip(), validate=True).partition(b":")
-    except (binascii.Error, ValueError):
+    except ValueError:
         return None
-    return (name, password) if colon else None
+    return (name, password) if kind.lower() == "basic" and colon else None
 
 
 def _normalize_hash(text: str) -> bytes:
@@ -150,15 +148,6 @@ class TokenBucket:
             return False
         self._tokens -= 1
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request is refused: the HTTP status, text and headers of the response."""
-
-    status: int
-    text: str
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,14 +204,15 @@ class AccessControl:
 
     async def check_request(
         self, authorization: str | None, certificate: Mapping[str, Any] | None, peer: str = ""
-    ) -> Refusal | None:
-        """Return why a request of an address is refused, or None."""
+    ) -> web.Response | None:
+        """Return the response to a request of an address that is refused, or None."""
         loaded = self._loaded
         sans = loaded.config.tls.client_allowed_sans
         if sans is not None and read_alternative_names(certificate).isdisjoint(sans):
-            return Refusal(403, "This client certificate is not allowed.\n", {"Connection": "close"})
+            return web.Response(status=403, text="This client certificate is not allowed.\n", headers={"Connection": "close"})
         if loaded.bucket and not loaded.bucket.try_acquire(time.monotonic()):
-            return Refusal(429, "Too many requests.\n", {"Retry-After": str(int(loaded.bucket.interval) + 1)})
+            headers = {"Retry-After": str(int(loaded.bucket.interval) + 1)}
+            return web.Response(status=429, text="Too many requests.\n", headers=headers)
         return await self._check_password(loaded.users, authorization, peer) if loaded.users else None
 
     async def watch_files(self) -> None:
@@ -263,7 +253,7 @@ class AccessControl:
         """Cancel pending verifications."""
         self._passwords.close()
 
-    async def _check_password(self, users: BasicAuthUsers, authorization: str | None, peer: str) -> Refusal | None:
+    async def _check_password(self, users: BasicAuthUsers, authorization: str | None, peer: str) -> web.Response | None:
         pair = parse_basic_authorization(authorization)
         if pair and users.is_verified(*pair):
             return None
@@ -271,8 +261,10 @@ class AccessControl:
             if pair and await users.verify(*pair, self._passwords, peer):
                 return None
         except BusyError:
-            return Refusal(503, "Too many passwords are waiting for verification.\n", {"Retry-After": "1"})
-        return Refusal(401, "Unauthorized.\n", {"WWW-Authenticate": 'Basic realm="utility-exporter", charset="UTF-8"'})
+            text = "Too many passwords are waiting for verification.\n"
+            return web.Response(status=503, text=text, headers={"Retry-After": "1"})
+        headers = {"WWW-Authenticate": 'Basic realm="utility-exporter", charset="UTF-8"'}
+        return web.Response(status=401, text="Unauthorized.\n", headers=headers)
 
 
 def load_access_control(file: Path, parse: Callable[[Path], WebConfig]) -> AccessControl:

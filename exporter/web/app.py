@@ -51,9 +51,7 @@ def add_access_control(app: web.Application, access_control: AccessControl) -> N
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         certificate = request.transport.get_extra_info("peercert") if request.transport else None
         refusal = await access_control.check_request(request.headers.get("Authorization"), certificate, request.remote or "")
-        if refusal is None:
-            return await handler(request)
-        return web.Response(status=refusal.status, text=refusal.text, headers=refusal.headers)
+        return await handler(request) if refusal is None else refusal
 
     async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
         response.headers.update(access_control.headers)

@@ -12,7 +12,7 @@ from typing import Any
 
 from exporter.errors import ConfigError
 from exporter.files import read_pem
-from exporter.web.web_config import CURVES, VERIFYING_AUTH_TYPES, TlsConfig, to_openssl_ciphers
+from exporter.web.web_config import CURVES, VERIFYING_AUTH_TYPES, TlsConfig
 
 
 def make_context(tls: TlsConfig) -> ssl.SSLContext:
@@ -23,8 +23,8 @@ def make_context(tls: TlsConfig) -> ssl.SSLContext:
     _set_versions(context, tls)
     if tls.prefer_server_cipher_suites is False:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
-    if ciphers := to_openssl_ciphers(tls.cipher_suites or ()):
-        context.set_ciphers(":".join(ciphers))
+    if tls.ciphers:
+        context.set_ciphers(":".join(tls.ciphers))
     _set_curves(context, tls.curve_preferences or ())
     _set_certificate(context, tls)
     _set_client_auth(context, tls)
@@ -48,7 +48,7 @@ def choose_curve(curves: tuple[str, ...]) -> str:
 
 
 def _set_versions(context: ssl.SSLContext, tls: TlsConfig) -> None:
-    only_newest = tls.cipher_suites and not to_openssl_ciphers(tls.cipher_suites)
+    only_newest = tls.cipher_suites and not tls.ciphers
     context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version == "TLS13" or only_newest else ssl.TLSVersion.TLSv1_2
     context.maximum_version = ssl.TLSVersion.TLSv1_2 if tls.max_version == "TLS12" else ssl.TLSVersion.TLSv1_3
 

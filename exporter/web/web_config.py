@@ -1,39 +1,20 @@
 """The model of a web configuration file, with exporter-toolkit's keys.
 
-Numbers, booleans and durations are read as Go reads them, so that a file means the same to both. Names, defaults and
-rules: exporter-toolkit's docs/web-configuration.md; stricter rules are noted where they apply.
+Names, defaults and rules: exporter-toolkit's docs/web-configuration.md. OpenSSL decides which cipher suites there are, and
+PyYAML what a number or a boolean is.
 """
 
 import re
 import ssl
-from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-CIPHER_SUITES = {
-    "TLS_AES_128_GCM_SHA256": None,
-    "TLS_AES_256_GCM_SHA384": None,
-    "TLS_CHACHA20_POLY1305_SHA256": None,
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
-    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
-    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
-    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
-    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
-    "TLS_RSA_WITH_AES_128_GCM_SHA256": "AES128-GCM-SHA256",
-    "TLS_RSA_WITH_AES_256_GCM_SHA384": "AES256-GCM-SHA384",
-    "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
-    "TLS_RSA_WITH_AES_256_CBC_SHA": "AES256-SHA",
-}
-"""Suites of TLS 1.3 have no OpenSSL name here: they are always offered, in Go too. The last four are refused by toolkits
-built with Go 1.22 or newer."""
+from exporter.config.yaml_document import parse_scalar
+from exporter.duration import Duration
+
 CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 ALLOWED_HEADERS: dict[str, tuple[str, ...]] = {
     "Strict-Transport-Security": (),
@@ -47,60 +28,23 @@ MAX_BCRYPT_COST = 18
 """Maximum cost of a bcrypt hash; at this cost the first request of a user takes about 20 seconds."""
 VERIFYING_AUTH_TYPES = ("RequireAnyClientCert", "RequireClientCert", "RequireAndVerifyClientCert")
 _BCRYPT_HASH = re.compile(r"\$2[abxy]?\$([0-9]{2})\$[./A-Za-z0-9]{53}")
-_DURATION = re.compile(r"\+?((?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h))+")
-_DURATION_PART = re.compile(r"([0-9.]+)([a-zµμ]+)")
-_SECONDS_PER_UNIT = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_TRUE_WORDS = {word for text in ("y", "yes", "on", "true") for word in (text, text.capitalize(), text.upper())}
-_FALSE_WORDS = {word for text in ("n", "no", "off", "false") for word in (text, text.capitalize(), text.upper())}
 TlsVersion = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 LimitedText = Annotated[str, Field(max_length=1 << 16)]
 
 
-def to_openssl_ciphers(suites: Iterable[str]) -> list[str]:
-    """Return OpenSSL's names of the suites of TLS 1.2.
+def find_cipher(suite: str) -> str:
+    """Return OpenSSL's name of a cipher suite; raise ValueError where OpenSSL does not offer it.
 
-    Raise ValueError for a suite that the installed OpenSSL does not support.
+    The suites of TLS 1.3 have one name everywhere. A suite without encryption or authentication is never offered.
     """
-    named = [(suite, cipher) for suite in suites if (cipher := CIPHER_SUITES[suite])]
-    for suite, cipher in named:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(cipher)
-        except ssl.SSLError:
-            raise ValueError(f"{suite} cannot be offered by {ssl.OPENSSL_VERSION}") from None
-    return [cipher for _, cipher in named]
-
-
-def parse_boolean(value: object) -> object:
-    """Parse YAML 1.1's words for true and false."""
-    if isinstance(value, str) and value not in _TRUE_WORDS | _FALSE_WORDS:
-        raise ValueError("must be true or false")
-    return value in _TRUE_WORDS if isinstance(value, str) else value
-
-
-def parse_integer(value: object) -> object:
-    """Parse an integer of YAML 1.1: 20, 0x14, 0b10100, 024, 1_000, 2e1."""
-    if not isinstance(value, str):
-        return value
-    text = re.sub(r"^([+-]?)0(?=[0-7]+$)", r"\g<1>0o", value.replace("_", ""))
-    try:
-        return int(text, 0) if not re.search(r"[.eE]", text) or text.lower().startswith("0x") else int(float(text))
-    except (ValueError, OverflowError):
-        raise ValueError("must be a whole number") from None
-
-
-def parse_go_duration(value: object) -> object:
-    """Parse a Go duration (1.5s, 1h30m), or a number of nanoseconds."""
-    if not isinstance(value, str):
-        return value
-    if _DURATION.fullmatch(value):
-        seconds = sum(float(number) * _SECONDS_PER_UNIT[unit] for number, unit in _DURATION_PART.findall(value))
-    elif re.fullmatch(r"[0-9][0-9_]*(\.[0-9]*)?", value):
-        seconds = float(value) * 1e-9
-    else:
-        raise ValueError("is not a duration of 0 or more, such as 500ms, 1s or 1m30s")
-    if seconds > 9e9:
-        raise ValueError("is longer than 280 years")
-    return timedelta(seconds=seconds)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:!aNULL:!eNULL")
+    exchange, _, cipher = suite.removeprefix("TLS_").rpartition("_WITH_")
+    cipher = re.sub(r"AES_(?=\d)", "AES", cipher).replace("_CBC_", "_").replace("POLY1305_SHA256", "POLY1305")
+    name = (cipher if exchange == "RSA" else f"{exchange}_{cipher}").replace("_", "-") if exchange else suite
+    if not suite.startswith("TLS_") or name not in {cipher["name"] for cipher in context.get_ciphers()}:
+        raise ValueError(f"{suite} is not a supported cipher suite")
+    return name
 
 
 def check_bcrypt_hash(secret: SecretStr) -> SecretStr:
@@ -113,7 +57,7 @@ def check_bcrypt_hash(secret: SecretStr) -> SecretStr:
     return secret
 
 
-Boolean = Annotated[bool, BeforeValidator(parse_boolean)]
+Boolean = Annotated[bool, BeforeValidator(parse_scalar), Field(strict=True)]
 
 
 class _WebConfigModel(BaseModel):
@@ -148,7 +92,7 @@ class TlsConfig(_WebConfigModel):
     ] = None
     min_version: Annotated[TlsVersion | None, Field(description="The minimum TLS version; TLS12 if not set.")] = None
     max_version: Annotated[TlsVersion | None, Field(description="The maximum TLS version.")] = None
-    cipher_suites: Annotated[tuple[str, ...] | None, Field(description="The suites of TLS 1.2, by Go's names.")] = None
+    cipher_suites: Annotated[tuple[str, ...] | None, Field(description="The suites of TLS 1.2, by their standard names.")] = None
     curve_preferences: Annotated[tuple[str, ...] | None, Field(description="The curves, by Go's names.")] = None
     prefer_server_cipher_suites: Annotated[
         Boolean | None, Field(description="Prefer the server's order of suites to the client's.")
@@ -164,13 +108,16 @@ class TlsConfig(_WebConfigModel):
         """Whether client certificates are verified."""
         return self.client_auth_type not in (None, "", "NoClientCert", "RequestClientCert")
 
+    @property
+    def ciphers(self) -> list[str]:
+        """OpenSSL's names of the suites of TLS 1.2; those of TLS 1.3 are always offered, in Go too."""
+        return [cipher for cipher in map(find_cipher, self.cipher_suites or ()) if not cipher.startswith("TLS_")]
+
     @field_validator("cipher_suites")
     @classmethod
     def _check_suites(cls, suites: tuple[str, ...] | None) -> tuple[str, ...] | None:
         for suite in suites or ():
-            if suite not in CIPHER_SUITES:
-                raise ValueError(f"{suite} is not a supported cipher suite")
-        to_openssl_ciphers(suites or ())
+            find_cipher(suite)
         return suites
 
     @field_validator("curve_preferences")
@@ -207,7 +154,7 @@ class TlsConfig(_WebConfigModel):
             "allows nothing newer than TLS 1.1, which is not supported": self.max_version in ("TLS10", "TLS11"),
             "has a min_version above its max_version": (self.min_version, self.max_version) == ("TLS13", "TLS12"),
             "has no cipher suite of TLS 1.2, but a max_version of TLS12": (
-                self.max_version == "TLS12" and self.cipher_suites and not to_openssl_ciphers(self.cipher_suites)
+                self.max_version == "TLS12" and self.cipher_suites and not self.ciphers
             ),
         }
         return [fault for fault, found in checks.items() if found]
@@ -235,12 +182,9 @@ class HttpConfig(_WebConfigModel):
 class RateLimit(_WebConfigModel):
     """`rate_limit`: a bucket of `burst` requests, refilled by one every `interval`; 0 is no limit."""
 
-    interval: Annotated[
-        Annotated[timedelta, BeforeValidator(parse_go_duration)] | None,
-        Field(description="How often one more request is allowed, as a Go duration: 500ms, 1s."),
-    ] = None
+    interval: Annotated[Duration | None, Field(description="How often one more request is allowed: 500ms, 1s.")] = None
     burst: Annotated[
-        Annotated[int, BeforeValidator(parse_integer), Field(le=1 << 62)] | None,
+        Annotated[int, BeforeValidator(parse_scalar), Field(strict=True, le=1 << 62)] | None,
         Field(description="How many requests are allowed at once."),
     ] = None
 

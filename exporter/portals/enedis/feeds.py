@@ -115,7 +115,7 @@ class FeedReader:
             return FeedResult(requests=client.calls_made)
         self._refused.pop(feed.key, None)
         self._silent.discard(feed.key)
-        newest = max(feed.day_at(round(period[0])) for reading in readings if (period := feed.period(reading)))
+        newest = feed.day_at(round(max(period[0] for reading in readings if (period := feed.period(reading)))))
         self._newest[feed.key] = max(date.fromordinal(newest), self._newest.get(feed.key, date.min))
         notes = (build_skip_note(describe_call(point, measure.key), skipped),) if skipped else ()
         return FeedResult(readings, notes, skipped.total(), client.calls_made)

@@ -293,7 +293,12 @@ def test_an_empty_text_is_an_absent_key(folder: Path):
     Every key of every configuration that names a file or holds a secret may be there and empty, as in Prometheus' own.
     """
     found = []
-    for model in set().union(*map(list_models, (loader.ConfigFile, WebConfig, ConfigurablePortal, *declared().values()))):
+    for model in set().union(
+        *map(
+            list_models,
+            (loader.ConfigFile, WebConfig, ConfigurableConfig, *(portal.config_model for portal in declared().values())),
+        )
+    ):
         secrets = list_secret_fields(model)
         keys = [key for key, field in list_keys(model).items() if {Path, SecretStr} & set(expand_union(field.annotation))]
         keys += [f"{key}_file" for key in secrets] + [key for key in ("cert", "client_ca") if key in model.model_fields]

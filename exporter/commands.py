@@ -19,9 +19,10 @@ from exporter.client.login_attempts import allow_login
 from exporter.client.session import Session
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LedgerError, LoginError
+from exporter.feed_reader import read_feeds_dry
 from exporter.history.export import ExportSelection, export_series
 from exporter.history.remote_write import request_resend
-from exporter.importer import ImportOptions, import_feeds, read_feeds_dry
+from exporter.import_command import ImportOptions, import_feeds
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE
 from exporter.ledger.ledger import Ledger

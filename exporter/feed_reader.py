@@ -1,18 +1,20 @@
-"""The feeds of one account in `serve`: at visits what is due, between them the backlog, a step at a time."""
+"""The feeds of one account: in `serve` what is due at visits, and the backlog between them; in `visit` read without storing."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from exporter.account_status import HistoryStatus
 from exporter.client.session import Session
 from exporter.errors import PortalError, RateLimitError
+from exporter.ledger.feed_store import LedgerFeedStore
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
+from exporter.models import Reading
 from exporter.portals.base import Portal
 from exporter.sync.engine import Engine, StepResult
-from exporter.sync.feeds import Pace
+from exporter.sync.feeds import Feed, FeedResult, Pace, Period
 from exporter.sync.planner import Kind
 
 NEXT_STEP_KEY = "next step"
@@ -123,3 +125,33 @@ class FeedReader:
         begins = {feed: day for key, feed in self._engine.feeds.items() if (day := self._engine.begins(key, now))}
         remaining = self._engine.remaining(now) if result.pending else timedelta(0)
         self.history = HistoryStatus(done, result.pending, remaining, begins)
+
+
+class _DryFeedStore:
+    """What is stored, and in memory what a visit would add to it."""
+
+    def __init__(self, store: LedgerFeedStore) -> None:
+        self._store = store
+        self.readings: list[Reading] = []
+
+    async def load_coverage(self) -> Mapping[str, str]:
+        return await self._store.load_coverage()
+
+    async def read_periods(self, feeds: Sequence[Feed], start: datetime, end: datetime) -> Mapping[str, Sequence[Period]]:
+        return await self._store.read_periods(feeds, start, end)
+
+    async def save(
+        self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime, *, refusal: str = ""
+    ) -> LedgerChanges:
+        self.readings += result.readings if result else ()
+        return LedgerChanges()
+
+
+async def read_feeds_dry(portal: Portal, ledger: Ledger, session: Session) -> tuple[list[Reading], list[PortalError]]:
+    """Return what a visit would read of the feeds, and how they failed; nothing is stored."""
+    if not portal.feeds():
+        return [], []
+    store = _DryFeedStore(ledger.get_feed_store(portal.name))
+    engine = Engine[Session](portal, store, every=portal.config.every, pace=portal.pace)
+    result = await engine.visit(session, session.now)
+    return store.readings, [*([result.stopped] if result.stopped else []), *result.failures.values()]

@@ -17,7 +17,7 @@ from exporter.client.session import Session
 from exporter.config import loader
 from exporter.errors import FeedRefusedError, LoginError, NoDataError, PortalError, RateLimitError, ResponseError
 from exporter.feed_reader import BackfillSettings
-from exporter.importer import ImportOptions, import_feeds
+from exporter.import_command import ImportOptions, import_feeds
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger

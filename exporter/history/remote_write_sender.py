@@ -13,7 +13,7 @@ from typing import TypeVar
 from exporter.clock import Clock
 from exporter.errors import LedgerError, UnreachableError
 from exporter.history.config import Receiver
-from exporter.history.remote_write import DeliveryStats
+from exporter.history.delivery_stats import DeliveryStats
 from exporter.history.remote_write_client import RemoteWriteClient, SendOutcome, SendResult, compress_request
 from exporter.history.series import Aliases
 from exporter.history.write_queue import Batch, WriteQueue, settled_until

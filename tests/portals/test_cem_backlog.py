@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exporter.importer import ImportOptions, import_feeds
+from exporter.import_command import ImportOptions, import_feeds
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller, open_session

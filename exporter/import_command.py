@@ -1,23 +1,15 @@
-"""An import of an account's history in the foreground, and what a visit would read, without storing it."""
+"""The command `history import`: the importer of `exporter/sync` run in the foreground, with a bar and a report of its end."""
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from exporter.client.session import Session
-from exporter.errors import (
-    PortalError,
-)
-from exporter.ledger.feed_store import LedgerFeedStore
 from exporter.ledger.ledger import Ledger
-from exporter.ledger.writer import LedgerChanges
-from exporter.models import Reading
 from exporter.portals.base import Portal
 from exporter.progress import show_requests
 from exporter.sync.engine import Engine
-from exporter.sync.feeds import Feed, FeedResult, Period
 from exporter.sync.importer import Importer, Progress
 
 
@@ -75,36 +67,6 @@ def describe_import(progress: Progress, now: datetime) -> str:
         when = f" after {now + paused.retry_after:%Y-%m-%d %H:%M} UTC" if paused.retry_after else " by itself"
         return f"paused: {progress} requests, {readings}; {paused}; `serve` continues{when}, and so does this command"
     return f"{progress} requests, {readings}"
-
-
-class _DryFeedStore:
-    """What is stored, and in memory what a visit would add to it."""
-
-    def __init__(self, store: LedgerFeedStore) -> None:
-        self._store = store
-        self.readings: list[Reading] = []
-
-    async def load_coverage(self) -> Mapping[str, str]:
-        return await self._store.load_coverage()
-
-    async def read_periods(self, feeds: Sequence[Feed], start: datetime, end: datetime) -> Mapping[str, Sequence[Period]]:
-        return await self._store.read_periods(feeds, start, end)
-
-    async def save(
-        self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime, *, refusal: str = ""
-    ) -> LedgerChanges:
-        self.readings += result.readings if result else ()
-        return LedgerChanges()
-
-
-async def read_feeds_dry(portal: Portal, ledger: Ledger, session: Session) -> tuple[list[Reading], list[PortalError]]:
-    """Return what a visit would read of the feeds, and how they failed; nothing is stored."""
-    if not portal.feeds():
-        return [], []
-    store = _DryFeedStore(ledger.get_feed_store(portal.name))
-    engine = Engine[Session](portal, store, every=portal.config.every, pace=portal.pace)
-    result = await engine.visit(session, session.now)
-    return store.readings, [*([result.stopped] if result.stopped else []), *result.failures.values()]
 
 
 async def _sleep(length: timedelta) -> None:

@@ -26,6 +26,7 @@ from exporter.web.status import meters as meters_module
 from exporter.web.status.accounts import summarize_health
 from exporter.web.status.formatting import (
     THIN_SPACE,
+    PageClock,
     format_age,
     format_amount,
     format_duration,
@@ -112,7 +113,7 @@ def test_a_meter_that_needs_attention(accounts):
     page = shown(accounts)
     assert meter(page, "Garden tap") == [
         "Garden tap", "Water · Garden · meter …3457", "Sat 14 Nov 1.800 m³", "Unusual consumption", "Flow is limited",
-        "Not up to date", "Late", "1–14 November 11 days missing 3.100 m³", "Index 88.013 m³",
+        "Not up to date", "Late", "12–14 November 11 days missing 3.100 m³", "Index 88.013 m³",
         "Read Sun 15 Nov, 05:00 5 days ago",
     ]  # fmt: skip
     assert words(page.h1) == "1 meter needs attention."
@@ -135,14 +136,14 @@ def test_meters_without_an_index(accounts):
     page = shown(accounts)
 
     assert meter(page, "House") == [
-        "House", "Electricity · meter …0042", "Yesterday, Thu 19 Nov 6.50 kWh", "injection 2.17 kWh",
-        "1–19 November 1 day missing 120.0 kWh", "injection 40.00 kWh",
-        "Load Fri 20 Nov, 09:15 0.45 kW", "Load, injection Fri 20 Nov, 09:15 0.00 kW",
+        "House", "Electricity · meter …0042", "Yesterday, Thu 19 Nov 6.50 kWh", "Injection 2.17 kWh",
+        "2–19 November 1 day missing 120.0 kWh", "Injection, 2–19 November 1 day missing 40.00 kWh",
+        "Load Fri 20 Nov, 09:15 0.45 kW", "Injected load Fri 20 Nov, 09:15 0.00 kW",
         "November's peak Wed 11 Nov, 18:00 3.72 kW",
         "Average peak 2 months 3.40 kW", "Read Fri 20 Nov, 09:15 75 min ago",
     ]  # fmt: skip
     assert meter(page, "Gas …0043") == [
-        "Gas …0043", "Yesterday, Thu 19 Nov 28.77 kWh", "2.502 m³", "1–19 November 17 days missing 59.97 kWh · 5.212 m³",
+        "Gas …0043", "Yesterday, Thu 19 Nov 28.77 kWh", "2.502 m³", "18–19 November 17 days missing 59.97 kWh · 5.212 m³",
         "Read Fri 20 Nov, 00:00 10 h ago",
     ]  # fmt: skip
 
@@ -154,7 +155,7 @@ def test_a_linky(accounts):
     accounts.add_account("maison", build_linky_meter())
 
     assert meter(shown(accounts), "Electricity …0123")[1:] == [
-        "Yesterday, Thu 19 Nov 14.02 kWh", "1–19 November 1 day missing 218.0 kWh",
+        "Yesterday, Thu 19 Nov 14.02 kWh", "2–19 November 1 day missing 218.0 kWh",
         "Index, Heures creuses 18 034.21 kWh", "Index, Heures pleines 40 210.91 kWh",
         "Day's peak Thu 19 Nov, 19:12 5.42 kVA", "Subscribed 9 kVA", "Read Fri 20 Nov, 00:00 10 h ago",
     ]  # fmt: skip
@@ -167,7 +168,7 @@ def test_a_month_with_holes(accounts):
     register = Register(UsagePoint("1", Commodity.WATER, name="Hall"), Unit.M3)
     accounts.add_account("a", [*build_days(register, 1.0, until="2026-11-16"), *build_days(register, 1.0)])
 
-    assert "1–19 November 17 days missing 2.000 m³" in meter(shown(accounts), "Hall")
+    assert "16–19 November 17 days missing 2.000 m³" in meter(shown(accounts), "Hall")
 
 
 def test_many_registers(accounts):
@@ -234,7 +235,7 @@ def test_health_in_words(state, texts):
     """
     What is wrong, since when, and what comes next.
     """
-    found = summarize_health(state, timedelta(hours=2), NOW, BRUSSELS)
+    found = summarize_health(state, PageClock(NOW, BRUSSELS))
 
     assert [found.level, *(text.replace("\u00a0", " ") for text in (found.headline, *found.lines))] == texts
 

@@ -46,6 +46,12 @@ def build_two_years() -> list[Interval]:
     ]
 
 
+def read_csv(page: StatusPage, *asked: str) -> list[dict[str, str]]:
+    parts = page.start_csv(*asked)
+    assert parts is not None
+    return list(csv.DictReader(io.StringIO(b"".join(parts).decode("utf-8-sig"))))
+
+
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[StatusPage]:
     with Ledger(tmp_path) as ledger:
@@ -82,8 +88,9 @@ def test_the_page_of_a_usage_point(page):
     assert [words(title) for title in html.find_all("h2")] == ["Consumption in kWh", "Injection in kWh", "Load on Thu 19 Nov"]
     assert "November 2026, 1–19 90.00 kWh 1 day missing" in rows
     assert "October 2026 155.0 kWh +67 % on the year before" in rows
-    assert "Tue 10 November – not known" in rows
-    assert "History since Wed 1 Jan 2025 1 day missing" in rows
+    assert "Tue 10 Nov – not known" in rows
+    assert "Since, consumption in kWh Wed 1 Jan 2025 1 day missing" in rows
+    assert "Missing, consumption in kWh 1 day Tue 10 Nov" in rows
     assert html.polyline["points"].startswith("0.0,")
     assert "at most 1.00" in html.find_all("svg")[-1]["aria-label"]
 
@@ -92,12 +99,12 @@ def test_days_and_months_as_csv(page):
     """
     Days as they are; a month has an amount only if every day of it is known.
     """
-    days = list(csv.DictReader(io.StringIO(page.render_csv("home", "House", "days").decode())))
-    months = list(csv.DictReader(io.StringIO(page.render_csv("home", "", "months").decode())))
+    days, months = read_csv(page, "home", "House", "days"), read_csv(page, "home", "", "months")
 
     assert len(days) == 2 * 687
     assert days[0] == {
-        "day": "2025-01-01", "usage_point": "House", "name": "House", "direction": "consumption", "unit": "kWh", "amount": "3",
+        "day": "2025-01-01", "usage_point": "House", "site": "", "name": "House", "direction": "consumption",
+        "unit": "kWh", "amount": "3",
     }  # fmt: skip
     assert [row["month"] for row in months if row["direction"] == "consumption"][-1] == "2026-10"
     assert next(row["amount"] for row in months if row["direction"] == "injection") == "15.5"
@@ -109,7 +116,8 @@ def test_what_is_not_known(page):
     """
     assert page.render_usage_point("home", "Nobody") is None
     assert page.render_usage_point("nobody", "House") is None
-    assert page.render_csv("home", "Nobody", "days") is None
+    assert page.start_csv("home", "Nobody", "days") is None
+    assert page.start_csv("nobody", "", "days") is None
 
 
 @pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1+cmd|' /C calc'!A0", "@SUM(1)", "\uff1d1"])
@@ -121,9 +129,9 @@ def test_names_are_no_formulas(tmp_path: Path, name: str):
     with Ledger(tmp_path) as ledger:
         accounts = SampleAccounts(ledger)
         accounts.add_account("home", [day_interval(register, date(2026, 11, 18), 1.5)])
-        text = StatusPage(accounts.page, NoPollers(), lambda: accounts.now, ledger.snapshot).render_csv("home", "", "days")
+        (row,) = read_csv(StatusPage(accounts.page, NoPollers(), lambda: accounts.now, ledger.snapshot), "home", "", "days")
 
-    assert text.decode().splitlines()[1] == f"2026-11-18,1,'{name},consumption,m³,1.5"
+    assert row["name"] == f"'{name}"
 
 
 def test_bars():

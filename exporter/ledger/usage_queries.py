@@ -26,9 +26,11 @@ class RegisterReading(NamedTuple):
     """The newest index of a register."""
 
     register: str
+    kind: str
     description: str
     direction: str
     unit: str
+    nature: str
     at_ms: int
     value: float
 
@@ -90,7 +92,7 @@ def select_newest_curve_start(db: sqlite3.Connection, account: str, usage_point:
 def select_register_readings(db: sqlite3.Connection, account: str, usage_point: str) -> list[RegisterReading]:
     """Return the newest index of each register."""
     rows = db.execute(
-        "SELECT register, description, direction, unit, at, value FROM series JOIN point ON point.id = series.point"
+        "SELECT register, kind, description, direction, unit, nature, at, value FROM series JOIN point ON point.id = series.point"
         " JOIN account ON account.id = point.account JOIN reading ON reading.series = series.id"
         " WHERE account.name = ? AND usage_point = ? AND form = 'index' AND series.shown"
         " AND at = (SELECT max(at) FROM reading AS newest WHERE newest.series = series.id) ORDER BY series.id",

@@ -7,6 +7,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -18,7 +20,9 @@ from exporter.web.access_control import AccessControl
 from exporter.web.connections import track_request
 from exporter.web.negotiation import negotiate
 from exporter.web.status.page import StatusPage, StatusQuery
+from exporter.web.status.usage_csv import PERIODS
 
+Rendered = TypeVar("Rendered")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REMOTE_READER: web.AppKey[RemoteReader] = web.AppKey("remote_reader", RemoteReader)
 MAX_READ_SECONDS = 300
@@ -181,25 +185,42 @@ async def handle_usage_point(request: web.Request) -> web.Response:
     return web.Response(body=body, headers=SECURITY_HEADERS | headers)
 
 
-async def handle_csv(request: web.Request) -> web.Response:
-    """Serve the days or months of a usage point, or of all of an account, as CSV."""
+async def handle_csv(request: web.Request) -> web.StreamResponse:
+    """Stream the days or months of a usage point, or of all of an account, as CSV."""
     account, usage_point = request.query.get("account", ""), request.query.get("usage_point", "")
-    period = request.query.get("by", "days")
-    if period not in ("days", "months"):
+    period = request.query.get("by", PERIODS[0])
+    if period not in PERIODS:
         raise web.HTTPBadRequest(text="by must be days or months.\n")
-    body = await _render_from_ledger(request, _get_status_page(request).render_csv, account, usage_point, period)
-    headers = {"Content-Type": "text/csv; charset=utf-8", "Content-Disposition": f'attachment; filename="{period}.csv"'}
-    return web.Response(body=body, headers=SECURITY_HEADERS | headers | {"Cache-Control": "no-store"})
+    parts = await _render_from_ledger(request, _get_status_page(request).start_csv, account, usage_point, period)
+    name = "-".join(text for text in (account, usage_point, period) if text)
+    headers = {
+        "Content-Type": "text/csv; charset=utf-8",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}.csv",
+        "Cache-Control": "no-store",
+    }
+    response = web.StreamResponse(headers=SECURITY_HEADERS | headers)
+    try:
+        async with asyncio.timeout(MAX_READ_SECONDS):
+            while part := await asyncio.to_thread(next, parts, b""):
+                if not response.prepared:
+                    await response.prepare(request)
+                await response.write(part)
+    except (LedgerError, TimeoutError) as error:
+        log.warning("CSV aborted: %s", str(error) or "it took too long")
+        response.force_close()
+        if request.transport:
+            request.transport.abort()
+    return response
 
 
-async def _render_from_ledger(request: web.Request, render: Callable[..., bytes | None], *arguments: str) -> bytes:
+async def _render_from_ledger(request: web.Request, render: Callable[..., Rendered | None], *arguments: str) -> Rendered:
     async with request.app[RENDER_LOCK]:
         try:
             body = await asyncio.to_thread(render, *arguments)
         except LedgerError:
             raise web.HTTPServiceUnavailable(text="The ledger cannot be read now.\n") from None
     if body is None:
-        raise web.HTTPNotFound(text="No such usage point.\n")
+        raise web.HTTPNotFound(text="No such account or usage point: the status page has links to all of them.\n")
     return body
 
 

@@ -16,6 +16,8 @@ class BarValue:
     is_partial: bool = False
     paler: float | None = None
     """A value drawn beside it: that of a year before."""
+    paler_title: str = ""
+    is_paler_partial: bool = False
     label: str = ""
     """A text under the bar."""
 
@@ -66,7 +68,8 @@ def build_bar_chart(values: Sequence[BarValue], description: str, *, width: int 
     bars = []
     for position, value in enumerate(values):
         if value.paler is not None:
-            bars.append(build_bar(position, value.paler, "before", ""))
+            css_class = "before partial" if value.is_paler_partial else "before"
+            bars.append(build_bar(position, value.paler, css_class, value.paler_title))
         if value.value is not None:
             bars.append(
                 build_bar(position + 0.4 * is_paired, value.value, "partial" if value.is_partial else "whole", value.title)

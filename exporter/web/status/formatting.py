@@ -2,8 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import date, datetime, timedelta, tzinfo
 
 from exporter.models import Unit
 
@@ -26,16 +25,39 @@ class FormattedNumber:
         return f"{self.whole}{self.decimals}{THIN_SPACE}{self.unit}".rstrip(THIN_SPACE)
 
 
-def format_day(at: datetime, zone: ZoneInfo, now: datetime) -> str:
-    """Return a local day: Thu 19 Nov, with the year if it is another one."""
-    local = at.astimezone(zone)
-    year = f" {local.year}" if local.year != now.astimezone(zone).year else ""
-    return f"{local:%a} {local.day} {local:%b}{year}".replace(" ", NO_BREAK_SPACE)
+def format_day(day: date, today: date) -> str:
+    """Return a day: Thu 19 Nov, with the year if it is another one."""
+    year = f" {day.year}" if day.year != today.year else ""
+    return f"{day:%a} {day.day} {day:%b}{year}".replace(" ", NO_BREAK_SPACE)
 
 
-def format_instant(at: datetime, zone: ZoneInfo, now: datetime) -> str:
+def format_instant(at: datetime, zone: tzinfo, now: datetime) -> str:
     """Return a local instant: Thu 19 Nov, 14:02."""
-    return f"{format_day(at, zone, now)},{NO_BREAK_SPACE}{at.astimezone(zone):%H:%M}"
+    local = at.astimezone(zone)
+    return f"{format_day(local.date(), now.astimezone(zone).date())},{NO_BREAK_SPACE}{local:%H:%M}"
+
+
+def format_day_range(first: date, last: date) -> str:
+    """Return days of one month: 19-28 November, with a dash; or 1 November."""
+    days = f"{first.day}\u2013{last.day}" if first != last else f"{last.day}"
+    return f"{days} {last:%B}".replace(" ", NO_BREAK_SPACE)
+
+
+def format_days(count: int) -> str:
+    """Return a number of days: 1 day, 2 days."""
+    return f"{format_count(count)} day{'s' * (count != 1)}"
+
+
+@dataclass(frozen=True, slots=True)
+class PageClock:
+    """The instant of a page, and the one time zone of all its instants."""
+
+    now: datetime
+    zone: tzinfo
+
+    def format(self, at: datetime) -> str:
+        """Return an instant as the page shows all of them."""
+        return format_instant(at, self.zone, self.now)
 
 
 def format_age(elapsed: timedelta) -> str:

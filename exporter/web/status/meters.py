@@ -8,9 +8,10 @@ metrics cache has as numbers.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from exporter.account_status import AccountView
 from exporter.ledger.ledger import Snapshot
@@ -19,7 +20,7 @@ from exporter.metrics.aggregates import SampleDraft, aggregate_usage_points, dis
 from exporter.metrics.days import SampleContext
 from exporter.metrics.families import FAMILIES_BY_NAME, Samples
 from exporter.metrics.page import AccountMetrics
-from exporter.models import Commodity, Fact, clean_label
+from exporter.models import DAY, Commodity, Fact, clean_label
 from exporter.web.status.formatting import NO_BREAK_SPACE
 
 DEFAULT_STALE_AFTER = timedelta(days=4)
@@ -35,6 +36,8 @@ _FLAGS = {
 }
 """Family -> the fact it shows, the value that needs attention, and what that means."""
 _FLAG_VALUES = {fact: float(value) for fact, value, _ in _FLAGS.values()}
+OpenSnapshot = Callable[[], AbstractContextManager[Snapshot]]
+"""Opens a snapshot of the ledger; may block, and raise LedgerError."""
 _NUMBER_PATTERN = re.compile(r"\d+")
 Values = Mapping[str, Mapping[tuple[str, ...], float]]
 """Of one usage point: family -> its further labels -> value."""
@@ -58,6 +61,8 @@ class MeterSummary:
     stale_after: timedelta = DEFAULT_STALE_AFTER
     """How old the newest reading may be."""
     values: Values = field(default_factory=dict)
+    monthly_peaks: Sequence[tuple[date, float]] = ()
+    """The first day of a month, and its highest quarter-hour in kW; the newest month first."""
 
     def is_stale(self, now: datetime) -> bool:
         """Return whether the newest reading is too old."""
@@ -106,17 +111,13 @@ class MeterReader:
                 before += counts[site]
             passed += counts[site]
         rows = self._snapshot.select_usage_points_of_sites(self._view.account, sites)
-        found = sorted(
-            (row for row in rows if self._is_wanted(row, wanted)),
-            key=lambda row: (natural_sort_key(row.site), natural_sort_key(choose_title(self._view, row)[0])),
-        )
+        found = sort_rows(self._view, (row for row in rows if self._is_wanted(row, wanted)))
         return self.read(found[start - before : stop - before])
 
     def find(self, usage_point: str) -> MeterSummary | None:
         """Return the meter of a usage point, as it is shown."""
-        stored = find_usage_point_id(self._view, usage_point)
-        found = self.read(self._snapshot.select_usage_points(self._view.account, [stored]))
-        return next((meter for meter in found if meter.usage_point == usage_point), None)
+        row = find_usage_point(self._snapshot, self._view, usage_point)
+        return next(iter(self.read([row] if row else [])), None)
 
     def read(self, rows: Iterable[UsagePointRow]) -> list[MeterSummary]:
         """Return meters with what they show."""
@@ -124,12 +125,6 @@ class MeterReader:
         context = SampleContext(self._view, history_starts=self._account.history_starts)
         aggregate_usage_points(self._snapshot, context, drafts.__getitem__, [row.usage_point for row in rows])
         return [self._build_meter(row, drafts[display_name(self._view, row.usage_point)]) for row in rows]
-
-    def list_titles(self) -> dict[str, str]:
-        """Return the titles of all usage points, by their ids."""
-        return {
-            row.usage_point: choose_title(self._view, row)[0] for row in self._snapshot.select_usage_points(self._view.account)
-        }
 
     def _build_meter(self, row: UsagePointRow, draft: SampleDraft) -> MeterSummary:
         point = display_name(self._view, row.usage_point)
@@ -147,6 +142,11 @@ class MeterReader:
             last_reading=None if last_reading is None else instant_from_seconds(last_reading),
             stale_after=self._view.stale_after.get(row.commodity, DEFAULT_STALE_AFTER),
             values=values,
+            monthly_peaks=[
+                ((ended.astimezone(self._view.zone).date() - DAY).replace(day=1), power)
+                for history in draft.monthly_peaks.values()
+                for ended, power in history.peaks
+            ],
         )
 
     def _is_wanted(self, row: UsagePointRow, wanted: MeterFilter) -> bool:
@@ -174,6 +174,17 @@ class MeterReader:
             for row in self._snapshot.select_usage_points(self._view.account, ids)
         )
         return [name for name, commodity in names if name in older[limits[commodity]]]
+
+
+def sort_rows(view: AccountView, rows: Iterable[UsagePointRow]) -> list[UsagePointRow]:
+    """Return usage points in the order of their sites and titles."""
+    return sorted(rows, key=lambda row: (natural_sort_key(row.site), natural_sort_key(choose_title(view, row)[0])))
+
+
+def find_usage_point(snapshot: Snapshot, view: AccountView, shown: str) -> UsagePointRow | None:
+    """Return the usage point that is shown by a name."""
+    rows = snapshot.select_usage_points(view.account, [find_usage_point_id(view, shown)])
+    return next((row for row in rows if display_name(view, row.usage_point) == shown), None)
 
 
 def find_usage_point_id(view: AccountView, shown: str) -> str:

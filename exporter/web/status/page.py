@@ -2,13 +2,12 @@
 
 import gzip
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import groupby
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 from exporter.account_status import AccountView
 from exporter.config.colour import DEFAULT_COLOUR, Colour
@@ -20,6 +19,7 @@ from exporter.models import DAY
 from exporter.poller_group import PollerGroup
 from exporter.web.status.accounts import (
     PORTAL_NAMES,
+    WAITS,
     AccountFact,
     HealthSummary,
     HistorySummary,
@@ -28,11 +28,12 @@ from exporter.web.status.accounts import (
     summarize_account,
     summarize_history,
 )
-from exporter.web.status.formatting import format_duration
-from exporter.web.status.meters import MeterFilter, MeterReader, MeterSummary
+from exporter.web.status.formatting import PageClock, format_duration
+from exporter.web.status.meters import MeterFilter, MeterReader, MeterSummary, OpenSnapshot, find_usage_point, sort_rows
 from exporter.web.status.tiles import CHART_DAYS, Tile, build_tile
 from exporter.web.status.usage import DayUsage, read_day_usage
-from exporter.web.status.usage_point import build_usage_point_page, format_csv
+from exporter.web.status.usage_csv import iterate_csv
+from exporter.web.status.usage_point import build_usage_point_page
 
 if TYPE_CHECKING:
     from exporter.web.status.theme import Theme
@@ -43,8 +44,6 @@ TILES_PER_PREVIEW, TILES_PER_PAGE = 15, 60
 """Tiles of one account beside others, and on a page of its own."""
 QUOTA_CACHE_TIME = timedelta(minutes=1)
 REFRESH_INTERVAL = timedelta(minutes=1)
-OpenSnapshot = Callable[[], AbstractContextManager[Snapshot]]
-"""Opens a snapshot of the ledger; may block, and raise LedgerError."""
 CountCalls = Callable[[str, str, datetime], int]
 """Account, quota, since -> calls. May block, and raise LedgerError."""
 
@@ -74,7 +73,6 @@ class AccountSection:
 
     name: str
     portal_name: str
-    zone: ZoneInfo
     health: HealthSummary
     facts: Sequence[AccountFact]
     history: HistorySummary | None
@@ -141,14 +139,16 @@ class StatusPage:
         """Return the page; takes tens of milliseconds, and some more with 100,000 usage points."""
         now = self._clock()
         parts = [part for part in list(self._metrics_page.accounts.values()) if query.account in ("", part.view.account)]
-        sections = [self._build_section(part, query, now, alone=bool(query.account)) for part in parts]
+        clock = PageClock(now, _choose_zone(self._metrics_page.accounts.values()))
+        sections = [self._build_section(part, query, clock, alone=bool(query.account)) for part in parts]
         theme = self.theme
         html = theme.page_template.render(
             query=query,
             sections=sections,
             failing=[section for section in sections if section.health.level == "bad"],
+            waits=sorted({section.health.waits_for for section in sections if section.health.waits_for}, key=WAITS.index),
             has_many_accounts=len(self._metrics_page.accounts) > 1,
-            now=now,
+            clock=clock,
             reload_successful=self._metrics_page.last_reload_successful,
             reloaded=self._metrics_page.last_reload,
             version=self._version,
@@ -163,46 +163,51 @@ class StatusPage:
         part = self._metrics_page.accounts.get(account)
         if part is None:
             return None
-        now = self._clock()
+        clock = PageClock(self._clock(), part.view.zone)
         with self._open_snapshot() as snapshot:
-            meter = MeterReader(snapshot, part, now).find(usage_point)
+            meter = MeterReader(snapshot, part, clock.now).find(usage_point)
             if meter is None:
                 return None
-            page = build_usage_point_page(snapshot, part.view, meter, now)
+            page = build_usage_point_page(snapshot, part.view, meter, clock)
         theme = self.theme
         return theme.usage_point_template.render(
-            page=page, now=now, zone=part.view.zone, version=self._version, stylesheet_version=theme.stylesheet_version
+            page=page, clock=clock, version=self._version, stylesheet_version=theme.stylesheet_version
         ).encode()
 
-    def render_csv(self, account: str, usage_point: str, period: str) -> bytes | None:
-        """Return days or months as CSV, of all usage points where none is named; None for an unknown one; raise LedgerError."""
+    def start_csv(self, account: str, usage_point: str, period: str) -> Iterator[bytes] | None:
+        """Return days or months as CSV, of all usage points where none is named; None for an unknown one.
+
+        It and its result block, and raise LedgerError.
+        """
         part = self._metrics_page.accounts.get(account)
         if part is None:
             return None
         with self._open_snapshot() as snapshot:
-            reader = MeterReader(snapshot, part, self._clock())
-            if not usage_point:
-                return format_csv(snapshot, part.view, reader.list_titles(), None, period).encode()
-            if (meter := reader.find(usage_point)) is None:
-                return None
-            return format_csv(snapshot, part.view, {meter.id: meter.title}, [meter.id], period).encode()
+            if usage_point:
+                row = find_usage_point(snapshot, part.view, usage_point)
+                rows = [row] if row else []
+            else:
+                rows = sort_rows(part.view, snapshot.select_usage_points(account))
+        if usage_point and not rows:
+            return None
+        today = self._clock().astimezone(part.view.zone).date()
+        return iterate_csv(self._open_snapshot, part.view, rows, period, today)
 
-    def _build_section(self, account: AccountMetrics, query: StatusQuery, now: datetime, *, alone: bool) -> AccountSection:
+    def _build_section(self, account: AccountMetrics, query: StatusQuery, clock: PageClock, *, alone: bool) -> AccountSection:
         limit = TILES_PER_PAGE if alone else TILES_PER_PREVIEW
         try:
             with self._open_snapshot() as snapshot:
-                meters = _read_meters(snapshot, account, query, now, limit, alone=alone)
+                meters = _read_meters(snapshot, account, query, clock, limit, alone=alone)
         except LedgerError as error:
             meters = MeterSelection(failure=str(error))
         return AccountSection(
             name=account.view.account,
             portal_name=PORTAL_NAMES.get(account.view.portal, account.view.portal),
-            zone=account.view.zone,
-            health=summarize_account(account, now),
-            facts=list_account_facts(account, now),
-            history=summarize_history(account, now),
+            health=summarize_account(account, clock),
+            facts=list_account_facts(account, clock),
+            history=summarize_history(account, clock.now),
             notes=(*account.health.state.notes, *account.health.shape_notes),
-            quotas=self._read_quotas(account, now),
+            quotas=self._read_quotas(account, clock.now),
             meters=meters,
         )
 
@@ -224,10 +229,16 @@ class StatusPage:
         return quotas
 
 
+def _choose_zone(accounts: Iterable[AccountMetrics]) -> tzinfo:
+    """Return the time zone of most accounts, for all instants on the page."""
+    zones = Counter(account.view.zone for account in list(accounts)).most_common(1)
+    return zones[0][0] if zones else UTC
+
+
 def _read_meters(
-    snapshot: Snapshot, account: AccountMetrics, query: StatusQuery, now: datetime, limit: int, *, alone: bool
+    snapshot: Snapshot, account: AccountMetrics, query: StatusQuery, clock: PageClock, limit: int, *, alone: bool
 ) -> MeterSelection:
-    view, reader = account.view, MeterReader(snapshot, account, now)
+    view, reader = account.view, MeterReader(snapshot, account, clock.now)
     wanted = MeterFilter(query.search.casefold().strip(), query.attention_only)
     counts = reader.count_by_site(wanted)
     point_count = sum((reader.count_by_site(MeterFilter()) if wanted else counts).values())
@@ -235,10 +246,10 @@ def _read_meters(
     page_count = max(1, -(-found_count // limit)) if alone else 1
     page_number = min(query.page_number, page_count)
     shown = reader.select(wanted, counts, (page_number - 1) * limit, page_number * limit)
-    usages = _read_usages(snapshot, view, shown, now)
+    usages = _read_usages(snapshot, view, shown, clock.now)
     return MeterSelection(
         sites=[
-            (site, [build_tile(view, meter, now, usages.get(meter.id, ())) for meter in group])
+            (site, [build_tile(meter, clock, view.zone, usages.get(meter.id, ())) for meter in group])
             for site, group in groupby(shown, key=lambda meter: meter.site)
         ],
         shown_count=len(shown),

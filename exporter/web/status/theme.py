@@ -5,7 +5,7 @@ import hashlib
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exporter.config.colour import Colour
-from exporter.web.status.formatting import format_age, format_count, format_instant
+from exporter.web.status.formatting import format_age, format_count
 
 
 class Theme:
@@ -30,5 +30,5 @@ def _make_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"format_count": format_count}
-    environment.globals |= {"format_age": format_age, "format_instant": format_instant}
+    environment.globals |= {"format_age": format_age}
     return environment

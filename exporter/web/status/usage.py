@@ -42,6 +42,15 @@ class MonthUsage:
     year_before: float | None
     missing: int
     """Days of the month without an amount, up to the latest known day."""
+    missing_before: int
+    """The same of the year before."""
+
+    @property
+    def change(self) -> float | None:
+        """The change against the year before, as a ratio; None where days of either are missing."""
+        if self.value is None or not self.year_before or self.missing or self.missing_before:
+            return None
+        return self.value / self.year_before - 1
 
 
 def read_day_usage(
@@ -72,6 +81,20 @@ def read_day_usage(
     }
 
 
+def list_missing_ranges(usage: DayUsage, first: date, last: date) -> list[tuple[date, date]]:
+    """Return the first and last days of the gaps in [first, last], the newest gap first."""
+    ranges: list[tuple[date, date]] = []
+    for number in range((last - first).days + 1):
+        day = last - number * DAY
+        if day in usage.days:
+            continue
+        if ranges and ranges[-1][0] == day + DAY:
+            ranges[-1] = day, ranges[-1][1]
+        else:
+            ranges.append((day, day))
+    return ranges
+
+
 def list_months(usage: DayUsage, last_day: date, count: int) -> list[MonthUsage]:
     """Return `count` months up to that of `last_day`, the oldest first."""
     months, first = [], last_day.replace(day=1)
@@ -80,7 +103,13 @@ def list_months(usage: DayUsage, last_day: date, count: int) -> list[MonthUsage]
         before = _shift_year(first)
         before_end = last_of_month(before) if end == last_of_month(first) else before + (end - first)
         months.append(
-            MonthUsage(first, usage.sum_days(first, end), usage.sum_days(before, before_end), usage.count_missing(first, end))
+            MonthUsage(
+                first,
+                usage.sum_days(first, end),
+                usage.sum_days(before, before_end),
+                usage.count_missing(first, end),
+                usage.count_missing(before, before_end),
+            )
         )
         first = (first - DAY).replace(day=1)
     return months[::-1]

@@ -1,26 +1,28 @@
-"""The page of one usage point, and its days and months as CSV; made from the ledger."""
+"""The page of one usage point, made from the ledger."""
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from math import fsum
 
 from exporter.account_status import AccountView
 from exporter.ledger.ledger import Snapshot
+from exporter.ledger.usage_queries import Amount, RegisterReading
 from exporter.models import DAY, Direction, Unit
 from exporter.web.status.charts import BarValue, Chart, build_bar_chart, build_line_chart
-from exporter.web.status.formatting import format_amount, format_count, format_day, format_index, format_instant
+from exporter.web.status.formatting import THIN_SPACE, PageClock, format_amount, format_count, format_day, format_days
 from exporter.web.status.meters import MeterSummary
+from exporter.web.status.registers import RegisterText, format_reading, list_register_names
 from exporter.web.status.tiles import Tile, build_day_chart, build_tile
-from exporter.web.status.usage import DayUsage, MonthUsage, last_of_month, list_months, read_day_usage
+from exporter.web.status.usage import (
+    DayUsage,
+    MonthUsage,
+    list_missing_ranges,
+    list_months,
+    read_day_usage,
+)
 
-MONTHS, DAYS = 13, 31
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What makes a formula of a cell; the last four are the full-width forms."""
-CURVE_WIDTH = 1440
-"""A load curve has a unit of width for each minute."""
+MONTHS, DAYS, MAX_GAPS = 13, 31, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,17 @@ class Quantity:
     month_rows: Sequence[TableRow]
     days: Chart | None
     day_rows: Sequence[TableRow]
+    highest_month: str
+    highest_day: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCurve:
+    """The load of a day."""
+
+    title: str
+    chart: Chart | None
+    highest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,38 +64,35 @@ class UsagePointPage:
     meter: MeterSummary
     tile: Tile
     quantities: Sequence[Quantity]
-    curve: Chart | None
-    curve_title: str
-    registers: Sequence[TableRow]
-    facts: Sequence[TableRow]
+    curve: LoadCurve | None
+    tables: Sequence[tuple[str, Sequence[TableRow]]]
+    """Caption and rows: registers, peaks, facts, history."""
 
 
-def build_usage_point_page(snapshot: Snapshot, view: AccountView, meter: MeterSummary, now: datetime) -> UsagePointPage:
+def build_usage_point_page(snapshot: Snapshot, view: AccountView, meter: MeterSummary, clock: PageClock) -> UsagePointPage:
     """Return the page of a usage point; reads the ledger, so not for the event loop."""
-    stored = meter.id
-    usages = read_day_usage(snapshot, view.account, view.zone, [stored]).get(stored, [])
-    curve, curve_title = _build_curve(snapshot, view, stored, now)
+    usages = read_day_usage(snapshot, view.account, view.zone, [meter.id]).get(meter.id, [])
+    today = clock.now.astimezone(view.zone).date()
     latest = meter.values.get("utility_latest_day_timestamp_seconds", {}).get(())
     latest_day = datetime.fromtimestamp(latest, view.zone).date() if latest is not None else None
+    tables = {
+        "Registers": [
+            *_list_registers(snapshot.select_register_readings(view.account, meter.id), clock),
+            *_list_day_registers(meter, latest_day, today),
+        ],
+        "Highest quarter-hour": [
+            TableRow(f"{month:%B %Y}", str(format_amount(power, Unit.KW))) for month, power in meter.monthly_peaks[:MONTHS]
+        ],
+        "Facts": list(_list_facts(meter)),
+        "History": list(_list_history(usages, snapshot.count_corrections(view.account, meter.id), today)),
+    }
     return UsagePointPage(
         account=view.account,
         meter=meter,
-        tile=build_tile(view, meter, now, usages),
-        quantities=[
-            _build_quantity(usage, meter.title, latest_day or max(usage.days), now.astimezone(view.zone).date())
-            for usage in usages
-        ],
-        curve=curve,
-        curve_title=curve_title,
-        registers=[
-            TableRow(
-                row.description or row.register,
-                str(format_index(row.value, row.unit)),
-                format_instant(datetime.fromtimestamp(row.at_ms / 1000, UTC), view.zone, now),
-            )
-            for row in snapshot.select_register_readings(view.account, stored)
-        ],
-        facts=list(_list_facts(snapshot, view, stored, usages, now)),
+        tile=build_tile(meter, clock, view.zone, usages),
+        quantities=[_build_quantity(usage, meter.title, latest_day or max(usage.days), today) for usage in usages],
+        curve=_build_curve(snapshot, view, meter.id, today),
+        tables=[(caption, rows) for caption, rows in tables.items() if rows],
     )
 
 
@@ -91,10 +101,14 @@ def _build_quantity(usage: DayUsage, title: str, latest: date, today: date) -> Q
     months = list_months(usage, latest, MONTHS)
     bars = [
         BarValue(
-            _describe_month(month, usage.unit),
+            _describe_month(month.month, month.value, month.missing, usage.unit),
             month.value,
             is_partial=month.missing > 0,
             paler=month.year_before,
+            paler_title=_describe_month(
+                month.month.replace(year=month.month.year - 1), month.year_before, month.missing_before, usage.unit
+            ),
+            is_paler_partial=month.missing_before > 0,
             label=f"{month.month:%b}",
         )
         for month in months
@@ -104,101 +118,125 @@ def _build_quantity(usage: DayUsage, title: str, latest: date, today: date) -> Q
         title=f"{what} in {usage.unit}",
         months=build_bar_chart(bars, f"{title}: {what.lower()} by month, beside the year before", width=20),
         month_rows=[_build_month_row(month, usage.unit, latest) for month in reversed(months)],
-        days=build_day_chart(usage, latest, max(latest, today - DAY), title, DAYS),
+        days=build_day_chart(usage, latest, max(latest, today - DAY), title, DAYS, is_labelled=True),
         day_rows=[
-            TableRow(f"{day:%a} {day.day} {day:%B}", str(format_amount(usage.days[day], usage.unit)))
-            if day in usage.days
-            else TableRow(f"{day:%a} {day.day} {day:%B}", "–", "not known")
+            TableRow(
+                format_day(day, today),
+                str(format_amount(usage.days[day], usage.unit)) if day in usage.days else "–",
+                "" if day in usage.days else "not known",
+            )
             for day in days
         ],
+        highest_month=_format_highest((one for bar in bars for one in (bar.value, bar.paler)), usage.unit),
+        highest_day=_format_highest((usage.days.get(day) for day in days), usage.unit),
     )
 
 
-def _describe_month(month: MonthUsage, unit: str) -> str:
-    amount = "not known" if month.value is None else str(format_amount(month.value, unit))
-    before = "" if month.year_before is None else f"; the year before {format_amount(month.year_before, unit)}"
-    return f"{month.month:%B %Y}: {amount}{_describe_missing(month.missing)}{before}"
+def _format_highest(values: Iterable[float | None], unit: str) -> str:
+    known = [value for value in values if value is not None]
+    return f"at most {format_amount(max(known), unit)}" if known else ""
+
+
+def _describe_month(month: date, value: float | None, missing: int, unit: str) -> str:
+    amount = "not known" if value is None else f"{format_amount(value, unit)}{_describe_missing(missing)}"
+    return f"{month:%B %Y}: {amount}"
 
 
 def _describe_missing(days: int) -> str:
-    return f", {days} day{'s' * (days != 1)} missing" if days else ""
+    return f", {format_days(days)} missing" if days else ""
 
 
 def _build_month_row(month: MonthUsage, unit: str, latest: date) -> TableRow:
     is_running = month.month == latest.replace(day=1) and (latest + DAY).month == latest.month
     label = f"{month.month:%B %Y}" + (f", 1\u2013{latest.day}" if is_running and latest.day > 1 else "")
     remarks = [_describe_missing(month.missing).removeprefix(", ")] if month.missing and month.value is not None else []
-    if month.value is not None and month.year_before:
-        change = round((month.value / month.year_before - 1) * 100)
-        remarks.append(f"{change:+d} % on the year before" if not month.missing else "")
+    if month.change is not None:
+        remarks.append(f"{round(month.change * 100):+d}{THIN_SPACE}% on the year before".replace("-", "\u2212"))
     amount = "–" if month.value is None else str(format_amount(month.value, unit))
-    return TableRow(label, amount, ", ".join(filter(None, remarks)))
+    return TableRow(label, amount, ", ".join(remarks))
 
 
-def _build_curve(snapshot: Snapshot, view: AccountView, stored: str, now: datetime) -> tuple[Chart | None, str]:
+def _build_curve(snapshot: Snapshot, view: AccountView, stored: str, today: date) -> LoadCurve | None:
     """Return the load of the newest local day that has amounts of less than a day."""
     newest = snapshot.select_newest_curve_start(view.account, stored)
     if newest is None:
-        return None, ""
+        return None
     day = datetime.fromtimestamp(newest / 1000, view.zone).date()
     start, end = (datetime.combine(one, time(), view.zone) for one in (day, day + DAY))
-    amounts = [
-        amount
-        for amount in snapshot.select_curve_amounts(view.account, stored, start, end)
-        if amount.direction == Direction.CONSUMPTION and amount.unit == Unit.KWH
-    ]
+    by_quantity = defaultdict[tuple[bool, bool], list[Amount]](list)
+    for amount in snapshot.select_curve_amounts(view.account, stored, start, end):
+        by_quantity[amount.direction != Direction.CONSUMPTION, amount.unit != Unit.KWH].append(amount)
+    if not by_quantity:
+        return None
+    amounts = by_quantity[min(by_quantity)]  # consumption before injection, energy before volume
+    unit = Unit.KW if amounts[0].unit == Unit.KWH else f"{amounts[0].unit}/h"
     points: list[tuple[float, float]] = []
     for amount in amounts:
         power = amount.value * 3_600_000 / (amount.end_ms - amount.start_ms)
         points += [((at - start.timestamp() * 1000) / 60_000, power) for at in (amount.start_ms, amount.end_ms)]
-    peak = max((power for _, power in points), default=0.0)
-    title = f"Load on {format_day(start, view.zone, now)}"
-    return build_line_chart(points, CURVE_WIDTH, f"{title}, at most {format_amount(peak, Unit.KW)}"), title
+    what = "Injected load" if amounts[0].direction == Direction.INJECTION else "Load"
+    title, highest = f"{what} on {format_day(day, today)}", _format_highest((power for _, power in points), unit)
+    minutes = round((end.timestamp() - start.timestamp()) / 60)
+    return LoadCurve(title, build_line_chart(points, minutes, f"{title}, {highest}"), highest)
 
 
-def _list_facts(
-    snapshot: Snapshot, view: AccountView, stored: str, usages: Sequence[DayUsage], now: datetime
-) -> Iterator[TableRow]:
-    if usages:
-        first, last = min(usages[0].days), max(usages[0].days)
-        missing = usages[0].count_missing(first, last)
-        since = format_day(datetime.combine(first, time(), view.zone), view.zone, now)
+def _list_registers(readings: Sequence[RegisterReading], clock: PageClock) -> Iterator[TableRow]:
+    names = list_register_names(
+        [
+            RegisterText(row.register, row.kind, row.description, row.unit, is_injection=row.direction == Direction.INJECTION)
+            for row in readings
+        ]
+    )
+    for name, row in zip(names, readings, strict=True):
+        at = clock.format(datetime.fromtimestamp(row.at_ms / 1000, UTC))
+        yield TableRow(name or "index", str(format_reading(row.value, row.unit, row.nature)), at)
+
+
+def _list_day_registers(meter: MeterSummary, latest: date | None, today: date) -> Iterator[TableRow]:
+    """Yield the latest day of each register, where there are several."""
+    for family, unit, what in (
+        ("utility_daily_consumption_kwh", Unit.KWH, ""),
+        ("utility_daily_consumption_m3", Unit.M3, ""),
+        ("utility_daily_injection_kwh", Unit.KWH, "injection"),
+    ):
+        values = meter.values.get(family, {})
+        if latest and len(values) > 1:
+            names = list_register_names([RegisterText(register, is_injection=bool(what)) for (register,) in values])
+            for name, value in zip(names, values.values(), strict=True):
+                yield TableRow(name, str(format_amount(value, unit)), format_day(latest, today))
+
+
+def _list_facts(meter: MeterSummary) -> Iterator[TableRow]:
+    for family, (label, texts) in _FACT_TEXTS.items():
+        if (value := meter.values.get(family, {}).get(())) is not None:
+            yield TableRow(label, texts[bool(value)])
+    if (power := meter.values.get("utility_subscribed_power_kva", {}).get(())) is not None:
+        yield TableRow("Subscribed power", f"{power:g}{THIN_SPACE}{Unit.KVA}")
+
+
+_FACT_TEXTS = {
+    "utility_meter_active": ("In service", ("no", "yes")),
+    "utility_up_to_date": ("Up to date", ("no", "yes")),
+    "utility_divergent_consumption": ("Unusual consumption", ("no", "yes")),
+    "utility_flow_limitation": ("Flow limited", ("no", "yes")),
+    "utility_no_data_permission": ("Data withheld by the portal", ("no", "yes")),
+}
+"""Family -> what it is about, and how 0 and 1 are said."""
+
+
+def _list_history(usages: Sequence[DayUsage], corrections: int, today: date) -> Iterator[TableRow]:
+    for usage in usages:
+        what = "" if len(usages) == 1 else f", {usage.direction} in {usage.unit}"
+        first, last = min(usage.days), max(usage.days)
+        missing = usage.count_missing(first, last)
         yield TableRow(
-            "History since", since, f"{format_count(missing)} day{'s' * (missing != 1)} missing" if missing else "no day missing"
+            f"Since{what}", format_day(first, today), f"{format_days(missing)} missing" if missing else "no day missing"
         )
-    if corrections := snapshot.count_corrections(view.account, stored):
+        ranges = list_missing_ranges(usage, first, last)
+        for begin, end in ranges[:MAX_GAPS]:
+            days = format_day(begin, today) if begin == end else f"{format_day(begin, today)} to {format_day(end, today)}"
+            yield TableRow(f"Missing{what}", format_days((end - begin).days + 1), days)
+        if rest := ranges[MAX_GAPS:]:
+            yield TableRow("", "", f"and {len(rest)} older gap{'s' * (len(rest) != 1)}")
+    if corrections:
         yield TableRow("Corrected by the portal", f"{format_count(corrections)} value{'s' * (corrections != 1)}")
-
-
-def format_csv(
-    snapshot: Snapshot, view: AccountView, names: Mapping[str, str], usage_points: Sequence[str] | None, period: str
-) -> str:
-    """Return the days or months of usage points as CSV; `names` are their titles.
-
-    A month has an amount only if every day of it is known.
-    """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow([period.removesuffix("s"), "usage_point", "name", "direction", "unit", "amount"])
-    for stored, usages in read_day_usage(snapshot, view.account, view.zone, usage_points).items():
-        shown = view.aliases.get(stored, stored)
-        for usage in usages:
-            for label, value in _list_periods(usage, period):
-                amount = f"{value:.6f}".rstrip("0").rstrip(".")
-                writer.writerow([label, _defuse(shown), _defuse(names.get(stored, "")), usage.direction, usage.unit, amount])
-    return out.getvalue()
-
-
-def _list_periods(usage: DayUsage, period: str) -> Iterator[tuple[str, float]]:
-    if period == "days":
-        yield from ((day.isoformat(), value) for day, value in sorted(usage.days.items()))
-        return
-    for first in sorted({day.replace(day=1) for day in usage.days}):
-        last = last_of_month(first)
-        if not usage.count_missing(first, last):
-            yield f"{first:%Y-%m}", fsum(value for day, value in usage.days.items() if first <= day <= last)
-
-
-def _defuse(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula: names come from a portal."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlencode
 
 import pytest
 
@@ -20,6 +21,8 @@ from tests.visit_parts import Note
 
 pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="there is no chromium")
 
+POINT = "usage-point?account=maison&usage_point=01234567890123"
+HOSTILE_POINT = {"account": MALICIOUS_TEXT[:90], "usage_point": "1"}
 LONG = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft" * 2
 CONTRASTS = """
 (() => {
@@ -45,7 +48,7 @@ CONTRASTS = """
 })()
 """
 WIDER = """
-[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > screen.width + 1)
   .map(e => e.outerHTML.slice(0, 80))
 """
 HEADINGS = "[...document.querySelectorAll('h1, h2, h3, h4')].map(e => Number(e.tagName[1]))"
@@ -63,6 +66,7 @@ async def page(tmp_path: Path) -> AsyncIterator[tuple[Browser, str]]:
         accounts = SampleAccounts(stack.enter_context(Ledger(tmp_path)))
         add_all_accounts(accounts)
         accounts.add_account("block-of-flats", build_flats(30), UNREACHABLE, portal="cem")
+        accounts.add_account("town", build_flats(70), portal="cem")
         hostile = [
             UsagePoint(str(number), Commodity.WATER, name, name, name) for number, name in enumerate((MALICIOUS_TEXT, LONG))
         ]
@@ -71,9 +75,8 @@ async def page(tmp_path: Path) -> AsyncIterator[tuple[Browser, str]]:
         budgets = SimpleNamespace(portal=SimpleNamespace(quotas=lambda: {"calls": (100, NOW - NOW.replace(day=19))}))
         pollers = SimpleNamespace(get=lambda _: budgets)
         status = StatusPage(accounts.page, pollers, lambda: NOW, accounts.ledger.snapshot, count_calls=lambda *_: 42)
-        (at,) = await listen(
-            make_app(WebContext(accounts.page, pollers, status_page=status)), [ListenAddress("127.0.0.1", 0)], stack
-        )
+        app = make_app(WebContext(accounts.page, pollers, status_page=status))
+        (at,) = await listen(app, [ListenAddress("127.0.0.1", 0)], stack)
         yield await stack.enter_async_context(run_chromium()), f"http://{at}/"
 
 
@@ -83,11 +86,23 @@ async def test_on_a_phone(page):
     """
     browser, url = page
     for width in (320, 360, 390):
-        for path in ("", "?account=block-of-flats&search=flat"):
+        for path in ("", "?account=block-of-flats&search=flat", POINT, f"usage-point?{urlencode(HOSTILE_POINT)}"):
             await browser.open_page(url + path, width=width, height=740)
 
-            assert await browser.evaluate("document.documentElement.scrollWidth") == width
+            assert await browser.evaluate(WIDER) == [], path
+            assert await browser.evaluate("document.documentElement.scrollWidth") == width, path
             assert await browser.evaluate(WIDER) == []
+
+
+async def test_the_first_meter_is_seen_on_a_phone(page):
+    """
+    Without scrolling the first meter is on the screen of a phone, also where there is a search above it.
+    """
+    browser, url = page
+    for account in ("home-water", "town"):
+        await browser.open_page(f"{url}?account={account}", width=360, height=740)
+
+        assert await browser.evaluate("document.querySelector('.tile').getBoundingClientRect().top") <= 420
 
 
 async def test_in_light_and_dark(page):
@@ -97,12 +112,13 @@ async def test_in_light_and_dark(page):
     browser, url = page
     grounds = []
     for dark in (False, True):
-        await browser.open_page(url, dark=dark)
-        found = await browser.evaluate(CONTRASTS)
-        grounds.append(await browser.evaluate("getComputedStyle(document.body).backgroundColor"))
+        for path in (POINT, ""):
+            await browser.open_page(url + path, dark=dark)
+            found = await browser.evaluate(CONTRASTS)
 
-        assert len(found) > 200
-        assert [text for ratio, text in found if ratio < 4.5] == []
+            assert len(found) > 40
+            assert [text for ratio, text in found if ratio < 4.5] == []
+        grounds.append(await browser.evaluate("getComputedStyle(document.body).backgroundColor"))
 
     assert grounds == ["rgb(246, 245, 240)", "rgb(20, 21, 15)"]
 
@@ -130,7 +146,7 @@ async def test_for_somebody_who_does_not_see_it(page):
     Headings go down step by step, there are landmarks, everything has a label, and the language is named.
     """
     browser, url = page
-    for path in ("", "?account=block-of-flats"):
+    for path in ("", "?account=block-of-flats", POINT, "usage-point?account=nobody"):
         await browser.open_page(url + path)
         levels = await browser.evaluate(HEADINGS)
 
@@ -138,7 +154,7 @@ async def test_for_somebody_who_does_not_see_it(page):
         assert levels.count(1) == 1
         assert all(below - above <= 1 for above, below in pairwise(levels))
         assert await browser.evaluate(UNLABELLED) == []
-        assert await browser.evaluate("['header', 'main', 'footer', 'nav'].every(name => document.querySelector(name))")
+        assert await browser.evaluate("['header', 'main', 'footer'].every(name => document.querySelector(name))")
         assert await browser.evaluate("document.documentElement.lang") == "en"
 
 

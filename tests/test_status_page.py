@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import pytest
@@ -19,7 +20,7 @@ from exporter.config.colour import Colour
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
-from exporter.models import Commodity, Holder, Index, Register, Unit, UsagePoint
+from exporter.models import Commodity, Holder, Index, Inventory, Peak, Register, Unit, UsagePoint
 from exporter.web.app import WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
 from exporter.web.status import meters as meters_module
@@ -179,7 +180,7 @@ def test_many_registers(accounts):
     accounts.add_account("a", [Index(Register(point, "ppm", name=f"8000{number}"), 400.5, NOW) for number in range(6)])
 
     assert meter(shown(accounts), "Cellar")[1:-1] == [
-        "Meter · 7",
+        "7",
         *(f"8000{number} 400.5 ppm" for number in range(4)),
         "and 2 more",
     ]
@@ -271,7 +272,10 @@ def test_how_far_the_history_is(accounts):
     page = shown(accounts)
     accounts.page.accounts["home"].health.history = HistoryStatus()
 
-    assert "since Thu 12 Nov; reading older days: 34 of about 160 requests, about 13 min" in words(page).replace("\xa0", " ")
+    assert "34 of about 160 requests, about 13 min left" in words(page)
+    assert "History since Thu 12 Nov" in words(page)
+    assert "reading older days" in words(page.select_one(".health.waiting .headline"))
+    assert words(page.h1) == "1 meter needs attention."
     (bar,) = page.find_all("progress")
     assert (bar["max"], bar["value"]) == ("160", "34")
     assert shown(accounts).find_all("progress") == []
@@ -355,6 +359,82 @@ def test_only_meters_that_need_attention(accounts):
     accounts.add_account("home-water", [*build_water_meter(), *build_leaking_meter()])
 
     assert titles(shown(accounts, StatusQuery.from_query({"account": "home-water", "look": ""}))) == ["Garden"]
+
+
+def test_what_waits_is_amber(accounts):
+    """
+    An account without a meter, a meter that was never read, and older days that are being read are no fault, and not yet well.
+    """
+    accounts.add_account("empty", [])
+    assert words(shown(accounts).h1) == "Waiting for the first readings."
+
+    kitchen = build_water_meter()
+    attic = UsagePoint("5", Commodity.WATER, name="Attic")
+    accounts.add_account("home", [*kitchen, Inventory((kitchen[0].register.usage_point, attic))])
+    page = shown(accounts, StatusQuery(account="home"))
+    assert words(page.select_one(".health.waiting")) == "Working · visited 20 min ago · next 12:10 · 1 never read"
+    assert meter(page, "Attic") == ["Attic", "Water · 5", "No reading yet", "Never read"]
+    assert [words(flag) for flag in page.select(".flags .waiting")] == ["Never read"]
+
+    accounts.add_account("garden", build_water_meter(7))
+    accounts.page.accounts["garden"].health.history = HistoryStatus(1, 2)
+    assert words(shown(accounts, StatusQuery(account="garden")).h1) == "Older days are being read."
+
+
+def test_one_clock(accounts):
+    """
+    All instants are those of the time zone of most accounts, and the page names it; days are those of their own account.
+    """
+    accounts.add_account("home", build_water_meter())
+    accounts.add_account("cabin", build_water_meter(7))
+    accounts.add_account("far", build_water_meter(8, "Far away"), zone=ZoneInfo("America/New_York"))
+    page = shown(accounts)
+
+    assert {words(part) for part in page.select(".read time")} == {"Fri 20 Nov, 05:00"}
+    assert "As of Fri 20 Nov, 10:30 . All times are those of Europe/Brussels." in words(page.footer)
+
+
+def test_registers_go_by_their_kind(accounts):
+    """
+    Registers are named by their description or kind, and by their number only where two would have the same name.
+    """
+    point = UsagePoint("7", Commodity.ELECTRICITY, name="Cellar")
+    kinds = {"801": "ELVT", "802": "ELNT", "803": "CO2", "804": "CO2"}
+    accounts.add_account("a", [
+        Index(Register(point, "ppm" if kind == "CO2" else Unit.KWH, name=name, kind=f"LB_POCTYP_{kind}"), 400.5, NOW)
+        for name, kind in kinds.items()
+    ])  # fmt: skip
+    rows = BeautifulSoup(status(accounts).render_usage_point("a", "7"), "html.parser").find_all("tr")
+
+    assert meter(shown(accounts), "Cellar")[2:6] == [
+        "high tariff 400.500 kWh", "low tariff 400.500 kWh", "CO2 803 400.5 ppm", "CO2 804 400.5 ppm"
+    ]  # fmt: skip
+    assert [words(row) for row in rows][:2] == [f"{name} tariff 400.500 kWh Fri 20 Nov, 10:30" for name in ("high", "low")]
+
+
+def test_the_peak_of_a_month_that_has_ended(accounts):
+    """
+    A peak in the last quarter-hour of October is October's, though it ends in November.
+    """
+    point = UsagePoint("1", Commodity.ELECTRICITY, name="House")
+    start, end = parse_local("2026-10-01"), parse_local("2026-11-01")
+    accounts.add_account("a", [*build_days(Register(point, Unit.KWH), 1.0), Peak(point, Unit.KW, start, end, 3.1, end)])
+
+    assert "October's peak Sun 1 Nov, 00:00 3.10 kW" in meter(shown(accounts), "House")
+
+
+def test_a_search_survives_the_refresh(accounts):
+    """
+    The page is asked for anew by its own address; the form keeps the account, the text, and that the page stands still.
+    """
+    accounts.add_account("flats", build_flats(30))
+    page = shown(accounts, StatusQuery.from_query({"account": "flats", "search": "heat"}))
+    still = shown(accounts, StatusQuery.from_query({"account": "flats", "search": "heat", "still": ""}))
+
+    assert page.select_one("meta[http-equiv=refresh]")["content"] == "60"
+    assert [(field["name"], field.get("value")) for field in still.select("form input")] == [
+        ("account", "flats"), ("still", None), ("search", "heat")
+    ]  # fmt: skip
 
 
 def test_no_such_account(accounts):

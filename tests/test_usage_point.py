@@ -3,14 +3,18 @@
 import csv
 import io
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 from bs4 import BeautifulSoup
 
 from exporter.ledger.ledger import Ledger
-from exporter.models import Commodity, Direction, Interval, Register, Unit, UsagePoint
+from exporter.models import Commodity, Direction, Index, Interval, Register, Unit, UsagePoint
+from exporter.web.app import WebContext, make_app
+from exporter.web.listen import ListenAddress, listen
 from exporter.web.status.charts import BarValue, build_bar_chart, build_line_chart
 from exporter.web.status.page import StatusPage, StatusQuery
 from exporter.web.status.usage import DayUsage, compare_days, list_months
@@ -89,8 +93,8 @@ def test_the_page_of_a_usage_point(page):
     assert "November 2026, 1–19 90.00 kWh 1 day missing" in rows
     assert "October 2026 155.0 kWh +67 % on the year before" in rows
     assert "Tue 10 Nov – not known" in rows
-    assert "Since, consumption in kWh Wed 1 Jan 2025 1 day missing" in rows
-    assert "Missing, consumption in kWh 1 day Tue 10 Nov" in rows
+    assert "Consumption in kWh since Wed 1 Jan 2025 1 day missing" in rows
+    assert "1 day missing Tue 10 Nov" in rows
     assert html.polyline["points"].startswith("0.0,")
     assert "at most 1.00" in html.find_all("svg")[-1]["aria-label"]
 
@@ -108,6 +112,19 @@ def test_days_and_months_as_csv(page):
     }  # fmt: skip
     assert [row["month"] for row in months if row["direction"] == "consumption"][-1] == "2026-10"
     assert next(row["amount"] for row in months if row["direction"] == "injection") == "15.5"
+
+
+def test_a_month_with_a_hole_as_csv(page):
+    """
+    A month that lacks days has no amount, and says how many are missing; the running one is not there.
+    """
+    months = {row["month"]: (row["amount"], row["missing_days"]) for row in read_csv(page, "home", "", "months")}
+    page._clock = lambda: midnight(date(2026, 12, 1))  # a day has passed
+
+    assert months["2026-10"] == ("15.5", "0")
+    assert "2026-11" not in months
+    later = {row["month"]: (row["amount"], row["missing_days"]) for row in read_csv(page, "home", "", "months")}
+    assert later["2026-11"] == ("", "12")
 
 
 def test_what_is_not_known(page):
@@ -158,3 +175,45 @@ def test_sums():
     assert compare_days(usage, date(2026, 3, 1), date(2026, 3, 3)) == 1.0
     assert compare_days(usage, date(2026, 3, 2), date(2026, 3, 3)) is None
     assert (march.value, march.year_before, march.missing) == (7.0, 1.0, 1)
+
+
+ONLY_INDEX, ONLY_INJECTION = (UsagePoint(number, Commodity.ELECTRICITY, name=f"<b>{number}</b>") for number in ("2", "3"))
+
+
+async def test_odd_usage_points_over_http(tmp_path: Path):
+    """
+    Without days there are registers; without consumption there is injection; names are text; the unknown is a page with 404.
+    """
+    async with AsyncExitStack() as stack:
+        accounts = SampleAccounts(stack.enter_context(Ledger(tmp_path)))
+        injection = Register(ONLY_INJECTION, Unit.KWH, Direction.INJECTION)
+        day = midnight(date(2026, 11, 19))
+        quarter = Interval(injection, day, day + timedelta(minutes=15), 0.5)
+        index = Index(Register(ONLY_INDEX, Unit.KWH, description="<i>night</i>"), 41716.94444, day)
+        accounts.add_account("ho/me", [index, day_interval(injection, date(2026, 11, 19), 2.0), quarter])
+        status = StatusPage(accounts.page, NoPollers(), lambda: accounts.now, accounts.ledger.snapshot)
+        app = make_app(WebContext(accounts.page, NoPollers(), status_page=status))
+        (at,) = await listen(app, [ListenAddress("127.0.0.1", 0)], stack)
+        client = await stack.enter_async_context(aiohttp.ClientSession(f"http://{at}"))
+
+        async def get(path: str, **query: str) -> tuple[aiohttp.ClientResponse, str]:
+            async with client.get(path, params=query) as answer:
+                return answer, await answer.text()
+
+        _, only_index = await get("/usage-point", account="ho/me", usage_point="2")
+        _, only_injection = await get("/usage-point", account="ho/me", usage_point="3")
+        table, rows = await get("/usage-point.csv", account="ho/me", usage_point="3")
+        unknown, missing = await get("/usage-point", account="ho/me", usage_point="4")
+        no_table, _ = await get("/usage-point.csv", account="nobody")
+        wrong, _ = await get("/usage-point.csv", account="ho/me", by="weeks")
+
+    assert "<i>night</i> 41 716.94 kWh Thu 19 Nov, 00:00" in words(BeautifulSoup(only_index, "html.parser").table)
+    assert "No day is known yet." in only_index
+    assert [words(title) for title in BeautifulSoup(only_injection, "html.parser").find_all(["h1", "h2"])] == [
+        "<b>3</b>", "Injection in kWh", "Injected load on Thu 19 Nov"
+    ]  # fmt: skip
+    assert table.headers["Content-Disposition"] == "attachment; filename=\"days.csv\"; filename*=UTF-8''ho%2Fme-3-days.csv"
+    assert rows.removeprefix("\ufeff").splitlines()[1] == "2026-11-19,3,,<b>3</b>,injection,kWh,2"
+    assert [answer.status for answer in (unknown, no_table, wrong)] == [404, 404, 400]
+    assert "There is no such usage point." in missing
+    assert "script" not in unknown.headers["Content-Security-Policy"]

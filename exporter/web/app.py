@@ -195,7 +195,7 @@ async def handle_csv(request: web.Request) -> web.StreamResponse:
     name = "-".join(text for text in (account, usage_point, period) if text)
     headers = {
         "Content-Type": "text/csv; charset=utf-8",
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}.csv",
+        "Content-Disposition": f"attachment; filename=\"{period}.csv\"; filename*=UTF-8''{quote(name, safe='')}.csv",
         "Cache-Control": "no-store",
     }
     response = web.StreamResponse(headers=SECURITY_HEADERS | headers)
@@ -220,7 +220,8 @@ async def _render_from_ledger(request: web.Request, render: Callable[..., Render
         except LedgerError:
             raise web.HTTPServiceUnavailable(text="The ledger cannot be read now.\n") from None
     if body is None:
-        raise web.HTTPNotFound(text="No such account or usage point: the status page has links to all of them.\n")
+        missing = await asyncio.to_thread(_get_status_page(request).render_missing)
+        raise web.HTTPNotFound(text=missing.decode(), content_type="text/html", headers=SECURITY_HEADERS)
     return body
 
 

@@ -212,9 +212,10 @@ def choose_title(view: AccountView, row: UsagePointRow) -> tuple[str, tuple[str,
     commodity, address = row.commodity, clean_label(row.address) if view.show_personal else ""
     is_alias = row.usage_point in view.aliases
     number, serial = (point, meter) if view.show_personal else (_shorten(point), _shorten(meter))
-    kind = "Meter" if commodity == Commodity.OTHER else commodity.capitalize()
+    is_other = commodity == Commodity.OTHER
+    kind = "Meter" if is_other else commodity.capitalize()
     title = point if is_alias else name or f"{kind} {number}"
-    details = ["" if kind in title else kind, name if is_alias else number if name else "", address]
+    details = ["" if is_other or kind in title else kind, name if is_alias else number if name else "", address]
     if meter and serial != _shorten(point):
         details.append(f"meter{NO_BREAK_SPACE}{serial}")
     return title, tuple(text for text in details if text and text != title)

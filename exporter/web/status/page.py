@@ -137,13 +137,23 @@ class StatusPage:
 
     def render(self, query: StatusQuery, *, compressed: bool = False) -> bytes:
         """Return the page; takes tens of milliseconds, and some more with 100,000 usage points."""
-        now = self._clock()
         parts = [part for part in list(self._metrics_page.accounts.values()) if query.account in ("", part.view.account)]
+        missing = "" if parts else "There is no such account." if query.account else "No account yet."
+        html = self._render_accounts(query, parts, missing)
+        return gzip.compress(html, compresslevel=6, mtime=0) if compressed else html
+
+    def render_missing(self) -> bytes:
+        """Return the page that says that a usage point is not known."""
+        return self._render_accounts(StatusQuery(is_static=True), (), "There is no such usage point.")
+
+    def _render_accounts(self, query: StatusQuery, parts: Sequence[AccountMetrics], missing: str) -> bytes:
+        now = self._clock()
         clock = PageClock(now, _choose_zone(self._metrics_page.accounts.values()))
         sections = [self._build_section(part, query, clock, alone=bool(query.account)) for part in parts]
         theme = self.theme
-        html = theme.page_template.render(
+        return theme.page_template.render(
             query=query,
+            missing=missing,
             sections=sections,
             failing=[section for section in sections if section.health.level == "bad"],
             waits=sorted({section.health.waits_for for section in sections if section.health.waits_for}, key=WAITS.index),
@@ -156,7 +166,6 @@ class StatusPage:
             stylesheet_version=theme.stylesheet_version,
             refresh=int(REFRESH_INTERVAL.total_seconds()),
         ).encode()
-        return gzip.compress(html, compresslevel=6, mtime=0) if compressed else html
 
     def render_usage_point(self, account: str, usage_point: str) -> bytes | None:
         """Return the page of a usage point, None for one that is not known; raise LedgerError."""

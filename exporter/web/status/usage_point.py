@@ -226,16 +226,13 @@ _FACT_TEXTS = {
 
 def _list_history(usages: Sequence[DayUsage], corrections: int, today: date) -> Iterator[TableRow]:
     for usage in usages:
-        what = "" if len(usages) == 1 else f", {usage.direction} in {usage.unit}"
         first, last = min(usage.days), max(usage.days)
-        missing = usage.count_missing(first, last)
-        yield TableRow(
-            f"Since{what}", format_day(first, today), f"{format_days(missing)} missing" if missing else "no day missing"
-        )
         ranges = list_missing_ranges(usage, first, last)
+        missing = f"{format_days(usage.count_missing(first, last))} missing" if ranges else "no day missing"
+        yield TableRow(f"{usage.direction.capitalize()} in {usage.unit}", f"since {format_day(first, today)}", missing)
         for begin, end in ranges[:MAX_GAPS]:
             days = format_day(begin, today) if begin == end else f"{format_day(begin, today)} to {format_day(end, today)}"
-            yield TableRow(f"Missing{what}", format_days((end - begin).days + 1), days)
+            yield TableRow("", f"{format_days((end - begin).days + 1)} missing", days)
         if rest := ranges[MAX_GAPS:]:
             yield TableRow("", "", f"and {len(rest)} older gap{'s' * (len(rest) != 1)}")
     if corrections:

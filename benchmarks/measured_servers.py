@@ -22,7 +22,7 @@ from exporter import runtime
 from exporter.app import render_ages_ahead
 from exporter.clock import WallClock
 from exporter.poller_group import PollerGroup
-from exporter.web.app import READY, WebContext, make_app
+from exporter.web.app import WebContext, make_app
 
 PLAIN, ZIPPED = "page.txt", "page.txt.gz"
 FLEETS: list[Fleet] = []
@@ -37,9 +37,9 @@ def make_exporter_app(folder: Path, series: int) -> web.Application:
     (folder / PLAIN).write_bytes(fleet.page.render())
     (folder / ZIPPED).write_bytes(fleet.page.render_gzip())
     runtime.trim_memory()
-    app = make_app(WebContext(fleet.page, PollerGroup(fleet.ledger, fleet.page, WallClock())))
-    app[READY].append(True)
-    return app
+    context = WebContext(fleet.page, PollerGroup(fleet.ledger, fleet.page, WallClock()))
+    context.ready.set()
+    return make_app(context)
 
 
 def make_bare_app(folder: Path, series: int) -> web.Application:

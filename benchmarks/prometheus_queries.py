@@ -29,7 +29,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Interval, Register, Unit, UsagePoint, VisitResult
 from exporter.poller_group import PollerGroup
-from exporter.web.app import READY, WebContext, add_remote_read, make_app
+from exporter.web.app import WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
 from tests.history import programs
 
@@ -66,9 +66,9 @@ async def serve_ledger(folder: Path) -> None:
         page = MetricsPage(ledger, clock.now, "0")
         page.add_account(AccountView("fleet", "brook", PARIS), AccountHealth(timedelta(hours=1)))
         page.refresh("fleet")
-        app = make_app(WebContext(page, PollerGroup(ledger, page, clock)))
-        app[READY].append(True)
-        add_remote_read(app, RemoteReader(ledger, clock.now))
+        context = WebContext(page, PollerGroup(ledger, page, clock), remote_reader=RemoteReader(ledger, clock.now))
+        context.ready.set()
+        app = make_app(context)
         async with AsyncExitStack() as stack:
             (address,) = await listen(app, [ListenAddress("127.0.0.1", 0)], stack)
             sys.stdout.write(f"http://{address}\n")

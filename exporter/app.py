@@ -29,7 +29,7 @@ from exporter.reload import Reloader, log_warnings
 from exporter.sharding import ALL_ACCOUNTS, Shard
 from exporter.sync.feeds import Pace
 from exporter.web.access_control import AccessControl, load_access_control
-from exporter.web.app import Application, WebContext, add_remote_read, make_app
+from exporter.web.app import Application, WebContext, make_app
 from exporter.web.listen import ListenAddress, listen, open_inherited_sockets
 from exporter.web.status.page import StatusPage
 from exporter.web.web_config import WebConfig
@@ -134,9 +134,9 @@ class Exporter:
                 self._options.telemetry_path,
                 access_control,
                 status,
+                history,
             )
             app = make_app(context)
-            add_remote_read(app, history)
             addresses = await self._listen(app, access_control, stack)
             await pollers.reconcile(config.accounts, config.backfill)
             start_task(stack, pollers.watch_ledger(), "ledger")

@@ -44,6 +44,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 """Headers of pages for browsers; the web configuration may override them."""
+STATUS_PAGE: web.AppKey[StatusPage] = web.AppKey("status_page", StatusPage)
 RENDER_LOCK: web.AppKey[asyncio.Lock] = web.AppKey("render_lock", asyncio.Lock)
 """One status page is rendered at a time: many busy threads would delay the event loop."""
 
@@ -124,6 +125,8 @@ class WebContext:
     """None allows every request."""
     status_page: StatusPage | None = None
     """None removes `/`."""
+    remote_reader: RemoteReader | None = None
+    """None removes remote read."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once every account is on the page."""
 
@@ -137,11 +140,14 @@ def make_app(context: WebContext) -> web.Application:
     app[WEB_CONTEXT], app[RENDER_LOCK] = context, asyncio.Lock()
     app.router.add_get(context.telemetry_path, handle_metrics)
     if context.status_page and context.telemetry_path != "/":
+        app[STATUS_PAGE] = context.status_page
         app.router.add_get("/", handle_status)
         app.router.add_get("/usage-point", handle_usage_point)
         app.router.add_get("/usage-point.csv", handle_csv)
         app.router.add_get("/static/status.css", handle_stylesheet)
         app.router.add_get("/static/icon.svg", handle_icon)
+    if context.remote_reader:
+        add_remote_read(app, context.remote_reader)
     app.router.add_get("/-/healthy", handle_healthy)
     app.router.add_get("/-/ready", handle_ready)
     app.router.add_route("*", "/-/reload", handle_reload)
@@ -280,9 +286,7 @@ async def handle_visit(request: web.Request) -> web.Response:
 
 
 def _get_status_page(request: web.Request) -> StatusPage:
-    status_page = request.app[WEB_CONTEXT].status_page
-    assert status_page is not None, "its routes exist only with it"
-    return status_page
+    return request.app[STATUS_PAGE]
 
 
 def _make_cacheable_response(body: bytes, content_type: str) -> web.Response:

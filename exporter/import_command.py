@@ -64,8 +64,10 @@ def describe_import(progress: Progress, now: datetime) -> str:
     """Return how an import ended."""
     readings = f"{progress.new} readings new, {progress.corrected} corrected"
     if paused := progress.paused:
-        when = f" after {now + paused.retry_after:%Y-%m-%d %H:%M} UTC" if paused.retry_after else " by itself"
-        return f"paused: {progress} requests, {readings}; {paused}; `serve` continues{when}, and so does this command"
+        when = f" at {now + paused.retry_after:%Y-%m-%d %H:%M} UTC" if paused.retry_after else ""
+        return (
+            f"paused: {progress} requests, continues by itself{when} (with `serve`, or this command again); {readings}; {paused}"
+        )
     return f"{progress} requests, {readings}"
 
 

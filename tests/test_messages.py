@@ -1,22 +1,53 @@
 """What people are told of their mistakes: in the configuration of each portal, and on the command line."""
 
+import ast
 import asyncio
 import json
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from exporter.cli import build_parser, main
 from exporter.config.loader import load_config
-from exporter.errors import ConfigError
+from exporter.errors import ConfigError, RateLimitError
+from exporter.import_command import describe_import
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
+from exporter.simulators.water_link.simulation import FOREIGN_METER, WaterLinkSimulation
+from exporter.sync.importer import Progress
+from tests.test_architecture import ROOT
 
 FLUVIUS = 'accounts:\n- name: home\n  portal: fluvius\n  username: me\n  password: "p"\n'
 METER = '  meters: [{ean: "541448820000000024", serial: "1SAG0000000042", commodity: electricity}]\n'
 ENEDIS = "accounts:\n- name: home\n  portal: enedis\n  access: conso\n"
 WATER = "accounts:\n- name: home\n  portal: water-link\n  username: me\n"
+
+
+TESTED_IN = {
+    "must be electricity or gas": "test_messages.test_a_mistake_has_one_message",
+    "an EAN has 18 digits; this has 16": "test_messages.test_a_mistake_has_one_message",
+    "six hex digits, like c8d42a": "test_messages.test_a_mistake_has_one_message",
+    "all after the # is a comment": "test_messages.test_a_mistake_has_one_message",
+    "the rest of the line are a comment": "test_messages.test_what_is_probably_not_meant_warns",
+    "unknown key; did you mean password?": "test_messages.test_a_mistake_has_one_message",
+    "~ is not expanded": "test_messages.test_the_file_of_a_secret_is_named_as_looked_for",
+    'write {ean: "...", serial: ..., commodity: electricity}': "test_messages.test_a_mistake_has_one_message",
+    "this is no complete Conso API token; copy it again": "test_messages.test_a_mistake_has_one_message",
+    "makes no second fault": "test_messages.test_the_file_of_a_secret_is_named_as_looked_for",
+    "write :10230": "test_messages.test_wrong_words_on_the_command_line",
+    "is not in this account (403): check the number": "test_messages.test_a_meter_of_somebody_else",
+    "Meter 999999 is not in this account": "portals.test_cem_odd_responses.test_raw_names_a_number_that_is_not_there",
+    "usually ends in /api": "portals.test_cem_odd_responses.test_a_wrong_address_is_named",
+    "refused (403): check the configuration": "portals.test_fluvius_login.test_a_meter_that_is_refused_to_everybody",
+    "few tries are left": "test_messages.test_a_refused_password_says_that_few_tries_are_left",
+    "perhaps a second factor, new terms": "portals.test_water_link_login.test_the_page_that_comes_back_gives_the_reason",
+    "paused: 119 of 1216 requests, continues by itself at": "test_messages.test_an_import_that_pauses_says_when_it_goes_on",
+    "a name for a usage point that is not configured": "test_messages.test_what_is_probably_not_meant_warns",
+    "noise": "test_metrics.test_sums_have_no_noise",
+}
+"""Messages that were bad once, and the test of each."""
 
 
 def write(folder: Path, text: str) -> Path:
@@ -175,4 +206,46 @@ async def test_a_refused_password_says_that_few_tries_are_left(tmp_path, monkeyp
         1,
         "login: the portal refused the user name or the password; few tries are left before a portal locks the account:"
         " be sure of the next",
+    )
+
+
+@pytest.mark.parametrize("message", TESTED_IN)
+def test_each_message_has_its_test(message):
+    """
+    No message of the list loses its test.
+    """
+    module, _, name = TESTED_IN[message].rpartition(".")
+    file = ROOT / "tests" / f"{module.replace('.', '/')}.py"
+    tests = {
+        node.name: ast.unparse(node)
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+
+    assert message in tests.get(name, "").replace("\\", "")
+
+
+async def test_a_meter_of_somebody_else(tmp_path, monkeypatch, capsys):
+    """
+    A number that the account does not have is named as it was typed.
+    """
+    monkeypatch.chdir(tmp_path)
+    simulation = WaterLinkSimulation()
+    async with run_simulation(simulation) as url:
+        write(tmp_path, json.dumps({"accounts": simulation.build_accounts(url)}))
+        code = await asyncio.to_thread(main, ["raw", "meter", f"meter={FOREIGN_METER}"])
+
+    message = "Meter 999999 is not in this account (403): check the number"
+    assert (code, capsys.readouterr().err.splitlines()[-1]) == (1, f"response: {message}")
+
+
+def test_an_import_that_pauses_says_when_it_goes_on():
+    """
+    How far it is, when it goes on without anybody, and why it waits.
+    """
+    progress = Progress(done=119, remaining=1097, new=40, paused=RateLimitError("the quota is used up", timedelta(minutes=44)))
+
+    assert describe_import(progress, datetime(2026, 11, 20, 20, 0, tzinfo=UTC)) == (
+        "paused: 119 of 1216 requests, continues by itself at 2026-11-20 20:44 UTC (with `serve`, or this command again);"
+        " 40 readings new, 0 corrected; the quota is used up"
     )

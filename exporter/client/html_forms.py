@@ -15,6 +15,8 @@ MAX_PAGE_LENGTH = 1 << 19
 """No login page is longer; the rest is not read."""
 MAX_MARKS, MAX_DEPTH = 20, 200
 _CHECKABLE_TYPES = frozenset({"checkbox", "radio"})
+PERHAPS = "perhaps a second factor, new terms or a captcha: sign in with a browser"
+"""What is said of a page that is none of those known."""
 
 
 class LoginDemand(StrEnum):
@@ -24,7 +26,7 @@ class LoginDemand(StrEnum):
     SECOND_FACTOR = "a second factor is required, which is not supported"
     NEW_PASSWORD = "a new password is required; sign in with a browser once"  # noqa: S105  # a message
     TERMS = "new terms must be accepted; sign in with a browser once"
-    UNKNOWN = "the login page has a further field; sign in with a browser to see what it requires"
+    UNKNOWN = f"the login page has a further field, {PERHAPS}"
 
 
 _DEMAND_PATTERNS = {

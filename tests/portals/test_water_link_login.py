@@ -290,7 +290,11 @@ async def test_a_locked_account_is_named(portal, log_in, clock, language):
         ("new_password", LoginError, "a new password is required"),
         ("captcha", LoginError, "a captcha is required"),
         ("maintenance", UnreachableError, "a maintenance page"),
-        ("unknown_page", LoginError, "an unknown page came back"),
+        (
+            "unknown_page",
+            LoginError,
+            "an unknown page came back, perhaps a second factor, new terms or a captcha: sign in with a browser",
+        ),
     ],
 )
 async def test_the_page_that_comes_back_gives_the_reason(portal, log_in, page, language, error_class, message):

@@ -250,7 +250,7 @@ async def test_a_meter_that_is_refused_leaves_the_others(fetch, number, status):
 
     (error,) = failures(parts)
     assert isinstance(error, ResponseError)
-    assert str(error) == f"meters[1]: not in this account ({status}): check the number"
+    assert str(error) == f"meters[1] is not in this account ({status}): check the number"
     assert days(parts, HOME)
     assert days(parts, GARDEN)
     assert {point.id for point in parts[-1].usage_points} == {HOME, number, GARDEN}
@@ -261,7 +261,7 @@ async def test_a_visit_that_brings_nothing_fails(fetch):
     """
     When the only meter is refused, that is the visit's error.
     """
-    with pytest.raises(ResponseError, match=r"^meters\[0\]: not in this account \(40[34]\): check the number"):
+    with pytest.raises(ResponseError, match=r"^meters\[0\] is not in this account \(40[34]\): check the number"):
         await fetch(meters=[FOREIGN_METER])
 
 

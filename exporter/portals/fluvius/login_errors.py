@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from exporter.client.html_forms import LoginDemand, recognize_demand
+from exporter.client.html_forms import PERHAPS, LoginDemand, recognize_demand
 from exporter.client.response import Response
 from exporter.errors import LoginError, PortalError, ResponseError, UnreachableError
 from exporter.portals.fluvius.login_page import find_demand, is_login_page
@@ -53,7 +53,7 @@ def build_page_error(response: Response) -> PortalError:
     if demand := find_demand(html, response.url):
         return build_demand_error(demand)
     if is_login_page(html):
-        return LoginError("the portal asks for a further step: sign in with a browser to see which")
+        return LoginError(f"the portal asks for a further step, {PERHAPS}")
     return ResponseError(f"{response.label} returned status {response.status} and no redirect: the sign-in has changed")
 
 

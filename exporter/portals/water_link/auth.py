@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import Field
 from yarl import URL
 
-from exporter.client.html_forms import HtmlForm, HtmlPage, LoginDemand, parse_page
+from exporter.client.html_forms import PERHAPS, HtmlForm, HtmlPage, LoginDemand, parse_page
 from exporter.client.login_attempts import post_password
 from exporter.client.pkce import PkcePair
 from exporter.client.response import Response
@@ -198,7 +198,7 @@ def _build_refusal(page: HtmlPage) -> PortalError:
         return LoginError(demand)
     if _matches(page, MAINTENANCE):
         return UnreachableError("a maintenance page")
-    return LoginError("an unknown page came back; sign in with a browser to see what it requires")
+    return LoginError(f"an unknown page came back, {PERHAPS}")
 
 
 def _matches(page: HtmlPage, pattern: str) -> bool:

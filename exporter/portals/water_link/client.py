@@ -44,7 +44,7 @@ class WaterLinkApiClient:
         subject = f"{path} {query.get('meterNumber', '')}"
         response = await self._tokens.send(lambda token: self._get(path, query, token.value), subject)
         if response.status in (403, 404):
-            raise RefusedMeterError(f"{where}: not in this account ({response.status}): check the number")
+            raise RefusedMeterError(f"{where} is not in this account ({response.status}): check the number")
         return response
 
     async def _get(self, path: str, query: dict[str, str], token: str) -> Response:

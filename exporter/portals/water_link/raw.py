@@ -26,13 +26,14 @@ async def fetch_raw(
         month = parse_month_key(parameters["month"]) if "month" in parameters else local_day(now)
     except ValueError as error:
         raise PortalError(str(error)) from None
+    where = f"Meter {number}"
     match call:
         case "meter":
-            response = await client.get_meter(number, "meter")
+            response = await client.get_meter(number, where)
         case "days":
-            response = await client.get_month(number, month, "meter")
+            response = await client.get_month(number, month, where)
         case "alarms":
-            response = await client.get_alarms(number, "meter")
+            response = await client.get_alarms(number, where)
         case _:
             raise PortalError(f"there is no such call; there are {', '.join(RAW_CALLS)}")
     return response.json()

@@ -117,13 +117,9 @@ class Ledger:
     ) -> tuple[LedgerChanges, AccountState]:
         """Store a visit's result and the account's health, in one transaction; return the changes and the new state."""
         with self.database.write() as db:
-            changes = write_visit(
-                db,
-                self._get_catalog(db, account, keep_personal=keep_personal),
-                result,
-                at=at,
-                keep_personal=keep_personal,
-            )
+            catalog = self._get_catalog(db, account, keep_personal=keep_personal)
+            changes = write_visit(db, catalog, result, at=at, keep_personal=keep_personal)
+            catalog.forget_rows()
             save_health(db, account, health)
             state = load_state(db, account)
         return changes, state
@@ -154,11 +150,13 @@ class Ledger:
     ) -> LedgerChanges:
         """Store the coverage of feeds and what a request of one brought, in one transaction."""
         with self.database.write() as db:
-            catalog = self._get_catalog(db, account, keep_personal=keep_personal)
             changes = LedgerChanges()
             if result is not None and result.readings:
+                catalog = self._get_catalog(db, account, keep_personal=keep_personal, is_visit=False)
                 changes = write_feed_readings(db, catalog, result.readings, at=at, keep_personal=keep_personal)
-            notes = write_coverage(db, catalog.account, coverage, result.notes if result else None, at, refusal=refusal)
+                catalog.forget_rows()
+            row_id, feed_notes = select_account_id(db, account), result.notes if result else None
+            notes = write_coverage(db, row_id, coverage, feed_notes, at, refusal=refusal)
         return replace(changes, notes=notes)
 
     def get_feed_store(self, account: str, *, keep_personal: bool = False) -> LedgerFeedStore:
@@ -202,8 +200,8 @@ class Ledger:
         with self.database.write() as db:
             return retention.vacuum(db)
 
-    def _get_catalog(self, db: sqlite3.Connection, account: str, *, keep_personal: bool) -> AccountCatalog:
-        return self._catalogs.get(db, select_account_id(db, account), keep_personal=keep_personal)
+    def _get_catalog(self, db: sqlite3.Connection, account: str, *, keep_personal: bool, is_visit: bool = True) -> AccountCatalog:
+        return self._catalogs.get(db, select_account_id(db, account), keep_personal=keep_personal, is_visit=is_visit)
 
     def get_account_store(self, account: str) -> LedgerAccountStore:
         """Return the account's store."""

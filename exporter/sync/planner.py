@@ -107,8 +107,9 @@ class _Planner:
         # Days from here on are younger than `settles`.
         self._young = max(feed.day_at(now - round(feed.settles.total_seconds())), self._floor)
         self._cuts = [self._young, self._now_minus(feed.delay.total_seconds())]
-        if feed.recheck:
-            self._cuts.append(self._now_minus(feed.recheck.total_seconds()))
+        self._cuts += [
+            policy.find_group(feed, self._now_minus(age.total_seconds()))[0] for age in (feed.settles, feed.recheck) if age
+        ]
         self._runs = list(coverage.within(self._floor, self._today))
         self._known = _known(self._runs)
         self._plan = Plan(expires=feed.start(feed.day_at(now) + 1))

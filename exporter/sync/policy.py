@@ -6,7 +6,7 @@ Instants are Unix seconds and days are ordinals: a plan asks this some thousand 
 from enum import Enum
 
 from exporter.sync.coverage import State, is_corrected
-from exporter.sync.feeds import DAY, Feed
+from exporter.sync.feeds import DAY, Days, Feed
 
 HOUR = 3600
 SOONEST = HOUR
@@ -15,8 +15,8 @@ SOONEST = HOUR
 # After so many asks in vain (or, of whole days, without a change) the next wait of the row; the last one is repeated.
 YOUNG = (3 * HOUR, 6 * HOUR, 12 * HOUR, DAY)
 """Not whole, younger than `settles`."""
-HOLE = (DAY, 3 * DAY, 7 * DAY, 14 * DAY, 28 * DAY)
-"""Not whole and older, with known days on both sides."""
+HOLE = (DAY, 3 * DAY, 7 * DAY, 14 * DAY, 28 * DAY, 28 * DAY, 28 * DAY, 84 * DAY)
+"""Not whole and older, with known days on both sides. Of a curve nearly each is a request."""
 EMPTY = (DAY, 28 * DAY, 84 * DAY)
 """Before everything known: one request for the whole empty stretch."""
 SILENT = (12 * HOUR,)
@@ -81,16 +81,23 @@ def _correction(feed: Feed, day: int, settled: int, asked: int, tries: int, now:
     """Return when a whole day is read again for corrections: ever more rarely, once when settled, once at `recheck`."""
     if not is_corrected(feed):
         return None
-    if feed.settles and now < settled:
-        return min(asked + wait(CORRECTIONS, tries + 1), settled)
-    if feed.settles and 0 < asked < settled:
-        return settled
+    _, group_end = find_group(feed, day)
+    if feed.settles and (now < settled or 0 < asked < settled):
+        at = asked + wait(CORRECTIONS, tries + 1)
+        return at if at < settled and now < settled else feed.start(group_end) + round(feed.settles.total_seconds())
     if feed.recheck is None:
         return None
-    # The days of a week together, in one request.
-    recheck = feed.start(day - day % 7 + 7) + round(feed.recheck.total_seconds())
+    recheck = feed.start(group_end) + round(feed.recheck.total_seconds())
     is_done = asked >= recheck if asked else tries > 0
     return None if is_done else recheck
+
+
+def find_group(feed: Feed, day: int) -> tuple[int, int]:
+    """Return the first day of those that are asked again together, once all are old enough, and the day after the last.
+
+    A week, unless a request holds one day only.
+    """
+    return (day, day + 1) if feed.chunk == Days(1) else (day - day % 7, day - day % 7 + 7)
 
 
 def _holes_since(settled: int, asked: int) -> int:

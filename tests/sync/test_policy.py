@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.sync.coverage import State
-from exporter.sync.feeds import DAY, Feed
+from exporter.sync.feeds import DAY, Days, Feed
 from exporter.sync.policy import HOUR, Place, next_ask
 from tests.sync.declarations import CEM, FLUVIUS
 
@@ -33,7 +33,7 @@ def test_a_day_that_lacks_something_is_asked_ever_more_rarely(tries: int, hours:
     assert ask(State.ABSENT, asked=END + 2 * DAY, tries=tries) == hours * HOUR
 
 
-@pytest.mark.parametrize(("tries", "days"), [(1, 1), (2, 3), (3, 7), (4, 14), (5, 28), (50, 28)])
+@pytest.mark.parametrize(("tries", "days"), [(1, 1), (2, 3), (3, 7), (4, 14), (5, 28), (7, 28), (8, 84), (50, 84)])
 def test_an_old_hole_is_asked_in_growing_distances(tries: int, days: int) -> None:
     assert ask(State.ABSENT, asked=END + 300 * DAY, tries=tries) == days * DAY
 
@@ -59,12 +59,19 @@ def test_a_young_whole_day_is_read_again_for_corrections(tries: int, days: int) 
     assert ask(State.WHOLE, asked=END + DAY, tries=tries) == days * DAY
 
 
-def test_a_whole_day_is_read_once_more_when_it_has_settled() -> None:
+def test_a_whole_day_is_read_once_more_when_its_week_has_settled() -> None:
     asked = END + 9 * DAY
-    assert ask(State.WHOLE, asked=asked, tries=4) == 5 * DAY
-    assert ask(State.WHOLE, asked=asked, tries=4, now=END + 40 * DAY) == 5 * DAY
+    week_end = FEED.start(A_DAY - A_DAY % 7 + 7)
+    settled = week_end + 14 * DAY
+    assert ask(State.WHOLE, asked=asked, tries=4) == settled - asked
+    assert ask(State.WHOLE, asked=asked, tries=4, now=END + 40 * DAY) == settled - asked
     assert ask(State.WHOLE, asked=END + 14 * DAY, tries=5) is None
     assert ask(State.WHOLE, asked=asked, feed=replace(FEED, settles=timedelta(0))) is None
+
+
+def test_where_a_request_holds_one_day_it_is_read_once_more_as_soon_as_it_has_settled() -> None:
+    asked = END + 9 * DAY
+    assert ask(State.WHOLE, asked=asked, tries=4, feed=replace(FEED, chunk=Days(1))) == 5 * DAY
 
 
 def test_gas_is_read_again_after_a_hundred_days_and_not_twice() -> None:

@@ -317,11 +317,21 @@ class SelectedCounters:
     """How many counters the account has, shown or not."""
 
     @classmethod
-    def from_catalog(cls, catalog: Catalog, notes: Iterable[str] = ()) -> "SelectedCounters":
-        """Return what visits need of a catalog; `notes` are on the lists it was made of."""
+    def from_catalog(
+        cls, catalog: Catalog, notes: Iterable[str] = (), *, before: "SelectedCounters | None" = None
+    ) -> "SelectedCounters":
+        """Return what visits need of a catalog; `notes` are on the lists it was made of.
+
+        Registers that are as they were are the objects of `before`: the ledger knows these, and a city's take 50 MB.
+        """
+        known = before.registers if before else {}
+        registers = {number: (entry.register, entry.type_info.scale) for number, entry in catalog.selected.items()}
+        for number, found in registers.items():
+            if (old := known.get(number)) == found and old is not None:
+                registers[number] = old
         return cls(
-            registers={number: (entry.register, entry.type_info.scale) for number, entry in catalog.selected.items()},
-            inventory=catalog.build_inventory(),
+            registers=registers,
+            inventory=before.inventory if before and registers == known else catalog.build_inventory(),
             notes=(*notes, *catalog.build_notes()),
             never_read=catalog.find_never_read_counters(),
             counter_count=len(catalog.entries),

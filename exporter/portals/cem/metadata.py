@@ -122,7 +122,10 @@ class MetadataStore:
     async def _build_selected(self, types_every: timedelta | None = None) -> tuple[SelectedCounters, StatedValues]:
         session = self.client.session
         catalog = await self.load_catalog(types_every)
-        selected = await asyncio.to_thread(SelectedCounters.from_catalog, catalog, self._notes)
+        cached: CachedSelection | None = session.store.cache.get(SELECTION_KEY)
+        selected = await asyncio.to_thread(
+            SelectedCounters.from_catalog, catalog, self._notes, before=cached.selected if cached else None
+        )
         if not self.failures:
             due_at = min([self._cache.find_due(self._refresh_interval), *([self._retry_at] if self._retry_at else [])])
             session.store.cache[SELECTION_KEY] = CachedSelection(self.selection, session.now, due_at, selected)

@@ -1,5 +1,6 @@
 """What the tests share: a closed network, a ledger in a folder, a session on a clock of our own."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -60,15 +61,29 @@ def _restore_log() -> Iterator[None]:
 
 @dataclass
 class FakeClock:
-    """A clock that moves only when told to."""
+    """A clock that moves only when told to, or by what is slept; while it `stands`, a sleep does not end."""
 
     at: datetime = NOW
+    slept: list[timedelta] = field(default_factory=list)
+    on_sleep: Callable[[], None] = lambda: None
+    stands: bool = False
 
     def __call__(self) -> datetime:
         return self.at
 
+    def now(self) -> datetime:
+        return self.at
+
     def advance(self, **distance: float) -> None:
         self.at += timedelta(**distance)
+
+    async def sleep(self, length: timedelta) -> None:
+        self.slept.append(length)
+        if self.stands:
+            await asyncio.sleep(3600)
+        self.at += length
+        self.on_sleep()
+        await asyncio.sleep(0)
 
 
 @dataclass

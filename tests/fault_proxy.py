@@ -127,16 +127,6 @@ async def serve_app(app: web.Application) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-class StillClock:
-    """The poller's clock: it moves only when told to."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.now = clock
-
-    async def sleep(self, length: timedelta) -> None:
-        self.now.at += length
-
-
 @dataclass
 class AccountSnapshot:
     """What an account holds after a visit: its state, its readings by line and instant, both forms of the page."""
@@ -155,7 +145,7 @@ async def open_account(
     with Ledger(folder) as ledger:
         page = MetricsPage(ledger, clock, "0")
         # Older days are the engine's matter, and mostly tried with it.
-        poller = AccountPoller(portal, ledger, page, StillClock(clock), lambda: 0.5, BackfillSettings(enabled=backfill))
+        poller = AccountPoller(portal, ledger, page, clock, lambda: 0.5, BackfillSettings(enabled=backfill))
         await poller.open()
         yield (
             poller,

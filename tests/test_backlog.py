@@ -29,9 +29,8 @@ from exporter.poller import AccountPoller
 from exporter.poller_group import WATCH_INTERVAL, PollerGroup
 from exporter.sync.coverage import Coverage
 from exporter.sync.feeds import CalendarMonth, Feed, FeedResult, Form, Pace
-from tests.conftest import NOW
+from tests.conftest import NOW, FakeClock
 from tests.scripted_portal import POINT, SCRIPTS, ZONE, ScriptedConfig, ScriptedPortal, VisitScript, build_day, build_index
-from tests.test_poller import Watch
 from tests.visit_parts import build_result
 
 TODAY = NOW.astimezone(ZONE).date()
@@ -93,8 +92,8 @@ class TwoFeedsPortal(HistoryPortal):
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def watch() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -112,7 +111,7 @@ def history() -> Iterator[PortalHistory]:
 
 
 @pytest.fixture
-def start(ledger: Ledger, watch: Watch) -> Callable[..., AccountPoller]:
+def start(ledger: Ledger, watch: FakeClock) -> Callable[..., AccountPoller]:
     async def make(portal: type[HistoryPortal] = HistoryPortal, **settings: object) -> AccountPoller:
         page = MetricsPage(ledger, watch.now, "0")
         backfill = BackfillSettings(**settings)
@@ -124,7 +123,7 @@ def start(ledger: Ledger, watch: Watch) -> Callable[..., AccountPoller]:
 
 
 @pytest.fixture
-def start_later(watch: Watch) -> Callable[[Ledger], Awaitable[AccountPoller]]:
+def start_later(watch: FakeClock) -> Callable[[Ledger], Awaitable[AccountPoller]]:
     async def make(ledger: Ledger) -> AccountPoller:
         poller = AccountPoller(
             HistoryPortal(ScriptedConfig(name="home")), ledger, MetricsPage(ledger, watch.now, "0"), watch, lambda: 0.5

@@ -19,7 +19,7 @@ from exporter.poller import AccountPoller
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.conftest import FakeClock
-from tests.fault_proxy import StillClock, list_simulation_types, remove_waits, run_fault_proxy
+from tests.fault_proxy import list_simulation_types, remove_waits, run_fault_proxy
 from tests.test_ledger import AT, day, list_readings, record
 from tests.test_process import Home, cold_water, logins
 
@@ -98,7 +98,7 @@ async def test_recovery_once_there_is_space(tmp_path, monkeypatch):
         portal = between.build_small_account(url)
 
         def build_poller(ledger: Ledger) -> AccountPoller:
-            return AccountPoller(portal, ledger, MetricsPage(ledger, clock, "0"), StillClock(clock), lambda: 0.5)
+            return AccountPoller(portal, ledger, MetricsPage(ledger, clock, "0"), clock, lambda: 0.5)
 
         with Ledger(tmp_path) as ledger:
             first = build_poller(ledger)

@@ -31,16 +31,6 @@ VARYING = (
 """What differs from run to run."""
 
 
-class FixedClock:
-    """The poller's clock, fixed at one instant."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.now = clock
-
-    async def sleep(self, length: timedelta) -> None:
-        await asyncio.sleep(0)
-
-
 class Demo:
     """All simulations, visited once at a fixed instant."""
 
@@ -75,7 +65,7 @@ async def visit_all(folder: Path, clock: FakeClock) -> Demo:
         page = MetricsPage(ledger, clock, "0")
         page.last_reload = NOW
         accounts = load_config(folder / "config.yaml").accounts
-        pollers = [AccountPoller(portal, ledger, page, FixedClock(clock), random.Random(17).random) for portal in accounts]
+        pollers = [AccountPoller(portal, ledger, page, clock, random.Random(17).random) for portal in accounts]
         for poller in pollers:
             await poller.open()
         await asyncio.gather(*(poller.visit() for poller in pollers))

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,33 +25,16 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.poller_group import PollerGroup
-from tests.conftest import NOW
+from tests.conftest import NOW, FakeClock
 from tests.scripted_portal import SCRIPTS, VisitScript, build_index, build_portal, hang_forever
 from tests.visit_parts import NextVisit, Note, PartialFailure, VisitPart
 
 HOUR = timedelta(hours=1)
 
 
-class Watch:
-    """A clock that moves only when somebody sleeps by it."""
-
-    def __init__(self, at: datetime = NOW) -> None:
-        self.at = at
-        self.stands = False
-
-    def now(self) -> datetime:
-        return self.at
-
-    async def sleep(self, length: timedelta) -> None:
-        if self.stands:
-            await asyncio.sleep(3600)
-        self.at += length
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def watch() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
@@ -68,7 +51,7 @@ def script() -> Iterator[VisitScript]:
 
 
 @pytest.fixture
-def start(ledger: Ledger, watch: Watch) -> Callable[..., AccountPoller]:
+def start(ledger: Ledger, watch: FakeClock) -> Callable[..., AccountPoller]:
     """Make pollers as restarts do: each with a page of its own, on one ledger."""
 
     async def make(**keys: object) -> AccountPoller:

@@ -16,16 +16,6 @@ from tests.conftest import NOW, FakeClock
 from tests.fault_proxy import LOGINS
 
 
-class AccountClock:
-    """The clock of the test, as the poller wants it; nobody sleeps."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.now = clock
-
-    async def sleep(self, length: timedelta) -> None:
-        raise AssertionError("a visit does not sleep")
-
-
 class SimulatedAccount:
     """An account on one simulation, started again and again on the same ledger."""
 
@@ -37,7 +27,7 @@ class SimulatedAccount:
         (self.folder / "config.yaml").write_text(json.dumps({"accounts": [self.simulation.build_accounts(self.url)[0] | keys]}))
         (account,) = load_config(self.folder / "config.yaml").accounts
         with Ledger(self.folder / "data") as ledger:
-            poller = AccountPoller(account, ledger, MetricsPage(ledger, self.clock, "0"), AccountClock(self.clock))
+            poller = AccountPoller(account, ledger, MetricsPage(ledger, self.clock, "0"), self.clock)
             await poller.open()
             if poller.state.next_visit is None or poller.state.next_visit <= self.clock():
                 await poller.visit()

@@ -32,19 +32,6 @@ LATER = NOW + timedelta(days=6)
 YEAR = timedelta(days=365)
 
 
-class StillClock:
-    """A clock that does not wait, and counts how often it was asked to."""
-
-    def __init__(self, at: datetime = LATER) -> None:
-        self.at, self.slept = at, 0
-
-    def now(self) -> datetime:
-        return self.at
-
-    async def sleep(self, length: timedelta) -> None:
-        self.slept += 1
-
-
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger(tmp_path) as opened:
@@ -85,7 +72,7 @@ async def test_old_readings_are_thinned(ledger):
     """
     readings = build_hours(93, 6)
     record(ledger, *readings)
-    await run_maintenance(ledger, StillClock(), 90)
+    await run_maintenance(ledger, FakeClock(LATER), 90)
     days = [at.astimezone(ZONE).date() for at in list_instants(ledger)]
 
     assert [days.count(day) for day in sorted(set(days))] == [1, 1, 1, 24, 24, 24]
@@ -102,9 +89,9 @@ async def test_nothing_else_is_thinned(ledger):
         ledger, *(Interval(WATER, start + n * timedelta(hours=1), start + (n + 1) * timedelta(hours=1), 1.0) for n in range(48))
     )
     record(ledger, *build_hours(300, 2))
-    await run_maintenance(ledger, StillClock(), 0)
+    await run_maintenance(ledger, FakeClock(LATER), 0)
     assert len(list_instants(ledger)) == 48
-    await run_maintenance(ledger, StillClock(), 90)
+    await run_maintenance(ledger, FakeClock(LATER), 90)
 
     assert (len(list_instants(ledger, "interval")), len(list_instants(ledger))) == (48, 2)
 
@@ -133,8 +120,8 @@ async def test_a_clock_a_year_ahead_destroys_nothing(ledger, portal_too, days_wr
         wrong = LATER + YEAR + timedelta(days=number)
         reading = Index(WATER, 5000.0 + number, wrong if portal_too else LATER + timedelta(minutes=number))
         ledger.record_visit("home", build_result([reading]), AccountState(), at=wrong)
-        await run_maintenance(ledger, StillClock(wrong), 90)
-    await run_maintenance(ledger, StillClock(), 90)
+        await run_maintenance(ledger, FakeClock(wrong), 90)
+    await run_maintenance(ledger, FakeClock(LATER), 90)
 
     assert set(list_instants(ledger)) >= {reading.at for reading in readings if reading.at <= NOW}
     assert ledger.get_state("home").thinned == 0
@@ -149,7 +136,7 @@ async def test_a_clock_that_is_wrong_for_weeks_is_not_believed_against_the_porta
     record_visits(ledger, 30, LATER + YEAR)
     with ledger.database.write() as db:
         db.execute("DELETE FROM reading WHERE at > ?", (LATER.timestamp() * 1000,))
-    await run_maintenance(ledger, StillClock(LATER + YEAR), 90)
+    await run_maintenance(ledger, FakeClock(LATER + YEAR), 90)
 
     assert ledger.get_state("home").thinned == 0
 
@@ -162,28 +149,12 @@ async def test_visits_of_few_days_thin_nothing(tmp_path):
         ledger.open_account("home", portal="brook", zone=ZONE.key, login="")
         record_visits(ledger, 5)
         record(ledger, *build_hours(200, 2))  # on a sixth day
-        await run_maintenance(ledger, StillClock(), 90)
+        await run_maintenance(ledger, FakeClock(LATER), 90)
         assert ledger.get_state("home").thinned == 0
         record_visits(ledger, 7)
-        await run_maintenance(ledger, StillClock(), 90)
+        await run_maintenance(ledger, FakeClock(LATER), 90)
 
         assert ledger.get_state("home").thinned == 46
-
-
-class JumpingClock:
-    """A clock that advances by what is slept, and jumps after given numbers of sleeps."""
-
-    def __init__(self, jumps: dict[int, timedelta]) -> None:
-        self.at, self.slept, self._jumps, self._sleeps = NOW, timedelta(0), jumps, 0
-
-    def now(self) -> datetime:
-        return self.at
-
-    async def sleep(self, length: timedelta) -> None:
-        self._sleeps += 1
-        self.slept += length
-        self.at += length + self._jumps.get(self._sleeps, timedelta(0))
-        await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("jump", [YEAR, -YEAR, timedelta(hours=1), timedelta(minutes=-2)])
@@ -191,12 +162,17 @@ async def test_an_hour_of_a_steady_clock_comes_first(jump):
     """
     Nothing is deleted in the first hour after a start, nor in the first hour after the clock was set.
     """
-    even, jumped = JumpingClock({}), JumpingClock({7: jump})
+
+    def set_clock() -> None:
+        if len(jumped.slept) == 7:
+            jumped.at += jump
+
+    even, jumped = FakeClock(), FakeClock(on_sleep=set_clock)
     await wait_for_steady_clock(even)
     await wait_for_steady_clock(jumped)
 
-    assert even.slept == STARTUP_DELAY == timedelta(hours=1)
-    assert jumped.slept == timedelta(minutes=35) + STARTUP_DELAY
+    assert sum(even.slept, timedelta(0)) == STARTUP_DELAY == timedelta(hours=1)
+    assert sum(jumped.slept, timedelta(0)) == timedelta(minutes=35) + STARTUP_DELAY
 
 
 async def test_maintenance_runs_after_an_hour(ledger, monkeypatch):
@@ -206,12 +182,12 @@ async def test_maintenance_runs_after_an_hour(ledger, monkeypatch):
     begun, done = [], asyncio.Event()
 
     async def run(*_: object) -> None:
-        begun.append(clock.slept)
+        begun.append(sum(clock.slept, timedelta(0)))
         if len(begun) == 3:
             done.set()
             await asyncio.Event().wait()
 
-    clock = JumpingClock({})
+    clock = FakeClock()
     monkeypatch.setattr("exporter.ledger.maintenance.run_maintenance", run)
     task = MaintenanceTask(ledger, clock)
     task.configure(90)
@@ -230,7 +206,7 @@ async def test_a_clock_a_year_ahead_loses_no_spending(ledger):
     for ago in reversed(range(20)):
         await store.record_calls("calls", NOW - timedelta(days=ago), 5)
     await store.record_calls("calls", NOW + YEAR, 2)
-    await run_maintenance(ledger, StillClock(NOW + YEAR), 90)
+    await run_maintenance(ledger, FakeClock(NOW + YEAR), 90)
     assert await store.count_calls("calls", NOW - timedelta(hours=12)) == 5 + 2
     assert await store.count_calls("calls", NOW - timedelta(days=7, hours=1)) == 8 * 5 + 2
     with ledger.database.read() as db:
@@ -244,10 +220,10 @@ async def test_a_later_import_is_thinned_too(ledger):
     An import of days that were thinned before is thinned at the next maintenance.
     """
     record(ledger, *build_hours(95, 2))
-    await run_maintenance(ledger, StillClock(), 90)
+    await run_maintenance(ledger, FakeClock(LATER), 90)
     ledger.record_feed("home", {}, FeedResult(build_hours(99, 2)), at=NOW)
     assert len(list_instants(ledger)) == 50
-    await run_maintenance(ledger, StillClock(), 90)
+    await run_maintenance(ledger, FakeClock(LATER), 90)
 
     assert len(list_instants(ledger)) == 4
 
@@ -258,11 +234,11 @@ async def test_it_goes_in_small_steps(ledger, monkeypatch):
     """
     monkeypatch.setattr("exporter.ledger.retention.MAX_SERIES_PER_TRANSACTION", 3)
     record(ledger, *(reading for n in range(10) for reading in build_hours(95, 1, Register(POINT, Unit.M3, name=str(n)))))
-    clock = StillClock()
+    clock = FakeClock(LATER)
     await run_maintenance(ledger, clock, 90)
 
     assert len(list_instants(ledger)) == 10
-    assert clock.slept >= 4
+    assert len(clock.slept) >= 4
 
 
 async def test_a_thinned_ledger_is_no_news_to_the_page(ledger, monkeypatch):
@@ -272,7 +248,7 @@ async def test_a_thinned_ledger_is_no_news_to_the_page(ledger, monkeypatch):
     page = MetricsPage(ledger, FakeClock(), "1")
     page.add_account(AccountView("home", "brook", ZONE), AccountHealth(timedelta(hours=1)))
     page.refresh("home", record(ledger, *build_hours(95, 2)))
-    await run_maintenance(ledger, StillClock(), 90)
+    await run_maintenance(ledger, FakeClock(LATER), 90)
     monkeypatch.setattr("exporter.metrics.aggregates", lambda *_: pytest.fail("all samples were built again"))
     page.refresh("home", record(ledger, Index(WATER, 99.0, NOW)))
 
@@ -286,7 +262,7 @@ async def test_the_file_becomes_shorter(ledger):
     record(ledger, *(reading for n in range(8) for reading in build_hours(300, 200, Register(POINT, Unit.M3, name=str(n)))))
     ledger.database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = ledger.database.path.stat().st_size
-    await run_maintenance(ledger, StillClock(), 90)
+    await run_maintenance(ledger, FakeClock(LATER), 90)
     ledger.database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     assert ledger.database.path.stat().st_size < before / 4
@@ -320,7 +296,7 @@ async def test_a_file_that_cannot_become_shorter(tmp_path, monkeypatch):
         record_visits(ledger)
         record(ledger, *build_hours(300, 200))
         async with asyncio.timeout(5):
-            await run_maintenance(ledger, StillClock(), 90)
+            await run_maintenance(ledger, FakeClock(LATER), 90)
 
         assert len(list_instants(ledger)) < 24 * 10
         assert ledger.database._connection.execute("PRAGMA freelist_count").fetchone()[0] > 0

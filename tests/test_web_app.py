@@ -5,12 +5,12 @@ import gzip
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from exporter.clock import WallClock
 from exporter.errors import ConfigError, LoginError
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.exposition import OPENMETRICS, TEXT
@@ -22,14 +22,6 @@ from exporter.web.listen import ListenAddress, listen
 from exporter.web.status.page import StatusPage
 from tests.conftest import NOW
 from tests.scripted_portal import SCRIPTS, VisitScript, build_index, build_portal, hang_forever
-
-
-class Wall:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    async def sleep(self, length: timedelta) -> None:
-        await asyncio.sleep(length.total_seconds())
 
 
 class Served:
@@ -61,7 +53,7 @@ async def serve(tmp_path: Path) -> AsyncIterator[Callable[..., Served]]:
 
         async def make(reload=None, path: str = "/metrics", ready: bool = True, **scripts: VisitScript) -> Served:
             SCRIPTS.update(scripts)
-            clock = Wall()
+            clock = WallClock()
             page = MetricsPage(ledger, clock.now, "1.2.3")
             pollers = PollerGroup(ledger, page, clock)
             stack.push_async_callback(pollers.stop)

@@ -1,40 +1,19 @@
 """What the tests of remote write share: a clock that sleeping moves, and a sender that is asked for one round."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
 from exporter.history.config import Receiver
 from exporter.history.remote_write_sender import Sender
 from exporter.ledger.ledger import Ledger
-from tests.history.sample_history import NOW
+from tests.conftest import FakeClock
 
 AGENT = "utility-exporter/0"
 
 
-@dataclass
-class AdvancingClock:
-    """A clock that goes on only while somebody sleeps."""
-
-    at: datetime = NOW
-    slept: list[timedelta] = field(default_factory=list)
-    on_sleep: Callable[[], None] = lambda: None
-
-    def now(self) -> datetime:
-        return self.at
-
-    async def sleep(self, length: timedelta) -> None:
-        self.slept.append(length)
-        self.at += length
-        self.on_sleep()
-        await asyncio.sleep(0)
-
-
 @asynccontextmanager
-async def run_sender(ledger: Ledger, url: str, clock: AdvancingClock, **settings: Any) -> AsyncIterator[Sender]:
+async def run_sender(ledger: Ledger, url: str, clock: FakeClock, **settings: Any) -> AsyncIterator[Sender]:
     """A connected sender with a delivery state of its own."""
     receiver = Receiver.model_validate({"url": url} | settings)
     ledger.get_delivery_state().set_targets([receiver.key])

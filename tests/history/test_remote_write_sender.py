@@ -22,8 +22,9 @@ from exporter.history.write_queue import Batch
 from exporter.ledger.delivery_state import DeliveryProgress
 from exporter.ledger.ledger import Ledger
 from exporter.models import Peak, Register, Unit
+from tests.conftest import FakeClock
 from tests.history.remote_write_receiver import StrictReceiver, run_receiver
-from tests.history.remote_write_sender import AdvancingClock, run_sender
+from tests.history.remote_write_sender import run_sender
 from tests.history.sample_history import (
     BRUSSELS,
     LINKY,
@@ -41,12 +42,12 @@ PERSONAL = "541448820000000000"
 
 
 @pytest.fixture
-def clock() -> AdvancingClock:
-    return AdvancingClock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def strict(clock: AdvancingClock) -> StrictReceiver:
+def strict(clock: FakeClock) -> StrictReceiver:
     return StrictReceiver(clock.now)
 
 
@@ -58,7 +59,7 @@ def size(sample_history: SampleHistory) -> int:
     return sum(map(len, sample_history.expected_samples.values()))
 
 
-async def test_everything_once(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock):
+async def test_everything_once(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     All that has settled is sent once, one request at a time, none larger than allowed, and older days before newer ones.
     """
@@ -77,9 +78,7 @@ async def test_everything_once(sample_history: SampleHistory, strict: StrictRece
     assert days[0][0] == min(at for samples in sample_history.expected_samples.values() for at in samples)
 
 
-async def test_windows_that_are_too_full(
-    sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock, monkeypatch
-):
+async def test_windows_that_are_too_full(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock, monkeypatch):
     """
     A window that holds too much is read anew, narrower: all of it arrives once, older before newer, corrections in their turn.
     """
@@ -98,7 +97,7 @@ async def test_windows_that_are_too_full(
     assert max(map(len, strict.requests)) <= 40
 
 
-async def test_two_on_one_instant(ledger: Ledger, strict: StrictReceiver, clock: AdvancingClock, monkeypatch):
+async def test_two_on_one_instant(ledger: Ledger, strict: StrictReceiver, clock: FakeClock, monkeypatch):
     """
     Of two peaks on one instant the higher is sent, and none is lost though a window holds more readings than samples.
     """
@@ -119,7 +118,7 @@ async def test_two_on_one_instant(ledger: Ledger, strict: StrictReceiver, clock:
     assert sent(strict) == len(samples)
 
 
-async def test_headers_and_labels_of_requests(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock):
+async def test_headers_and_labels_of_requests(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     The login, the further headers and the extra labels of the configuration go with every request.
     """
@@ -137,7 +136,7 @@ async def test_headers_and_labels_of_requests(sample_history: SampleHistory, str
     assert {headers["X-Scope-OrgID"] for headers in strict.headers} == {"home"}
 
 
-async def test_a_bearer_token(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock):
+async def test_a_bearer_token(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     A token goes as Authorization: Bearer.
     """
@@ -147,7 +146,7 @@ async def test_a_bearer_token(sample_history: SampleHistory, strict: StrictRecei
     assert {headers["Authorization"] for headers in strict.headers} == {"Bearer abc"}
 
 
-async def test_only_what_has_settled(ledger: Ledger, strict: StrictReceiver, clock: AdvancingClock):
+async def test_only_what_has_settled(ledger: Ledger, strict: StrictReceiver, clock: FakeClock):
     """
     A half-hour is sent when it is a day old, a day when it is two, an index at once; none of them twice, the future never.
     """
@@ -175,7 +174,7 @@ async def test_only_what_has_settled(ledger: Ledger, strict: StrictReceiver, clo
     assert sent(strict) == strict.count_samples == 15
 
 
-async def test_settling_is_configurable(ledger: Ledger, strict: StrictReceiver, clock: AdvancingClock):
+async def test_settling_is_configurable(ledger: Ledger, strict: StrictReceiver, clock: FakeClock):
     """
     A shorter time to settle sends at once what waited; a longer one sends nothing again.
     """
@@ -193,7 +192,7 @@ async def test_settling_is_configurable(ledger: Ledger, strict: StrictReceiver, 
     assert 0 < counts[0] < counts[1] == counts[2] == 192
 
 
-async def test_late_days_arrive(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock):
+async def test_late_days_arrive(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     A day that comes weeks late is sent when it is known, and nothing around it again; corrections are counted, and not sent.
     """
@@ -208,7 +207,7 @@ async def test_late_days_arrive(sample_history: SampleHistory, strict: StrictRec
     assert sender.stats.corrections == 22
 
 
-async def test_corrections_are_sent_again(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock):
+async def test_corrections_are_sent_again(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     With `corrections: resend` a receiver has the new value after the next round, and no other sample twice.
     """
@@ -224,9 +223,7 @@ async def test_corrections_are_sent_again(sample_history: SampleHistory, strict:
 
 
 @pytest.mark.parametrize("policy", ["ignore", "resend"])
-async def test_a_correction_during_a_round(
-    sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock, policy: str
-):
+async def test_a_correction_during_a_round(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock, policy: str):
     """
     What is corrected before it was sent is sent with its new value, and not lost; what was sent before goes by the policy.
     """
@@ -251,9 +248,7 @@ async def test_a_correction_during_a_round(
     assert policy == "ignore" or strict.samples == sample_history.expected_samples
 
 
-async def test_offending_samples_are_isolated(
-    sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock, caplog
-):
+async def test_offending_samples_are_isolated(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock, caplog):
     """
     The samples that a receiver refuses are found one by one and set aside; all others are delivered, and the log says why, once.
     """
@@ -285,7 +280,7 @@ async def test_offending_samples_are_isolated(
     assert sender.stats.up
 
 
-async def test_a_receiver_past_a_whole_stretch(ledger: Ledger, strict: StrictReceiver, clock: AdvancingClock):
+async def test_a_receiver_past_a_whole_stretch(ledger: Ledger, strict: StrictReceiver, clock: FakeClock):
     """
     Where everything older than the receiver's window is refused, few requests find that out; all that it can take arrives.
     """
@@ -305,7 +300,7 @@ async def test_a_receiver_past_a_whole_stretch(ledger: Ledger, strict: StrictRec
     assert len(strict.requests) < 300
 
 
-async def test_too_many_requests(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock, caplog):
+async def test_too_many_requests(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock, caplog):
     """
     A receiver that asks for a pause gets it, in seconds or as a date, and then everything.
     """
@@ -328,9 +323,7 @@ async def test_too_many_requests(sample_history: SampleHistory, strict: StrictRe
     ("status", "waits"),
     [(500, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]), (429, [1, 2, 4]), (401, [60, 120, 240, 480]), (404, [60]), (302, [60])],
 )
-async def test_waits_grow(
-    sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock, status: int, waits: list[int]
-):
+async def test_waits_grow(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock, status: int, waits: list[int]):
     """
     A receiver in trouble is asked again in growing steps; so is one that refuses us, in larger ones; no sample is set aside.
     """
@@ -343,9 +336,7 @@ async def test_waits_grow(
     assert sender.stats.refused == 0
 
 
-async def test_a_receiver_that_is_dead_for_a_day(
-    sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock, caplog
-):
+async def test_a_receiver_that_is_dead_for_a_day(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock, caplog):
     """
     While a receiver is dead the page says so, and how much waits; once back it has everything, what came meanwhile included.
     """
@@ -379,7 +370,7 @@ async def test_a_receiver_that_is_dead_for_a_day(
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.INFO]
 
 
-async def test_a_restart_in_the_middle(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock):
+async def test_a_restart_in_the_middle(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     Killed between sending and remembering, a sender goes on there: the samples of that one request come twice, no others.
     """
@@ -407,7 +398,7 @@ async def test_a_restart_in_the_middle(sample_history: SampleHistory, strict: St
     assert max(times.values()) == 2
 
 
-async def test_a_receiver_that_lost_its_data(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock):
+async def test_a_receiver_that_lost_its_data(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     Asked to, everything is sent again, corrected values too; or all from a day on.
     """
@@ -452,9 +443,7 @@ def test_a_wrong_folder(tmp_path: Path, capsys):
     assert not (tmp_path / "other").exists()
 
 
-async def test_asked_again_while_something_new_is_older(
-    sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock
-):
+async def test_asked_again_while_something_new_is_older(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     Sent again from a day on, a receiver still gets what was learned of the days before.
     """
@@ -467,7 +456,7 @@ async def test_asked_again_while_something_new_is_older(
     assert strict.count_samples == size(sample_history)
 
 
-async def test_nothing_before(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock):
+async def test_nothing_before(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     Nothing older than `not_before` is sent, be it a day or an age.
     """
@@ -486,7 +475,7 @@ async def test_nothing_before(sample_history: SampleHistory, strict: StrictRecei
             assert strict.samples == {labels: samples for labels, samples in expected.items() if samples}
 
 
-async def test_one_that_comes_back(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock):
+async def test_one_that_comes_back(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     A receiver that was removed from the configuration and restored is sent what it missed, and nothing twice.
     """
@@ -502,7 +491,7 @@ async def test_one_that_comes_back(sample_history: SampleHistory, strict: Strict
     assert sent(strict) == size(sample_history)
 
 
-async def test_senders_follow_the_configuration(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock):
+async def test_senders_follow_the_configuration(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock):
     """
     A reload starts the sender of a new receiver, ends that of one that is gone, and leaves others alone unless aliases changed.
     """
@@ -531,7 +520,7 @@ async def test_senders_follow_the_configuration(sample_history: SampleHistory, s
 
 
 async def test_a_bug_does_not_end_a_delivery(
-    sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock, monkeypatch, caplog
+    sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock, monkeypatch, caplog
 ):
     """
     Whatever goes wrong in a round, the sender tries again.
@@ -560,7 +549,7 @@ async def test_a_bug_does_not_end_a_delivery(
 
 
 async def test_a_missing_authority(
-    sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock, tmp_path: Path, authority: trustme.CA, caplog
+    sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock, tmp_path: Path, authority: trustme.CA, caplog
 ):
     """
     A `ca_file` that cannot be read is logged once and shown on the page; when it is there, everything is delivered.
@@ -606,7 +595,7 @@ def test_no_secret_is_stored_or_logged(sample_history: SampleHistory):
     assert b"planted" not in b"".join(file.read_bytes() for file in sample_history.ledger.database.path.parent.iterdir())
 
 
-async def test_unreachable(sample_history: SampleHistory, strict: StrictReceiver, clock: AdvancingClock, caplog):
+async def test_unreachable(sample_history: SampleHistory, strict: StrictReceiver, clock: FakeClock, caplog):
     """
     No connection and no answer are trouble that passes; the address is in no message.
     """
@@ -623,7 +612,7 @@ async def test_unreachable(sample_history: SampleHistory, strict: StrictReceiver
     assert "planted" not in caplog.text
 
 
-async def test_thinned_readings_are_no_trouble(ledger: Ledger, strict: StrictReceiver, clock: AdvancingClock):
+async def test_thinned_readings_are_no_trouble(ledger: Ledger, strict: StrictReceiver, clock: FakeClock):
     """
     Readings that are gone from the ledger before they were sent are not sent, and nothing waits for them.
     """

@@ -7,8 +7,9 @@ from pathlib import Path
 from exporter.history import write_queue
 from exporter.ledger.ledger import Ledger
 from exporter.models import Commodity, Register, Unit, UsagePoint
+from tests.conftest import FakeClock
 from tests.history import programs
-from tests.history.remote_write_sender import AdvancingClock, run_sender
+from tests.history.remote_write_sender import run_sender
 from tests.history.sample_history import (
     AUTUMN,
     EXPECTED_NAMES,
@@ -48,9 +49,7 @@ async def test_victoria_metrics_has_the_truth(sample_history: SampleHistory, cli
     A correction is counted and not sent: VictoriaMetrics would keep both values.
     """
     async with programs.run_victoria_metrics(client, tmp_path / "vm") as store:
-        async with run_sender(
-            sample_history.ledger, f"{store.url}/api/v1/write", AdvancingClock(), samples_per_request=500
-        ) as sender:
+        async with run_sender(sample_history.ledger, f"{store.url}/api/v1/write", FakeClock(), samples_per_request=500) as sender:
             await sender.run_round()
             await flush(client, store)
             first, expected = await store.query_samples(ALL, AT), copied(sample_history.expected_samples)
@@ -90,9 +89,7 @@ async def test_victoria_metrics_keeps_both(sample_history: SampleHistory, client
     """
     name = "utility_interval_consumption_kwh"
     async with programs.run_victoria_metrics(client, tmp_path / "vm") as store:
-        async with run_sender(
-            sample_history.ledger, f"{store.url}/api/v1/write", AdvancingClock(), corrections="resend"
-        ) as sender:
+        async with run_sender(sample_history.ledger, f"{store.url}/api/v1/write", FakeClock(), corrections="resend") as sender:
             await sender.run_round()
             add_late_and_corrected(sample_history)
             await sender.run_round()
@@ -109,9 +106,7 @@ async def test_prometheus_has_the_truth(sample_history: SampleHistory, client, t
     Prometheus with an out-of-order window takes all of it, a late day too.
     """
     async with programs.run_prometheus(client, tmp_path / "p", OUT_OF_ORDER, ACCEPT) as store:
-        async with run_sender(
-            sample_history.ledger, f"{store.url}/api/v1/write", AdvancingClock(), samples_per_request=500
-        ) as sender:
+        async with run_sender(sample_history.ledger, f"{store.url}/api/v1/write", FakeClock(), samples_per_request=500) as sender:
             await sender.run_round()
             first, expected = await store.query_samples(ALL, AT), copied(sample_history.expected_samples)
             add_late_and_corrected(sample_history)
@@ -143,7 +138,7 @@ async def test_prometheus_without_a_window(ledger: Ledger, client, tmp_path: Pat
             sample_history.add_index("flats", "utility_measured_index_m3", register, at, 100 - step)
     sample_history.record_visit()
     async with programs.run_prometheus(client, tmp_path / "p", "", ACCEPT) as store:
-        async with run_sender(ledger, f"{store.url}/api/v1/write", AdvancingClock()) as sender:
+        async with run_sender(ledger, f"{store.url}/api/v1/write", FakeClock()) as sender:
             await sender.run_round()
         found = await store.query_samples(ALL, AT)
 
@@ -164,7 +159,7 @@ async def test_prometheus_and_corrections(ledger: Ledger, client, tmp_path: Path
         sample_history.record_visit()
 
     async with programs.run_prometheus(client, tmp_path / "p", OUT_OF_ORDER, ACCEPT) as store:
-        async with run_sender(ledger, f"{store.url}/api/v1/write", AdvancingClock(), corrections="resend") as sender:
+        async with run_sender(ledger, f"{store.url}/api/v1/write", FakeClock(), corrections="resend") as sender:
             for days, more in ((range(1), 0.0), (range(5, 15), 0.0), (range(5, 10), 0.5)):
                 kept = copied(sample_history.expected_samples)
                 read(days, more)
@@ -182,7 +177,7 @@ async def test_prometheus_with_a_small_window(sample_history: SampleHistory, cli
     """
     window = "storage: {tsdb: {out_of_order_time_window: 240d}}"
     async with programs.run_prometheus(client, tmp_path / "p", window, ACCEPT) as store:
-        async with run_sender(sample_history.ledger, f"{store.url}/api/v1/write", AdvancingClock(), not_before="239d") as sender:
+        async with run_sender(sample_history.ledger, f"{store.url}/api/v1/write", FakeClock(), not_before="239d") as sender:
             await sender.run_round()
         found = await store.query_samples(ALL, AT)
     floor = (NOW - timedelta(days=239)).timestamp() * 1000

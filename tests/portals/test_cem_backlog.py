@@ -18,7 +18,7 @@ from exporter.portals.cem.config import PRAGUE, CemConfig
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.conftest import NOW, FakeClock
-from tests.fault_proxy import StillClock, list_readings
+from tests.fault_proxy import list_readings
 
 NAMES = ("gas", "leak")
 
@@ -43,7 +43,7 @@ class Home:
         """Start the program, let it visit for some hours, and stop it."""
         with Ledger(self.folder) as ledger:
             portal = self.build_portal()
-            poller = AccountPoller(portal, ledger, MetricsPage(ledger, self.clock, "0"), StillClock(self.clock), lambda: 0.5)
+            poller = AccountPoller(portal, ledger, MetricsPage(ledger, self.clock, "0"), self.clock, lambda: 0.5)
             await poller.open()
             end = self.clock.at + timedelta(hours=hours)
             while self.clock.at < end:

@@ -19,7 +19,7 @@ from exporter.portals.water_link.days import ZONE
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
 from exporter.simulators.water_link.water_meter import WaterMeter
-from tests.test_poller import Watch
+from tests.conftest import FakeClock
 
 METER = "204417"
 DAY = timedelta(days=1)
@@ -44,7 +44,7 @@ class Home:
     account: WaterLink
     ledger: Ledger
     page: MetricsPage
-    watch: Watch
+    watch: FakeClock
     poller: AccountPoller
 
     @asynccontextmanager
@@ -90,7 +90,7 @@ async def until(is_true: Callable[[], bool]) -> None:
 
 @pytest.fixture
 async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    watch = Watch()
+    watch = FakeClock()
     simulation = WaterLinkSimulation(watch.now)
     meter = LateMeter(METER, "Verzonnenlaan 7", date(2026, 3, 20))
     simulation.meters = {METER: meter}  # type: ignore[dict-item]

@@ -21,7 +21,7 @@ from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.configurable_portal import ConfigurablePortal
 from tests.conftest import NOW, FakeClock
-from tests.fault_proxy import StillClock, list_simulation_types
+from tests.fault_proxy import list_simulation_types
 from tests.recording.replay import replay
 from tests.recording.test_replay import FACTOR, expected, make_account, read_values, with_factor
 
@@ -117,7 +117,7 @@ async def test_a_thousand_counters_are_a_small_file(tmp_path: Path, clock: FakeC
 def make_poller(tmp_path: Path, clock: FakeClock) -> Callable[..., AccountPoller]:
     def make(account: object, ledger: Ledger, recordings: FailureRecordings) -> AccountPoller:
         page = MetricsPage(ledger, clock, "0")
-        return AccountPoller(account, ledger, page, StillClock(clock), lambda: 0.5, recordings=recordings)  # type: ignore[arg-type]
+        return AccountPoller(account, ledger, page, clock, lambda: 0.5, recordings=recordings)  # type: ignore[arg-type]
 
     return make
 

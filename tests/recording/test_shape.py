@@ -16,7 +16,7 @@ from exporter.portals.base import FailFastList, ResponseModel, parse_response
 from exporter.recording.shape import ShapeHistory, Shapes, observe_rows, watch_shapes
 from exporter.simulators.base import Simulation, run_simulation
 from tests.conftest import FakeClock
-from tests.fault_proxy import StillClock, list_simulation_types
+from tests.fault_proxy import list_simulation_types
 from tests.recording.test_replay import make_account
 
 DAY = date(2026, 11, 20)
@@ -143,7 +143,7 @@ async def test_a_portal_that_changed_is_noticed(
     caplog.set_level(logging.WARNING)
     with Ledger(tmp_path) as ledger:
         page = MetricsPage(ledger, clock, "0")
-        poller = AccountPoller(account, ledger, page, StillClock(clock), lambda: 0.5)
+        poller = AccountPoller(account, ledger, page, clock, lambda: 0.5)
         await poller.open()
         await poller.visit()
         health = page.accounts[account.name].health
@@ -158,6 +158,6 @@ async def test_a_portal_that_changed_is_noticed(
         assert any(text in note for note in health.shape_notes)
         assert len(warned) == len(set(warned)) >= 1
         assert f'utility_portal_shape_changes_total{{account="{account.name}"}} {health.shape_changes}' in page.render().decode()
-        again = AccountPoller(account, ledger, MetricsPage(ledger, clock, "0"), StillClock(clock), lambda: 0.5)
+        again = AccountPoller(account, ledger, MetricsPage(ledger, clock, "0"), clock, lambda: 0.5)
         await again.open()
         assert again.health.shape_notes == health.shape_notes

@@ -8,14 +8,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from exporter.app import Exporter, ServeOptions
-from exporter.printing import format_table
+from exporter.printing import format_number, format_table
 from exporter.simulators.base import Simulation, run_simulation, utc_now
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
@@ -30,14 +31,11 @@ SIMULATIONS: tuple[Callable[[Callable[[], datetime]], Simulation], ...] = (
     FluviusSimulation,
     EnedisSimulation,
 )
-SUMMARY = {
-    "utility_daily_consumption_": "latest day",
-    "utility_monthly_peak_": "peak of the month",
-    "utility_consumption_index_": "index",
-}
-"""The families that the summary is made of, by the beginning of their names up to the unit."""
 SUMMARY_LINES = 10
-UNITS = {"kwh": "kWh", "m3": "m³", "kw": "kW", "kva": "kVA"}
+UNITS = {"kwh": "kWh", "m3": "m³"}
+ZONE = ZoneInfo("Europe/Brussels")
+"""All simulated portals have its clock."""
+LABELS = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 PRINT_TIMEOUT, PRINT_POLL_INTERVAL = 15.0, 0.2
 HISTORY_DAYS = 760
 """How far back the history is read: this year and the one before, so that they can be compared."""
@@ -93,22 +91,71 @@ async def print_values(exporter: Exporter, account_count: int, write: Callable[[
         write("\n".join(summarize_page(exporter.page.render().decode())) + "\n")
 
 
+@dataclass(slots=True)
+class PointSummary:
+    """What the page has of a usage point: its latest day, and what it shows, by unit; its registers are one sum."""
+
+    day: datetime | None = None
+    amounts: dict[str, float] = field(default_factory=dict)
+    injections: dict[str, float] = field(default_factory=dict)
+    indexes: dict[str, float] = field(default_factory=dict)
+
+    def add(self, family: str, value: float) -> None:
+        """Add a sample of the usage point."""
+        name, _, unit = family.rpartition("_")
+        sums = {
+            "utility_daily_consumption": self.amounts,
+            "utility_daily_injection": self.injections,
+            "utility_consumption_index": self.indexes,
+        }
+        if family == "utility_latest_day_timestamp_seconds":
+            self.day = datetime.fromtimestamp(value, ZONE)
+        elif name in sums and unit in UNITS:
+            sums[name][UNITS[unit]] = sums[name].get(UNITS[unit], 0) + value
+
+    def describe(self) -> str:
+        """Return the latest day, else what the meter shows, or an empty text for what measures neither."""
+        if self.amounts and self.day:
+            text = f"{format_amounts(self.amounts)} on {self.day:%A}, {self.day.day} {self.day:%B}"
+            return f"{text}; fed in {format_amounts(self.injections)}" if self.injections else text
+        return f"shows {format_amounts(self.indexes)}; no whole day is known yet" if self.indexes else ""
+
+
 def summarize_page(page: str) -> list[str]:
-    """Return ten lines of a page for people: the first values of each family and account, each account in turn."""
-    rows: dict[str, list[tuple[str, ...]]] = {}
+    """Return ten lines of a page for people: the latest day of usage points, each account in turn."""
+    points = summarize_points(page)
+    rows = [
+        [(account, *row) for row in list_known(points[account])] or [(account, "", "nothing is known yet")] for account in points
+    ]
+    in_turn = [row for turn in zip_longest(*rows) for row in turn if row]
+    return format_table(sorted(in_turn[:SUMMARY_LINES], key=lambda row: row[0])) if in_turn else ["nothing is known yet"]
+
+
+def list_known(points: Mapping[str, PointSummary]) -> list[tuple[str, str]]:
+    """Return usage points with what is known of each, by their names, and by the numbers in them."""
+    texts = {point: points[point].describe() for point in sorted(points, key=split_numbers)}
+    return [(point, text) for point, text in texts.items() if text]
+
+
+def summarize_points(page: str) -> dict[str, dict[str, PointSummary]]:
+    """Return what a page has of each account's usage points."""
+    accounts: dict[str, dict[str, PointSummary]] = {}
     for line in page.splitlines():
-        prefix = next((prefix for prefix in SUMMARY if line.startswith(prefix)), None)
-        labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', line))
-        if prefix and "usage_point" in labels:
-            unit = UNITS.get(unit := line[len(prefix) :].partition("{")[0], unit)
-            register = labels.get("register", "")
-            row = (
-                labels["account"],
-                labels["usage_point"],
-                SUMMARY[prefix],
-                register,
-                f"{float(line.rpartition(' ')[2]):.10g} {unit}",
-            )
-            rows.setdefault(labels["account"], []).append(row)
-    in_turn = [row for turn in zip_longest(*rows.values()) for row in turn if row]
-    return format_table(sorted(in_turn[:SUMMARY_LINES])) if in_turn else ["no values yet"]
+        labels = {name: re.sub(r"\\(.)", r"\1", text) for name, text in LABELS.findall(line)}
+        if line.startswith("#") or "account" not in labels:
+            continue
+        points = accounts.setdefault(labels["account"], {})
+        if "usage_point" in labels:
+            point = points.setdefault(labels["usage_point"], PointSummary())
+            point.add(line.partition("{")[0], float(line.rpartition(" ")[2]))
+    return accounts
+
+
+def split_numbers(text: str) -> list[tuple[int, str]]:
+    """Return the key to sort names by: `Flat 2` is before `Flat 10`."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text)]
+
+
+def format_amounts(amounts: Mapping[str, float]) -> str:
+    """Return amounts with their units, without the noise of sums."""
+    return ", ".join(f"{format_number(value)} {unit}" for unit, value in amounts.items())

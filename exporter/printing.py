@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
 
-from exporter.models import Discovery, Finding, Index, Interval, Peak, Reading
+from exporter.models import Discovery, Finding, Index, Interval, Peak, Reading, Unit, UsagePoint
+from exporter.register_kinds import name_kind
 
 MAX_ROWS = 40
 
@@ -57,9 +58,26 @@ def _format_reading(reading: Reading, aliases: Mapping[str, str], zone: tzinfo) 
             str(reading.unit),
         )
     else:
-        point, register, unit = reading.register.usage_point, reading.register.name, reading.register.unit
+        point, unit = reading.register.usage_point, reading.register.unit
+        register = name_kind(reading.register.kind) or reading.register.name
         what, value = ("reading", reading.value) if isinstance(reading, Index) else (_name_amount(reading), reading.amount)
-    return (aliases.get(point.id) or point.name or point.id, register, what, f"{value:.10g} {unit}", _format_when(reading, zone))
+    return (name_usage_point(point, aliases), register, what, format_value(value, unit), _format_when(reading, zone))
+
+
+def name_usage_point(point: UsagePoint, aliases: Mapping[str, str]) -> str:
+    """Return the name of a usage point, else its site and number."""
+    return aliases.get(point.id) or " ".join(filter(None, (point.site, point.name or point.id)))
+
+
+def format_value(value: float, unit: str) -> str:
+    """Return a value with its unit; humidity in percent."""
+    return f"{format_number(value * 100)} %" if unit == Unit.RELATIVE_HUMIDITY else f"{format_number(value)} {unit}"
+
+
+def format_number(value: float) -> str:
+    """Return a number without the noise of calculations: three decimals, four where there is nothing before the point."""
+    text = f"{value:.{3 if abs(value) >= 1 else 4}f}"
+    return text.rstrip("0").rstrip(".")
 
 
 def _name_amount(reading: Interval) -> str:

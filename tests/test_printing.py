@@ -9,11 +9,16 @@ from exporter.printing import format_discovery, format_visit
 POINT = UsagePoint("204417", Commodity.WATER)
 REGISTER = Register(POINT, Unit.M3)
 DAY = datetime(2026, 11, 19, tzinfo=UTC)
-PAGE = """# TYPE utility_daily_consumption_m3 gauge
-utility_daily_consumption_m3{account="home",usage_point="bath \\"big\\"",meter="1"} 0.25
-utility_consumption_index_m3{account="home",usage_point="bath",meter="1"} 12.5
-utility_up{account="home"} 1.0
-utility_daily_consumption_kwh{account="flat",usage_point="lift",register="night"} 7.0
+PAGE = """# TYPE utility_daily_consumption_kwh gauge
+utility_daily_consumption_kwh{account="flats",usage_point="lift 10",register="day"} 0.0
+utility_daily_consumption_kwh{account="flats",usage_point="lift 10",register="night"} 7.1000000000000005
+utility_daily_injection_kwh{account="flats",usage_point="lift 10",register="night"} 2.5
+utility_latest_day_timestamp_seconds{account="flats",usage_point="lift 10"} 1.7958204e+09
+utility_consumption_index_kwh{account="flats",usage_point="lift 9",register="heat"} 41716.94444
+utility_temperature_celsius{account="flats",usage_point="lift 9"} 7.0
+utility_temperature_celsius{account="flats",usage_point="attic"} 7.0
+utility_consumption_index_m3{account="home",usage_point="bath \\"big\\"",meter="1"} 12.5
+utility_visits_total{account="new"} 0.0
 """
 
 
@@ -69,12 +74,14 @@ def test_a_discovery_says_each_thing_once():
 
 def test_the_summary_of_the_demo():
     """
-    Values with their units, each account in turn, and no label.
+    The day of each usage point, all its registers together, without noise; what is not known yet is told as such.
     """
 
     assert [" ".join(line.split()) for line in summarize_page(PAGE)] == [
-        "flat lift latest day night 7 kWh",
-        "home bath index 12.5 m³",
-        'home bath \\"big\\" latest day 0.25 m³',
+        "flats lift 9 shows 41716.944 kWh; no whole day is known yet",
+        "flats lift 10 7.1 kWh on Saturday, 28 November; fed in 2.5 kWh",
+        'home bath "big" shows 12.5 m³; no whole day is known yet',
+        "new nothing is known yet",
     ]
+    assert summarize_page("") == ["nothing is known yet"]
     assert len(summarize_page("\n".join(PAGE.replace("lift", str(n)) for n in range(40)))) == 10

@@ -92,12 +92,13 @@ class Importer(Generic[SessionT]):
         return self.progress
 
     def _following(self) -> tuple[Feed, Request] | None:
-        """Return the next request: what is missing, then corrections, then searches.
+        """Return the next request: what is missing, then corrections, then searches; with `again` whole days before all.
 
         Days go before curves, the newest first, all feeds in turn.
         """
         at = seconds(self._now())
-        for kind in (Kind.BACKLOG, Kind.AGAIN, Kind.SEARCH):
+        first = (Kind.AGAIN, Kind.BACKLOG) if self._again else (Kind.BACKLOG, Kind.AGAIN)
+        for kind in (*first, Kind.SEARCH):
             found = [
                 ((feed.priority, rank(request.last, feed.day_at(at)), -request.last), feed, request)
                 for key, feed in self._engine.feeds.items()

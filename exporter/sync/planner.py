@@ -153,6 +153,8 @@ class _Planner:
             missing, known = list(_without(missing, *asked)), list(_without(known, *asked))
             probes = [one for one in probes if not asked[0] <= one[1] <= asked[1]]
         self._plan.pending = sum(self._count(*days) for days in chain(missing, known)) + len(probes)
+        if known and (again or not (missing or probes)):
+            self._put(Kind.AGAIN, self._newest_window(known))
         if missing:
             found = self._newest_window(missing)
             # Corrections come last, but cost nothing in a request that is made anyway.
@@ -162,8 +164,6 @@ class _Planner:
         elif probes:
             since, until = probes[-1]
             self._put(Kind.BACKLOG, Request(Kind.BACKLOG, max(since, self._window(until)[0]), until, (since, until)))
-        elif known:
-            self._put(Kind.AGAIN, self._newest_window(known))
         if first is None or (self._coverage.too_old and self._coverage.too_old.last >= first):
             self._search()
         return self._plan

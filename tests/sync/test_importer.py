@@ -93,6 +93,18 @@ async def test_what_is_whole_and_settled_is_asked_only_with_again() -> None:
     assert progress.done <= 9
 
 
+async def test_again_asks_for_whole_days_before_what_other_feeds_lack() -> None:
+    world = World(FLUVIUS[:2], TIDY)
+    await settle(world)
+    world.portal.declared = world.store.feeds = FLUVIUS
+    world.store.by_point.clear()
+    start = world.start.date()
+    await Run(world, first=start - timedelta(days=40), last=start - timedelta(days=30), again=True).run()
+
+    keys = [one.feed for one in world.portal.asked]
+    assert keys == ["days:e1", "days:g1", *["hours:e1"] * 11]
+
+
 async def test_an_emptiness_is_asked_for_once_unless_a_day_is_named() -> None:
     world = World(FLUVIUS[2:], replace(TIDY, history=30))
     await settle(world)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.dashboard import Row, account, build_dashboard, usage_point
@@ -39,6 +40,7 @@ from grafana.queries import (
     BY_POINT,
     MONTH,
     NEXT,
+    counted,
     dated,
     days,
     halves,
@@ -51,9 +53,9 @@ from grafana.queries import (
     of_day,
     only,
     past,
+    peak_shares,
     quarters,
     total,
-    whole,
 )
 
 CONSUMED, FED = "utility_interval_consumption_kwh", "utility_interval_injection_kwh"
@@ -82,7 +84,7 @@ def electricity() -> Dashboard:
 
 def of(family: str) -> str:
     """Sum a family of the page over all chosen usage points of electricity."""
-    return f"sum({only(whole(live(family)), ELECTRIC)})"
+    return f"sum({counted(live(family), ELECTRIC)})"
 
 
 def hours_panel() -> Panel:
@@ -100,8 +102,7 @@ def hours_panel() -> Panel:
 
 def peak_gauge() -> Panel:
     """Return the dial of the month's peak, or of the day's highest power."""
-    monthly = f"{live('utility_monthly_peak_kw')} / on ({BY_POINT}) clamp_min({live('utility_average_monthly_peak_kw')}, 2.5)"
-    daily = f"{live('utility_daily_peak_kva')} / on ({BY_POINT}) {live('utility_subscribed_power_kva')}"
+    monthly, daily = peak_shares()
     return gauge_panel(
         "Peak against its limit",
         "The highest two: the month's highest quarter-hour as a share of the mean of the twelve months before "
@@ -163,11 +164,16 @@ def curve_panel() -> Panel:
         "Load curve",
         "Mean power of each quarter-hour, half-hour or hour, fed in below zero; over long spans of longer steps." + HISTORY_USED,
         [
-            Query(named(consumed, ELECTRIC), "{{shown}}", "30m"),
-            Query(f"-({named(fed, ELECTRIC)})", "{{shown}}, fed in", "30m"),
+            Query(named(consumed, ELECTRIC, days=1), "{{shown}}", "30m"),
+            Query(f"-({named(fed, ELECTRIC, days=1)})", "{{shown}}, fed in", "30m"),
         ],
         Style(KW, 24, 10, nothing=NEEDS_HISTORY, decimals=2),
     )
+
+
+def daily(family: str) -> str:
+    """Return each register's amounts of the days at the points of a graph."""
+    return counted(days(family), ELECTRIC, days=1)
 
 
 def tariff(expression: str, other: str) -> str:
@@ -182,7 +188,11 @@ def tariffs_panel() -> Panel:
         "Consumption by day and tariff",
         "Each day on its own day; over long spans each bar is a week or more. A meter with a single register "
         "is `electricity`. Up to the newest day that all usage points have." + HISTORY_USED,
-        [Query(f"{tariff(only(whole(days(CONSUMED)), ELECTRIC), 'electricity')} unless on () {LATE_DAYS}", "{{tariff}}", "1d")],
+        [
+            Query(
+                f"{tariff(counted(days(CONSUMED), ELECTRIC, days=1), 'electricity')} unless on () {LATE_DAYS}", "{{tariff}}", "1d"
+            )
+        ],
         Style(KWH, 12, 9, nothing=NEEDS_HISTORY),
     )
     for pattern in ("electricity.*", "(electricity )?(day|HP.*)", "(electricity )?(night|HC.*)"):
@@ -197,8 +207,8 @@ def balance_panel() -> Panel:
         "Of the chosen usage points together: what came in above zero, what was fed in below, up to the "
         "newest day that all have." + HISTORY_USED,
         [
-            Query(f"sum({only(whole(days(CONSUMED)), ELECTRIC)}) unless on () {LATE_DAYS}", "consumption", "1d"),
-            Query(f"-sum({only(whole(days(FED)), ELECTRIC)}) unless on () {LATE_DAYS}", "injection", "1d"),
+            Query(f"sum({daily(CONSUMED)}) unless on () {LATE_DAYS}", "consumption", "1d"),
+            Query(f"-sum({daily(FED)}) unless on () {LATE_DAYS}", "injection", "1d"),
         ],
         Style(KWH, 12, 9, nothing=NEEDS_HISTORY),
     )
@@ -207,8 +217,8 @@ def balance_panel() -> Panel:
 
 def months_panel(direction: str, family: str) -> Panel:
     """Return the whole months stacked by usage point."""
-    amount = whole(dated(of_day(past(family, MONTH)), "400d", "month"), 0) + largest(family, MONTH, "400d")
-    amount = named(f"sum by ({BY_POINT}, date) ({amount})", ELECTRIC, days=0)
+    amount = counted(dated(of_day(past(family, MONTH)), "400d", "month"), ELECTRIC) + largest(family, MONTH, "400d")
+    amount = named(f"sum by ({BY_POINT}, date) ({amount})", ELECTRIC)
     return bar_chart_panel(
         f"{direction.capitalize()} by month",
         "Months of which every day is known, of the last thirteen months, by usage point." + HISTORY_USED,
@@ -222,47 +232,43 @@ def months_panel(direction: str, family: str) -> Panel:
 
 def monthly_peaks_panel() -> Panel:
     """Return the peak of each month."""
-    panel = point_panel(
+    panel = peaks_panel(
         "Monthly peaks",
-        "The highest quarter-hour of each of the last thirteen months, at its own instant; dashed is the mean of now."
-        + HISTORY_USED,
-        [
-            Query(
-                named(f"max by ({BY_POINT}) (max_over_time({past('utility_measured_peak_kw')}{NEXT}))", ELECTRIC),
-                "{{shown}}",
-                "1d",
-            ),
-            Query(
-                named(f"max by ({BY_POINT}) ({known(live('utility_average_monthly_peak_kw'))})", ELECTRIC),
-                "{{shown}}, mean",
-                "1d",
-            ),
-        ],
-        Style(KW, 12, 9, nothing="Nothing here: no portal gives monthly peaks, or set up remote read", decimals=2),
+        "The highest quarter-hour of each of the last thirteen months, at its own instant; dashed is the mean of now.",
+        ("utility_measured_peak_kw", "1d"),
+        ("utility_average_monthly_peak_kw", "mean"),
+        KW,
     )
-    return dashed(panel, ".*, mean").time_from("now-13M")
+    return panel.time_from("now-13M")
 
 
 def daily_power_panel() -> Panel:
     """Return the highest power of each day."""
-    panel = point_panel(
+    return peaks_panel(
         "Daily highest power",
-        "The highest power of each day, at its own instant; dashed is the subscribed power of now." + HISTORY_USED,
-        [
-            Query(
-                named(f"max by ({BY_POINT}) (max_over_time({past('utility_measured_peak_kva')}{NEXT}))", ELECTRIC),
-                "{{shown}}",
-                "1h",
-            ),
-            Query(
-                named(f"max by ({BY_POINT}) ({known(live('utility_subscribed_power_kva'))})", ELECTRIC),
-                "{{shown}}, subscribed",
-                "1d",
-            ),
-        ],
-        Style(KVA, 12, 9, nothing="Nothing here: no portal gives daily peaks, or set up remote read", decimals=2),
+        "The highest power of each day, at its own instant; dashed is the subscribed power of now.",
+        ("utility_measured_peak_kva", "1h"),
+        ("utility_subscribed_power_kva", "subscribed"),
+        KVA,
     )
-    return dashed(panel, ".*, subscribed")
+
+
+def peaks_panel(title: str, description: str, measured: tuple[str, str], limit: tuple[str, str], unit: str) -> timeseries.Panel:
+    """Return the points of a family, looked for at this step, and the line of another with the word that names it."""
+
+    def highest(expression: str) -> str:
+        return named(f"max by ({BY_POINT}) ({expression})", ELECTRIC, days=1)
+
+    panel = point_panel(
+        title,
+        description + HISTORY_USED,
+        [
+            Query(highest(f"max_over_time({past(measured[0])}{NEXT})"), "{{shown}}", measured[1]),
+            Query(highest(known(live(limit[0]), 1)), f"{{{{shown}}}}, {limit[1]}", "1d"),
+        ],
+        Style(unit, 12, 9, nothing="Nothing here: no portal gives peaks, or set up remote read", decimals=2),
+    )
+    return dashed(panel, f".*, {limit[1]}")
 
 
 def points_panel() -> Panel:
@@ -276,7 +282,7 @@ def points_panel() -> Panel:
         Column("Year before", electric("utility_previous_year_consumption_kwh"), decimals=0),
         Column("Fed in, month", electric("utility_monthly_injection_kwh"), decimals=0),
         Column("Fed in, year", electric("utility_yearly_injection_kwh"), decimals=0),
-        Column("Load, kW", electric("utility_consumption_load_kw"), decimals=2),
+        Column("Load, kW", total(only(live("utility_consumption_load_kw"), ELECTRIC)), decimals=2),
         Column("Night share", f"max by ({BY_POINT}) ({past('usage_point:utility_yearly_night:share')})", "percentunit", 0),
         Column("Cost, month", total(only(past("usage_point:utility_monthly_cost:eur"), ELECTRIC)), EURO, 2),
     )
@@ -293,7 +299,7 @@ def points_panel() -> Panel:
 
 def electric(family: str) -> str:
     """Sum a family over the registers of each usage point of electricity."""
-    return total(only(whole(live(family)), ELECTRIC))
+    return total(counted(live(family), ELECTRIC))
 
 
 def registers_panel() -> Panel:

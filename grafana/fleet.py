@@ -32,7 +32,19 @@ from grafana.panels import (
     stat_panel,
     table_panel,
 )
-from grafana.queries import ACCOUNT, BY_POINT, gone_by, known, live, of_all_points, recent, steps, total
+from grafana.queries import (
+    ACCOUNT,
+    BY_POINT,
+    gone_by,
+    known,
+    live,
+    longer_than_allowed,
+    of_all_points,
+    past,
+    recent,
+    steps,
+    total,
+)
 
 SITED, AT_SITE, KIND = 'site!=""', 'site=~"$site"', 'commodity=~"$commodity"'
 HERE = (AT_SITE, KIND)
@@ -102,8 +114,7 @@ def counts() -> Panel:
 def leaking() -> Panel:
     """Return how many usage points leak, alerts and accounts."""
     flow = sited(recent("usage_point:utility_flow:hours"), "commodity")
-    flow = f"({flow}) and on ({BY_POINT}) usage_point:utility_flow_hours:limit"
-    long = f"({flow}) > on ({BY_POINT}) group_left () usage_point:utility_flow_hours:limit"
+    flow = f"({flow}) and on ({BY_POINT}) {past('usage_point:utility_flow_hours:limit')}"
     return stat_panel(
         "Leaks and health",
         "Usage points of water that has flowed longer than the limit in settings.yaml without a pause; "
@@ -111,7 +122,7 @@ def leaking() -> Panel:
         "failed; alerts that fire." + HISTORY_USED + RULES_USED,
         [
             Query(
-                of_all_points(f"count({long}) or 0 * count({flow}) or -1 * (count({facts()}) > bool 0)"),
+                of_all_points(f"{longer_than_allowed('count', flow)} or -1 * (count({facts()}) > bool 0)"),
                 "Water without a pause",
                 thresholds=ANY_IS_BAD,
                 words={"-1": ("not known yet", "text")},
@@ -154,20 +165,17 @@ def outliers() -> Sequence[Panel]:
         "The week up to the newest reading against the middle usage point of the same kind, the ten highest: an owner "
         "compares neighbours so. Without remote read it needs a week of scrapes."
     )
-    nothing = "Set up remote read, or wait for a week of scrapes"
+    compared = (
+        bar_gauge_panel(
+            f"{amount} against the median",
+            text,
+            [Query(of_all_points(f"topk(10, {against_median(gone_by(unit, '1w'))})"), "{{site}}, {{usage_point}}")],
+            Style("suffix:×", 8, 10, ODD, decimals=1, nothing="Set up remote read, or wait for a week of scrapes"),
+        )
+        for amount, unit in (("Volume", "m3"), ("Energy", "kwh"))
+    )
     return (
-        bar_gauge_panel(
-            "Volume against the median",
-            text,
-            [Query(of_all_points(f"topk(10, {against_median(gone_by('m3', '1w'))})"), "{{site}}, {{usage_point}}")],
-            Style("suffix:×", 8, 10, ODD, decimals=1, nothing=nothing),
-        ),
-        bar_gauge_panel(
-            "Energy against the median",
-            text,
-            [Query(of_all_points(f"topk(10, {against_median(gone_by('kwh', '1w'))})"), "{{site}}, {{usage_point}}")],
-            Style("suffix:×", 8, 10, ODD, decimals=1, nothing=nothing),
-        ),
+        *compared,
         bar_gauge_panel(
             "Hours of water without a pause",
             "For how long water has flowed without a pause up to the newest reading, the ten longest, at most "
@@ -221,7 +229,7 @@ def by_day() -> Sequence[Panel]:
 
 def with_kind(expression: str) -> str:
     """Label usage points with their kind, as it is known now."""
-    kinds = f"max by ({BY_POINT}, commodity) ({known(live('utility_usage_point_info', *HERE))})"
+    kinds = f"max by ({BY_POINT}, commodity) ({known(live('utility_usage_point_info', *HERE), 1)})"
     return f"({expression}) * on ({BY_POINT}) group_left (commodity) {kinds}"
 
 

@@ -50,17 +50,18 @@ from grafana.queries import (
     RULES_LOADED,
     alerts_firing,
     both_years,
+    counted,
     dated,
     day_and_month,
     health,
-    known,
     live,
+    longer_than_allowed,
     of_day,
     only,
     past,
+    peak_shares,
     recent,
     total,
-    whole,
 )
 
 YES_IS_BAD = {"0": ("no", "text"), "1": ("yes", "red")}
@@ -79,7 +80,7 @@ def home() -> Dashboard:
         "What was used, what it costs, is it more than last year, is anything wrong: electricity, gas, water and heat.",
         (account(), usage_point(), commodity()),
         (
-            Row("", (use_panel(), cost_panel(), signs_panel(), data_until_panel(12), health_panel(12))),
+            Row("", (use_panel(), cost_panel(), total_panel(), signs_panel(), data_until_panel(12), health_panel(12))),
             Row("Days", (days_panel(),)),
             Row("Years", (cumulative_panel(), months_panel())),
             Row("Costs", (monthly_cost_panel(), yearly_cost_panel())),
@@ -126,7 +127,7 @@ def month_change() -> Sequence[str]:
     """Return how much more the month so far is than the same days of the year before, in kWh and in m³."""
     found = []
     for name, more in (("utility_month_to_date_consumption_kwh", ()), ("utility_month_to_date_consumption_m3", (NOT_TWICE,))):
-        this, before = (f"sum({only(whole(part), THIS)})" for part in both_years(name, *more))
+        this, before = (f"sum({counted(part, THIS)})" for part in both_years(name, *more))
         found.append(f"{this} / {before} - 1")
     return found
 
@@ -148,17 +149,26 @@ def cost_panel() -> Panel:
     return repeated(panel, "commodity", 4)
 
 
+def total_panel() -> Panel:
+    """Return what everything together costs."""
+    return stat_panel(
+        "Cost of the month, all together",
+        "The sums of the costs above." + PRICES + RULES_USED,
+        [
+            Query(f"sum({past('usage_point:utility_monthly_cost:eur')})", "So far"),
+            Query(f"sum({recent('usage_point:utility_monthly_cost:expected_eur')})", "Expected"),
+        ],
+        Style(EURO, width=8, height=3, decimals=2, nothing=f"No cost yet. {NEEDS_RULES}"),
+        wide=True,
+    )
+
+
 def signs_panel() -> Panel:
     """Return leaks and peaks: only those there are."""
-    flow = only(recent("usage_point:utility_flow:hours"), WATER)
-    limit = past("usage_point:utility_flow_hours:limit")
-    running = f"max(({flow}) > on ({BY_POINT}) group_left () {limit}) or 0 * max({flow})"
+    running = longer_than_allowed("max", only(recent("usage_point:utility_flow:hours"), WATER))
     unknown = f"-1 * max({live('utility_usage_point_info', WATER)})"
     flag = only(live("utility_divergent_consumption"), WATER)
-    monthly = (
-        f"max({live('utility_monthly_peak_kw')} / on ({BY_POINT}) clamp_min({live('utility_average_monthly_peak_kw')}, 2.5))"
-    )
-    daily = f"max({live('utility_daily_peak_kva')} / on ({BY_POINT}) {live('utility_subscribed_power_kva')})"
+    monthly, daily = peak_shares()
     return stat_panel(
         "Leaks and peaks",
         "For how long water has run without a pause, when longer than the limit in settings.yaml, by readings "
@@ -179,13 +189,13 @@ def signs_panel() -> Panel:
             ),
             Query(
                 f"max({flag})",
-                "Portal says",
+                "Water, the portal",
                 words={"0": ("fine", "green"), "1": ("unusual", "red")},
             ),
-            Query(monthly, "Month's peak", unit="percentunit", decimals=0, thresholds=SHARE),
-            Query(daily, "Day's power", unit="percentunit", decimals=0, thresholds=SHARE),
+            Query(f"max({monthly})", "Month's peak of mean", unit="percentunit", decimals=0, thresholds=SHARE),
+            Query(f"max({daily})", "Day's peak of limit", unit="percentunit", decimals=0, thresholds=SHARE),
         ],
-        Style(width=24, height=3, nothing="No portal gives a leak or a peak"),
+        Style(width=16, height=3, nothing="No portal gives a leak or a peak"),
         wide=True,
     )
 
@@ -236,7 +246,7 @@ def health_panel(width: int) -> Panel:
 
 def tariff_labels(expression: str) -> str:
     """Label a register's amount with its tariff: the class of electricity where there are several, else the commodity."""
-    facts = f"max by ({BY_REGISTER}, commodity) ({known(live('utility_register_info'), 0)})"
+    facts = f"max by ({BY_REGISTER}, commodity) ({live('utility_register_info')})"
     labelled = f"({expression}) * on ({BY_REGISTER}) group_left (commodity) {facts}"
     return (
         f'label_replace(label_replace({labelled}, "tariff", "$1", "commodity", "(.+)"), "tariff", "$1", "register", '
@@ -342,4 +352,4 @@ def alerts_panel() -> Panel:
 
 def summed(family: str) -> str:
     """Sum a family of the live page over the registers of a usage point."""
-    return total(whole(live(family)))
+    return total(counted(live(family)))

@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 from grafana.panels import (
     HISTORY_USED,
-    KWH,
-    M3,
     NEEDS_HISTORY,
     NEEDS_MONTHS,
     Column,
@@ -25,6 +23,7 @@ from grafana.queries import (
     BY_REGISTER,
     DAY,
     MONTH,
+    counted,
     dated,
     days,
     known,
@@ -35,7 +34,6 @@ from grafana.queries import (
     only,
     past,
     recent,
-    whole,
 )
 
 THIS = 'commodity="$commodity"'
@@ -47,18 +45,17 @@ WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", 
 YEAR_NOW = "${__to:date:YYYY}"
 
 
-def of_commodity(select: Callable[[str], str], kwh: str, m3: str, days: int = 1, by: str = "") -> tuple[str, str]:
+def of_commodity(select: Callable[[str], str], kwh: str, m3: str, days: int = 0, by: str = "") -> tuple[str, str]:
     """Return the sum over the usage points of the commodity in kWh, and in m³ where none has kWh."""
-    energy, volume = (f"sum by ({by}) ({only(whole(select(name), days), THIS, days=days)})" for name in (kwh, m3))
-    counted = " or ".join(known(live(name), days) for name in COUNTED)
-    return (energy, f"({volume} unless on () {only(counted, THIS, days=days)})")
+    energy, volume = (f"sum by ({by}) ({counted(select(name), THIS, days=days)})" for name in (kwh, m3))
+    return (energy, f"({volume} unless on () {known(live('utility_register_info', THIS, OF_ENERGY), days)})")
 
 
-COUNTED = ("utility_consumption_index_kwh", "utility_yearly_consumption_kwh")
-"""Families of registers of energy."""
+OF_ENERGY = 'unit=~".*Wh|.*J"'
+"""Registers that are counted in kWh, whatever the portal's unit."""
 
 
-def either(select: Callable[[str], str], kwh: str, m3: str, days: int = 1, by: str = "") -> str:
+def either(select: Callable[[str], str], kwh: str, m3: str, days: int = 0, by: str = "") -> str:
     """Return the amount in kWh, or in m³ where there is none in kWh, with the label `measure`."""
     energy, volume = of_commodity(select, kwh, m3, days, by)
     return f'(label_replace({energy}, "measure", "kWh", "", "") or on () label_replace({volume}, "measure", "m³", "", ""))'
@@ -71,47 +68,44 @@ def comparable(select: Callable[[str], str]) -> Callable[[str], str]:
         running = "utility_year_to_date_consumption_m3" if name.endswith("m3") else "utility_year_to_date_consumption_kwh"
         before = f"last_over_time({past(running, *((NOT_TWICE,) if name.endswith('m3') else ()))}[3d] offset 366d)"
         shown = "utility_yearly_consumption_m3" if name.endswith("m3") else "utility_yearly_consumption_kwh"
-        new = f"({live(shown)} unless on ({BY_REGISTER}) {before}) and on () {only(before, THIS, days=0)}"
+        new = f"({live(shown)} unless on ({BY_REGISTER}) {before}) and on () {only(before, THIS)}"
         # The selected stands in it once: each one is read from the ledger anew.
         return f"({select(name)} unless on ({BY_REGISTER}) ({new}))"
 
     return selected
 
 
-def latest_days(*matchers: str) -> str:
+def latest_days(*matchers: str, days: int = 0) -> str:
     """Return the start of each usage point's latest day, without those that have ended."""
-    latest = only(known(live("utility_latest_day_timestamp_seconds")), *matchers)
+    latest = only(known(live("utility_latest_day_timestamp_seconds"), days), *matchers, days=days)
     return f"({latest}) > on () group_left () (max({latest}) - {LATE})"
 
 
 def incomplete(*matchers: str) -> str:
-    """Return a value at each day that not all usage points have yet."""
-    return f"(vector(time() - 10800) > on () min({latest_days(*matchers)}))"
+    """Return a value at each point of a graph that is a day which not all usage points have yet."""
+    return f"(vector(time() - 10800) > on () min({latest_days(*matchers, days=1)}))"
 
 
 def days_panel() -> Panel:
     """Return a bar for each day; days that not all usage points have yet are pale."""
-    late = incomplete(THIS)
-    queries = []
-    for unit, amount in zip(
-        (KWH, M3),
-        of_commodity(
-            lambda name: days(name, *((NOT_TWICE,) if name.endswith("m3") else ())),
-            "utility_interval_consumption_kwh",
-            "utility_interval_consumption_m3",
-        ),
-        strict=True,
-    ):
-        queries.append(Query(f"{amount} unless on () {late}", "$commodity", "1d", unit))
-        queries.append(Query(f"{amount} and on () {late}", "$commodity, not complete", "1d", unit))
+    amount = either(
+        lambda name: days(name, *((NOT_TWICE,) if name.endswith("m3") else ())),
+        "utility_interval_consumption_kwh",
+        "utility_interval_consumption_m3",
+        days=1,
+    )
+    # Each amount is read once: what tells whole days from others is a label.
+    late = f'count_values("late", vector(time() - 10800) > bool scalar(min({latest_days(THIS, days=1)})))'
+    named = f'label_replace({amount} * on () group_left (late) {late}, "name", "$commodity", "late", "0")'
+    named = f'label_replace({named}, "name", "$commodity, not complete", "late", "1")'
     panel = bar_panel(
         "${commodity:text} by day",
         "Each day on its own day; over long spans each bar is a week or more. Pale: some usage points have not told it yet."
         + HISTORY_USED,
-        queries,
+        [Query(named, "{{name}}, {{measure}}", "1d")],
         Style(height=8, nothing=NEEDS_HISTORY),
     )
-    return repeated(in_commodity_colors(panel), "commodity", 2)
+    return repeated(with_units(in_commodity_colors(panel)), "commodity", 2)
 
 
 def running_year(name: str) -> str:
@@ -137,31 +131,29 @@ def with_measure(amount: str) -> str:
     return f'label_join({amount}, "year", ", ", "year", "measure")'
 
 
-def cumulative_panel() -> Panel:
-    """Return the running sum of this year against the last, by week, and where it is expected to end."""
-    now = either(
-        comparable(lambda name: live(name, *((NOT_TWICE,) if name.endswith("m3") else ()))),
-        "utility_yearly_consumption_kwh",
-        "utility_yearly_consumption_m3",
-    )
-    end = either(
-        comparable(lambda name: recent(f"register:{name}:expected", *((NOT_TWICE,) if name.endswith("m3") else ()))),
-        "utility_yearly_consumption_kwh",
-        "utility_yearly_consumption_m3",
-    )
-    latest = f"vector(scalar(max({latest_days(THIS)})) + 43200)"
+def of_year(name: str) -> str:
+    """Return each register's running sum of this year and the last by week, and where this year is expected to end."""
+    more = (NOT_TWICE,) if name.endswith("m3") else ()
+    yearly = name.replace("year_to_date", "yearly")
+    latest = f"vector(scalar(max({only(live('utility_latest_day_timestamp_seconds'), THIS)})) + 43200)"
     week = f'count_values("week", 100 + floor((day_of_year({latest}) - 1) / 7))'
     week = f'label_replace({week}, "week", "$1", "week", ".(..)")'
-    expected = f'({now} * on () group_left (week) {week}) and on () {end} or label_replace({end}, "week", "52", "", "")'
-    expected = with_measure(f'label_replace({expected}, "year", "$commodity expected", "", "")')
+    end = recent(f"register:{yearly}:expected", *more)
+    expected = (
+        f'({live(yearly, *more)} * on () group_left (week) {week} and on () {end}) or label_replace({end}, "week", "52", "", "")'
+    )
+    expected = f'label_replace({expected}, "year", "$commodity expected", "", "")'
+    return f"({of_two_years(running_year(name), 'week')} or {expected})"
+
+
+def cumulative_panel() -> Panel:
+    """Return the running sum of this year against the last, by week, and where it is expected to end."""
     years = either(
-        comparable(lambda name: of_two_years(running_year(name), "week")),
+        comparable(of_year),
         "utility_year_to_date_consumption_kwh",
         "utility_year_to_date_consumption_m3",
-        days=0,
         by="week, year",
     )
-    years = with_measure(years)
     panel = trend_panel(
         "${commodity:text} since New Year",
         "The running sum of this year (solid) and of the year before (pale, dashed), by week, and where this "
@@ -169,7 +161,7 @@ def cumulative_panel() -> Panel:
         "end: the year before, times this year's share of it so far." + HISTORY_USED,
         Query(
             never_empty(
-                f"sum by (week, year) ({years} or {expected})",
+                f"sum by (week, year) ({with_measure(years)})",
                 week="00",
                 year="Nothing known since New Year, or set up remote read",
             )
@@ -187,7 +179,6 @@ def months_panel() -> Panel:
         comparable(lambda name: of_two_years(of_day(past(name, MONTH, *((NOT_TWICE,) if name.endswith("m3") else ()))), "month")),
         "utility_interval_consumption_kwh",
         "utility_interval_consumption_m3",
-        days=0,
         by="month, year",
     )
     panel = bar_chart_panel(
@@ -203,25 +194,22 @@ def months_panel() -> Panel:
 
 def calendar_panel() -> Panel:
     """Return a map of weeks and weekdays."""
-    weekdays = []
-    for place, name in enumerate(WEEKDAYS):
-        # A step of seven days begins on Thursdays, as Unix time did: a column is the week up to a Wednesday.
-        back = (2 - place) % 7 * 24 - 8
-        amount = either(
-            lambda name, back=back: (  # type: ignore[misc]
-                f"last_over_time({past(name, DAY, *((NOT_TWICE,) if name.endswith('m3') else ()))}[1d] offset {back}h)"
-            ),
-            "utility_interval_consumption_kwh",
-            "utility_interval_consumption_m3",
-            days=8,
-        )
-        weekdays.append(f'label_replace({amount}, "weekday", "{place + 1} {name}", "", "")')
+    day = 'count_values("weekday", (day_of_week(vector(time() - 43200)) + 6) % 7 + 1)'
+
+    def of_week(name: str) -> str:
+        """Return the days of the week up to a Wednesday: a step of seven days begins on Thursdays, as Unix time did."""
+        selected = of_day(past(name, DAY, *((NOT_TWICE,) if name.endswith("m3") else ())))
+        return f"last_over_time(({selected} * on () group_left (weekday) {day})[156h:1d])"
+
+    amount = either(of_week, "utility_interval_consumption_kwh", "utility_interval_consumption_m3", days=8, by="weekday")
+    for place, name in enumerate(WEEKDAYS, 1):
+        amount = f'label_replace({amount}, "weekday", "{place} {name}", "weekday", "{place}")'
     panel = heatmap_panel(
         "${commodity:text}, weekday by week",
         "The amount of each day of the last year, in kWh or m³: a column for each week, Thursday to Wednesday. "
         "A day that is not "
         "known is empty, one without consumption has the palest colour." + HISTORY_USED,
-        [Query(mapped_or_reason(" or ".join(weekdays), "weekday", "1 Monday"), "{{weekday}}", "7d")],
+        [Query(mapped_or_reason(amount, "weekday", "1 Monday"), "{{weekday}}", "7d")],
         Style(height=7, nothing=NEEDS_HISTORY),
     )
     return repeated(panel.time_from("now-1y"), "commodity", 2)
@@ -230,12 +218,11 @@ def calendar_panel() -> Panel:
 def records_panel() -> Panel:
     """Return the days with the highest consumption of the last year."""
     amount = either(
-        lambda name: dated(of_day(past(name, DAY, *((NOT_TWICE,) if name.endswith("m3") else ()))), "365d", "day"),
+        lambda name: of_day(past(name, DAY, *((NOT_TWICE,) if name.endswith("m3") else ()))),
         "utility_interval_consumption_kwh",
         "utility_interval_consumption_m3",
-        days=0,
-        by="date",
     )
+    amount = dated(amount, "365d", "day")
     highest = f"topk(5, {amount})"
     panel = table_panel(
         "${commodity:text}, highest days",

@@ -64,30 +64,35 @@ def total(selected: str, by: str = BY_POINT) -> str:
     return f"sum by ({by}) ({selected})"
 
 
-def known(selected: str, days: int = 1) -> str:
-    """Return the newest value at every point of the graph; the last point may lie so many `days` before now.
+def known(selected: str, days: int = 0) -> str:
+    """Return the newest value at every point of a graph; the last point may lie so many `days` before now.
 
-    0 is for an instant query, whose only point is now.
+    0 is for an instant query, whose only point is now, and for what looks back from there.
     """
     if not days:
-        return selected
-    return f"last_over_time({selected}[{days}d:5m] @ end() offset -{days}d)"
+        return f"{selected} @ end()"
+    # From ten minutes before the last point on: Prometheus 3 leaves out the first instant, and the next may be ahead of now.
+    return f"last_over_time({selected}[{days * 1440 + 10}m:5m] @ end() offset -{days}d)"
 
 
-def whole(selected: str, days: int = 1) -> str:
-    """Leave out the registers that another register of the same usage point counts too."""
-    return f"({selected} unless on ({BY_REGISTER}) {known(live('utility_register_info', PART), days)})"
+def counted(expression: str, *matchers: str, days: int = 0) -> str:
+    """Keep the registers whose facts match, without those that another register of the same usage point counts too.
+
+    One look at the facts for both: Prometheus asks the exporter's history for every selector, even one of the page.
+    """
+    facts = known(live("utility_register_info", WHOLE, *matchers), days)
+    return f"(({expression}) and on ({BY_REGISTER}) {facts})"
 
 
-PART = 'part_of!=""'
+WHOLE = 'part_of=""'
 
 
-def only(expression: str, *matchers: str, days: int = 1) -> str:
+def only(expression: str, *matchers: str, days: int = 0) -> str:
     """Keep the usage points whose facts match, as they are known now."""
     return f"(({expression}) and on ({BY_POINT}) {known(live('utility_usage_point_info', *matchers), days)})"
 
 
-def named(expression: str, *matchers: str, days: int = 1) -> str:
+def named(expression: str, *matchers: str, days: int = 0) -> str:
     """Keep the usage points that match, and label each `shown`: its alias; of a bare number the commodity and the last digits."""
     facts = f"max by ({BY_POINT}, commodity) ({known(live('utility_usage_point_info', *matchers), days)})"
     labelled = f"({expression}) * on ({BY_POINT}) group_left (commodity) {facts}"
@@ -133,16 +138,16 @@ def mapped_or_reason(expression: str, label: str, row: str, *matchers: str) -> s
     return never_empty(f"{expression} or on () {reason}", **{label: row})
 
 
+def of_day(selected: str) -> str:
+    """Return what stands on the day before a midnight (UTC), gas days too."""
+    return f"last_over_time({selected}[1d] offset -8h)"
+
+
 def year_before(selected: str) -> str:
     """Return the same day of the year before (of the 29th of February the 28th); gas days too."""
     same = f"day_of_month(vector(time())) == on () day_of_month(vector(time() - {YEAR_BEFORE}))"
     common, leap = (f"last_over_time({selected}[1d] offset {days * 24 - 8}h)" for days in (365, 366))
     return f"({common} and on () ({same}) or {leap})"
-
-
-def of_day(selected: str) -> str:
-    """Return what stands on the day before a midnight (UTC), gas days too."""
-    return f"last_over_time({selected}[1d] offset -8h)"
 
 
 def both_years(name: str, *more: str) -> tuple[str, str]:
@@ -210,6 +215,21 @@ def gone_by(unit: str, span: str) -> str:
     shown = live(f"utility_consumption_index_{unit}")
     history = total(f"last_over_time({index}[4h]) - last_over_time({index}[4h] offset {span})")
     return f"({history} or {total(f'{shown} - last_over_time({shown}[1h] offset {span})')})"
+
+
+def longer_than_allowed(aggregation: str, hours: str) -> str:
+    """Aggregate the hours of flow that are above the limit in settings.yaml; 0 where none are, nothing where none are known."""
+    limit = past("usage_point:utility_flow_hours:limit")
+    return f"{aggregation}(({hours}) > on ({BY_POINT}) group_left () {limit}) or 0 * {aggregation}({hours})"
+
+
+def peak_shares() -> tuple[str, str]:
+    """Return the month's peak as a share of what the capacity tariff counts, and the day's of the subscribed power."""
+    mean = f"clamp_min({live('utility_average_monthly_peak_kw')}, 2.5)"
+    return (
+        f"{live('utility_monthly_peak_kw')} / on ({BY_POINT}) {mean}",
+        f"{live('utility_daily_peak_kva')} / on ({BY_POINT}) {live('utility_subscribed_power_kva')}",
+    )
 
 
 def alerts_firing(*matchers: str) -> str:

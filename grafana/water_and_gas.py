@@ -28,7 +28,24 @@ from grafana.panels import (
     step_panel,
     table_panel,
 )
-from grafana.queries import BY_POINT, DAY, GAS, HOUR, MONTH, NEXT, dated, days, live, named, of_day, only, past, recent, total
+from grafana.queries import (
+    BY_POINT,
+    DAY,
+    GAS,
+    HOUR,
+    MONTH,
+    NEXT,
+    dated,
+    days,
+    live,
+    longer_than_allowed,
+    named,
+    of_day,
+    only,
+    past,
+    recent,
+    total,
+)
 
 VOLUME = "utility_interval_consumption_m3"
 ENERGY = "utility_interval_consumption_kwh"
@@ -57,7 +74,7 @@ def water_and_gas() -> Dashboard:
 
 def leak_panel() -> Panel:
     """Return whether anything looks like a leak."""
-    flow, limit = only(recent("usage_point:utility_flow:hours"), WATER), past("usage_point:utility_flow_hours:limit")
+    running = longer_than_allowed("count", only(recent("usage_point:utility_flow:hours"), WATER))
     flag = only(live("utility_divergent_consumption"), WATER)
     limited = only(live("utility_flow_limitation"), WATER)
     return stat_panel(
@@ -70,8 +87,7 @@ def leak_panel() -> Panel:
         + RULES_USED,
         [
             Query(
-                f"count(({flow}) > on ({BY_POINT}) group_left () {limit}) or 0 * count({flow})"
-                f" or -1 * max({live('utility_usage_point_info', WATER)})",
+                f"{running} or -1 * max({live('utility_usage_point_info', WATER)})",
                 "Water without a pause",
                 thresholds=ANY_IS_BAD,
                 words={"0": ("none", "green"), "-1": ("not known yet", "text")},
@@ -112,8 +128,8 @@ def leaks() -> Sequence[Panel]:
 def by_day(kind: str) -> Panel:
     """Return the day bars of water or of gas."""
     matcher = f'commodity="{kind}"'
-    amount = only(total(days(VOLUME)), matcher)
-    queries = [Query(named(f"({amount}){largest_of(matcher)}", matcher), "{{shown}}", "1d")]
+    amount = only(total(days(VOLUME)), matcher, days=1)
+    queries = [Query(named(f"({amount}){largest_of(matcher, days=1)}", matcher, days=1), "{{shown}}", "1d")]
     what = "Each gas day, six to six, on the day it begins" if kind == "gas" else "Each day on its own day"
     return bar_panel(
         f"{kind.capitalize()} by day",
@@ -123,7 +139,7 @@ def by_day(kind: str) -> Panel:
     )
 
 
-def largest_of(matcher: str, family: str = VOLUME, span: str = "$__range", days: int = 1) -> str:
+def largest_of(matcher: str, family: str = VOLUME, span: str = "$__range", days: int = 0) -> str:
     """Keep the eight usage points of a commodity with the largest sums of the span."""
     sums = only(total(f"sum_over_time({past(family, DAY)}[{span}] @ end())"), matcher, days=days)
     return f" and on ({BY_POINT}) topk(8, {sums})"
@@ -138,13 +154,13 @@ def nights() -> Sequence[Panel]:
             "Night flow of water",
             "What registers that are read every hour or so counted between two and five at night, the eight highest: a tight "
             "house has nothing." + DAY_LATE + HISTORY_USED,
-            [Query(f"topk(8, {named(only(night, WATER))} > 0)", "{{shown}}", "1d")],
+            [Query(f"topk(8, {named(only(night, WATER, days=1), days=1)} > 0)", "{{shown}}", "1d")],
             Style(M3, 12, 9, nothing=NEEDS_HOURLY, decimals=3),
         ),
         step_panel(
             "Gas by the hour",
             "Volume of each hour; over long spans the mean of hours." + HISTORY_USED,
-            [Query(named(total(f"avg_over_time({past(VOLUME, HOUR, GAS)}{NEXT})"), IS_GAS), "{{shown}}", "1h")],
+            [Query(named(total(f"avg_over_time({past(VOLUME, HOUR, GAS)}{NEXT})"), IS_GAS, days=1), "{{shown}}", "1h")],
             Style(M3, 12, 9, nothing=f"{NEEDS_HOURLY} of gas", decimals=2),
         ),
     )
@@ -154,8 +170,8 @@ def months() -> Sequence[Panel]:
     """Return whole months of water and of gas."""
 
     def panel(title: str, family: str, matcher: str, unit: str) -> Panel:
-        amount = only(total(dated(of_day(past(family, MONTH)), "400d", "month"), f"{BY_POINT}, date"), matcher, days=0)
-        amount = named(f"{amount}{largest_of(matcher, family, '400d', 0)}", matcher, days=0)
+        amount = only(total(dated(of_day(past(family, MONTH)), "400d", "month"), f"{BY_POINT}, date"), matcher)
+        amount = named(f"{amount}{largest_of(matcher, family, '400d')}", matcher)
         return bar_chart_panel(
             title,
             "Months of which every day is known, of the last thirteen months, by usage point; of many the eight largest."
@@ -195,9 +211,9 @@ def points_panel() -> Panel:
             Column("Year", flowing(summed("utility_yearly_consumption_m3")), decimals=1),
             Column("Gas, kWh", flowing(summed("utility_yearly_consumption_kwh")), decimals=0),
             Column("Cost, month", total(flowing(past("usage_point:utility_monthly_cost:eur"))), EURO, 2),
-            Column("Unusual", flowing(summed("utility_divergent_consumption")), words=YES_IS_BAD),
-            Column("Limited", flowing(summed("utility_flow_limitation")), words=YES_IS_BAD),
-            Column("Days behind", flowing(summed("utility_day_offset")), decimals=0),
+            Column("Unusual", flowing(total(live("utility_divergent_consumption"))), words=YES_IS_BAD),
+            Column("Limited", flowing(total(live("utility_flow_limitation"))), words=YES_IS_BAD),
+            Column("Days behind", flowing(total(live("utility_day_offset"))), decimals=0),
         ),
         Style(width=24, height=10),
         POINT_LABELS | {"commodity": "Kind"},

@@ -32,7 +32,7 @@ unit: .venv/test.stamp .cache/tools.stamp
 # The tests do this too.
 rules: .cache/tools.stamp
 	promtool check rules prometheus/rules.yaml prometheus/settings.yaml
-	promtool test rules prometheus/rules.test.yaml
+	promtool test rules prometheus/*.test.yaml
 
 # The dashboards' files anew, after their code changed.
 boards: .venv/test.stamp

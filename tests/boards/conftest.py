@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,8 @@ class DashboardStack:
     prometheus: servers.RunningServer
     sender: servers.RunningServer
     """Another exporter's delivery to a receiver: the demo has none."""
+    rules: list[dict[str, Any]]
+    """All rules with their health, after each was evaluated."""
 
 
 @pytest.fixture(scope="package")
@@ -53,7 +56,15 @@ def stack(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
         with servers.run_prometheus(folder, exporter.url, beside=sender.url) as prometheus:
             for name in ("up", *RECORDED_SERIES, *SENDER_QUERIES):
                 servers.wait_until(partial(prometheus.query_value, f"count({name})"), f"there is {name}")
-            yield DashboardStack(exporter, prometheus, sender)
+            rules = servers.wait_until(partial(list_evaluated_rules, prometheus), "every rule was evaluated")
+            servers.evaluate_rules_seldom(folder, prometheus)
+            yield DashboardStack(exporter, prometheus, sender, rules)
+
+
+def list_evaluated_rules(prometheus: servers.RunningServer) -> list[dict[str, Any]]:
+    """Give the rules, or none as long as one of them was not evaluated."""
+    rules = [rule for group in prometheus.get("/api/v1/rules")["groups"] for rule in group["rules"]]
+    return rules if all(rule["health"] != "unknown" for rule in rules) else []
 
 
 def get_open_metrics(exporter: servers.RunningServer) -> str:

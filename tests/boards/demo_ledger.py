@@ -26,10 +26,10 @@ from tests.conftest import InMemoryAccountStore
 IMPORT_DAYS = {"cem": 62, "water-link": 800, "fluvius": 730, "enedis": 730}
 """How far back, by portal: a year, and what is compared with it; of the block of flats, with a reading an hour, less. The year
 before is whole at Fluvius alone: the simulated Enedis has lost some days for good."""
-MAX_CURVE_DAYS = 366
-"""Load curves have most of the readings."""
 TEST_EVERYTHING = os.environ.get("BOARDS") == "every"
 """Asked for by BOARDS=every: a year of the block of flats too, and every value of every variable, which takes minutes."""
+MAX_CURVE_DAYS = 366 if TEST_EVERYTHING else 62
+"""Load curves have most of the readings."""
 
 
 class UnlimitedAccountStore(InMemoryAccountStore):

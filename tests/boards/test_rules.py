@@ -14,7 +14,8 @@ from tests.boards import grafana_queries
 from tests.boards.servers import FOLDER
 from tests.history.programs import find_program
 
-RULES, SETTINGS, CASES = (FOLDER / name for name in ("rules.yaml", "settings.yaml", "rules.test.yaml"))
+RULES, SETTINGS = FOLDER / "rules.yaml", FOLDER / "settings.yaml"
+CASES = sorted(FOLDER.glob("*.test.yaml"))
 PROMETHEUS_OWN = {"up", "scrape_duration_seconds", "ALERTS"}
 ADDRESS = '{{ with query "utility_runbook:address" }}{{ . | first | label "url" }}{{ end }}#'
 NAME = r"\b(?:(?:usage_point|register):)?(?:utility|process|python)_[a-z0-9_]+(?::[a-z0-9_]+)?"
@@ -43,9 +44,12 @@ def test_promtool_accepts(words):
 
 def test_every_alert_fires_when_it_should_and_not_else():
     """
-    `promtool test rules` passes: each case has a series for which the alert fires and others for which it does not.
+    `promtool test rules` passes: each case has a series for which the alert fires and others for which it does not; so have the
+    expected ends of month and year.
     """
-    done = subprocess.run([find_program("promtool"), "test", "rules", CASES], capture_output=True, text=True, check=False)
+    done = subprocess.run([find_program("promtool"), "test", "rules", *CASES], capture_output=True, text=True, check=False)
+
+    assert len(CASES) == 3
 
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -56,7 +60,7 @@ def test_an_alert_has_its_cases(alert):
     Each alert is expected to fire for one series, in a case with another series of the same family for which it does not.
     """
     name, fires, spares = alert["alert"], False, False
-    for case in yaml.safe_load(CASES.read_text())["tests"]:
+    for case in (case for file in CASES for case in yaml.safe_load(file.read_text())["tests"]):
         expected = [one for one in case.get("alert_rule_test", ()) if one["alertname"] == name]
         firing = sum(len(one["exp_alerts"]) for one in expected)
         for one in case.get("promql_expr_test", ()):
@@ -104,7 +108,7 @@ def test_one_line_says_where_the_runbook_is():
     The address of the runbook is a full one, stands once in settings.yaml, and an alert's link is made of it.
     """
     addresses = [rule["labels"]["url"] for rule in rules("record", SETTINGS) if rule["record"] == "utility_runbook:address"]
-    cases = CASES.read_text()
+    cases = "".join(file.read_text() for file in CASES)
 
     assert len(addresses) == 1
     assert re.fullmatch(r"https://.+/runbook\.md", addresses[0])
@@ -165,7 +169,7 @@ def test_every_metric_that_is_named_exists():
     files = [
         RULES,
         SETTINGS,
-        CASES,
+        *CASES,
         *grafana_queries.FILES,
         grafana_queries.ROOT / "README.md",
         *(grafana_queries.ROOT / "docs").glob("*.md"),

@@ -167,7 +167,13 @@ class AccountPoller:
 
     async def step(self) -> None:
         """Go on with the backlog: a few requests."""
-        health, now = self.health, self._clock.now()
+        now = self._clock.now()
+        with self._watch.watch_step():
+            await self._read_backlog(now)
+        await self._watch.update_shapes(self.health, now)
+
+    async def _read_backlog(self, now: datetime) -> None:
+        health = self.health
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
                 outcome = await self._feeds.step(session)

@@ -31,6 +31,12 @@ class VisitWatch:
     def watch(self, now: datetime) -> Iterator[None]:
         """Watch a visit."""
         self.recorder = self._recordings.begin(now) if self._recordings else None
+        with self.watch_step():
+            yield
+
+    @contextmanager
+    def watch_step(self) -> Iterator[None]:
+        """Watch the shapes of what a step of the backlog brings."""
         with watch_shapes() as self._shapes:
             yield
 

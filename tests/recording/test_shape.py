@@ -161,3 +161,20 @@ async def test_a_portal_that_changed_is_noticed(
         again = AccountPoller(account, ledger, MetricsPage(ledger, clock, "0"), clock, lambda: 0.5)
         await again.open()
         assert again.health.shape_notes == health.shape_notes
+
+
+async def test_a_step_of_the_backlog_notices_it_too(clock: FakeClock, tmp_path: Path) -> None:
+    """
+    What changes while the history is read is not first seen at the next visit.
+    """
+    simulation = list_simulation_types()["fluvius"](clock)
+    async with run_simulation(simulation) as url:
+        with Ledger(tmp_path) as ledger:
+            account = make_account(simulation, url, interval_requests=1)
+            poller = AccountPoller(account, ledger, MetricsPage(ledger, clock, "0"), clock, lambda: 0.5)
+            await poller.open()
+            await poller.visit()
+            simulation.faults.add("measurement-history", "endless")
+            await poller.step()
+
+            assert any(".de is gone" in note for note in poller.health.shape_notes)

@@ -90,8 +90,8 @@ def _name_register(text: RegisterText, *, alone: bool) -> str:
     quantity = _UNIT_NAMES.get(text.unit, "")
     is_number = text.register.isdecimal()
     own = "" if text.register == "total" or (is_number and (alone or quantity)) else text.register
-    is_told_by_unit = alone and not quantity and text.unit in {Unit.KWH, Unit.M3}
-    name = text.description or (own if own and not is_number else "" if is_told_by_unit else kind or quantity or own)
+    unit_suffices = alone and not quantity and text.unit in {Unit.KWH, Unit.M3}
+    name = text.description or (own if own and not is_number else "" if unit_suffices else kind or quantity or own)
     return _join([name, "injection" if text.is_injection and "injection" not in name else ""])
 
 

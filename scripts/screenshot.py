@@ -14,7 +14,7 @@ from scripts.demo_site import run_demo  # noqa: E402  # only now on the path
 from tests.browser import run_chromium  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
-DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESKTOP, PHONE = {"width": 1280, "height": 920}, {"width": 390, "height": 844}
 SCREENSHOTS = {
     "status.png": ("?still&account=home-power", DESKTOP),
     "status-dark.png": ("?still&account=block-of-flats", DESKTOP | {"dark": True}),

@@ -50,7 +50,7 @@ def build_metric_tables() -> Mapping[str, str]:
         family.name: (format_code(family.name), find_unit(family.name, family.help), family.help)
         for family in HISTORY_FAMILIES.values()
     }
-    return tables | {"true-time": format_table(("family", "unit", "meaning"), history.values())}
+    return tables | {"history": format_table(("family", "unit", "meaning"), history.values())}
 
 
 def format_family(family: MetricFamily) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from exporter.web.status.page import StatusPage
 from exporter.web.web_config import WebConfig
 
 DEFAULT_ADDRESS = ListenAddress("127.0.0.1", 10230)
-"""Quarter-hours show when somebody is at home: other machines see them only where that is asked for."""
+"""Quarter-hours reveal when people are at home: other machines can read them only on request."""
 log = logging.getLogger(__name__)
 
 
@@ -191,7 +191,7 @@ def log_addresses(account_count: int, addresses: Sequence[ListenAddress]) -> Non
 
 
 async def render_ages_ahead(page: MetricsPage, clock: WallClock) -> None:
-    """Render the ages of many usage points before they are requested, for ever."""
+    """Render the ages of many usage points before they are requested, until cancelled."""
     while True:
         await clock.sleep(timedelta(seconds=AGE_STEP) / 2)
         await asyncio.to_thread(page.render_ages_ahead)

@@ -177,7 +177,7 @@ def run_setup(options: argparse.Namespace) -> int:
 
 def add_history_commands(subparsers: Subparsers) -> None:
     """Add the commands of `history`."""
-    description = "the true-time series: import past readings, export them, send them again"
+    description = "the history series: import past readings, export them, send them again"
     history = subparsers.add_parser(
         "history", help=description, description=description[0].upper() + description[1:] + ".", allow_abbrev=False
     )
@@ -270,7 +270,7 @@ def add_web_flags(parser: CommandParser) -> CommandParser:
         "--no-config.watch",
         dest="watch_config",
         action="store_false",
-        help="do not reload by itself when the configuration or a secret's file changes",
+        help="do not reload automatically when the configuration or a secret's file changes",
     )
     parser.add_argument(
         "--web.systemd-socket",

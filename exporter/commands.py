@@ -163,7 +163,7 @@ def import_history(options: argparse.Namespace) -> int:
 
 
 def export_history(options: argparse.Namespace) -> int:
-    """Write the true-time series as OpenMetrics."""
+    """Write the history series as OpenMetrics."""
     selection = ExportSelection(options.account, options.first, options.last)
     count = write_history(build_context(options), selection, options.output)
     if options.output:
@@ -323,7 +323,7 @@ async def run_import(context: CommandContext, options: ImportOptions) -> None:
 
 
 def write_history(context: CommandContext, selection: ExportSelection, file: Path | None) -> int:
-    """Write the true-time series as OpenMetrics; return the number of samples."""
+    """Write the history series as OpenMetrics; return the number of samples."""
     aliases = {portal.name: portal.config.aliases for portal in load_config(context.config_file).accounts}
     with open_existing_ledger(context.storage_path) as ledger:
         return export_series(ledger, aliases, selection, utc_now(), file)

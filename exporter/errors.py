@@ -34,7 +34,7 @@ class PortalError(ExporterError):
 class UnreachableError(PortalError):
     """Network, timeout, 5xx: retried sooner, with backoff; `status` is that of the response, if one came.
 
-    `was_sent` tells whether the body of the request may have reached the portal.
+    `was_sent` is whether the body of the request may have reached the portal.
     """
 
     reason = "unreachable"

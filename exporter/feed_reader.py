@@ -23,7 +23,7 @@ NEXT_STEP_KEY = "next step"
 
 @dataclass(frozen=True, slots=True)
 class BackfillSettings:
-    """Whether the history is read by itself, and the oldest day that is asked for."""
+    """Whether `serve` reads the history, and the oldest day that is requested."""
 
     enabled: bool = True
     oldest: date | None = None

@@ -117,7 +117,7 @@ class AccountPoller:
             log.exception("account %s: failed to render stored readings", portal.name)
 
     async def run(self) -> None:
-        """Visit the account whenever it is due, and go on with its backlog between the visits, for ever."""
+        """Visit the account whenever it is due, and read its backlog between the visits, until cancelled."""
         while True:
             is_step = await self._wait_until_due()
             async with self._lock:

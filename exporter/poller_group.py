@@ -59,7 +59,7 @@ class PollerGroup:
                 self._page.remove_account(name)
 
     async def watch_ledger(self) -> None:
-        """Show within a minute what other processes store, such as an import, for ever."""
+        """Show what other processes store, such as an import, within a minute, until cancelled."""
         while True:
             await self._clock.sleep(WATCH_INTERVAL)
             try:

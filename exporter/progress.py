@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TextIO
 
 ReportRequests = Callable[[int, int, datetime | None], None]
-"""Is told how many requests are made, how many there are in all, and until when a limit is waited for."""
+"""Called with the number of requests made, their total, and the end of a limit that is waited for."""
 
 MAX_LINES = 10
 """Number of plain lines that report the progress."""
@@ -23,7 +23,7 @@ def show_progress(activity: str, total: int, unit: str, out: TextIO | None = Non
 
 @contextmanager
 def show_requests(activity: str, out: TextIO | None = None) -> Iterator[ReportRequests]:
-    """Show the progress of an import while the block lasts; yield the function that is told of it."""
+    """Show the progress of an import while the block lasts; yield the function that shows it."""
     out = sys.stderr if out is None else out
     with _show_request_bar(activity, out) if out.isatty() else nullcontext(_RequestLines(activity, out)) as report:
         yield report

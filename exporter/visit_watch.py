@@ -1,4 +1,4 @@
-"""What is kept of an account's visits for those who mend its portal: the last failed one, and what changed of the responses."""
+"""What is kept of an account's visits for reports: the recording of the last failed one, and changes of the responses' shape."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ class VisitWatch:
             yield
 
     async def finish(self, error: Exception | None, health: AccountHealth, now: datetime) -> None:
-        """Keep what is worth keeping of the visit that has ended."""
+        """Write the recording of a failed visit, and compare the shapes."""
         recorder, self.recorder = self.recorder, None
         if recorder and self._recordings and isinstance(error, PortalError):
             config, rules = self._portal.config, self._portal.redaction_rules()

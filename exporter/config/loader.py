@@ -91,7 +91,7 @@ class ConfigFile(_Section):
     """The configuration of utility-exporter."""
 
     accounts: Annotated[tuple[Any, ...], Field(min_length=1, description="The logins, each at one portal.")]
-    history: Annotated[HistorySettings, Field(description="The true-time series.")] = HistorySettings()
+    history: Annotated[HistorySettings, Field(description="The history series.")] = HistorySettings()
     ledger: Annotated[LedgerSettings, Field(description="How long readings are kept.")] = LedgerSettings()
     web: Annotated[WebSettings, Field(description="The status page.")] = WebSettings()
     recording: Annotated[RecordingSettings, Field(description="Recordings of failed visits.")] = RecordingSettings()

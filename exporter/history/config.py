@@ -161,7 +161,8 @@ class HistorySettings(HistoryModel):
         50_000_000
     )
     backfill: Annotated[
-        bool, Field(description="Read the history by itself, as far back as the portals go; false leaves it to `history import`.")
+        bool,
+        Field(description="Read the history automatically, as far back as the portals go; false leaves it to `history import`."),
     ] = True
     from_: Annotated[
         date | None, Field(alias="from", description="The oldest day that is asked for. Default: as far as the portals go.")

@@ -80,8 +80,8 @@ class UsagePointConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     prm: Prm
-    consumption: Annotated[bool, Field(description="Read what is consumed; false for a point that only produces.")] = True
-    production: Annotated[bool, Field(description="Read what is fed in, too.")] = False
+    consumption: Annotated[bool, Field(description="Read the consumption; false for a usage point that only injects.")] = True
+    production: Annotated[bool, Field(description="Read the injection, too.")] = False
     load_curve: Annotated[bool, Field(description="Read the load curve, too.")] = True
     token: Annotated[SecretStr | None, Field(description="myelectricaldata v1: the token of this usage point.")] = None
 

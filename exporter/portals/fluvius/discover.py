@@ -16,7 +16,7 @@ BLOCK_LENGTH = timedelta(days=31)
 INTERVAL_DELAYS = timedelta(days=5), timedelta(days=8)
 """Days at which intervals are looked for: gas comes after three days, electricity is late now and then."""
 NOTES = (
-    "Fluvius tells nobody which meters an account has: EAN and serial number stand on each meter's page in the portal.",
+    "Fluvius does not list an account's meters: EAN and serial number are on each meter's page in the portal.",
     "Quarter-hours (gas: hours) are switched on per meter in the portal, and begin on the day after.",
 )
 

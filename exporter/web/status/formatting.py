@@ -39,7 +39,7 @@ def format_instant(at: datetime, zone: tzinfo, now: datetime) -> str:
 
 def format_day_range(first: date, last: date) -> str:
     """Return days of one month: 19-28 November, with a dash; or 1 November."""
-    days = f"{first.day}\u2013{last.day}" if first != last else f"{last.day}"
+    days = f"{first.day}\u2013\u2060{last.day}" if first != last else f"{last.day}"
     return f"{days} {last:%B}".replace(" ", NO_BREAK_SPACE)
 
 

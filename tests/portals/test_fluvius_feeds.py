@@ -364,8 +364,8 @@ def test_keys_of_feeds() -> None:
     A key holds no number of a meter, does not depend on the other entries, and changes with what decides what comes.
     """
     login = {"name": "home", "portal": "fluvius", "username": "a@example.com", "password": "p"}
-    one, both = Fluvius(FluviusConfig(**login, meters=[SOLAR])), Fluvius(FluviusConfig(**login, meters=[GAS, SOLAR]))
-    replaced = Fluvius(FluviusConfig(**login, meters=[SOLAR | {"serial": "1SAG3200000018"}]))
+    one, both = FluviusConfig(**login, meters=[SOLAR]), FluviusConfig(**login, meters=[GAS, SOLAR])
+    replaced = FluviusConfig(**login, meters=[SOLAR | {"serial": "1SAG3200000018"}])
 
     assert set(build_feeds(one)) < set(build_feeds(both))
     assert not set(build_feeds(one)) & set(build_feeds(replaced))
@@ -378,7 +378,7 @@ def test_visits_do_not_pile_up() -> None:
     Chunks of days are as long as the configuration says.
     """
     login = {"name": "home", "portal": "fluvius", "username": "a@example.com", "password": "p", "past_days": 10}
-    [days, _] = build_feeds(Fluvius(FluviusConfig(**login, meters=[SINGLE]))).values()
+    [days, _] = build_feeds(FluviusConfig(**login, meters=[SINGLE])).values()
 
     assert days.feed.chunk.window(20) == (11, 20)
     assert all(later > earlier for earlier, later in pairwise(days.feed.chunk.window(20)))

@@ -339,8 +339,8 @@ async def test_an_import_pauses_at_a_limit_and_serve_goes_on(start, history, led
     """
     history.limit = 4
     await run_import(HistoryPortal(ScriptedConfig(name="home")), ledger, watch.now)
-    said = capsys.readouterr().err
-    assert re.search(r"home: paused: 4 of \d+ requests, continues by itself( at 2026-11-\d\d \d\d:\d\d UTC)? ", said), said
+    printed = capsys.readouterr().err
+    assert re.search(r"home: paused: 4 of \d+ requests, continues by itself( at 2026-11-\d\d \d\d:\d\d UTC)? ", printed), printed
     asked, history.limit = list(history.requests), None
 
     poller = await start()

@@ -231,8 +231,8 @@ async def test_a_password_that_the_server_fails_at_is_sent_a_few_times_a_day(liv
         good = await account.visit()
 
     waits = [later - earlier for earlier, later in itertools.pairwise(sent)]
-    least = [timedelta(minutes=15), HOUR, *[6 * HOUR] * 3][: len(waits)]
-    assert all(wait >= minimum for wait, minimum in zip(waits, least, strict=True))
+    minimums = [timedelta(minutes=15), HOUR, *[6 * HOUR] * 3][: len(waits)]
+    assert all(wait >= minimum for wait, minimum in zip(waits, minimums, strict=True))
     assert 4 <= len(sent) <= 6
     assert (failed.state.up, good.state.up) == (False, True)
     assert failed.state.reason in ("unreachable", "rate_limit")

@@ -95,7 +95,7 @@ def test_a_planted_secret_is_in_no_part_of_a_recording(secret: str, encoding: st
     aliases = {"70001": secret, "70002": "Kitchen"}
     account = Cem(CemConfig(name=secret, portal="cem", username=secret, password=SecretStr(planted), aliases=aliases))
     failure = ResponseError(f"GET /{quote(planted)} of {secret}: no")
-    recording = build_recording(account, account.redaction, recorder, failure)
+    recording = build_recording(account.config, account.redaction, recorder, failure)
 
     assert not is_in(secret, recording.format())
     assert planted not in recording.format()

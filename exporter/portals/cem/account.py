@@ -18,8 +18,7 @@ from exporter.portals.cem.discover import discover_counters
 from exporter.portals.cem.feeds import build_feed, read_feed
 from exporter.portals.cem.latest import read_latest
 from exporter.portals.cem.metadata import MetadataStore
-from exporter.portals.cem.raw import RAW_CALLS, fetch_raw
-from exporter.portals.cem.redaction import REDACTION
+from exporter.portals.cem.raw import RAW_CALLS, REDACTION, fetch_raw
 from exporter.sync.feeds import Feed, FeedResult, Pace
 
 

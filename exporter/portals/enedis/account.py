@@ -17,8 +17,7 @@ from exporter.portals.enedis.dataconnect import DataConnectClient
 from exporter.portals.enedis.discover import discover_points
 from exporter.portals.enedis.feeds import FeedReader
 from exporter.portals.enedis.myelectricaldata import MyElectricalDataV1Client, MyElectricalDataV2Client
-from exporter.portals.enedis.raw import RAW_CALLS, fetch_raw
-from exporter.portals.enedis.redaction import REDACTION
+from exporter.portals.enedis.raw import RAW_CALLS, REDACTION, fetch_raw
 from exporter.portals.enedis.refusals import ConsentError
 from exporter.portals.enedis.schedule import choose_next_visit, load_own_minute
 from exporter.portals.enedis.timestamps import PARIS, local_day

@@ -1,4 +1,4 @@
-"""What `raw` offers at Enedis: every resource of a usage point, by the same names for every access."""
+"""The calls of the command `raw` at Enedis, the same for every access, and what a recording shows as it is."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
@@ -10,6 +10,26 @@ from exporter.portals.enedis.client import ApiRequest, ConfiguredPoint, EnedisAp
 from exporter.portals.enedis.measures import MEASURES
 from exporter.portals.enedis.myelectricaldata import MyElectricalDataV1Client
 from exporter.portals.enedis.timestamps import local_day
+from exporter.recording.rules import RedactionRules
+
+_WORDS = """
+BRUT BEST GLOBALE DIFF.INDEX INTEG.COURBE MESURE CONS PROD EA PA PMA COL Wh kWh W kW VA kVA C5 P4 AMM SERVC
+BASE HC HP HCB HPB HCH HPH HCBC HPBC HCJB HPJB HCJW HPJW HCJR HPJR HCBHC HN PM GRD-F GRD-A
+"""
+
+REDACTION = RedactionRules(
+    package=__package__,
+    amounts=frozenset({"v", "value", "subscribed_power"}),
+    code_patterns=(
+        r"ADAM[-_][A-Z]{2,3}[-_]?\d{4}",
+        r"STM-ERR-\d{7}",
+        r"\b900[89]\d\d\b",
+        r"\bPT\d{1,2}[HM]\b",
+        r"\bP1[DMY]\b",
+        r"Contrat GRD-[AF]",
+    ),
+    words=frozenset(_WORDS.split()),
+)
 
 POINT_PARAMETER = {"usage_point": "its position in usage_points (from 0), its alias or its PRM; the first when left out"}
 DAY_PARAMETERS = {

@@ -12,8 +12,7 @@ from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.fluvius.days import ZONE
 from exporter.portals.fluvius.discover import discover_meters
 from exporter.portals.fluvius.feeds import build_feeds, read_feed
-from exporter.portals.fluvius.raw import RAW_CALLS, fetch_raw
-from exporter.portals.fluvius.redaction import REDACTION
+from exporter.portals.fluvius.raw import RAW_CALLS, REDACTION, fetch_raw
 from exporter.sync.feeds import Feed, FeedResult, Pace
 
 

@@ -1,16 +1,30 @@
-"""The portal's own responses, for `raw`."""
+"""The calls of the command `raw` at Mijn Fluvius, and what a recording shows as it is."""
 
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
+from exporter.client.html_forms import PAGE_PHRASES
 from exporter.client.session import Session
 from exporter.errors import ConfigError
 from exporter.portals.base import RawCall
 from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
 from exporter.portals.fluvius.days import DayRange, last_complete_day
+from exporter.portals.fluvius.login_errors import TEXT_MESSAGES
+from exporter.portals.fluvius.login_page import SECOND_FACTOR, TERMS
 from exporter.portals.fluvius.oauth_metadata import METADATA_PATH
+from exporter.recording.rules import RedactionRules
+
+REDACTION = RedactionRules(
+    package=__package__,
+    amounts=frozenset({"v", "oh", "ol", "ih", "il", "ok", "om", "o", "i"}),
+    codes=frozenset(
+        {"dc", "t", "st", "u", "vs", "ohvs", "olvs", "ihvs", "ilvs", "okvs", "omvs", "ovs", "ivs", "granularity", "status"}
+    ),
+    code_patterns=(r"AADB2C\d{5}",),
+    phrases=(*TEXT_MESSAGES, SECOND_FACTOR, TERMS, *PAGE_PHRASES),
+)
 
 _METER_PARAMETERS = {
     "meter": "its place among the configured ones, from 0, or its EAN",

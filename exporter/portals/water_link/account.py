@@ -13,7 +13,6 @@ from exporter.portals.water_link.client import RefusedMeterError, WaterLinkApiCl
 from exporter.portals.water_link.config import WaterLinkConfig
 from exporter.portals.water_link.days import ZONE
 from exporter.portals.water_link.parser import build_usage_point
-from exporter.portals.water_link.redaction import REDACTION
 from exporter.sync.feeds import Feed, FeedResult
 
 
@@ -28,7 +27,7 @@ class WaterLink(Portal):
     zone = ZONE
     stale_after: ClassVar = {Commodity.WATER: timedelta(days=7)}
     raw_calls: ClassVar[Mapping[str, RawCall]] = raw.RAW_CALLS
-    redaction: ClassVar = REDACTION
+    redaction: ClassVar = raw.REDACTION
 
     async def latest(self, session: Session) -> VisitResult:
         """Return every meter's facts and index."""

@@ -1,4 +1,4 @@
-"""The read-only calls of Water-Link that the command `raw` offers."""
+"""The calls of the command `raw` at Water-Link, and what a recording shows as it is."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -6,9 +6,18 @@ from typing import Any
 
 from exporter.errors import PortalError
 from exporter.portals.base import RawCall
+from exporter.portals.water_link.auth import LOCKED, MAINTENANCE
 from exporter.portals.water_link.client import WaterLinkApiClient
 from exporter.portals.water_link.config import check_meter_number
 from exporter.portals.water_link.days import local_day, parse_month_key
+from exporter.recording.rules import RedactionRules
+
+REDACTION = RedactionRules(
+    package=__package__,
+    amounts=frozenset({"meterReading", "total"}),
+    codes=frozenset({"day", "daysOffset", "index", "size"}),
+    phrases=(MAINTENANCE, LOCKED),
+)
 
 RAW_CALLS: Mapping[str, RawCall] = {
     "meter": RawCall("The state of a meter.", {"meter": "six digits; the first configured one"}),

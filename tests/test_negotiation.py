@@ -27,14 +27,27 @@ ACCEPTS = {
         f"{OPENMETRICS}; escaping=allow-utf-8",
     ),
     "Prometheus 3, text 1.0.0 preferred": (
-        "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2",
+        "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.4",
         f"{TEXT_NEW}; escaping=allow-utf-8",
     ),
-    "Prometheus 3, names escaped": ("text/plain;version=1.0.0;escaping=underscores", f"{TEXT_NEW}; escaping=underscores"),
-    "Prometheus 2, native histograms": (
+    "Prometheus 3, legacy names": (
+        "application/openmetrics-text;version=1.0.0;escaping=underscores;q=0.6,"
+        "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=underscores;q=0.4,"
+        "text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+        f"{OPENMETRICS}; escaping=underscores",
+    ),
+    "Prometheus 3, legacy names, text": ("text/plain;version=1.0.0;escaping=underscores", f"{TEXT_NEW}; escaping=underscores"),
+    "Prometheus 2.42, native histograms": (
         "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,"
-        "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.6,*/*;q=0.1",
+        "application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,"
+        "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
         OPENMETRICS,
+    ),
+    "Prometheus 3, native histograms": (
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,"
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+        "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+        f"{OPENMETRICS}; escaping=allow-utf-8",
     ),
     "vmagent": ("text/plain;version=0.0.4;q=1,*/*;q=0.1", TEXT),
     "Telegraf": (

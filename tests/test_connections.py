@@ -32,6 +32,12 @@ async def serve(authority):
             async def answer(request: web.Request) -> web.Response:
                 if request.path == "/wait":
                     await waiting.wait()
+                if request.path == "/large":
+                    response = web.StreamResponse()
+                    await response.prepare(request)
+                    for _ in range(30):
+                        await response.write(bytes(1 << 20))
+                    return response
                 return web.Response(text="here")
 
             app.router.add_get("/{path:.*}", answer)
@@ -52,8 +58,8 @@ async def connect():
     """A function that opens a connection and returns its reader; all are closed in the end."""
     writers: list[asyncio.StreamWriter] = []
 
-    async def start(port: int, text: bytes = b"") -> asyncio.StreamReader:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async def start(port: int, text: bytes = b"", address: str = "127.0.0.1") -> asyncio.StreamReader:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0), limit=1000)
         writers.append(writer)
         writer.write(text)
         return reader
@@ -129,6 +135,44 @@ async def test_who_does_not_agree_to_the_end_of_tls_is_disconnected(serve, monke
     writer.close()
 
 
+async def test_who_reads_no_answer_keeps_no_place(serve, connect, monkeypatch):
+    """
+    Clients that ask for a large page and do not read it make room for others, and are disconnected in the end.
+    """
+    monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.05)
+    port = await serve(3)
+    stalled = [await connect(port, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(3)]
+    for reader in stalled:
+        await reader.read(100)
+    await asyncio.sleep(0.1)
+
+    assert await get(port) == "here"
+    monkeypatch.setattr(connections, "STALL_SECONDS", 0.1)
+    await asyncio.sleep(0.3)
+    received = 0
+    async with asyncio.timeout(20):
+        for reader in stalled:
+            with suppress(ConnectionError):
+                while part := await reader.read(1 << 20):
+                    received += len(part)
+    assert received < 60 << 20
+
+
+async def test_an_address_with_many_requests_leaves_room_for_others(serve, connect):
+    """
+    Where every place has a request under way, the address that has the most gives one to another address.
+    """
+    port = await serve(4)
+    greedy = [await connect(port, b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n", "127.0.0.2") for _ in range(4)]
+    await asyncio.sleep(0.1)
+    others = [await connect(port, b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(2)]
+    await asyncio.sleep(0.1)
+    refused = await connect(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "127.0.0.2")
+
+    assert await is_closed(refused)
+    assert [reader.at_eof() or reader.exception() is not None for reader in (*greedy, *others)] == [True] * 2 + [False] * 4
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_the_longest_silent_one_makes_room(serve, connect, scheme):
     """
@@ -182,25 +226,26 @@ async def test_a_thousand_silent_sockets_do_not_stop_a_scrape(home):  # noqa: F8
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.parametrize(
-    "text", [b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"\x16\x03\x01\x00\xff", b"GET /\x00 HTTP/1.1\r\n\r\n"]
-)
-async def test_what_is_no_request_leaves_no_traceback(home, text):  # noqa: F811
+async def test_what_is_no_request_leaves_no_traceback(home):  # noqa: F811
     """
-    Anybody can send what is no HTTP: it is answered or cut off, and the log has no traceback of it.
+    Anybody can send what is no HTTP: it is answered or cut off, and the log has one line of it, for debugging only.
     """
     home.write()
-    async with launched("serve", env=environment(), folder=home.folder) as served:
+    async with launched("serve", "--log.level=debug", env=environment(), folder=home.folder) as served:
         host, port = served.url.removeprefix("http://").split(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(text)
-        writer.write_eof()
-        await asyncio.wait_for(reader.read(), 10)
-        writer.close()
+        for text in (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"\x16\x03\x01\x00\xff", b"GET /\x00 HTTP/1.1\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(text)
+            writer.write_eof()
+            await asyncio.wait_for(reader.read(), 10)
+            writer.close()
         async with aiohttp.ClientSession() as client, client.get(f"{served.url}/-/healthy") as answer:
             assert answer.status == 200
 
     assert not [line for line in served.lines if "Traceback" in line or "level=error" in line or "File " in line]
+    invalid = [line for line in served.lines if "a client sent an invalid request" in line]
+    assert 2 <= len(invalid) <= 3
+    assert all("level=debug" in line for line in invalid)
 
 
 def test_only_clients_faults_are_left_out():

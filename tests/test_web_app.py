@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -17,7 +18,7 @@ from exporter.metrics.exposition import OPENMETRICS, TEXT
 from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Register, Unit, UsagePoint
 from exporter.poller_group import PollerGroup
-from exporter.web.app import WebContext, make_app
+from exporter.web.app import MAX_WAITING_RENDERS, WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
 from exporter.web.status.page import StatusPage
 from tests.conftest import NOW
@@ -150,6 +151,35 @@ async def test_gzip_only_when_accepted(serve, coding, zipped):
     answer, _ = await (await serve()).get("/metrics", Accept_Encoding=coding)
 
     assert ("Content-Encoding" in answer.headers) is zipped
+
+
+async def test_who_hangs_up_leaves_no_work_behind(serve, monkeypatch):
+    """
+    Pages are rendered one at a time; of clients that hang up while they wait nothing is rendered, and where many wait the next
+    are sent away.
+    """
+    served = await serve()
+    running, renders, counts = [], [], []
+
+    def render(self: StatusPage, *_: object, **__: object) -> bytes:
+        running.append(1)
+        renders.append(1)
+        counts.append(len(running))
+        time.sleep(0.02)
+        running.pop()
+        return b"page"
+
+    monkeypatch.setattr(StatusPage, "render", render)
+    leaving = [asyncio.ensure_future(served.get("/")) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    answers = await asyncio.gather(*(served.get("/") for _ in range(MAX_WAITING_RENDERS + 5)))
+    statuses = [answer.status for answer, _ in answers]
+
+    assert (max(counts), len(renders) < MAX_WAITING_RENDERS + 8) == (1, True)
+    assert (statuses.count(503) in (4, 5), set(statuses)) == (True, {200, 503})
 
 
 async def test_scrapes_go_on_while_a_portal_hangs(serve):

@@ -45,8 +45,39 @@ SECURITY_HEADERS = {
 }
 """Headers of pages for browsers; the web configuration may override them."""
 STATUS_PAGE: web.AppKey[StatusPage] = web.AppKey("status_page", StatusPage)
-RENDER_LOCK: web.AppKey[asyncio.Lock] = web.AppKey("render_lock", asyncio.Lock)
-"""One status page is rendered at a time: many busy threads would delay the event loop."""
+MAX_WAITING_RENDERS = 32
+
+
+class RenderQueue:
+    """Renders what people look at in a thread, one after the other: many busy threads would delay the event loop.
+
+    A client that hangs up while its page is rendered keeps its turn until that has ended; of those that wait, no work begins.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._waiting = 0
+
+    async def run(self, render: Callable[[], Rendered], *, is_first: bool = True) -> Rendered:
+        """Return what a function returns; raise HTTPServiceUnavailable where too many wait, for the first part of a response."""
+        if is_first and self._waiting >= MAX_WAITING_RENDERS:
+            raise web.HTTPServiceUnavailable(text="Too many pages are waiting to be rendered.\n", headers={"Retry-After": "1"})
+        self._waiting += 1
+        try:
+            await self._lock.acquire()
+        finally:
+            self._waiting -= 1
+        work = asyncio.get_running_loop().run_in_executor(None, render)
+        work.add_done_callback(self._end)
+        return await asyncio.shield(work)
+
+    def _end(self, work: asyncio.Future[Rendered]) -> None:
+        self._lock.release()
+        if not work.cancelled():
+            work.exception()  # nobody may be left to be told
+
+
+RENDER_QUEUE: web.AppKey[RenderQueue] = web.AppKey("render_queue", RenderQueue)
 
 
 def add_access_control(app: web.Application, access_control: AccessControl) -> None:
@@ -137,7 +168,7 @@ WEB_CONTEXT: web.AppKey[WebContext] = web.AppKey("context", WebContext)
 def make_app(context: WebContext) -> web.Application:
     """Build the web application; `/-/ready` answers 503 until `context.ready` is set."""
     app = web.Application()
-    app[WEB_CONTEXT], app[RENDER_LOCK] = context, asyncio.Lock()
+    app[WEB_CONTEXT], app[RENDER_QUEUE] = context, RenderQueue()
     app.router.add_get(context.telemetry_path, handle_metrics)
     if context.status_page and context.telemetry_path != "/":
         app[STATUS_PAGE] = context.status_page
@@ -175,10 +206,8 @@ async def handle_metrics(request: web.Request) -> web.StreamResponse:
 async def handle_status(request: web.Request) -> web.Response:
     """Serve the status page, rendered off the event loop."""
     compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
-    async with request.app[RENDER_LOCK]:
-        body = await asyncio.to_thread(
-            _get_status_page(request).render, StatusQuery.from_query(request.query), compressed=compressed
-        )
+    render = partial(_get_status_page(request).render, StatusQuery.from_query(request.query), compressed=compressed)
+    body = await request.app[RENDER_QUEUE].run(render)
     headers = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Vary": "Accept-Encoding"}
     return web.Response(body=body, headers=SECURITY_HEADERS | headers | ({"Content-Encoding": "gzip"} if compressed else {}))
 
@@ -207,7 +236,7 @@ async def handle_csv(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers=SECURITY_HEADERS | headers)
     try:
         async with asyncio.timeout(MAX_READ_SECONDS):
-            while part := await asyncio.to_thread(next, parts, b""):
+            while part := await request.app[RENDER_QUEUE].run(partial(next, parts, b""), is_first=False):
                 if not response.prepared:
                     await response.prepare(request)
                 await response.write(part)
@@ -220,13 +249,12 @@ async def handle_csv(request: web.Request) -> web.StreamResponse:
 
 
 async def _render_from_ledger(request: web.Request, render: Callable[..., Rendered | None], *arguments: str) -> Rendered:
-    async with request.app[RENDER_LOCK]:
-        try:
-            body = await asyncio.to_thread(render, *arguments)
-        except LedgerError:
-            raise web.HTTPServiceUnavailable(text="The ledger cannot be read now.\n") from None
+    try:
+        body = await request.app[RENDER_QUEUE].run(partial(render, *arguments))
+    except LedgerError:
+        raise web.HTTPServiceUnavailable(text="The ledger cannot be read now.\n") from None
     if body is None:
-        missing = await asyncio.to_thread(_get_status_page(request).render_missing)
+        missing = await request.app[RENDER_QUEUE].run(_get_status_page(request).render_missing)
         raise web.HTTPNotFound(text=missing.decode(), content_type="text/html", headers=SECURITY_HEADERS)
     return body
 

@@ -1,15 +1,18 @@
 """Limits of connections: silent ones are closed, and there is always room for a scrape.
 
-aiohttp counts no connections, and lets one that never sends a request stay for ever. Each of its protocols is therefore wrapped:
-the wrapper knows when its connection was opened and whether a request is under way. Once all places are taken, the connection
-that has been silent for longest makes room for the new one. TLS begins here and not in asyncio's server, which shows a connection
-only after the handshake: one that never finishes it is silent like any other.
+aiohttp counts no connections, and lets one that never sends a request, or reads no response, stay for ever. Each of its
+protocols is therefore wrapped: the wrapper knows whether a request is under way, and whether the client accepts its response. A
+connection without a request, or whose response is stuck, is silent. Once all places are taken, the one that has been silent for
+longest makes room for the new one; where none is silent, the address that has the most gives up one, unless it is the new one's.
+TLS begins here and not in asyncio's server, which shows a connection only after the handshake: one that never finishes it is
+silent like any other.
 """
 
 import asyncio
 import logging
 import resource
 import ssl
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -20,6 +23,8 @@ FIRST_REQUEST_SECONDS = 10
 """How long a new connection may take until its first request is complete, its body excepted."""
 IDLE_SECONDS = 300
 """How long a connection may stay open between two requests: longer than anybody's scrape interval."""
+STALL_SECONDS = 60
+"""How long a client may take to accept what was sent."""
 SWEEP_SECONDS = 1.0
 MAX_CONNECTIONS = 512
 RESERVED_DESCRIPTORS = 256
@@ -47,12 +52,12 @@ class ConnectionLimiter:
         return lambda: _LimitedProtocol(build_protocol(), self, get_tls_context())
 
     def admit(self, connection: "_LimitedProtocol") -> bool:
-        """Count a new connection; return False where every other one has a request under way."""
+        """Count a new connection; return False where there is no room for it."""
         if len(self._open) >= self._max_connections:
-            silent = min((other for other in self._open if not other.is_busy), key=lambda other: other.since, default=None)
-            if silent is None:
+            candidates = [one for one in self._open if one.is_silent] or self._list_largest_share(connection.peer)
+            if not candidates:
                 return False
-            self._close(silent)
+            self._close(min(candidates, key=lambda one: one.since))
         self._open.add(connection)
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_silent)
@@ -62,13 +67,19 @@ class ConnectionLimiter:
         """Count a connection no longer."""
         self._open.discard(connection)
 
+    def _list_largest_share(self, peer: str) -> list["_LimitedProtocol"]:
+        """Return the connections of the address that has the most; none if it would then have fewer than another one."""
+        counts = Counter(one.peer for one in self._open)
+        largest, count = counts.most_common(1)[0]
+        return [one for one in self._open if one.peer == largest] if count > counts[peer] + 1 else []
+
     def _close(self, connection: "_LimitedProtocol") -> None:
         self._open.discard(connection)
         connection.abort()
 
     def _close_silent(self) -> None:
         now = asyncio.get_running_loop().time()
-        for connection in [one for one in self._open if not one.is_busy and one.deadline < now]:
+        for connection in [one for one in self._open if one.is_silent and one.deadline < now]:
             self._close(connection)
         more = self._open
         self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._close_silent) if more else None
@@ -78,8 +89,8 @@ class _LimitedProtocol(asyncio.Protocol):
     """aiohttp's protocol of a connection, and what the limiter needs to know of it."""
 
     __slots__ = (
-        "_early_data", "_handshake", "_inner", "_is_open", "_limiter", "_request_count", "_tls_context", "_transport", "is_busy",
-        "since",
+        "_early_data", "_handshake", "_inner", "_is_busy", "_is_open", "_is_stalled", "_limiter", "_request_count",
+        "_tls_context", "_transport", "peer", "since",
     )  # fmt: skip
 
     def __init__(self, inner: asyncio.Protocol, limiter: ConnectionLimiter, tls_context: ssl.SSLContext | None) -> None:
@@ -89,24 +100,31 @@ class _LimitedProtocol(asyncio.Protocol):
         self._is_open = False
         self._early_data = bytearray()
         self._request_count = 0
-        self.is_busy = False
+        self._is_busy = self._is_stalled = False
+        self.peer = ""
+        """The client's address."""
         self.since = 0.0
-        """Since when it has been silent, by the loop's clock."""
+        """Since when it is what it is, silent or not, by the loop's clock."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no request is under way, or its response is not accepted."""
+        return self._is_stalled or not self._is_busy
 
     @property
     def deadline(self) -> float:
-        """When it is closed unless a request has come."""
-        return self.since + (IDLE_SECONDS if self._request_count else FIRST_REQUEST_SECONDS)
+        """When it is closed if it stays silent."""
+        seconds = STALL_SECONDS if self._is_stalled else IDLE_SECONDS if self._request_count else FIRST_REQUEST_SECONDS
+        return self.since + seconds
 
     def begin_request(self) -> None:
         """Note that a request is under way."""
-        self.is_busy = True
+        self._is_busy, self.since = True, asyncio.get_running_loop().time()
         self._request_count += 1
 
     def end_request(self) -> None:
         """Note that the request has been answered."""
-        self.is_busy = False
-        self.since = asyncio.get_running_loop().time()
+        self._is_busy, self.since = False, asyncio.get_running_loop().time()
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -116,6 +134,8 @@ class _LimitedProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.since = asyncio.get_running_loop().time()
+        address = transport.get_extra_info("peername")
+        self.peer = str(address[0]) if address else ""
         if not self._limiter.admit(self):
             self._transport.abort()
         elif self._tls_context is None:
@@ -164,9 +184,11 @@ class _LimitedProtocol(asyncio.Protocol):
         return self._inner.eof_received() if self._is_open else None
 
     def pause_writing(self) -> None:
+        self._is_stalled, self.since = True, asyncio.get_running_loop().time()
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
+        self._is_stalled, self.since = False, asyncio.get_running_loop().time()
         self._inner.resume_writing()
 
 

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -102,7 +102,6 @@ class Session:
         self._max_response_bytes = max_response_bytes
         self._request_lock = asyncio.Lock()
         self._last_request = -math.inf
-        self._client: aiohttp.ClientSession | None = None
 
     @property
     def now(self) -> datetime:
@@ -110,21 +109,19 @@ class Session:
         return self._clock()
 
     async def __aenter__(self) -> Self:
-        self._client = self._new_client()
+        self._client  # noqa: B018  # reads the certificates now: a file without any fails the visit, not a request
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._client:
+        if "_client" in self.__dict__:
             await self._client.close()
 
     async def clear_cookies(self) -> None:
         """Delete all cookies: a portal shows no login form while it knows the session."""
-        if self._client:
-            self._client.cookie_jar.clear()
+        self._client.cookie_jar.clear()
 
     def get_cookie(self, url: str, name: str) -> str | None:
         """Return the value of a cookie that would be sent to `url`."""
-        assert self._client is not None
         morsel = self._client.cookie_jar.filter_cookies(URL(url)).get(name)
         return morsel.value if morsel else None
 
@@ -244,7 +241,6 @@ class Session:
         json: Any,
         label: str,
     ) -> Response:
-        assert self._client is not None, "a session is entered before it is used"
         progress = _Progress()
         try:
             async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json, progress) as raw:
@@ -277,7 +273,6 @@ class Session:
         json: Any,
         progress: "_Progress",
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        assert self._client is not None
         return self._client.request(
             method,
             url,
@@ -316,7 +311,8 @@ class Session:
                 await asyncio.sleep(wait)
             self._last_request = loop.time()
 
-    def _new_client(self) -> aiohttp.ClientSession:
+    @cached_property
+    def _client(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             headers=self._headers,
             # Portals behind Azure AD B2C require unquoted cookie values; tests and private portals use IP addresses.

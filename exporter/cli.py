@@ -1,6 +1,7 @@
 """The command line: every command, its flags, and how their text is read."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from datetime import date
 from importlib.metadata import version
@@ -19,7 +20,12 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code: 0 success, 1 failure, 2 wrong usage, 130 interrupted."""
-    options, unknown = build_parser().parse_known_args(argv)
+    parser, words = build_parser(), sys.argv[1:] if argv is None else argv
+    if not words:
+        parser.exit(2, parser.format_help())
+    if words[0].startswith("-") and words[0] not in parser.get_flags():
+        parser.report_unknown(words[:1])
+    options, unknown = parser.parse_known_args(words)
     if unknown:
         options.parser.report_unknown(unknown)
     log.set_up_logging(options.log_level, options.log_format)
@@ -31,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "; few tries are left before a portal locks the account: be sure of the next" if is_password else ""
         return commands.report_failure(f"{error.reason}: {error}{hint}")
     except (ExporterError, OSError) as error:
-        return commands.report_failure(str(error))
+        is_missing = str(error).startswith(f"{options.config_file}: cannot be read: no such file")
+        hint = "\n`utility-exporter setup` makes one; --config.file names another" if is_missing else ""
+        return commands.report_failure(f"{error}{hint}")
     except KeyboardInterrupt:
         return 130
 
@@ -45,9 +53,12 @@ class CommandParser(argparse.ArgumentParser):
 
     def report_unknown(self, words: Sequence[str]) -> NoReturn:
         """Report words that no flag or argument takes; exit with 2."""
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        near = next((suggest(word.partition("=")[0], flags) for word in words if word.startswith("-")), "")
+        near = next((suggest(word.partition("=")[0], self.get_flags()) for word in words if word.startswith("-")), "")
         self.error(f"unrecognized arguments: {' '.join(words)}{near}")
+
+    def get_flags(self) -> list[str]:
+        """Return the flags."""
+        return [flag for action in self._actions for flag in action.option_strings]
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         # argparse's own message lists everything, and differs from one version of Python to the next.
@@ -65,21 +76,18 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="utility-exporter",
         description="A Prometheus exporter for the customer portals of utility meters.",
-        epilog="Flags follow the command: utility-exporter serve --config.file=config.yaml",
+        epilog="To begin: utility-exporter demo, or utility-exporter setup and then utility-exporter serve. Flags follow the"
+        " command: utility-exporter serve --config.file=config.yaml",
     )
     parser.add_argument("--version", action="version", version=f"utility-exporter {version('utility-exporter')}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    add_web_flags(add_command(subparsers, "serve", commands.serve, "run the exporter"))
-    add_web_config_flag(add_command(subparsers, "check", commands.check, "validate the configuration offline"))
-    add_web_flags(
-        add_command(
-            subparsers, "start", commands.start, "serve, or run the demo if the configuration's folder is missing or empty"
-        )
-    )
     demo = add_web_flags(
         add_command(subparsers, "demo", commands.run_demo, "run against simulated portals; no credentials, no configuration")
     )
     demo.set_defaults(storage_path=None)
+    add_setup_command(subparsers)
+    add_web_config_flag(add_command(subparsers, "check", commands.check, "validate the configuration offline"))
+    add_web_flags(add_command(subparsers, "serve", commands.serve, "run the exporter"))
     visit = add_account_flags(
         add_command(subparsers, "visit", commands.print_visit, "visit an account once and print its readings; stores none")
     )
@@ -105,8 +113,12 @@ def build_parser() -> CommandParser:
         action="store_true",
         help="the last failed visit of serve, without a new visit",
     )
-    add_setup_command(subparsers)
     add_history_commands(subparsers)
+    add_web_flags(
+        add_command(
+            subparsers, "start", commands.start, "serve, or run the demo if the configuration's folder is missing or empty"
+        )
+    )
     return parser
 
 

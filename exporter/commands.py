@@ -34,7 +34,7 @@ from exporter.recording.last_failure import get_file, slugify
 from exporter.recording.recording import Recording, read_document, write_document
 from exporter.recording.summary import summarize
 from exporter.report import record_visit
-from exporter.suggestion import suggest
+from exporter.suggestion import find_similar, suggest
 from exporter.web.access_control import load_access_control
 
 
@@ -63,7 +63,7 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Validate the configuration and the web configuration, and report every fault at once."""
+    """Validate the configuration and the web configuration; raise ConfigError of every fault at once."""
     faults, valid = [], []
     for check_file in (check_config, check_web_config):
         try:
@@ -71,7 +71,7 @@ def check(options: argparse.Namespace) -> int:
         except ConfigError as error:
             faults.append(str(error))
     if faults:
-        return report_failure("\n".join(faults))
+        raise ConfigError("\n".join(faults))
     sys.stdout.write("".join(f"{line}, no faults\n" for line in valid))
     return 0
 
@@ -135,8 +135,8 @@ def sort_raw_words(config_file: Path, words: Sequence[str]) -> tuple[str, str | 
 
 
 def is_call(accounts: Mapping[str, Portal], word: str) -> bool:
-    """Return whether a word is a call of the only account."""
-    return any(word in portal.raw_calls for portal in accounts.values())
+    """Return whether a word is, or is nearly, a call of the only account."""
+    return any(find_similar(word, [*accounts, *portal.raw_calls]) in portal.raw_calls for portal in accounts.values())
 
 
 def report(options: argparse.Namespace) -> int:
@@ -341,9 +341,12 @@ async def call_raw(context: CommandContext, call: str, parameters: Mapping[str, 
     portal = find_account(context)
     raw_call = portal.raw_calls.get(call)
     if raw_call is None:
-        raise ConfigError(f"{portal.config.portal} has no call {call!r}; it has {', '.join(portal.raw_calls)}")
+        raise ConfigError(
+            f"{portal.config.portal} has no call {call!r}{suggest(call, portal.raw_calls)}; it has {', '.join(portal.raw_calls)}"
+        )
     if unknown := sorted(set(parameters) - set(raw_call.parameters)):
-        raise ConfigError(f"{call} takes no {unknown[0]!r}; it takes {', '.join(raw_call.parameters) or 'nothing'}")
+        near = suggest(unknown[0], raw_call.parameters)
+        raise ConfigError(f"{call} takes no {unknown[0]!r}{near}; it takes {', '.join(raw_call.parameters) or 'nothing'}")
     if missing := sorted(raw_call.required - set(parameters)):
         raise ConfigError(f"{call} needs {missing[0]}=... ({raw_call.parameters[missing[0]]})")
     async with open_visit(context) as (_, _, session):

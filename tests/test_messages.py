@@ -150,6 +150,7 @@ def test_what_is_probably_not_meant_warns(text, warnings, tmp_path):
     ("words", "error"),
     [
         (["vist", "home"], "utility-exporter: unknown command 'vist'; did you mean visit?"),
+        (["--verison"], "utility-exporter: unrecognized arguments: --verison; did you mean --version?"),
         (["history", "exprt"], "utility-exporter history: unknown command 'exprt'; did you mean export?"),
         (
             ["serve", "--web.listen-adress=:1"],
@@ -176,6 +177,49 @@ def test_wrong_words_on_the_command_line(words, error, capsys):
     first, second = capsys.readouterr().err.splitlines()
     assert first == error
     assert second == f"see {error.partition(':')[0]} --help"
+
+
+def test_no_command_is_answered_with_the_help(capsys):
+    """
+    Whoever types the program's name alone sees what there is, and how to begin.
+    """
+    with pytest.raises(SystemExit) as left:
+        main([])
+
+    assert (left.value.code, "To begin: utility-exporter demo" in capsys.readouterr().err) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["check", "serve", "visit"])
+def test_a_configuration_that_is_not_there(command, tmp_path, monkeypatch, capsys):
+    """
+    The file that was looked for, and what makes one.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    assert main([command]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "config.yaml: cannot be read: no such file or directory",
+        "`utility-exporter setup` makes one; --config.file names another",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["raw", "metr"], "water-link has no call 'metr'; did you mean meter?; it has meter, days, alarms"),
+        (["raw", "home", "metr"], "water-link has no call 'metr'; did you mean meter?; it has meter, days, alarms"),
+        (["raw", "home", "days", "mnth=2026-01"], "days takes no 'mnth'; did you mean month?; it takes meter, month"),
+    ],
+)
+def test_a_misspelt_call(words, message, tmp_path, monkeypatch, capsys):
+    """
+    The call or parameter that was probably meant.
+    """
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, WATER + '  password: p\n  meters: ["123456"]\n')
+
+    assert main(words) == 1
+    assert capsys.readouterr().err.strip() == message
 
 
 def test_a_misspelt_account(tmp_path, monkeypatch):

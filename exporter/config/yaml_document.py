@@ -121,7 +121,7 @@ def read_document(file: Path, *, plain: bool = False) -> YamlDocument:
         raise ConfigError(f"{file}:{line}: {reason}") from None
     except (ValueError, OverflowError):  # PyYAML's own, for a \U escape or a version beyond all numbers
         raise ConfigError(f"{file}: is no YAML: it has a number or an escape that is too large") from None
-    document.data = _Builder(document, loader.tagged, plain=plain).build(node, ()) if node else None
+    document.data = _DataBuilder(document, loader.tagged, plain=plain).build(node, ()) if node else None
     if document.data is None and plain:
         document.data = {}
     if document.data is None:
@@ -173,7 +173,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-class _Builder:
+class _DataBuilder:
     """Builds plain data from nodes."""
 
     def __init__(self, document: YamlDocument, tagged: set[yaml.Node], *, plain: bool) -> None:

@@ -97,7 +97,7 @@ def build_recording(
     for max_values in _LIST_STEPS:
         redactor = redactor or Redactor(rules, recorder.started_at)
         redactor.secret_texts = frozenset(list_secrets(portal))
-        recording = _Builder(redactor, recorder, own_names, max_values).build(portal, failure)
+        recording = _RecordingBuilder(redactor, recorder, own_names, max_values).build(portal, failure)
         if max_bytes is None or len(recording.format().encode()) <= max_bytes:
             return recording
     for call in recording.document["calls"]:
@@ -117,7 +117,7 @@ class _Body:
 
 
 @dataclass(slots=True)
-class _Builder:
+class _RecordingBuilder:
     redactor: Redactor
     recorder: Recorder
     own_names: dict[str, str]

@@ -15,7 +15,7 @@ from exporter.portals.enedis.conso import ConsoClient
 from exporter.portals.enedis.contract import load_terms
 from exporter.portals.enedis.dataconnect import DataConnectClient
 from exporter.portals.enedis.discover import discover_points
-from exporter.portals.enedis.feeds import FeedReader
+from exporter.portals.enedis.feeds import EnedisFeeds
 from exporter.portals.enedis.myelectricaldata import MyElectricalDataV1Client, MyElectricalDataV2Client
 from exporter.portals.enedis.raw import RAW_CALLS, REDACTION, fetch_raw
 from exporter.portals.enedis.refusals import ConsentError
@@ -38,7 +38,7 @@ class Enedis(Portal):
 
     def __init__(self, config: EnedisConfig) -> None:
         super().__init__(config)
-        self._reader = FeedReader(tuple(config.points))
+        self._feeds = EnedisFeeds(tuple(config.points))
 
     async def latest(self, session: Session) -> VisitResult:
         """Return contracts and the end of the access: all measures are feeds."""
@@ -51,7 +51,7 @@ class Enedis(Portal):
             except ConsentError as refusal:
                 refusals.append(refusal)
                 continue
-            terms = self._reader.terms[point] = await load_terms(client, point)
+            terms = self._feeds.terms[point] = await load_terms(client, point)
             if terms.power_kva is not None:
                 facts.append(Facts(UsagePoint(point.prm, Commodity.ELECTRICITY), {Fact.SUBSCRIBED_POWER: terms.power_kva}))
             notes += [terms.unavailable_reason] if terms.unavailable_reason else []
@@ -67,12 +67,12 @@ class Enedis(Portal):
 
     def feeds(self) -> Sequence[Feed]:
         """Return a feed for each series of each usage point."""
-        return self._reader.list_feeds()
+        return self._feeds.list_feeds()
 
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         """Return the readings of local days [first, last] of a feed. Raise PortalErrors."""
         is_old = last < local_day(session.now) - RECENT_DAYS
-        return await self._reader.read(self._build_client(session, backfill=is_old), feed, first, last)
+        return await self._feeds.read(self._build_client(session, backfill=is_old), feed, first, last)
 
     @property
     def pace(self) -> Pace:
@@ -105,7 +105,7 @@ class Enedis(Portal):
             minute,
             self.config.every,
             session.now,
-            awaited=self._reader.count_awaited(local_day(session.now)),
+            awaited=self._feeds.count_awaited(local_day(session.now)),
             remaining=await client.quota.remaining(session),
         )
 

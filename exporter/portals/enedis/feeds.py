@@ -56,8 +56,8 @@ def build_feed(point: ConfiguredPoint, measure: Measure, begins: date | None) ->
 
 
 @dataclass(slots=True)
-class FeedReader:
-    """Reads the feeds of one account. What it remembers is of this process only."""
+class EnedisFeeds:
+    """The feeds of one account. What it remembers is of this process only."""
 
     points: Sequence[ConfiguredPoint]
     terms: dict[ConfiguredPoint, ContractTerms] = field(default_factory=dict)

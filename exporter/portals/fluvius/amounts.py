@@ -49,15 +49,15 @@ class RecordValue:
         return self.direction_code, self.register_code, self.unit_code
 
     @property
-    def amount(self) -> "Amount | None":
+    def amount(self) -> "MeterAmount | None":
         """The amount; None where nothing was measured: no value, or a zero with state 0, which is a blank."""
         if self.value is None or (self.value == 0 and self.validation_state == 0):
             return None
         is_provisional = self.has_provisional_factor and self.unit_code == KWH_CODE
-        return Amount(self.value, self.validation_state == ESTIMATED_STATE or is_provisional)
+        return MeterAmount(self.value, self.validation_state == ESTIMATED_STATE or is_provisional)
 
 
-class Amount(NamedTuple):
+class MeterAmount(NamedTuple):
     """An amount, and whether the portal calls it estimated or provisional."""
 
     value: float
@@ -76,7 +76,7 @@ class Record:
 FIRST_YEAR, LAST_YEAR = 2000, 2100
 """Outside of these there is no measurement: the portal writes years 1 and 9999 for never."""
 TimeSpan = tuple[datetime, datetime]
-RegisterAmounts = Mapping[RegisterKey, Amount]
+RegisterAmounts = Mapping[RegisterKey, MeterAmount]
 
 
 @dataclass(slots=True)
@@ -154,7 +154,7 @@ def _add_amounts(first: RegisterAmounts, second: RegisterAmounts) -> RegisterAmo
     sums = {**first, **second}
     for key in first.keys() & second.keys():
         (one, one_estimated), (other, other_estimated) = first[key], second[key]
-        sums[key] = Amount(round(one + other, 6), one_estimated or other_estimated)
+        sums[key] = MeterAmount(round(one + other, 6), one_estimated or other_estimated)
     return sums
 
 
@@ -184,7 +184,7 @@ def _find_other_commodity(record: Record, commodity: Commodity) -> Commodity | N
 
 def _collect_amounts(record: Record, commodity: Commodity) -> tuple[RegisterAmounts, Counter[str]]:
     """Return the amounts of a record by register, and what was skipped."""
-    amounts: dict[RegisterKey, Amount] = {}
+    amounts: dict[RegisterKey, MeterAmount] = {}
     skipped: Counter[str] = Counter()
     for value in record.values:
         amount, key = value.amount, _REGISTER_KEYS[commodity].get(value.codes)

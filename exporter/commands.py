@@ -245,7 +245,8 @@ async def open_visit(
 ) -> AsyncIterator[tuple[Portal, Ledger, Session]]:
     """Open an account for one visit to its portal.
 
-    Raise ConfigError, LedgerError, and LoginError while the login is suspended (unless forced).
+    A refused login suspends the account, for commands and `serve` alike. Raise ConfigError, LedgerError, and LoginError while the
+    login is suspended (unless forced).
     """
     portal = find_account(context)
     ledger = await asyncio.to_thread(Ledger, context.storage_path)
@@ -259,7 +260,11 @@ async def open_visit(
         async with open_session(portal, ledger, utc_now) as session:
             if context.force:
                 await allow_login(session)
-            yield portal, ledger, session
+            try:
+                yield portal, ledger, session
+            except LoginError as error:
+                await suspend(ledger, portal, error)
+                raise
     finally:
         await asyncio.to_thread(ledger.close)
 
@@ -288,7 +293,15 @@ async def visit_once(context: CommandContext) -> VisitOutput:
 async def record_account(context: CommandContext) -> Recording:
     """Return the recording of a visit that starts with an empty store; raise ConfigError, LedgerError and LoginError."""
     async with open_visit(context) as (portal, ledger, _):
-        return (await record_visit(portal, utc_now, ledger.get_account_store(portal.name))).recording
+        visit = await record_visit(portal, utc_now, ledger.get_account_store(portal.name))
+        if isinstance(visit.failure, LoginError):
+            await suspend(ledger, portal, visit.failure)
+        return visit.recording
+
+
+async def suspend(ledger: Ledger, portal: Portal, error: LoginError) -> None:
+    """Store that the portal refused an account's login: it is not asked again for a day."""
+    await asyncio.to_thread(ledger.suspend, portal.name, str(error), until=utc_now() + LOGIN_SUSPENSION)
 
 
 def read_last_failure(context: CommandContext) -> dict[str, Any]:
@@ -311,15 +324,11 @@ async def discover_account(context: CommandContext) -> Discovery:
 async def run_import(context: CommandContext, options: ImportOptions) -> None:
     """Import an account's past readings, and report the progress on stderr however it ends.
 
-    Raise what `import_feeds` raises; a refused login suspends the account, as in a visit.
+    Raise what `import_feeds` raises.
     """
     async with open_visit(context, "") as (portal, ledger, session):
-        try:
-            oldest = load_config(context.config_file).history.from_
-            await import_feeds(portal, ledger, session, options, oldest=oldest)
-        except LoginError as error:
-            await asyncio.to_thread(ledger.suspend, portal.name, str(error), until=session.now + LOGIN_SUSPENSION)
-            raise
+        oldest = load_config(context.config_file).history.from_
+        await import_feeds(portal, ledger, session, options, oldest=oldest)
 
 
 def write_history(context: CommandContext, selection: ExportSelection, file: Path | None) -> int:

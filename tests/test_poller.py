@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from exporter.account_status import shift_to_clock
-from exporter.commands import open_account
+from exporter.commands import CommandContext, open_account, visit_once
+from exporter.config import loader
 from exporter.errors import (
     LedgerError,
     LoginError,
@@ -26,7 +28,7 @@ from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.poller_group import PollerGroup
 from tests.conftest import NOW, FakeClock
-from tests.scripted_portal import SCRIPTS, VisitScript, build_index, build_portal, hang_forever
+from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript, build_index, build_portal, hang_forever
 from tests.visit_parts import NextVisit, Note, PartialFailure, VisitPart
 
 HOUR = timedelta(hours=1)
@@ -552,3 +554,22 @@ async def test_reasons_are_those_of_the_contract():
         return {kind.reason}.union(*(below(one) for one in kind.__subclasses__()))
 
     assert below(PortalError) <= set(FAILURE_REASONS)
+
+
+async def test_a_login_refused_to_a_command_is_not_tried_again(tmp_path, script, monkeypatch):
+    """
+    A command that met a wrong password suspends the account, as a visit of `serve` does; `--force` tries once more.
+    """
+    monkeypatch.setattr(loader, "load_portals", lambda *_: {"brook": ScriptedPortal})
+    (tmp_path / "config.yaml").write_text("accounts: [{name: home, portal: brook}]")
+    context = CommandContext(tmp_path / "config.yaml", tmp_path / "data", "home")
+    script.steps += [LoginError("the portal refused the password")] * 2
+
+    for tried, message in (
+        (context, "^the portal refused"),
+        (context, "not asked before"),
+        (replace(context, force=True), "^the"),
+    ):
+        with pytest.raises(LoginError, match=message):
+            await visit_once(tried)
+    assert len(script.visits) == 2

@@ -33,8 +33,8 @@ MAX_STALL_SECONDS = 5
 """Seconds a client may take to accept a further chunk: meanwhile the write-ahead log cannot be folded into the file."""
 log = logging.getLogger(__name__)
 Application = web.Application
-WRITE_CHUNK_BYTES = 1 << 20
-"""Small parts of a page are sent together, in chunks of up to this size."""
+WRITE_CHUNK_BYTES = 1 << 18
+"""A page is sent in chunks of up to this size: as much of it waits in memory for each client that does not read."""
 LARGE_PART_BYTES = 1 << 16
 """A page up to this size is sent as a whole; a part of at least this size is sent by itself, to avoid a copy."""
 SECURITY_HEADERS = {
@@ -342,21 +342,22 @@ async def _send_body(request: web.Request, parts: Sequence[bytes], headers: Mapp
     response = web.StreamResponse(headers=headers)
     response.content_length = length
     await response.prepare(request)
-    for chunk in _join_small_parts(parts):
+    for chunk in _divide_parts(parts):
         await response.write(chunk)
     await response.write_eof()
     return response
 
 
-def _join_small_parts(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield small parts joined, and large ones as they are."""
+def _divide_parts(parts: Iterable[bytes]) -> Iterator[bytes | memoryview]:
+    """Yield chunks: small parts joined, and large ones divided."""
     chunk = bytearray()
     for part in parts:
         if chunk and (len(part) >= LARGE_PART_BYTES or len(chunk) + len(part) > WRITE_CHUNK_BYTES):
             yield bytes(chunk)
             chunk.clear()
         if len(part) >= LARGE_PART_BYTES:
-            yield part
+            for start in range(0, len(part), WRITE_CHUNK_BYTES):
+                yield memoryview(part)[start : start + WRITE_CHUNK_BYTES]
         else:
             chunk += part
     if chunk:

@@ -25,6 +25,8 @@ IDLE_SECONDS = 300
 """How long a connection may stay open between two requests: longer than anybody's scrape interval."""
 STALL_SECONDS = 60
 """How long a client may take to accept what was sent."""
+MAX_STALLED = 32
+"""How many clients may be slow to accept a response at once: each keeps up to a megabyte of it in memory."""
 SWEEP_SECONDS = 1.0
 MAX_CONNECTIONS = 512
 RESERVED_DESCRIPTORS = 256
@@ -43,6 +45,7 @@ class ConnectionLimiter:
         soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._max_connections = max_connections or max(16, min(MAX_CONNECTIONS, soft_limit - RESERVED_DESCRIPTORS))
         self._open: set[_LimitedProtocol] = set()
+        self._stalled: dict[_LimitedProtocol, None] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     def wrap(
@@ -66,6 +69,17 @@ class ConnectionLimiter:
     def release(self, connection: "_LimitedProtocol") -> None:
         """Count a connection no longer."""
         self._open.discard(connection)
+        self._stalled.pop(connection, None)
+
+    def begin_stall(self, connection: "_LimitedProtocol") -> None:
+        """Note that a client does not accept its response; where many do not, close the connection of the first."""
+        self._stalled[connection] = None
+        if len(self._stalled) > MAX_STALLED:
+            self._close(next(iter(self._stalled)))
+
+    def end_stall(self, connection: "_LimitedProtocol") -> None:
+        """Note that a client accepts its response again."""
+        self._stalled.pop(connection, None)
 
     def _list_largest_share(self, peer: str) -> list["_LimitedProtocol"]:
         """Return the connections of the address that has the most; none if it would then have fewer than another one."""
@@ -74,7 +88,7 @@ class ConnectionLimiter:
         return [one for one in self._open if one.peer == largest] if count > counts[peer] + 1 else []
 
     def _close(self, connection: "_LimitedProtocol") -> None:
-        self._open.discard(connection)
+        self.release(connection)
         connection.abort()
 
     def _close_silent(self) -> None:
@@ -185,10 +199,12 @@ class _LimitedProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_stalled, self.since = True, asyncio.get_running_loop().time()
+        self._limiter.begin_stall(self)
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
         self._is_stalled, self.since = False, asyncio.get_running_loop().time()
+        self._limiter.end_stall(self)
         self._inner.resume_writing()
 
 

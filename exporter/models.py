@@ -83,6 +83,8 @@ class UsagePoint:
     site: str = ""
     name: str = ""
     address: str = ""
+    place_id: str = ""
+    """The portal's own number of the place where it is mounted (CEM `mis_id`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,8 @@ class Register:
     """The register of the same usage point that counts this one too, such as the total of two tariffs; sums leave it out."""
     value_type: str = ""
     """The portal's own name of what the number means."""
+    type_id: str = ""
+    """The portal's own number of the kind (CEM `pot_id`)."""
 
 
 @dataclass(frozen=True, slots=True)

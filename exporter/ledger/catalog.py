@@ -149,7 +149,8 @@ class AccountCatalog:
 
     def _describe_series(self, key: SeriesKey, register: Register) -> int:
         description = (
-            register.nature, register.kind, register.portal_unit, register.description, register.part_of, register.value_type
+            register.nature, register.kind, register.portal_unit, register.description, register.part_of, register.value_type,
+            register.type_id,
         )  # fmt: skip
         point = self.get_usage_point_id(register.usage_point)
         found = self._series_rows.get(key)
@@ -166,9 +167,9 @@ class AccountCatalog:
         return found[0]
 
     def _describe_usage_point(self, point: UsagePoint) -> int:
-        row_id, stored, is_shown = self._usage_point_rows.get(point.id, (0, ("",) * 5, 1))
+        row_id, stored, is_shown = self._usage_point_rows.get(point.id, (0, ("",) * 6, 1))
         # A response that describes the usage point in less detail than another one must not erase the details.
-        current = (point.commodity, point.meter, point.site, point.name, point.address)
+        current = (point.commodity, point.meter, point.site, point.name, point.place_id, point.address)
         *details, address = (new or old for new, old in zip(current, stored, strict=True))
         description = (*details, address if self._keep_personal else "")
         if row_id and description == stored:
@@ -227,19 +228,22 @@ def _register_key(register: Register) -> tuple[str, str, str, str]:
     return register.usage_point.id, register.name, register.direction, register.unit
 
 
-_SELECT_USAGE_POINTS = "SELECT usage_point, id, shown, commodity, meter, site, name, address FROM point WHERE account = ?"
+_SELECT_USAGE_POINTS = (
+    "SELECT usage_point, id, shown, commodity, meter, site, name, place_id, address FROM point WHERE account = ?"
+)
 _SELECT_SERIES = (
     "SELECT series.id, series.shown, usage_point, register, direction, unit, form, resolution, nature, kind, portal_unit,"
-    " description, part_of, value_type FROM series JOIN point ON point.id = series.point WHERE account = ?"
+    " description, part_of, value_type, type_id FROM series JOIN point ON point.id = series.point WHERE account = ?"
 )
 _INSERT_USAGE_POINT = (
-    "INSERT INTO point (account, usage_point, commodity, meter, site, name, address) VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO point (account, usage_point, commodity, meter, site, name, place_id, address) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_UPDATE_USAGE_POINT = "UPDATE point SET commodity = ?, meter = ?, site = ?, name = ?, address = ? WHERE id = ?"
+_UPDATE_USAGE_POINT = "UPDATE point SET commodity = ?, meter = ?, site = ?, name = ?, place_id = ?, address = ? WHERE id = ?"
 _INSERT_SERIES = (
     "INSERT INTO series (point, register, direction, unit, form, resolution, nature, kind, portal_unit, description,"
-    " part_of, value_type) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " part_of, value_type, type_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _UPDATE_SERIES = (
-    "UPDATE series SET nature = ?, kind = ?, portal_unit = ?, description = ?, part_of = ?, value_type = ? WHERE id = ?"
+    "UPDATE series SET nature = ?, kind = ?, portal_unit = ?, description = ?, part_of = ?, value_type = ?, type_id = ?"
+    " WHERE id = ?"
 )

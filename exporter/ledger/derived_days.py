@@ -182,7 +182,7 @@ _SELECT_TARGET = (
 )
 _INSERT_TARGET = (
     "INSERT OR IGNORE INTO series (point, register, direction, unit, form, resolution, nature, kind, portal_unit, description,"
-    " part_of, value_type, shown, derived_from) SELECT point, register, direction, unit, 'interval', 'P1D', nature, kind,"
-    " portal_unit, description, part_of, value_type, shown, id FROM series WHERE id = ?"
+    " part_of, value_type, type_id, shown, derived_from) SELECT point, register, direction, unit, 'interval', 'P1D', nature,"
+    " kind, portal_unit, description, part_of, value_type, type_id, shown, id FROM series WHERE id = ?"
 )
 _SELECT_USAGE_POINT = "SELECT usage_point FROM series JOIN point ON point.id = point WHERE series.id = ?"

@@ -124,6 +124,6 @@ _SELECT_COMPANIONS = (
 _SELECT_STORED = "SELECT at FROM reading WHERE series = ? AND at >= ? AND at < ?"
 _INSERT_TARGET = (
     "INSERT OR IGNORE INTO series (point, register, direction, unit, form, resolution, nature, kind, portal_unit, description,"
-    " part_of, value_type, shown, derived_from) SELECT point, register, direction, unit, 'interval', 'P1M', nature, kind,"
-    " portal_unit, description, part_of, value_type, shown, id FROM series WHERE id = ?"
+    " part_of, value_type, type_id, shown, derived_from) SELECT point, register, direction, unit, 'interval', 'P1M', nature,"
+    " kind, portal_unit, description, part_of, value_type, type_id, shown, id FROM series WHERE id = ?"
 )

@@ -166,6 +166,10 @@ MIGRATIONS = (
     """
     ALTER TABLE account ADD COLUMN derives_months INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    ALTER TABLE point ADD COLUMN place_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE series ADD COLUMN type_id TEXT NOT NULL DEFAULT '';
+    """,
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -97,6 +97,7 @@ class UsagePointRow(NamedTuple):
     site: str
     name: str
     address: str
+    place_id: str
 
 
 class SeriesRow(NamedTuple):
@@ -117,6 +118,7 @@ class SeriesRow(NamedTuple):
     description: str
     part_of: str
     value_type: str
+    type_id: str
     is_derived: bool
     """Whether its days were calculated from an index."""
 
@@ -143,7 +145,8 @@ def select_usage_points(
     """Return the usage points in the account's inventory, or those of them in `usage_points`."""
     condition, values = _filter_usage_points(usage_points)
     rows = db.execute(
-        "SELECT usage_point, commodity, meter, site, point.name, address FROM point JOIN account ON account.id = point.account"
+        "SELECT usage_point, commodity, meter, site, point.name, address, place_id"
+        " FROM point JOIN account ON account.id = point.account"
         f" WHERE account.name = ? AND shown{condition} ORDER BY point.id",
         (account, *values),
     )
@@ -323,10 +326,10 @@ def _filter_usage_points(usage_points: Collection[str] | None) -> tuple[str, tup
 def _build_series_row(
     series_id: int, account: str, usage_point: str, commodity: str, register: str, direction: str, *rest: Any
 ) -> SeriesRow:
-    unit, form, resolution, nature, kind, portal_unit, description, part_of, value_type, derived_from = rest
+    unit, form, resolution, nature, kind, portal_unit, description, part_of, value_type, type_id, derived_from = rest
     return SeriesRow(
         series_id, account, usage_point, _COMMODITIES[commodity], register, _DIRECTIONS[direction], unit, form, resolution,
-        _NATURES[nature], kind, portal_unit, description, part_of, value_type, derived_from is not None,
+        _NATURES[nature], kind, portal_unit, description, part_of, value_type, type_id, derived_from is not None,
     )  # fmt: skip
 
 
@@ -336,7 +339,7 @@ def _build_stored_reading(at: int, value: float, span: int | None) -> StoredRead
 
 _SERIES_COLUMNS = (
     "series.id, account.name, usage_point, commodity, register, direction, unit, form, resolution, nature, kind,"
-    " portal_unit, description, part_of, value_type, derived_from"
+    " portal_unit, description, part_of, value_type, type_id, derived_from"
 )
 # A dictionary is five times as fast as a call of the enumeration.
 _COMMODITIES = {str(member): member for member in Commodity}

@@ -182,7 +182,9 @@ class _SampleWriter:
 
     def _add_usage_point_info(self, key: LabelValues, point: UsagePointRow) -> None:
         address = point.address if self._view.show_personal else ""
-        facts = map(self._clean_label, (self._view.portal, point.commodity, point.meter, point.site, point.name, address))
+        facts = map(
+            self._clean_label, (self._view.portal, point.commodity, point.meter, point.site, point.name, address, point.place_id)
+        )
         self._add_sample("utility_usage_point_info", 1, (*key, *facts))
 
     def _add_register_info(self, draft: SampleDraft, name: str, series: SeriesRow) -> None:
@@ -192,7 +194,7 @@ class _SampleWriter:
         if start not in known:
             known.add(start)
             unit = series.portal_unit or series.unit
-            facts = series.commodity, series.kind, unit, series.description, series.part_of, series.value_type
+            facts = series.commodity, series.kind, unit, series.description, series.part_of, series.value_type, series.type_id
             labels = (*start, *map(clean, facts))
             self._samples["utility_register_info"][labels] = 1
 

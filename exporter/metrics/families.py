@@ -211,13 +211,13 @@ _FLAG_FAMILIES = (
 _INFO_FAMILIES = (
     MetricFamily(
         "utility_usage_point_info",
-        (*USAGE_POINT_LABELS, "portal", "commodity", "meter", "site", "name", "address"),
+        (*USAGE_POINT_LABELS, "portal", "commodity", "meter", "site", "name", "address", "place_id"),
         f"What a usage point is; {CACHED_HELP}.",
         MetricType.INFO,
     ),
     MetricFamily(
         "utility_register_info",
-        (*REGISTER_LABELS, "commodity", "kind", "unit", "description", "part_of", "value_type"),
+        (*REGISTER_LABELS, "commodity", "kind", "unit", "description", "part_of", "value_type", "type_id"),
         f"What a register is, and which other one of the usage point counts it too; {CACHED_HELP}.",
         MetricType.INFO,
     ),

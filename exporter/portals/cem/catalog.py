@@ -165,6 +165,7 @@ class Catalog:
             portal_unit=type_info.portal_unit,
             description=row.name,
             value_type=type_info.value_type_name,
+            type_id=str(row.type),
         )
         return CatalogEntry(row, type_info, register, self._find_hidden_reason(rows, type_info))
 
@@ -212,7 +213,10 @@ class Catalog:
         meter = self.meters.get(number)
         site = self.objects.find_site_name(meter.object_id) if meter else ""
         commodity = self._find_commodity(meter, counters)
-        return UsagePoint(str(number), commodity, meter.serial if meter else "", site, meter.name if meter else "")
+        if meter is None:
+            return UsagePoint(str(number), commodity)
+        place_id = "" if meter.object_id is None else str(meter.object_id)
+        return UsagePoint(str(number), commodity, meter.serial, site, meter.name, place_id=place_id)
 
     def _find_commodity(self, meter: MeterRow | None, counters: list[CounterRow]) -> Commodity:
         """Return what a meter measures: by its main type, its main counter, then the first counter with a commodity."""

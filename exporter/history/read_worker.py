@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -102,6 +103,47 @@ class ReadWorker:
         self._control_socket.close()
 
 
+class ReadPlaces:
+    """The places of reads under way, shared out so that one client's address never has all of them.
+
+    An address gets a further place while more are free than it has: alone it gets half of them, the next one half of the rest.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[asyncio.Future[None], str] = {}
+
+    async def acquire(self, peer: str) -> None:
+        """Wait for a place; those who have fewest are served first."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = peer
+        self._hand_out()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release(peer)
+            raise
+        finally:
+            del self._waiting[turn]
+
+    def release(self, peer: str) -> None:
+        """Give a place back."""
+        self._free += 1
+        self._held[peer] -= 1
+        if not self._held[peer]:
+            del self._held[peer]
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        for turn, peer in sorted(self._waiting.items(), key=lambda waiting: self._held[waiting[1]]):
+            if not turn.done() and self._held[peer] < self._free:
+                self._free -= 1
+                self._held[peer] += 1
+                turn.set_result(None)
+
+
 class RemoteReader:
     """Answers remote reads through a worker process."""
 
@@ -110,7 +152,7 @@ class RemoteReader:
         self._settings = HistorySettings()
         self._aliases: Aliases = {}
         self._worker: ReadWorker | None = None
-        self._read_slots, self._start_lock = asyncio.Semaphore(MAX_CONCURRENT_READS), asyncio.Lock()
+        self._places, self._start_lock = ReadPlaces(MAX_CONCURRENT_READS), asyncio.Lock()
 
     def configure(self, settings: HistorySettings, aliases: Aliases) -> None:
         """Use a new configuration from now on."""
@@ -122,16 +164,18 @@ class RemoteReader:
             self._worker.close()
         self._worker = None
 
-    async def read(self, body: bytes, announce_frames: Callable[[], None]) -> AsyncGenerator[bytes, None]:
-        """Yield the response to a remote read in chunks; `announce_frames` is called before the first if they are not snappy's.
+    async def read(self, body: bytes, peer: str, announce_frames: Callable[[], None]) -> AsyncGenerator[bytes, None]:
+        """Yield the response to an address's remote read in chunks.
+
+        `announce_frames` is called before the first if they are not snappy's.
 
         Raise RequestError, BusyError and LedgerError, all before the first chunk unless reading the ledger fails midway.
         """
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
-                await self._read_slots.acquire()
+                await self._places.acquire(peer)
         except TimeoutError:
-            raise BusyError(f"{MAX_CONCURRENT_READS} other remote reads are under way") from None
+            raise BusyError("other remote reads are under way") from None
         try:
             worker = await self._ensure_worker()
             with worker.connect(self._clock()) as connection:
@@ -143,7 +187,7 @@ class RemoteReader:
                     worker.has_ended = True
                     raise LedgerError("the process that reads the ledger ended unexpectedly") from None
         finally:
-            self._read_slots.release()
+            self._places.release(peer)
 
     async def _ensure_worker(self) -> ReadWorker:
         async with self._start_lock:

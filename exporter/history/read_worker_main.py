@@ -69,9 +69,9 @@ def _handle_connection(connection: socket.socket, now: int, handler: RemoteReadH
     # The client may disconnect at any time.
     with connection, suppress(OSError, AbandonedError):
         body = b"".join(iter(partial(connection.recv, MAX_MESSAGE_BYTES), b""))
-        end = END
+        check, end = _build_check(connection), END
         try:
-            for chunk in handler.handle_request(body, now, _build_check(connection), partial(connection.send, FRAMES_FOLLOW)):
+            for chunk in handler.handle_request(body, now, check, partial(connection.send, FRAMES_FOLLOW)):
                 connection.send(DATA + chunk)
         except RequestError as error:
             end = BAD_REQUEST + str(error).encode()
@@ -84,7 +84,7 @@ def _build_check(connection: socket.socket) -> Callable[[], None]:
     """Return a function that raises AbandonedError once the other end is closed."""
     poll = select.poll()
     poll.register(connection, 0)  # with no event: only that it is closed
-    next_check = time.monotonic() + CHECK_SECONDS
+    next_check = 0.0  # at once: it may have waited for its turn
 
     def check() -> None:
         nonlocal next_check

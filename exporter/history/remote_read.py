@@ -1,5 +1,6 @@
 """Remote read: parse a request, select series by label matchers, and stream the response, as samples or as chunks."""
 
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ from google.protobuf.message import DecodeError
 from exporter.errors import RequestError
 from exporter.history import encoding, remote_pb2, snappy, xor_chunks
 from exporter.history.config import MAX_REQUEST_BYTES
-from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex
+from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex, list_positions
 from exporter.history.series import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, Aliases, list_series
 from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.ledger.queries import SampleRows
@@ -66,6 +67,7 @@ class RemoteReadHandler:
         self._ledger, self._aliases, self._max_samples = ledger, aliases, max_samples
         self._external_labels = frozenset(external_labels)
         self._cached_index: tuple[tuple[int, ...], SeriesIndex] | None = None
+        self._index_lock = threading.Lock()
 
     def handle_request(
         self,
@@ -79,6 +81,7 @@ class RemoteReadHandler:
         `announce_frames` is called before the first chunk of a response that is no block of samples but frames of XOR chunks.
         Raise RequestError and LedgerError, both before the first chunk unless reading the ledger fails midway.
         """
+        check()
         request = parse_read_request(body)
         with self._ledger.snapshot() as snapshot:
             index = self._get_series_index(snapshot)
@@ -95,36 +98,47 @@ class RemoteReadHandler:
         """Return the plans of all queries; raise RequestError if together they cost too much."""
         selector = Selector(index, self._external_labels)
         selector.check_cost(query.matchers for query in queries)
-        samples_left, counts_left = self._max_samples, max(MAX_COUNTED_SERIES, len(index.series))
-        plans = []
-        for query in queries:
-            plan = _Plan(query, max(query.start_ms, MIN_TIMESTAMP_MS), min(query.end_ms, now, MAX_TIMESTAMP_MS))
-            plans.append(plan)
-            for position in selector.select(query.matchers) if plan.start_ms <= plan.end_ms else ():
-                counts_left -= 1
-                if not counts_left & 0xFF:
-                    check()
+        plans = [
+            _Plan(query, max(query.start_ms, MIN_TIMESTAMP_MS), min(query.end_ms, now, MAX_TIMESTAMP_MS)) for query in queries
+        ]
+        selections, selected = [], 0
+        for plan in plans:
+            check()
+            selections.append(selector.select(plan.query.matchers) if plan.start_ms <= plan.end_ms else 0)
+            selected += selections[-1].bit_count()
+        if selected > max(MAX_COUNTED_SERIES, len(index.series)):
+            raise RequestError("the queries select too many series together; request less at once")
+        self._count_samples(snapshot, index, zip(plans, selections, strict=True), check)
+        return plans
+
+    def _count_samples(
+        self, snapshot: Snapshot, index: SeriesIndex, selections: Iterable[tuple[_Plan, int]], check: Callable[[], None]
+    ) -> None:
+        """Complete plans with the samples of the series that their queries select; raise RequestError if they are too many."""
+        samples_left = self._max_samples
+        for plan, selection in selections:
+            for position in list_positions(selection):
+                check()
                 series = index.series[position]
                 if count := snapshot.count_samples(series.series_id, series.timestamp_rule, plan.start_ms, plan.end_ms):
-                    requested = 0 if query.series_only else count
+                    requested = 0 if plan.query.series_only else count
                     samples_left -= requested
                     size = len(index.encode_labels(position)) + requested * encoding.SAMPLE_BYTES
                     plan.counts.append((position, requested))
                     plan.size += len(_encode_entry_header(size)) + size
-                if counts_left < 0:
-                    raise RequestError("the queries select too many series together; request less at once")
                 if samples_left < 0:
                     raise RequestError(
                         f"the request selects more than {self._max_samples} samples;"
                         " request less at once, or raise history.max_samples"
                     )
-        return plans
 
     def _get_series_index(self, snapshot: Snapshot) -> SeriesIndex:
         """Return the index of series, rebuilt when the series have changed."""
-        version, cached = snapshot.get_series_version(), self._cached_index
-        if cached is None or cached[0] != version:
-            cached = self._cached_index = version, SeriesIndex(list_series(snapshot, self._aliases))
+        version = snapshot.get_series_version()
+        with self._index_lock:  # built once, whoever waits for it
+            cached = self._cached_index
+            if cached is None or cached[0] != version:
+                cached = self._cached_index = version, SeriesIndex(list_series(snapshot, self._aliases))
         return cached[1]
 
 

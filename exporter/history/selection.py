@@ -98,15 +98,15 @@ class Selector:
         if sum(map(self._index.count_tests, matchers)) > MAX_TESTS:
             raise RequestError("the request has too many regular expressions for so many series; request less at once")
 
-    def select(self, matchers: Iterable[Matcher]) -> Iterator[int]:
-        """Yield the positions of the series that all matchers accept, in label order; raise RequestError."""
+    def select(self, matchers: Iterable[Matcher]) -> int:
+        """Return the bit set of the series that all matchers accept; raise RequestError."""
         selected = (1 << len(self._index.series)) - 1
         for matcher in matchers:
             if not matcher.is_external_label(self._external_labels):
                 if matcher not in self._found:
                     self._found[matcher] = self._index.find(matcher)
                 selected &= self._found[matcher]
-        return _list_bits(selected)
+        return selected
 
 
 def _index_values(series: Sequence[HistorySeries]) -> dict[str, dict[str, list[int]]]:
@@ -124,7 +124,8 @@ def _build_bits(length: int, positions: Iterable[int]) -> int:
     return int.from_bytes(bits, "little")
 
 
-def _list_bits(bits: int) -> Iterator[int]:
+def list_positions(bits: int) -> Iterator[int]:
+    """Yield the positions of a bit set, in label order."""
     for offset, byte in enumerate(bits.to_bytes((bits.bit_length() + 7) // 8, "little")):
         if byte:
             yield from (8 * offset + bit for bit in range(8) if byte >> bit & 1)

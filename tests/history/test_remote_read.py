@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 
 from exporter.errors import LedgerError, RequestError
 from exporter.history.config import MAX_REQUEST_BYTES, HistorySettings
-from exporter.history.read_worker import MAX_CONCURRENT_READS
+from exporter.history.read_worker import MAX_CONCURRENT_READS, ReadPlaces
 from exporter.history.read_worker_main import AbandonedError
 from exporter.history.remote_read import RemoteReadHandler, parse_read_request
-from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex
+from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex, list_positions
 from exporter.history.series import HISTORY_FAMILIES, HistorySeries
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.queries import TimestampRule
@@ -397,7 +397,7 @@ async def test_a_helper_that_dies(sample_history, history, base_url, client, cap
     helper = await start_worker(history, base_url, client)
     os.kill(helper, signal.SIGSTOP)
     waiting = asyncio.ensure_future(post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY))))
-    while not history._read_slots._value < MAX_CONCURRENT_READS:  # noqa: ASYNC110  # a semaphore has no event for it
+    while not history._places._held:  # noqa: ASYNC110  # places have no event for it
         await asyncio.sleep(0)
     os.kill(helper, signal.SIGKILL)
     status, body = await waiting
@@ -469,7 +469,7 @@ def test_the_cost_of_expressions_is_bounded(ledger):
     with pytest.raises(RequestError, match="too many regular expressions"):
         selector.check_cost([patterns])
     selector.check_cost([names, patterns[:64], patterns[:64]])
-    assert list(selector.select([*names[1:], *patterns[:64]]))[:3] == [0, 4096, 4097]
+    assert list(list_positions(selector.select([*names[1:], *patterns[:64]])))[:3] == [0, 4096, 4097]
 
 
 def test_work_ends_when_its_asker_has_gone(sample_history):
@@ -503,11 +503,39 @@ async def test_a_read_that_finds_no_place_may_come_again(sample_history, history
     Where all places are held by readers that stand still, a further read is told so soon, with when to come again.
     """
     monkeypatch.setattr("exporter.history.read_worker.MAX_WAIT_SECONDS", 0.05)
-    for _ in range(MAX_CONCURRENT_READS):
-        await history._read_slots.acquire()
+    for number in range(MAX_CONCURRENT_READS - 1):
+        await history._places.acquire(f"192.0.2.{number // 2}")
+    await history._places.acquire("127.0.0.1")
     answer = await client.post(f"{base_url}/api/v1/read", data=build_request((MIN_TIME, MAX_TIME, EVERY)))
 
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+
+
+async def test_one_address_never_has_all_places():
+    """
+    An address gets half of the free places; others are served while it waits, those who have fewest first.
+    """
+    places, served = ReadPlaces(4), []
+
+    async def wait_for_place(peer: str) -> None:
+        await places.acquire(peer)
+        served.append(peer)
+
+    tasks = [asyncio.ensure_future(wait_for_place(peer)) for peer in ("a", "a", "a", "a", "b", "b", "c")]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    at_first = served.copy()
+    tasks[2].cancel()
+    places.release("a")
+    places.release("b")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert at_first == ["a", "a", "b", "c"]
+    assert served[4:] == ["b"]
 
 
 def build_history_series(number: int) -> HistorySeries:

@@ -53,7 +53,8 @@ def _measure_read(folder: Path, registers: int) -> list[Figure]:
 async def _read_all(worker: ReadWorker, end_ms: int) -> int:
     """Ask for everything up to an instant, and discard the response; return its size in bytes."""
     length = 0
-    with worker.connect(NOW) as connection:
+    connection, ending = worker.connect(NOW)
+    with connection, ending:
         await send_request(connection, build_request((0, end_ms, MATCHERS)))
         while chunk := await receive_chunk(connection):
             length += len(chunk)

@@ -36,9 +36,9 @@ PART_BYTES = 64 * 1024
 MAX_MESSAGE_BYTES = 128 * 1024
 """More than any message has, and less than a socket holds."""
 FINISH = b"finish"
-"""What arrives over the control socket when no more requests will come; before, each message is a connection for a request and
-the current instant in milliseconds. When the socket is closed without it, the process that started the worker has ended, and the
-worker ends at once."""
+"""What arrives over the control socket when no more requests will come; before, each message has a connection for a request, a
+socket to close once its work has ended, and the current instant in milliseconds. When the control socket is closed without it,
+the process that started the worker has ended, and the worker ends at once."""
 MAX_CONCURRENT_READS = 4
 """Reads at once; further ones wait."""
 MAX_WAIT_SECONDS = 10
@@ -78,13 +78,18 @@ class ReadWorker:
         with self.process.stdin as begin, suppress(BrokenPipeError):
             begin.write(json.dumps({"folder": str(folder.absolute()), **asdict(settings)}, default=dict).encode())
 
-    def connect(self, now: datetime) -> socket.socket:
-        """Return a connection for one request as of an instant; it is closed at once if the process has ended."""
+    def connect(self, now: datetime) -> tuple[socket.socket, socket.socket]:
+        """Return a connection for one request as of an instant, and a socket that is closed once its work has ended.
+
+        Both are closed at once if the process has ended.
+        """
         local, remote = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        ending, remote_ending = socket.socketpair()
         local.setblocking(False)
-        with remote, suppress(OSError):
-            socket.send_fds(self._control_socket, [str(to_ms(now)).encode()], [remote.fileno()])
-        return local
+        ending.setblocking(False)
+        with remote, remote_ending, suppress(OSError):
+            socket.send_fds(self._control_socket, [str(to_ms(now)).encode()], [remote.fileno(), remote_ending.fileno()])
+        return local, ending
 
     def retire(self) -> None:
         """Let the process finish its responses and end: a new one has taken over."""
@@ -153,6 +158,7 @@ class RemoteReader:
         self._aliases: Aliases = {}
         self._worker: ReadWorker | None = None
         self._places, self._start_lock = ReadPlaces(MAX_CONCURRENT_READS), asyncio.Lock()
+        self._held_places: set[asyncio.Task[None]] = set()
 
     def configure(self, settings: HistorySettings, aliases: Aliases) -> None:
         """Use a new configuration from now on."""
@@ -178,14 +184,27 @@ class RemoteReader:
             raise BusyError("other remote reads are under way") from None
         try:
             worker = await self._ensure_worker()
-            with worker.connect(self._clock()) as connection:
-                try:
-                    await send_request(connection, body)
-                    while chunk := await receive_chunk(connection, announce_frames):
-                        yield chunk
-                except ConnectionError:
-                    worker.has_ended = True
-                    raise LedgerError("the process that reads the ledger ended unexpectedly") from None
+            connection, ending = worker.connect(self._clock())
+        except BaseException:
+            self._places.release(peer)
+            raise
+        holding = asyncio.create_task(self._hold_place(peer, ending))
+        self._held_places.add(holding)
+        holding.add_done_callback(self._held_places.discard)
+        with connection:
+            try:
+                await send_request(connection, body)
+                while chunk := await receive_chunk(connection, announce_frames):
+                    yield chunk
+            except ConnectionError:
+                worker.has_ended = True
+                raise LedgerError("the process that reads the ledger ended unexpectedly") from None
+
+    async def _hold_place(self, peer: str, ending: socket.socket) -> None:
+        """Hold a place until the work has ended, which may be later than its client has left."""
+        try:
+            with ending:
+                await asyncio.get_running_loop().sock_recv(ending, 1)
         finally:
             self._places.release(peer)
 

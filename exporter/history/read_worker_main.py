@@ -21,7 +21,6 @@ from exporter.history.read_worker import (
     FAILURE,
     FINISH,
     FRAMES_FOLLOW,
-    MAX_CONCURRENT_READS,
     MAX_MESSAGE_BYTES,
 )
 from exporter.history.remote_read import RemoteReadHandler
@@ -41,33 +40,25 @@ class AbandonedError(Exception):
 def serve_connections(control_socket: socket.socket, handler: RemoteReadHandler) -> bool:
     """Handle the connections received over the control socket; return whether its other end said that no more will come.
 
-    A few are handled at once. Further ones wait: work whose client has hung up has its place until it has ended.
+    `serve` sends a few at once: it is told when the work of each has ended.
     """
-    slots, threads = threading.BoundedSemaphore(MAX_CONCURRENT_READS), set[threading.Thread]()
+    threads = set[threading.Thread]()
     while True:
-        message, descriptors, _, _ = socket.recv_fds(control_socket, MAX_MESSAGE_BYTES, 1)
+        message, descriptors, _, _ = socket.recv_fds(control_socket, MAX_MESSAGE_BYTES, 2)
         if not descriptors:
             for thread in threads if message == FINISH else ():
                 thread.join(MAX_STALL_SECONDS)
             return message == FINISH
-        slots.acquire()  # released by the thread
-        connection = socket.socket(fileno=descriptors[0])
-        thread = threading.Thread(target=_run_and_release, args=(connection, int(message), handler, slots), daemon=True)
+        connection, ending = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+        thread = threading.Thread(target=_handle_connection, args=(connection, ending, int(message), handler), daemon=True)
         threads = {thread, *filter(threading.Thread.is_alive, threads)}
         thread.start()
 
 
-def _run_and_release(connection: socket.socket, now: int, handler: RemoteReadHandler, slots: threading.BoundedSemaphore) -> None:
-    try:
-        _handle_connection(connection, now, handler)
-    finally:
-        slots.release()
-
-
-def _handle_connection(connection: socket.socket, now: int, handler: RemoteReadHandler) -> None:
+def _handle_connection(connection: socket.socket, ending: socket.socket, now: int, handler: RemoteReadHandler) -> None:
     connection.settimeout(MAX_STALL_SECONDS)
     # The client may disconnect at any time.
-    with connection, suppress(OSError, AbandonedError):
+    with ending, connection, suppress(OSError, AbandonedError):
         body = b"".join(iter(partial(connection.recv, MAX_MESSAGE_BYTES), b""))
         check, end = _build_check(connection), END
         try:

@@ -103,8 +103,7 @@ class RemoteReadHandler:
         ]
         selections, selected = [], 0
         for plan in plans:
-            check()
-            selections.append(selector.select(plan.query.matchers) if plan.start_ms <= plan.end_ms else 0)
+            selections.append(selector.select(plan.query.matchers, check) if plan.start_ms <= plan.end_ms else 0)
             selected += selections[-1].bit_count()
         if selected > max(MAX_COUNTED_SERIES, len(index.series)):
             raise RequestError("the queries select too many series together; request less at once")

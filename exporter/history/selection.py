@@ -98,12 +98,13 @@ class Selector:
         if sum(map(self._index.count_tests, matchers)) > MAX_TESTS:
             raise RequestError("the request has too many regular expressions for so many series; request less at once")
 
-    def select(self, matchers: Iterable[Matcher]) -> int:
-        """Return the bit set of the series that all matchers accept; raise RequestError."""
+    def select(self, matchers: Iterable[Matcher], check: Callable[[], None] = lambda: None) -> int:
+        """Return the bit set of the series that all matchers accept; `check` is called often. Raise RequestError."""
         selected = (1 << len(self._index.series)) - 1
         for matcher in matchers:
             if not matcher.is_external_label(self._external_labels):
                 if matcher not in self._found:
+                    check()
                     self._found[matcher] = self._index.find(matcher)
                 selected &= self._found[matcher]
         return selected

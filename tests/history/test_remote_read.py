@@ -432,7 +432,7 @@ def test_the_helper_leaves_with_a_master_that_was_killed(sample_history, tmp_pat
         "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
         "from exporter.history.read_worker import ReadWorker, WorkerSettings\n"
         "worker = ReadWorker(Path(sys.argv[1]), WorkerSettings({}, 99, ()))\n"
-        "connection = worker.connect(datetime.now(UTC)); connection.send(bytes(5)); print(worker.process.pid, flush=True)\n"
+        "connection, _ = worker.connect(datetime.now(UTC)); connection.send(bytes(5)); print(worker.process.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
     command = [sys.executable, "-P", "-c", program, sample_history.ledger.folder]
@@ -557,12 +557,31 @@ async def test_who_hangs_up_frees_the_place(sample_history, history, base_url, c
         assert len(await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))) == 1
 
 
+async def test_a_place_is_held_until_its_work_has_ended(sample_history, history, base_url, client):
+    """
+    A client that leaves does not make room for another while its work goes on.
+    """
+    worker = await start_worker(history, base_url, client)
+    os.kill(worker, signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))
+    held = history._places._held.total()
+    os.kill(worker, signal.SIGCONT)
+    async with asyncio.timeout(30):
+        while history._places._held:  # noqa: ASYNC110  # places have no event for it
+            await asyncio.sleep(0.01)
+
+    assert held == 1
+
+
 async def test_who_hangs_up_before_asking(history, base_url, client, capfd):
     """
     A connection that ends before its question does no harm, and leaves no traceback.
     """
     await start_worker(history, base_url, client)
-    history._worker.connect(NOW).close()
+    for one in history._worker.connect(NOW):
+        one.close()
     await read_series(client, base_url, (MIN_TIME, MAX_TIME, []))
     process = history._worker.process
     history.close()

@@ -208,6 +208,21 @@ async def test_the_longest_silent_one_makes_room(serve, connect, scheme):
     await asyncio.gather(waiting, *others, return_exceptions=True)
 
 
+async def test_many_silent_ones_push_out_each_other(serve):
+    """
+    An address that opens one silent connection after the other loses its own; another one's, silent for longer, stays.
+    """
+    port, connections = await serve(3), []
+    for address in ("127.0.0.2", *["127.0.0.3"] * 4):
+        connections.append(await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0)))
+        await asyncio.sleep(0.05)
+    closed = [reader.at_eof() or reader.exception() is not None for reader, _ in connections]
+    for _, writer in connections:
+        writer.transport.abort()
+
+    assert closed == [False, True, True, False, False]
+
+
 async def test_a_thousand_silent_sockets_do_not_stop_a_scrape(home):  # noqa: F811
     """
     With 1,024 descriptors, as a unit sets them, 1,100 silent sockets leave room for scrapes, and the log stays short.

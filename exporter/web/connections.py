@@ -2,10 +2,10 @@
 
 aiohttp counts no connections, and lets one that never sends a request, or reads no response, stay for ever. Each of its
 protocols is therefore wrapped: the wrapper knows whether a request is under way, and whether the client accepts its response. A
-connection without a request, or whose response is stuck, is silent. Once all places are taken, the one that has been silent for
-longest makes room for the new one; where none is silent, the address that has the most gives up one, unless it is the new one's.
-TLS begins here and not in asyncio's server, which shows a connection only after the handshake: one that never finishes it is
-silent like any other.
+connection without a request, or whose response is stuck, is silent. Once all places are taken, the address that has most silent
+ones makes room for the new one, with that which has been silent for longest; where none is silent, the address that has the most
+gives up one, unless it is the new one's. TLS begins here and not in asyncio's server, which shows a connection only after the
+handshake: one that never finishes it is silent like any other.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import resource
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from operator import itemgetter
 from typing import cast
 
 from aiohttp import web
@@ -57,7 +58,7 @@ class ConnectionLimiter:
     def admit(self, connection: "_LimitedProtocol") -> bool:
         """Count a new connection; return False where there is no room for it."""
         if len(self._open) >= self._max_connections:
-            candidates = [one for one in self._open if one.is_silent] or self._list_largest_share(connection.peer)
+            candidates = self._list_silent() or self._list_largest_share(connection.peer)
             if not candidates:
                 return False
             self._close(min(candidates, key=lambda one: one.since))
@@ -80,6 +81,12 @@ class ConnectionLimiter:
     def end_stall(self, connection: "_LimitedProtocol") -> None:
         """Note that a client accepts its response again."""
         self._stalled.pop(connection, None)
+
+    def _list_silent(self) -> list["_LimitedProtocol"]:
+        """Return the silent connections of the address that has most of them: those of others wait for their next scrape."""
+        silent = [one for one in self._open if one.is_silent]
+        largest = max(Counter(one.peer for one in silent).items(), key=itemgetter(1), default=("", 0))[0]
+        return [one for one in silent if one.peer == largest]
 
     def _list_largest_share(self, peer: str) -> list["_LimitedProtocol"]:
         """Return the connections of the address that has the most; none if it would then have fewer than another one."""

@@ -557,20 +557,25 @@ async def test_who_hangs_up_frees_the_place(sample_history, history, base_url, c
         assert len(await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))) == 1
 
 
+async def wait_until_idle(history) -> None:
+    async with asyncio.timeout(30):
+        while history._places._held:  # noqa: ASYNC110  # places have no event for it
+            await asyncio.sleep(0.01)
+
+
 async def test_a_place_is_held_until_its_work_has_ended(sample_history, history, base_url, client):
     """
     A client that leaves does not make room for another while its work goes on.
     """
     worker = await start_worker(history, base_url, client)
+    await wait_until_idle(history)
     os.kill(worker, signal.SIGSTOP)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))
     held = history._places._held.total()
     os.kill(worker, signal.SIGCONT)
-    async with asyncio.timeout(30):
-        while history._places._held:  # noqa: ASYNC110  # places have no event for it
-            await asyncio.sleep(0.01)
+    await wait_until_idle(history)
 
     assert held == 1
 

@@ -432,6 +432,19 @@ async def test_who_sends_many_passwords_delays_nobody_else(monkeypatch):
     assert len(refused) == 60 - MAX_WAITING_CHECKS_PER_PEER
 
 
+async def test_a_password_that_bcrypt_cannot_verify_holds_up_nobody(caplog):
+    """
+    Where bcrypt fails at a hash the password is refused, and whoever waits next has their turn.
+    """
+    users = BasicAuthUsers({"eve": "$2b$04$" + "9" * 53, "bob": PASSWORD_HASH})
+    with closing(PasswordQueue()) as queue:
+        async with asyncio.timeout(10):
+            found = await asyncio.gather(users.verify(b"eve", b"x", queue), users.verify(b"bob", b"secret", queue))
+
+    assert found == [False, True]
+    assert "a password cannot be verified" in caplog.text
+
+
 async def test_headers(serve):
     """
     Every answer has the headers of the file: pages, refusals, errors, what is not found.

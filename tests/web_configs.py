@@ -261,6 +261,7 @@ CASES_BY_KEY: dict[str, dict[str, WebConfigCase]] = {
         "a hash with a letter too many": WebConfigCase(build_user(PASSWORD_HASH + "x"), False, STRICTER),
         "a hash with a letter too few": WebConfigCase(build_user(PASSWORD_HASH[:-1]), False, STRICTER),
         "a hash of strange letters": WebConfigCase(build_user("$2y$10$" + "!" * 53), False, STRICTER),
+        "a hash with an impossible salt": WebConfigCase(build_user("$2y$10$" + "9" * 53), False, STRICTER),
         "no hash": WebConfigCase("basic_auth_users: {bob: ''}\n", False),
         "no users": WebConfigCase("basic_auth_users: {}\n", True),
         "users as a list": WebConfigCase("basic_auth_users: [bob]\n", False),

@@ -105,7 +105,11 @@ class PasswordQueue:
             self._waiting.move_to_end(peer)
             password, expected, result = waiting[0]
             if not result.done():
-                good = await loop.run_in_executor(self._executor, _matches, password, expected)
+                try:
+                    good = await loop.run_in_executor(self._executor, _matches, password, expected)
+                except ValueError as error:  # of bcrypt; whoever waits next must not wait for ever
+                    log.error("a password cannot be verified: %s", error)  # noqa: TRY400  # the message is complete
+                    good = False
                 if not result.done():
                     result.set_result(good)
             waiting.popleft()

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
+import bcrypt
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from exporter.config.yaml_document import parse_scalar
@@ -27,7 +28,7 @@ ALLOWED_HEADERS: dict[str, tuple[str, ...]] = {
 MAX_BCRYPT_COST = 18
 """Maximum cost of a bcrypt hash; at this cost the first request of a user takes about 20 seconds."""
 VERIFYING_AUTH_TYPES = ("RequireAnyClientCert", "RequireClientCert", "RequireAndVerifyClientCert")
-_BCRYPT_HASH = re.compile(r"\$2[abxy]?\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+_BCRYPT_HASH = re.compile(r"\$2[abxy]?\$([0-9]{2})\$([./A-Za-z0-9]{22})[./A-Za-z0-9]{31}")
 TlsVersion = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
 LimitedText = Annotated[str, Field(max_length=1 << 16)]
 
@@ -54,6 +55,10 @@ def check_bcrypt_hash(secret: SecretStr) -> SecretStr:
         raise ValueError("is not a bcrypt hash; create one with: htpasswd -nBC 10 NAME")
     if not 4 <= int(match[1]) <= MAX_BCRYPT_COST:
         raise ValueError(f"has a bcrypt cost outside 4 to {MAX_BCRYPT_COST}")
+    try:
+        bcrypt.hashpw(b"", b"$2b$04$" + match[2].encode())  # the lowest cost: only whether it takes the salt
+    except ValueError:
+        raise ValueError("is not a bcrypt hash: bcrypt does not accept its salt") from None
     return secret
 
 

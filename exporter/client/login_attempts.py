@@ -26,10 +26,9 @@ class LoginAttempts:
 
     async def check(self) -> None:
         """Raise the last error with its message while the next login is not due."""
-        stored, now = await self._load(), self._session.now
-        if stored and now < (due := datetime.fromtimestamp(stored["due"], UTC)):
-            message = f"{stored['message']}; next login not before {due:%Y-%m-%d %H:%M} UTC"
-            raise UnreachableError(message) if stored.get("reason") == UnreachableError.reason else ResponseError(message)
+        stored = await self._load()
+        if stored and self._session.now.timestamp() < stored["due"]:
+            raise _build_error(stored)
 
     async def count(self) -> int:
         """Return how many have failed."""
@@ -48,8 +47,11 @@ class LoginAttempts:
         else:
             await self.clear()
 
-    async def end(self, error: PortalError, count_before: int) -> None:
-        """Store how a login failed, and with it when the next one is due; `count_before` is what counted before it."""
+    async def end(self, error: PortalError, count_before: int) -> PortalError:
+        """Store how a login failed, and with it when the next one is due; `count_before` is what counted before it.
+
+        Return the error to raise: of a password that a server failed at it says when the next one is sent.
+        """
         count = await self.count()
         if isinstance(error, LoginError):  # the account is suspended, by rules of its own
             await self.clear()
@@ -57,6 +59,9 @@ class LoginAttempts:
             await self._store(max(count, count_before + 1), str(error), error.reason, RESPONSE_WAITS)
         elif count > count_before:
             await self._store(count, str(error), UnreachableError.reason, UNREACHABLE_WAITS)
+            if isinstance(error, UnreachableError) and (stored := await self._load()):
+                return _build_error(stored)
+        return error
 
     async def clear(self) -> None:
         """Forget them, so that the next login may be at once."""
@@ -73,6 +78,11 @@ class LoginAttempts:
         """Return the record, if any; one of a clock that ran ahead does not count."""
         stored = await self._session.store.get(self._key, self._session.now)
         return stored if stored and stored["at"] <= self._session.now.timestamp() else None
+
+
+def _build_error(stored: Mapping[str, Any]) -> PortalError:
+    message = f"{stored['message']}; next login not before {datetime.fromtimestamp(stored['due'], UTC):%Y-%m-%d %H:%M} UTC"
+    return UnreachableError(message) if stored.get("reason") == UnreachableError.reason else ResponseError(message)
 
 
 async def post_password(

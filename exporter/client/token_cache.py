@@ -134,10 +134,10 @@ class TokenCache:
             token = await self._log_in(old)
             if not (token.value.isascii() and token.value.isprintable()):
                 raise ResponseError("the login returned a token that cannot be sent")
-        except PortalError as error:
+        except PortalError as failure:
+            error = await attempts.end(failure, count_before)
             self._last_failure = error, made
-            await attempts.end(error, count_before)
-            raise
+            raise error from None
         await attempts.clear()
         stored = {"value": token.value, "ends": token.expires_at.timestamp(), "made": made.timestamp(), "more": token.extra}
         # Stored for a while after its expiry: its refresh token may outlive it.

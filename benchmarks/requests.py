@@ -7,6 +7,7 @@ The simulated portals are visited by the program's own pollers, on a clock that 
 
 import argparse
 import asyncio
+import json
 import sys
 import tempfile
 from collections import Counter
@@ -17,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from exporter.config.loader import load_portals
+from exporter.config.loader import load_config
 from exporter.demo import build_simulations
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
@@ -62,8 +63,9 @@ async def measure_account(build: Callable[[Any], Simulation], account_name: str,
         (entry,) = (each for each in simulation.build_accounts(url) if each["name"] == account_name)
         if simulation.portal == "enedis":
             entry["minute"] = 7
-        portal = load_portals()[simulation.portal](**entry)
-        with tempfile.TemporaryDirectory() as folder, Ledger(Path(folder)) as ledger:
+        with tempfile.TemporaryDirectory() as name, Ledger((folder := Path(name)) / "data") as ledger:
+            (folder / "config.yaml").write_text(json.dumps({"accounts": [entry]}))
+            (portal,) = load_config(folder / "config.yaml").accounts
             poller = AccountPoller(portal, ledger, MetricsPage(ledger, clock.now, "0"), clock, lambda: 0.5)
             await poller.open()
             task = asyncio.create_task(poller.run())
@@ -95,7 +97,7 @@ def _describe_request(request: Any) -> str:
 
 def list_accounts() -> dict[str, Callable[[Any], Simulation]]:
     """Return the example accounts, and what builds the portal of each."""
-    found = {}
+    found: dict[str, Callable[[Any], Simulation]] = {}
     for simulation in build_simulations():
         for account in simulation.build_accounts("http://127.0.0.1"):
             found[account["name"]] = type(simulation)

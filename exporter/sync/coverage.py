@@ -246,7 +246,15 @@ class Coverage:
 
     def settled(self, feed: Feed) -> "Coverage":
         """Return the coverage in which settled whole days have forgotten when they were asked."""
-        return replace(self, runs=tuple(_merge_runs(part for run in self.runs for part in _settle(feed, run))))
+        parts, has_changed = list[Run](), False
+        for run in self.runs:
+            if run.state is not State.WHOLE or not run.asked:
+                parts.append(run)
+                continue
+            cut = list(_settle(feed, run))
+            parts += cut
+            has_changed = has_changed or cut != [run]
+        return replace(self, runs=tuple(_merge_runs(parts))) if has_changed else self
 
 
 def judge(feed: Feed, first: int, last: int, periods: Sequence[Period], now: int) -> list[State]:
@@ -317,10 +325,7 @@ def _asked_again(day: int, was: Run | None, state: State, now: int) -> Run:
 
 
 def _settle(feed: Feed, run: Run) -> Iterator[Run]:
-    """Cut a run of whole days where it has settled; those days forget when they were asked."""
-    if run.state is not State.WHOLE or not run.asked:
-        yield run
-        return
+    """Cut a run of whole days that were asked where it has settled; those days forget when they were asked."""
     if not is_corrected(feed):
         yield run._replace(asked=0, tries=0)
         return

@@ -244,31 +244,31 @@ class _Planner:
 
     def _due(self, stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return the spans of days that are to be asked again, oldest first."""
-        spans = []
-        for run in chain.from_iterable(self._cut(run) for run in self._runs):
-            if stretches and any(first <= run.first and run.last <= last for first, last in stretches):
-                continue
-            at = policy.next_ask(
-                self._feed, run.last, run.state, self._place(run), asked=run.asked, tries=run.tries, now=self._now
-            )
-            if at is not None and self._is_due(at):
-                spans.append((run.first, run.last))
+        spans, feed = [], self._feed
+        for whole_run in self._runs:
+            if whole_run.state is State.WHOLE and not whole_run.asked and (whole_run.tries or feed.recheck is None):
+                continue  # never by itself: years of days
+            for run in self._cut(whole_run):
+                if stretches and any(first <= run.first and run.last <= last for first, last in stretches):
+                    continue
+                at = policy.next_ask(feed, run.last, run.state, self._place(run), asked=run.asked, tries=run.tries, now=self._now)
+                if at is not None and self._is_due(at):
+                    spans.append((run.first, run.last))
         return spans
 
-    def _cut(self, run: Run) -> Iterator[Run]:
+    def _cut(self, run: Run) -> Sequence[Run]:
         """Cut a run where the policy changes within it."""
         if run.first == run.last:
-            yield run
-            return
+            return (run,)
         cuts = self._cuts
         if run.state == State.WHOLE and run.asked:
             cuts = [*cuts, self._feed.day_at(run.asked - round(self._feed.settles.total_seconds()))]
-        first = run.first
+        parts, first = list[Run](), run.first
         for cut in sorted(cuts):
             if first < cut <= run.last:
-                yield run._replace(first=first, last=cut - 1)
+                parts.append(run._replace(first=first, last=cut - 1))
                 first = cut
-        yield run._replace(first=first)
+        return (*parts, run._replace(first=first))
 
     def _now_minus(self, seconds: float) -> int:
         return self._feed.day_at(self._now - round(seconds))

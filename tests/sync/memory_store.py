@@ -40,7 +40,8 @@ class MemoryStore:
 
     async def save(self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime, *, refusal: str = "") -> Saved:
         self.coverage |= coverage
-        return self.record(result.readings) if result else Saved()
+        asked = [feed for feed in self.feeds if feed.key in coverage]
+        return self.record(result.readings, asked) if result else Saved()
 
     def _feeds_of(self, reading: Reading) -> Sequence[Feed]:
         point = reading.usage_point.id if isinstance(reading, Peak) else reading.register.usage_point.id
@@ -54,10 +55,11 @@ class MemoryStore:
             periods[:] = sorted(held)
         return periods[bisect_left(periods, (since,)) : bisect_left(periods, (until,))]
 
-    def record(self, readings: Sequence[Reading]) -> Saved:
+    def record(self, readings: Sequence[Reading], asked: Sequence[Feed] = ()) -> Saved:
+        """Store readings, those of a request in the feeds that were asked: the messy portal gives no others."""
         new = corrected = 0
         for reading in readings:
-            for feed in self._feeds_of(reading):
+            for feed in asked or self._feeds_of(reading):
                 if period := feed.period(reading):
                     before = self.held[feed.key].get(period)
                     new += before is None

@@ -64,7 +64,7 @@ class MessyPortal:
     start: datetime
     now: datetime
     asked: list[Asked] = field(default_factory=list)
-    known: dict[tuple[str, datetime], float] = field(default_factory=dict)
+    known: dict[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
     latest_readings: Callable[[], Sequence[Reading]] = tuple
 
     def __post_init__(self) -> None:
@@ -82,22 +82,21 @@ class MessyPortal:
         assert last.toordinal() <= feed.last_day(at), "nobody asks for days to come"
         try:
             self._fail(feed, first)
-            readings = self.readings(feed, first, last, at)
+            by_day = [(day, self.of_day(feed, day, at)) for day in range(first.toordinal(), last.toordinal() + 1)]
         except PortalError:
             self.asked.append(Asked(feed.key, first, last, at, in_vain=True))
             raise
         changed = False
-        for reading in readings:
-            name = (feed.key, start_of(reading))
-            changed |= self.known.get(name) != value_of(reading)
-            self.known[name] = value_of(reading)
+        for day, found in by_day:
+            if found:  # all readings of a day follow from its value and their number
+                given = value_of(found[0]), len(found)
+                changed |= self.known.get((feed.key, day)) != given
+                self.known[feed.key, day] = given
+        readings = [reading for _, found in by_day for reading in found]
         self.asked.append(Asked(feed.key, first, last, at, in_vain=not changed))
         if not readings:
             raise NoDataError("nothing for these days")
         return FeedResult(readings)
-
-    def readings(self, feed: Feed, first: date, last: date, at: int) -> list[Reading]:
-        return [reading for day in range(first.toordinal(), last.toordinal() + 1) for reading in self.of_day(feed, day, at)]
 
     def of_day(self, feed: Feed, day: int, at: int) -> Sequence[Reading]:
         """Return what the portal gives of a day at an instant."""
@@ -141,10 +140,6 @@ class MessyPortal:
         if chance.random() < mess.corrected and published < settled - 1 and not partial and feed.form is not Form.INDEX:
             corrected, changed = chance.randrange(published, settled), value + 1
         return Day(published, partial, value, corrected, changed)
-
-
-def start_of(reading: Reading) -> datetime:
-    return reading.at if isinstance(reading, Index) else reading.start
 
 
 def make_readings(feed: Feed, day: int, value: float, at: int) -> list[Reading]:

@@ -26,11 +26,13 @@ from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
 from exporter.simulators.fluvius.simulation import FluviusSimulation
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
+from tests.test_architecture import ROOT
 
 PATIENCE = 60
 FIRST_HOUR = 90
 """Seconds from an empty folder to a serving exporter, at most."""
 KEYS = ("base_url", "portal_url", "identity_url", "calls_per_second")
+ESCAPES = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]")
 DOWN, ENTER, TAB = "\x1b[B", "\r", "\t"
 HAND_WRITTEN = """# the house's meters
 accounts:
@@ -113,6 +115,20 @@ async def test_a_refused_login_writes_nothing(tmp_path):
 
     assert not (tmp_path / "config.yaml").exists()
     assert sum(request.method == "POST" for request in simulation.requests) == 1
+
+
+async def test_a_bad_configuration_is_told_before_anything_is_asked(tmp_path):
+    """
+    What is wrong in the configuration already stops `setup` before it logs in.
+    """
+    simulation = CemSimulation()
+    (tmp_path / "config.yaml").write_text("accounts:\n- {name: x, portal: cem, usename: me, password: p}\n")
+    async with run_simulation(simulation) as url:
+        flags = build_flags(tmp_path, simulation.build_accounts(url)[0])
+        with pytest.raises(ConfigError, match=r"usename: unknown key; did you mean username\?"):
+            await run(tmp_path, *flags)
+
+    assert simulation.requests == []
 
 
 async def test_what_is_missing_is_named(tmp_path):
@@ -279,6 +295,9 @@ async def test_water_link_from_nothing_to_serving(tmp_path):
     assert index == meter.compute_index(meter.find_latest_shown_day(simulation.clock()) + timedelta(days=1)) / 1000
     assert time.monotonic() - started < FIRST_HOUR
     assert account["password"] not in shown
+    example = re.findall(r"(?m)^(\? [^?:]+[?:]|(?:Needs|open) .*)", (ROOT / "README.md").read_text())
+    assert len(example) == 8
+    assert [line for line in example if line.replace("123456 (e", "204417 (e").strip("? ") not in ESCAPES.sub("", shown)] == []
     (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
     assert (written.name, written.meters, written.aliases) == ("home-water", ("204417", "204418"), {"204417": "bath"})
     secret = tmp_path / "home-water.password"

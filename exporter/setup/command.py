@@ -15,7 +15,7 @@ from exporter.errors import ConfigError, LoginError
 from exporter.models import Discovery
 from exporter.printing import format_discovery
 from exporter.setup import questions
-from exporter.setup.config_file import list_account_names, read_account, write_account, write_secret
+from exporter.setup.config_file import list_account_names, name_secret_file, read_account, write_account, write_secret
 from exporter.setup.draft import Draft, SetupOptions, load_draft, require_flag, write_trial
 from exporter.setup.forms import ACCESS_TITLES, ENEDIS_ACCESSES, FORMS, Check, PortalForm, require_text
 from exporter.setup.meters import choose_counters, choose_meters, correct_meters, find_missing, set_intervals
@@ -32,6 +32,19 @@ def run_setup(options: SetupOptions) -> int:
     """Set an account up; return the exit code. Raise ConfigError, and PortalError where the login fails twice."""
     if not options.yes and not sys.stdin.isatty():
         raise ConfigError("setup asks questions, and there is no terminal: give the answers by flags, with --yes")
+    if list_account_names(options.config_file):
+        load_config(options.config_file)  # what is wrong in it is told before anything is asked
+    try:
+        add_account(options)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; the configuration is as it was\n")
+        raise
+    print_end(options)
+    return 0
+
+
+def add_account(options: SetupOptions) -> None:
+    """Ask for an account, try it, and write it; raise as `run_setup`."""
     draft = start_draft(options)
     known_points = frozenset[str]() if draft.is_new else load_draft(draft, options).configured_usage_points()
     choose_meters(draft, options)
@@ -39,18 +52,29 @@ def run_setup(options: SetupOptions) -> int:
     choose_counters(draft, discovery, options)
     set_intervals(draft, discovery)
     name_usage_points(draft, discovery, known_points, options)
-    replaced = set(SELECTION_KEYS)
+    write_draft(draft, discovery, options.config_file)
+
+
+def write_draft(draft: Draft, discovery: Discovery, config_file: Path) -> None:
+    """Write the secret to a file of its own and the account into the configuration, or neither; raise ConfigError."""
+    replaced, secret_file = set(SELECTION_KEYS), None
     if draft.secret:
         key = draft.form.secret_key
-        draft.entry[f"{key}_file"] = write_secret(options.config_file, draft.entry["name"], key, draft.secret)
+        draft.entry[f"{key}_file"] = name = name_secret_file(draft.entry["name"], key)
+        secret_file = config_file.with_name(name)
+        is_new = not secret_file.exists()
+        write_secret(secret_file, draft.secret)
         replaced.add(key)
         draft.entry.pop(key, None)
     for key in (*sorted(SELECTION_KEYS), "aliases"):  # the long ones stand last
         if key in draft.entry:
             draft.entry[key] = draft.entry.pop(key)
-    write_account(options.config_file, draft.entry, frozenset(replaced), describe_counters(discovery.findings))
-    print_end(options)
-    return 0
+    try:
+        write_account(config_file, draft.entry, frozenset(replaced), describe_counters(discovery.findings))
+    except ConfigError:
+        if secret_file and is_new:
+            secret_file.unlink()
+        raise
 
 
 def start_draft(options: SetupOptions) -> Draft:
@@ -120,7 +144,9 @@ def discover_draft(draft: Draft, options: SetupOptions) -> Discovery:
             raise
         sys.stdout.write(f"The login is refused: {error}\nOnce more; a third wrong one may lock the account.\n")
         if draft.form.user_key:
-            draft.entry[draft.form.user_key] = questions.ask(draft.form.user, str(draft.entry[draft.form.user_key]), require_text)
+            draft.entry[draft.form.user_key] = questions.ask(
+                draft.form.user, str(draft.entry.get(draft.form.user_key, "")), require_text
+            )
         draft.secret = questions.ask_secret(draft.form.secret, draft.form.check_secret)
         draft.entry.pop(f"{draft.form.secret_key}_file", None)
         discovery = _discover(draft, options)

@@ -63,12 +63,14 @@ def write_account(
         draft.unlink(missing_ok=True)
 
 
-def write_secret(config_file: Path, account: str, key: str, secret: str) -> str:
-    """Write a secret to a file that its user alone may read, beside the configuration; return its name."""
-    name = f"{slugify(account)}.{key}"
-    config_file.parent.mkdir(parents=True, exist_ok=True)
-    _write_private(config_file.with_name(name), secret + "\n", 0o600)
-    return name
+def name_secret_file(account: str, key: str) -> str:
+    """Return the name of the file of a secret, beside the configuration."""
+    return f"{slugify(account)}.{key}"
+
+
+def write_secret(file: Path, secret: str) -> None:
+    """Write a secret to a file that its user alone may read."""
+    _write_private(file, secret + "\n", 0o600)
 
 
 def _read(file: Path) -> Any:

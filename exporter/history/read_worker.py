@@ -4,11 +4,13 @@ Python runs one thread at a time: a thread that reads a million rows would delay
 also has a lower priority, and only it loads what reads need. It is started by the first read and ends with the process that
 started it.
 
-They speak over sockets that keep messages apart (SOCK_SEQPACKET), so neither side frames anything. `multiprocessing.connection`
+They speak over sockets that keep messages apart (SOCK_SEQPACKET), so neither side frames anything. macOS has none: there is no
+remote read there. `multiprocessing.connection`
 is not used: what it receives it waits for, message by message, which would take a thread for each read that no cancellation ends.
 """
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -22,7 +24,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from exporter.errors import BusyError, LedgerError, RequestError
+from exporter.errors import BusyError, ExporterError, LedgerError, RequestError, UnsupportedError
 from exporter.history.config import HistorySettings
 from exporter.history.series import Aliases
 from exporter.ledger.database import to_ms
@@ -39,6 +41,8 @@ FINISH = b"finish"
 """What arrives over the control socket when no more requests will come; before, each message has a connection for a request, a
 socket to close once its work has ended, and the current instant in milliseconds. When the control socket is closed without it,
 the process that started the worker has ended, and the worker ends at once."""
+_NO_SUCH_SOCKETS = errno.EPROTONOSUPPORT, errno.EPROTOTYPE, errno.ESOCKTNOSUPPORT
+"""The errors of a system without SOCK_SEQPACKET."""
 MAX_CONCURRENT_READS = 4
 """Reads at once; further ones wait."""
 MAX_WAIT_SECONDS = 10
@@ -58,7 +62,7 @@ class ReadWorker:
     """A running worker process, seen from the process that started it."""
 
     def __init__(self, folder: Path, settings: WorkerSettings) -> None:
-        """Start the process; blocks, so not for the event loop."""
+        """Start the process, or raise OSError; blocks, so not for the event loop."""
         self.settings = settings
         self.has_ended = False
         """Whether the process was found to have ended."""
@@ -81,7 +85,7 @@ class ReadWorker:
     def connect(self, now: datetime) -> tuple[socket.socket, socket.socket]:
         """Return a connection for one request as of an instant, and a socket that is closed once its work has ended.
 
-        Both are closed at once if the process has ended.
+        Both are closed at once if the process has ended. Raise OSError where there can be no more sockets.
         """
         local, remote = socket.socketpair(type=socket.SOCK_SEQPACKET)
         ending, remote_ending = socket.socketpair()
@@ -175,7 +179,7 @@ class RemoteReader:
 
         `announce_frames` is called before the first if they are not snappy's.
 
-        Raise RequestError, BusyError and LedgerError, all before the first chunk unless reading the ledger fails midway.
+        Raise RequestError, BusyError, UnsupportedError and LedgerError, before the first chunk unless the ledger fails midway.
         """
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
@@ -185,6 +189,9 @@ class RemoteReader:
         try:
             worker = await self._ensure_worker()
             connection, ending = worker.connect(self._clock())
+        except OSError as error:
+            self._places.release(peer)
+            raise _describe_start_error(error) from None
         except BaseException:
             self._places.release(peer)
             raise
@@ -216,6 +223,13 @@ class RemoteReader:
                     self._worker.retire()
                 self._worker = await asyncio.to_thread(ReadWorker, self._ledger.folder, wanted)
             return self._worker
+
+
+def _describe_start_error(error: OSError) -> ExporterError:
+    """Return why no worker can be started or reached."""
+    if error.errno in _NO_SUCH_SOCKETS:
+        return UnsupportedError("remote read needs sockets that this system lacks (SOCK_SEQPACKET); use remote write or export")
+    return LedgerError(f"the process that reads the ledger cannot be reached: {error.strerror}")
 
 
 async def send_request(connection: socket.socket, body: bytes) -> None:

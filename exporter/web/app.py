@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from exporter.errors import BusyError, ConfigError, LedgerError, LoginError, RequestError
+from exporter.errors import BusyError, ConfigError, LedgerError, LoginError, RequestError, UnsupportedError
 from exporter.history.read_worker import RemoteReader
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
@@ -114,10 +114,8 @@ async def handle_remote_read(request: web.Request) -> web.StreamResponse:
                     await response.prepare(request)
                 async with asyncio.timeout(MAX_STALL_SECONDS):
                     await response.write(chunk)
-    except RequestError as error:
-        raise web.HTTPBadRequest(text=f"{error}\n") from None
-    except BusyError as error:
-        raise web.HTTPServiceUnavailable(text=f"Try again later: {error}.\n", headers={"Retry-After": "5"}) from None
+    except (RequestError, BusyError, UnsupportedError) as error:
+        raise _build_refusal(error) from None
     except (LedgerError, TimeoutError) as error:
         log.warning("remote read aborted: %s", str(error) or "it took too long")
         if not response.prepared:
@@ -126,6 +124,14 @@ async def handle_remote_read(request: web.Request) -> web.StreamResponse:
         if request.transport:
             request.transport.abort()
     return response
+
+
+def _build_refusal(error: RequestError | BusyError | UnsupportedError) -> web.HTTPException:
+    if isinstance(error, RequestError):
+        return web.HTTPBadRequest(text=f"{error}\n")
+    if isinstance(error, UnsupportedError):
+        return web.HTTPNotImplemented(text=f"{error}\n")
+    return web.HTTPServiceUnavailable(text=f"Try again later: {error}.\n", headers={"Retry-After": "5"})
 
 
 def _announce_frames(response: web.StreamResponse) -> None:

@@ -1,6 +1,7 @@
 """Remote read: Prometheus gets what the portals reported, and invalid requests do no harm."""
 
 import asyncio
+import errno
 import io
 import logging
 import os
@@ -406,6 +407,33 @@ async def test_a_helper_that_dies(sample_history, history, base_url, client, cap
     assert (status, body) == (503, b"The ledger cannot be read now.\n")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert len(found) == len(sample_history.all_samples)
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"),
+    [
+        (errno.EPROTONOSUPPORT, (501, "remote read needs sockets that this system lacks (SOCK_SEQPACKET)")),
+        (errno.EMFILE, (503, "The ledger cannot be read now.")),
+    ],
+    ids=["macOS", "too many files"],
+)
+async def test_no_sockets_for_a_worker(sample_history, history, base_url, client, monkeypatch, number, answer):
+    """
+    Where the system lacks the sockets for the process that reads, the response says so; no place is lost by it.
+    """
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patches:
+        patches.setattr(socket, "socketpair", refuse)
+        found = [
+            await post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY)))
+            for _ in range(MAX_CONCURRENT_READS + 1)
+        ]
+
+    assert {(status, body.decode().partition(";")[0].rstrip()) for status, body in found} == {answer}
+    assert len(await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))) == 1
 
 
 async def test_the_helper_leaves_with_its_master(sample_history, history, base_url, client):

@@ -18,7 +18,7 @@ from benchmarks.results import Figure, Report
 from exporter import runtime
 from exporter.feed_reader import BackfillSettings
 from exporter.ledger.ledger import Ledger
-from exporter.metrics import cache
+from exporter.metrics.cache import SampleBlock, SamplesBuilder
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.cem.account import Cem
@@ -101,14 +101,16 @@ def _measure_parts(durations: dict[str, list[float]]) -> Iterator[None]:
     with (
         _time_function(Ledger, "record_visit", spent),
         _time_function(MetricsPage, "refresh", spent),
-        _time_function(cache, "aggregate_usage_points", spent),
-        _time_function(cache, "aggregate_readings", spent),
-        _time_function(cache, "aggregate_indexes", spent),
+        _time_function(SamplesBuilder, "rebuild", spent),
+        _time_function(SamplesBuilder, "rebuild_readings", spent),
+        _time_function(SamplesBuilder, "rebuild_indexes", spent),
+        _time_function(SampleBlock, "replace_usage_points", spent),
         _time_function(runtime, "trim_memory", spent),
     ):
         yield
     every = time.process_time() - started
-    derive = spent["aggregate_usage_points"] + spent["aggregate_readings"] + spent["aggregate_indexes"]
+    rebuild = spent["rebuild"] + spent["rebuild_readings"] + spent["rebuild_indexes"]
+    derive = rebuild - spent["replace_usage_points"]
     render = spent["refresh"] - derive + spent["trim_memory"]
     parts = {"record": spent["record_visit"], "derive": derive, "render": render}
     for part, value in {"ask and parse": every - sum(parts.values()), **parts, "all of it": every}.items():

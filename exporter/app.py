@@ -21,8 +21,7 @@ from exporter.history.remote_write import RemoteWriteManager
 from exporter.history.series import Aliases
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.maintenance import MaintenanceTask
-from exporter.metrics.cache import AGE_STEP
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.page import AGE_STEP, MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.recording.last_failure import FailureRecordings
 from exporter.reload import Reloader, log_warnings
@@ -93,7 +92,8 @@ class Exporter:
                 )
             ledger.lock_folder()
             program = version("utility-exporter")
-            page = self.page = MetricsPage(ledger, self._clock.now, program)
+            senders = RemoteWriteManager(ledger, self._clock, f"utility-exporter/{program}")
+            page = self.page = MetricsPage(ledger, self._clock.now, program, senders.collect_samples)
             page.last_reload = self._clock.now()
             recordings = FailureRecordings(self._options.storage_path)
             pollers = PollerGroup(ledger, page, self._clock, recordings)
@@ -109,10 +109,7 @@ class Exporter:
             )
             history = RemoteReader(ledger, self._clock.now)
             stack.callback(history.close)
-            senders = RemoteWriteManager(ledger, self._clock, f"utility-exporter/{program}")
             stack.push_async_callback(senders.stop)
-            page.collect_extra = senders.collect_samples
-
             maintenance = MaintenanceTask(ledger, self._clock)
             stack.push_async_callback(maintenance.stop)
 

@@ -3,6 +3,7 @@
 import gzip
 import random
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -13,24 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
 from exporter.account_status import AccountHealth, AccountView
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
-from exporter.metrics.cache import (
-    AGE_STEP,
-    TIMESTAMP_FAMILY,
-    USAGE_POINTS_PER_BLOCK,
-    AgePrefixes,
-)
-from exporter.metrics.exposition import OPENMETRICS, TEXT, build_metric, format_lines, render_registry
-from exporter.metrics.families import FAMILIES, FAMILIES_BY_NAME, LabelValues, Samples
-from exporter.metrics.family_lines import MIN_OWN_MEMBER_BYTES, FamilyLines
-from exporter.metrics.page import MetricsPage
-from exporter.metrics.process import ProcessMetrics
+from exporter.metrics.aggregates import TIMESTAMP_FAMILY, SampleReader, build_health_samples, display_name, find_month_start
+from exporter.metrics.cache import MIN_OWN_MEMBER_BYTES, USAGE_POINTS_PER_BLOCK, AgePrefixes, FamilyLines
+from exporter.metrics.days import SampleContext
+from exporter.metrics.exposition import OPENMETRICS, TEXT, build_metric, format_lines, format_value, render_registry
+from exporter.metrics.families import AGE_FAMILY, FAMILIES, FAMILIES_BY_NAME, LabelValues, Samples
+from exporter.metrics.page import AGE_STEP, MetricsPage
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit, UsagePoint
 from exporter.sync.feeds import FeedResult
 from tests.conftest import NOW, FakeClock
@@ -86,34 +82,6 @@ def test_lines_are_the_librarys(samples, form):
     assert sorted(ours) == sorted({line for line in theirs if line and not line.startswith(b"# ")})
 
 
-@FORMS
-def test_process_metrics_equal_the_librarys(form):
-    """
-    At every scrape the end of the page is to the byte what prometheus_client makes of the same families.
-    """
-    values: dict[str, float] = {}
-
-    class Collector:
-        def describe(self) -> list[Metric]:
-            return []
-
-        def collect(self) -> Iterator[Metric]:
-            yield GaugeMetricFamily("process_open_fds", 'Number of "open" files, 1.0\n', value=values["files"])
-            count = CounterMetricFamily("python_gc_collections", "Times.", labels=["generation", "odd"])
-            for text in ODD:
-                count.add_metric(["0", text], values["times"])
-            yield count
-            yield GaugeMetricFamily("never", "Without samples.", labels=["a"])
-
-    registry = CollectorRegistry()
-    registry.register(Collector())
-    process, pages = ProcessMetrics(registry), []
-    for values["files"], values["times"] in ((3, 1e6), (12345678, 0.1), (float("nan"), 7)):
-        pages.append((process.render(form), render_registry(registry, form)))
-
-    assert [ours for ours, _ in pages] == [theirs for _, theirs in pages]
-
-
 class Fleet:
     """A ledger of one account with a page that follows it visit by visit."""
 
@@ -138,6 +106,19 @@ class Fleet:
         self.visits += 1
         at = NOW + timedelta(minutes=self.visits)
         return self.ledger.record_visit("town", build_result(parts), AccountState(), at=at)[0]
+
+    def collect(self) -> Samples:
+        """All samples of the account as of now, from ledger and health; none of those that the page keeps."""
+        account = self.page.accounts["town"]
+        samples = defaultdict[str, dict[LabelValues, float]](dict)
+        with self.ledger.snapshot() as snapshot:
+            reader = SampleReader(snapshot, SampleContext(account.view, find_month_start(NOW, ZONE)))
+            points = ((display_name(account.view, one.usage_point), one) for one in snapshot.select_usage_points("town"))
+            for family, labels, value in reader.read_usage_points(points, None):
+                samples[family].setdefault(labels, value)
+        for labels, at in samples.get(TIMESTAMP_FAMILY, {}).items():
+            samples[AGE_FAMILY][labels] = int(NOW.timestamp()) - int(at)
+        return samples | build_health_samples(account.view, account.health, NOW)
 
 
 @pytest.fixture
@@ -211,7 +192,7 @@ def test_the_page_is_the_librarys(fleet, form):
     Head, lines and their order are to the byte what the library writes of the same samples.
     """
     fleet.page.refresh("town", fleet.record(*(part for point in range(6) for part in step(fleet, "read", point, point))))
-    samples = fleet.page.accounts["town"].collect(NOW)
+    samples = fleet.collect()
     ours = fleet.page.render(form)
     ours = ours[: ours.index(b"# HELP utility_exporter_build")]
 
@@ -228,7 +209,7 @@ def test_any_page_is_the_librarys(tmp_path_factory, visits, names, form):
     fleet.points = [replace(one, name=names[at], site=names[at + 6]) for at, one in enumerate(fleet.points)]
     for visit in [("read", 0, 1), *visits]:
         fleet.page.refresh("town", fleet.record(*step(fleet, *visit)))
-    samples = fleet.page.accounts["town"].collect(NOW)
+    samples = fleet.collect()
     ours = fleet.page.render(form)
     ours = ours[: ours.index(b"# HELP utility_exporter_build")]
     fleet.ledger.close()
@@ -322,7 +303,7 @@ def test_ages_of_many_are_written_ahead(tmp_path, monkeypatch, gzipped):
     """
     Of many usage points the ages are as of the last whole step, and the next step's are there before anybody asks.
     """
-    monkeypatch.setattr("exporter.metrics.cache.STEPPED_ABOVE", 3)
+    monkeypatch.setattr("exporter.metrics.page.STEPPED_ABOVE", 3)
     fleet = Fleet(tmp_path)
     fleet.page.refresh("town", fleet.record(*(part for point in range(6) for part in step(fleet, "read", point, 1))))
 
@@ -334,7 +315,7 @@ def test_ages_of_many_are_written_ahead(tmp_path, monkeypatch, gzipped):
     fleet.clock.at = NOW + timedelta(seconds=AGE_STEP + 4)
     assert ages() == [b"%d.0" % (3600 + AGE_STEP)] * 6
     fleet.page.render_ages_ahead()
-    monkeypatch.setattr("exporter.metrics.cache.format_ages", lambda *_: pytest.fail("nothing was written ahead"))
+    monkeypatch.setattr("exporter.metrics.page.RenderedAges._render", lambda *_: pytest.fail("nothing was written ahead"))
     fleet.clock.at += timedelta(seconds=AGE_STEP)
 
     assert ages() == [b"%d.0" % (3600 + 2 * AGE_STEP)] * 6
@@ -421,7 +402,7 @@ def test_replaced_lines_equal_lines_built_anew(before, data):
     )
 
     assert (lines and lines.text) == (written and written.text)
-    assert lines is None or (FamilyLines.from_samples(family, lines.values).text, lines.labels) == (lines.text, list(after))
+    assert lines is None or list(map(format_value, lines.numbers)) == list(map(format_value, after.values()))
     assert lines is None or (lines.compressed is None) == (len(lines.text) < MIN_OWN_MEMBER_BYTES)
 
 

@@ -20,10 +20,10 @@ from exporter.config.colour import Colour
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
+from exporter.metrics.aggregates import SampleReader
 from exporter.models import Commodity, Holder, Index, Inventory, Peak, Register, Unit, UsagePoint
 from exporter.web.app import WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
-from exporter.web.status import meters as meters_module
 from exporter.web.status.accounts import summarize_health
 from exporter.web.status.formatting import (
     THIN_SPACE,
@@ -509,8 +509,8 @@ def test_only_the_meters_that_are_shown_are_read(accounts, monkeypatch):
     known without them.
     """
     read = []
-    plain = meters_module.aggregate_usage_points
-    monkeypatch.setattr(meters_module, "aggregate_usage_points", lambda *more: read.append(len(more[3])) or plain(*more))
+    plain = SampleReader.read_usage_points
+    monkeypatch.setattr(SampleReader, "read_usage_points", lambda *more: (more[2] and read.append(len(more[2]))) or plain(*more))
     accounts.add_account("city", build_flats(400))
     accounts.add_account("garden", [*build_leaking_meter(), *build_water_meter()])
     page = status(accounts)

@@ -1,9 +1,8 @@
 """What is derived from stored readings: sums of days, gaps, loads, peaks, and the health of accounts."""
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 from itertools import groupby, islice
@@ -15,7 +14,7 @@ from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import NewestIndex, SeriesRow, UsagePointRow
 from exporter.metrics.day_statistics import DayStatistics
 from exporter.metrics.days import MAX_SILENCE, DailyAggregates, SampleContext, strip_noise
-from exporter.metrics.families import FAILURE_REASONS, FAMILY_GROUPS, STATUS_CLASSES, LabelValues, Samples
+from exporter.metrics.families import FAILURE_REASONS, FAMILY_GROUPS, STATUS_CLASSES, LabelValues, Sample, Samples
 from exporter.models import Direction, Fact, Nature, Unit, clean_label
 
 _LOAD_FAMILY_NAMES: Mapping[Direction, str] = {
@@ -44,6 +43,7 @@ _FACT_FAMILIES: Mapping[Fact, str] = {
     Fact.DAY_OFFSET: "utility_day_offset",
     Fact.SUBSCRIBED_POWER: "utility_subscribed_power_kva",
 }
+TIMESTAMP_FAMILY = "utility_reading_timestamp_seconds"
 MONTH_START_FAMILY = "utility_month_start_timestamp_seconds"
 READING_INDEPENDENT_FAMILIES = frozenset(
     {"utility_usage_point_info", "utility_register_info", MONTH_START_FAMILY, *_FACT_FAMILIES.values()}
@@ -54,6 +54,12 @@ PERIOD_FAMILIES = frozenset(family.name for group in ("amounts", "days", "powers
 USAGE_POINTS_PER_QUERY = 1000
 SeriesWithIndex = tuple[SeriesRow, tuple[int, float] | None]
 """A series, and for an index the newest timestamp in milliseconds and value."""
+NamedPoint = tuple[str, UsagePointRow]
+"""The name of a usage point on the page, and what the ledger says of it."""
+UsagePointKey = tuple[str, str]
+"""Account, and the name of a usage point on the page."""
+PeriodSamples = tuple[list[Sample], datetime | None]
+"""Samples, and the end of the newest period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +67,24 @@ class MonthlyPeakHistory:
     """Monthly peaks in kW by the instant at which the month has ended, newest first."""
 
     peaks: tuple[tuple[datetime, float], ...]
-    zone: ZoneInfo
 
-    def average_closed(self, now: datetime) -> tuple[float, int] | None:
+    def average_closed(self, month_start: datetime) -> tuple[float, int] | None:
         """Return the mean of the 12 months before the running one, and how many of them are known.
 
         Each is at least `MIN_MONTHLY_PEAK_KW`.
         """
-        running = find_month_start(now, self.zone)
-        after = running.replace(year=running.year - 1)
-        closed = [max(MIN_MONTHLY_PEAK_KW, power) for ended, power in self.peaks if after < ended <= running]
+        after = month_start.replace(year=month_start.year - 1)
+        closed = [max(MIN_MONTHLY_PEAK_KW, power) for ended, power in self.peaks if after < ended <= month_start]
         return (strip_noise(math.fsum(closed) / len(closed)), len(closed)) if closed else None
 
 
-@dataclass(slots=True)
-class SampleDraft:
-    """The samples of some usage points while they are being aggregated."""
-
-    usage_points: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    """Display name -> its usage points: one, unless two have the same name."""
-    samples: Samples = field(default_factory=lambda: defaultdict(dict))
-    monthly_peaks: dict[LabelValues, MonthlyPeakHistory] = field(default_factory=dict)
-    """(account, usage_point) -> its monthly peaks."""
-    known_registers: set[LabelValues] = field(default_factory=set)
+def average_peaks(monthly_peaks: Mapping[LabelValues, MonthlyPeakHistory], month_start: datetime) -> Samples:
+    """Return the samples of the mean monthly peaks, as of the month that began then."""
+    averages = {key: average for key, peaks in monthly_peaks.items() if (average := peaks.average_closed(month_start))}
+    return {
+        "utility_average_monthly_peak_kw": {key: power for key, (power, _) in averages.items()},
+        "utility_average_monthly_peak_months": {key: months for key, (_, months) in averages.items()},
+    }
 
 
 def display_name(view: AccountView, usage_point: str) -> str:
@@ -91,183 +92,158 @@ def display_name(view: AccountView, usage_point: str) -> str:
     return clean_label(view.aliases.get(usage_point, usage_point))
 
 
-def aggregate_usage_points(
-    snapshot: Snapshot,
-    context: SampleContext,
-    get_draft: Callable[[str], SampleDraft],
-    usage_points: Collection[str] | None = None,
-) -> None:
-    """Write the samples of an account's usage points (or only of `usage_points`) into the drafts of their names."""
-    writer, view = _SampleWriter(snapshot, context), context.view
-    lines = writer.group_series(snapshot.select_shown_series(view.account, usage_points))
-    following = next(lines, None)
-    for point in snapshot.select_usage_points(view.account, usage_points):
-        draft = get_draft(name := display_name(view, point.usage_point))
-        draft.usage_points[name].append(point.usage_point)
-        own: list[SeriesWithIndex] = []
-        if following and following[0] == point.usage_point:
-            own, following = following[1], next(lines, None)
-        writer.write_usage_point(draft, name, point, own)
-    for usage_point, fact, value in snapshot.select_facts(view.account, usage_points):
-        name = display_name(view, usage_point)
-        get_draft(name).samples[_FACT_FAMILIES[fact]].setdefault((view.account, name), value)
-
-
-def aggregate_readings(
-    snapshot: Snapshot, context: SampleContext, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str]
-) -> None:
-    """Write only the samples of readings into the drafts: none of `READING_INDEPENDENT_FAMILIES`, and no usage points."""
-    writer, view = _SampleWriter(snapshot, context), context.view
-    for usage_point, lines in writer.group_series(snapshot.select_shown_series(view.account, usage_points)):
-        name = display_name(view, usage_point)
-        writer.write_readings(get_draft(name), name, lines)
-
-
-def aggregate_indexes(
-    snapshot: Snapshot, context: SampleContext, get_draft: Callable[[str], SampleDraft], usage_points: Collection[str]
-) -> None:
-    """Write only the samples of indexes into the drafts, of usage points that have nothing else but derived days.
-
-    None of `READING_INDEPENDENT_FAMILIES` nor of `PERIOD_FAMILIES`.
-    """
-    writer, view = _SampleWriter(snapshot, context), context.view
-    for usage_point, indexes in groupby(snapshot.select_newest_indexes(view.account, usage_points), key=itemgetter(0)):
-        name = display_name(view, usage_point)
-        writer.write_indexes(get_draft(name), name, indexes)
-
-
-class _SampleWriter:
-    """Writes samples into drafts; of two with the same labels (equal names) it keeps the first."""
+class SampleReader:
+    """Reads the samples of usage points from the ledger. Where two have the same name, samples have the same labels."""
 
     def __init__(self, snapshot: Snapshot, context: SampleContext) -> None:
+        self.monthly_peaks: dict[LabelValues, MonthlyPeakHistory] = {}
+        """(account, usage_point) -> the monthly peaks of those that were read."""
         self._snapshot, self._context = snapshot, context
         self._view, self._account = context.view, context.view.account
         self._clean_label = cache(clean_label)
         """Also shares one object among equal texts."""
-        self._samples: Samples = {}
-        self._statistics: DayStatistics | None = None
 
-    def group_series(self, series: Iterable[SeriesWithIndex]) -> Iterator[tuple[str, list[SeriesWithIndex]]]:
-        """Yield usage points with their series, after the statistics of their derived days were read, many at a time."""
+    def read_usage_points(self, points: Iterable[NamedPoint], usage_points: Collection[str] | None) -> Iterator[Sample]:
+        """Yield all samples of `points`, which are all that the ledger has of `usage_points`, in its order."""
+        groups = self._select_series(usage_points)
+        following = next(groups, None)
+        registers, month_start = set[LabelValues](), self._context.month_start.timestamp()
+        for name, point in points:
+            key = self._account, name
+            yield self._describe_usage_point(key, point)
+            yield MONTH_START_FAMILY, key, month_start
+            if following is None or following[0] != point.usage_point:
+                continue
+            _, series, statistics = following
+            following = next(groups, None)
+            for line, _ in series:
+                # One series for each register, so that joins work, though it may count in both directions.
+                register = (self._account, name, self._clean_label(line.register))
+                if line.form != "peak" and register not in registers:
+                    registers.add(register)
+                    yield self._describe_register(register, line)
+            yield from self._read_series(key, series, statistics)
+        for usage_point, fact, value in self._snapshot.select_facts(self._account, usage_points):
+            yield _FACT_FAMILIES[fact], (self._account, display_name(self._view, usage_point)), value
+
+    def read_readings(self, usage_points: Collection[str]) -> Iterator[Sample]:
+        """Yield only the samples of readings: none of `READING_INDEPENDENT_FAMILIES`."""
+        for usage_point, series, statistics in self._select_series(usage_points):
+            yield from self._read_series((self._account, display_name(self._view, usage_point)), series, statistics)
+
+    def read_indexes(self, usage_points: Collection[str]) -> Iterator[Sample]:
+        """Yield only the samples of indexes, of usage points that have nothing else but derived days.
+
+        None of `READING_INDEPENDENT_FAMILIES` nor of `PERIOD_FAMILIES`.
+        """
+        found = self._snapshot.select_newest_indexes(self._account, usage_points)
+        for usage_point, indexes in groupby(found, key=itemgetter(0)):
+            key, newest = (self._account, display_name(self._view, usage_point)), 0
+            for index in indexes:
+                yield self._build_index(key, index, index.value)
+                newest = max(newest, index.at)
+            yield TIMESTAMP_FAMILY, key, newest / 1000
+
+    def _select_series(
+        self, usage_points: Collection[str] | None
+    ) -> Iterator[tuple[str, list[SeriesWithIndex], DayStatistics | None]]:
+        """Yield usage points with their series and the statistics of their derived days, which are read many at a time."""
+        series = self._snapshot.select_shown_series(self._account, usage_points)
         groups = groupby(series, key=lambda line: line[0].usage_point)
         while batch := [(usage_point, list(lines)) for usage_point, lines in islice(groups, USAGE_POINTS_PER_QUERY)]:
             derived = [line.id for _, lines in batch for line, _ in lines if line.is_derived and line.resolution == "P1D"]
-            self._statistics = DayStatistics(self._snapshot, derived, self._context) if derived else None
-            yield from batch
+            statistics = DayStatistics(self._snapshot, derived, self._context) if derived else None
+            yield from ((usage_point, lines, statistics) for usage_point, lines in batch)
 
-    def write_usage_point(self, draft: SampleDraft, name: str, point: UsagePointRow, series: list[SeriesWithIndex]) -> None:
-        self._samples = draft.samples
-        key = self._account, name
-        self._add_usage_point_info(key, point)
-        self._add_sample(MONTH_START_FAMILY, self._context.month_start, key)
-        for line, _ in series:
-            if line.form != "peak":
-                self._add_register_info(draft, name, line)
-        self.write_readings(draft, name, series)
+    def _describe_usage_point(self, key: UsagePointKey, point: UsagePointRow) -> Sample:
+        address = point.address if self._view.show_personal else ""
+        facts = (self._view.portal, point.commodity, point.meter, point.site, point.name, address, point.place_id)
+        return "utility_usage_point_info", (*key, *map(self._clean_label, facts)), 1
 
-    def write_readings(self, draft: SampleDraft, name: str, series: list[SeriesWithIndex]) -> None:
-        self._samples, key = draft.samples, (self._account, name)
-        newest: list[float] = []
+    def _describe_register(self, register: LabelValues, series: SeriesRow) -> Sample:
+        unit = series.portal_unit or series.unit
+        facts = series.commodity, series.kind, unit, series.description, series.part_of, series.value_type, series.type_id
+        return "utility_register_info", (*register, *map(self._clean_label, facts)), 1
+
+    def _read_series(
+        self, key: UsagePointKey, series: list[SeriesWithIndex], statistics: DayStatistics | None
+    ) -> Iterator[Sample]:
+        newest = list[float]()
         for line, index in series:
             if index:
-                self._add_index(name, line, index[1])
+                yield self._build_index(key, line, index[1])
                 newest.append(index[0] / 1000)
         if rest := [line for line, index in series if not index]:
-            newest += self._add_periods(draft, key, rest)
+            days = [line for line in rest if line.resolution == "P1D" and line.form == "interval"]
+            for samples, end in (
+                self._read_days(key, days, statistics),
+                self._read_loads(key, [line for line in rest if line.resolution.startswith("PT")]),
+                self._read_peaks(key, [line for line in rest if line.form == "peak"]),
+            ):
+                yield from samples
+                newest += [end.timestamp()] if end else []
         if newest:
-            self._add_sample("utility_reading_timestamp_seconds", max(newest), key)
+            yield TIMESTAMP_FAMILY, key, max(newest)
 
-    def _add_sample(self, family: str, value: float, labels: LabelValues) -> None:
-        self._samples[family].setdefault(labels, value)
-
-    def _add_usage_point_info(self, key: LabelValues, point: UsagePointRow) -> None:
-        address = point.address if self._view.show_personal else ""
-        facts = map(
-            self._clean_label, (self._view.portal, point.commodity, point.meter, point.site, point.name, address, point.place_id)
-        )
-        self._add_sample("utility_usage_point_info", 1, (*key, *facts))
-
-    def _add_register_info(self, draft: SampleDraft, name: str, series: SeriesRow) -> None:
-        # One series for each register, so that joins work, though it may count in both directions.
-        known, clean = draft.known_registers, self._clean_label
-        start = (self._account, name, clean(series.register))
-        if start not in known:
-            known.add(start)
-            unit = series.portal_unit or series.unit
-            facts = series.commodity, series.kind, unit, series.description, series.part_of, series.value_type, series.type_id
-            labels = (*start, *map(clean, facts))
-            self._samples["utility_register_info"][labels] = 1
-
-    def write_indexes(self, draft: SampleDraft, name: str, indexes: Iterable[NewestIndex]) -> None:
-        self._samples, newest = draft.samples, 0
-        for index in indexes:
-            self._add_index(name, index, index.value)
-            newest = max(newest, index.at)
-        self._add_sample("utility_reading_timestamp_seconds", newest / 1000, (self._account, name))
-
-    def _add_index(self, name: str, series: SeriesRow | NewestIndex, value: float) -> None:
-        labels: LabelValues = (self._account, name, self._clean_label(series.register))
+    def _build_index(self, key: UsagePointKey, series: SeriesRow | NewestIndex, value: float) -> Sample:
+        labels = (key[0], key[1], self._clean_label(series.register))
         family = _INDEX_FAMILY_NAMES.get((series.nature, series.unit, series.direction))
         if family is None:
-            family, labels = "utility_register_value", (*labels, self._clean_label(series.unit))
-        self._samples[family].setdefault(labels, value)
+            return "utility_register_value", (*labels, self._clean_label(series.unit)), value
+        return family, labels, value
 
-    def _add_periods(self, draft: SampleDraft, key: LabelValues, series: list[SeriesRow]) -> Iterator[float]:
-        ends = self._add_days(key, [line for line in series if line.resolution == "P1D" and line.form == "interval"])
-        yield from (end.timestamp() for end in ends)
-        ends = self._add_loads(key, [line for line in series if line.resolution.startswith("PT")])
-        yield from (end.timestamp() for end in ends)
-        self._add_peaks(draft, key, [line for line in series if line.form == "peak"])
-
-    def _add_days(self, key: LabelValues, series: list[SeriesRow]) -> Iterator[datetime]:
+    def _read_days(self, key: UsagePointKey, series: list[SeriesRow], statistics: DayStatistics | None) -> PeriodSamples:
         is_derived = bool(series) and all(line.is_derived for line in series)
-        if is_derived and self._statistics and (summary := self._statistics.summarize(series)):
-            for family, of_register, value in summary[0]:
-                self._add_sample(family, value, key if of_register is None else (*key, self._clean_label(of_register)))
-            yield summary[1]
-            return
+        if is_derived and statistics and (summary := statistics.summarize(series)):
+            return [
+                (family, key if register is None else (*key, self._clean_label(register)), value)
+                for family, register, value in summary[0]
+            ], summary[1]
         days = DailyAggregates.from_snapshot(self._snapshot, series, self._context)
         if days is None:
-            return
-        for family, register, value in days.sum_periods():
-            self._add_sample(family, value, (*key, self._clean_label(register)))
-        self._add_sample("utility_latest_day_timestamp_seconds", days.latest_start.timestamp(), key)
-        self._add_sample("utility_history_start_timestamp_seconds", days.first_start.timestamp(), key)
-        for family, missing in days.count_gap_families():
-            self._add_sample(family, missing, key)
-        yield days.newest_end
+            return [], None
+        return [
+            *((family, (*key, self._clean_label(register)), value) for family, register, value in days.sum_periods()),
+            ("utility_latest_day_timestamp_seconds", key, days.latest_start.timestamp()),
+            ("utility_history_start_timestamp_seconds", key, days.first_start.timestamp()),
+            *((family, key, missing) for family, missing in days.count_gap_families()),
+        ], days.newest_end
 
-    def _add_loads(self, key: LabelValues, series: list[SeriesRow]) -> Iterator[datetime]:
+    def _read_loads(self, key: UsagePointKey, series: list[SeriesRow]) -> PeriodSamples:
         ends: dict[Direction, datetime] = {}
         for line in series:
             end = self._snapshot.select_newest(line.id)[0].end
             ends[line.direction] = max(ends.get(line.direction, end), end)
         if not ends:
-            return
+            return [], None
         # Both directions are shown of the same interval; one that has gone silent holds the other back no longer.
         common = min(end for end in ends.values() if end > max(ends.values()) - MAX_SILENCE)
         loads = _sum_loads(self._snapshot, [line for line in series if line.unit == Unit.KWH], common)
-        for direction, load in loads.items():
-            self._add_sample(_LOAD_FAMILY_NAMES[direction], strip_noise(load), (*key, "total"))
+        samples: list[Sample] = [
+            (_LOAD_FAMILY_NAMES[direction], (*key, "total"), strip_noise(load)) for direction, load in loads.items()
+        ]
         if loads:
-            self._add_sample("utility_load_timestamp_seconds", common.timestamp(), key)
-        yield max(ends.values())
+            samples.append(("utility_load_timestamp_seconds", key, common.timestamp()))
+        return samples, max(ends.values())
 
-    def _add_peaks(self, draft: SampleDraft, key: LabelValues, series: list[SeriesRow]) -> None:
+    def _read_peaks(self, key: UsagePointKey, series: list[SeriesRow]) -> PeriodSamples:
+        samples = list[Sample]()
         for line in series:
             if (line.unit, line.resolution) == (Unit.KW, "P1M"):
                 peaks = self._snapshot.select_newest(line.id, 24)
-                self._add_sample("utility_monthly_peak_kw", peaks[0].value, key)
+                samples.append(("utility_monthly_peak_kw", key, peaks[0].value))
                 if peaks[0].has_span:
-                    self._add_sample("utility_monthly_peak_timestamp_seconds", peaks[0].end.timestamp(), key)
-                draft.monthly_peaks[key] = MonthlyPeakHistory(
-                    tuple((_next_month(peak.at, self._view.zone), peak.value) for peak in peaks), self._view.zone
-                )
+                    samples.append(("utility_monthly_peak_timestamp_seconds", key, peaks[0].end.timestamp()))
+                history = MonthlyPeakHistory(tuple((_next_month(peak.at, self._view.zone), peak.value) for peak in peaks))
+                self.monthly_peaks.setdefault(key, history)
+                averages = average_peaks({key: history}, self._context.month_start)
+                samples += [(family, key, values[key]) for family, values in averages.items() if values]
             elif (line.unit, line.resolution) == (Unit.KVA, "P1D"):
                 peak = self._snapshot.select_newest(line.id)[0]
-                self._add_sample("utility_daily_peak_kva", peak.value, key)
+                samples.append(("utility_daily_peak_kva", key, peak.value))
                 if peak.has_span:
-                    self._add_sample("utility_daily_peak_timestamp_seconds", peak.end.timestamp(), key)
+                    samples.append(("utility_daily_peak_timestamp_seconds", key, peak.end.timestamp()))
+        return samples, None
 
 
 def _sum_loads(snapshot: Snapshot, series: Iterable[SeriesRow], end: datetime) -> dict[Direction, float]:

@@ -1,23 +1,24 @@
-"""The metrics cache: the samples of all readings as lines, as text and gzip, updated after each visit.
+"""The metrics cache: the lines of all readings, as text and gzip, renewed after each visit.
 
 Problem: a page of 100,000 usage points has 20 MB, and a visit changes a few of its lines. Rendering it at each scrape
 takes seconds, rendering it after each visit as well, and samples as objects take several times the memory of the text.
 
 Idea: an account's usage points are divided into blocks of some hundred (`SampleBlock`). A block holds one text per
 family (`FamilyLines`), compressed as a gzip member of its own, so that a page is the concatenation of members. A visit
-rebuilds only the lines of the usage points it changed, and recompresses only their blocks. Ages change every second and
-are rendered from prefixes and timestamps (`AgePrefixes`, `RenderedAges`), for large pages ahead of the scrape.
+formats only the lines of the usage points it changed again, and compresses only their blocks again.
 
 Invariants: blocks and samples are never changed, only replaced, so a scrape needs no lock; a usage point keeps its
 block; an unchanged `FamilyLines` stays the same object; the samples can be read back from the lines.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from itertools import compress, count, islice
-from operator import add, is_, ne
+from operator import is_, ne
 from typing import Self
 
 from exporter.ledger.ledger import Snapshot
@@ -26,30 +27,99 @@ from exporter.metrics.aggregates import (
     MONTH_START_FAMILY,
     PERIOD_FAMILIES,
     READING_INDEPENDENT_FAMILIES,
+    TIMESTAMP_FAMILY,
     MonthlyPeakHistory,
-    SampleDraft,
-    aggregate_indexes,
-    aggregate_readings,
-    aggregate_usage_points,
+    NamedPoint,
+    SampleReader,
+    average_peaks,
     display_name,
 )
 from exporter.metrics.days import SampleContext
 from exporter.metrics.exposition import (
+    build_prefixer,
     compress_member,
+    decompress_member,
+    format_lines,
     format_value,
-    parse_usage_points,
+    parse_columns,
 )
-from exporter.metrics.families import LabelValues, Samples
-from exporter.metrics.family_lines import FamilyLines
+from exporter.metrics.families import AGE_FAMILY, LabelValues, Sample, Samples
 
-AGE_FAMILY = "utility_reading_age_seconds"
-TIMESTAMP_FAMILY = "utility_reading_timestamp_seconds"
+USAGE_POINTS_PER_BLOCK = 500
+"""Usage points of a block: few enough that a change is cheap, many enough that gzip compresses well."""
+BLOCKS_AT_A_TIME = 10
+MIN_OWN_MEMBER_BYTES = 16 * 1024
+"""Lines of at least this size are a gzip member of their own; smaller ones are compressed with their neighbours."""
+COMPACT_FAMILIES = PERIOD_FAMILIES | {MONTH_START_FAMILY}
+"""Families that change once a day or less: of lines that are a member of their own no text is kept."""
+HISTORY_FAMILIES = "utility_history_start_timestamp_seconds", "utility_history_missing_days"
+_VALUE_PATTERN = re.compile(rb" [^ \n]+\n")
 _AGE_NAME, _TIMESTAMP_NAME_LENGTH = AGE_FAMILY.encode(), len(TIMESTAMP_FAMILY)
-STEPPED_ABOVE = 1000
-AGE_STEP = 15
-"""The ages of more than `STEPPED_ABOVE` usage points are those of the last whole `AGE_STEP` seconds."""
-RENDER_AHEAD_FOR = 300
-"""Seconds after a request for which ages are rendered ahead."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FamilyLines:
+    """The lines of one family in a block, never changed, only replaced."""
+
+    family: str
+    kept_text: bytes | None
+    """The text; None where it is made from the compressed one when it is needed: of `COMPACT_FAMILIES`."""
+    compressed: bytes | None
+
+    @property
+    def text(self) -> bytes:
+        """The lines as text."""
+        if self.kept_text is not None:
+            return self.kept_text
+        assert self.compressed is not None
+        return decompress_member(self.compressed)
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines, without line ends."""
+        return self.text.split(b"\n")[:-1]
+
+    @property
+    def numbers(self) -> list[float]:
+        """The values of the lines, in their order."""
+        return [float(line[line.rindex(b" ") :]) for line in self.lines]
+
+    @classmethod
+    def from_samples(cls, family: str, values: Mapping[LabelValues, float]) -> Self | None:
+        """Return the lines of samples; None without samples."""
+        return cls._build(family, "\n".join([*format_lines(family, values), ""]).encode()) if values else None
+
+    def replace_usage_points(self, names: Set[str], samples: Mapping[LabelValues, float]) -> Self | None:
+        """Return the lines with `samples` as the only ones of the usage points of these names.
+
+        Return this object if nothing differs. Of a known series only the value is formatted again.
+        """
+        before, format_prefix = self.text, build_prefixer(self.family)
+        lines = before.split(b"\n")[:-1]
+        (usage_points,) = parse_columns(self.family, before, ("usage_point",))
+        positions = list(compress(count(), map(names.__contains__, usage_points)))
+        known = zip(*parse_columns(self.family, b"".join(lines[position] + b"\n" for position in positions)), strict=True)
+        position_by_labels = dict(zip(known, positions, strict=True))
+        for labels, value in samples.items():
+            if (position := position_by_labels.pop(labels, None)) is None:
+                lines.append((format_prefix(labels) + format_value(value)).encode())
+            else:
+                line = lines[position]
+                lines[position] = line[: line.rindex(b" ") + 1] + format_value(value).encode()
+        for position in sorted(position_by_labels.values(), reverse=True):
+            del lines[position]
+        text = b"\n".join([*lines, b""])
+        return self if text == before else self._build(self.family, text) if text else None
+
+    def replace_values(self, value: float) -> Self:
+        """Return the lines with one value in all of them."""
+        return self._build(self.family, _VALUE_PATTERN.sub(b" %b\n" % format_value(value).encode(), self.text))
+
+    @classmethod
+    def _build(cls, family: str, text: bytes) -> Self:
+        if len(text) < MIN_OWN_MEMBER_BYTES:
+            return cls(family, text, None)
+        return cls(family, None if family in COMPACT_FAMILIES else text, compress_member(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,71 +150,12 @@ class AgePrefixes:
         if not self.timestamps or min(self.timestamps) >= instant:
             return []
         older = [prefix for prefix, timestamp in zip(self.prefixes, self.timestamps, strict=True) if timestamp < instant]
-        return parse_usage_points(AGE_FAMILY, b"".join(older).decode())
+        return parse_columns(AGE_FAMILY, b"".join(older), ("usage_point",))[0]
 
 
 def _split_line(line: bytes) -> tuple[bytes, int]:
     prefix, _, timestamp = line.rpartition(b" ")
     return _AGE_NAME + prefix[_TIMESTAMP_NAME_LENGTH:] + b" ", int(float(timestamp))
-
-
-class RenderedAges:
-    """The ages of a page, as text and gzip, rendered for the instants at which they are requested."""
-
-    def __init__(self, header: bytes, parts: Iterable[AgePrefixes]) -> None:
-        self._header, self._prefixes = header, [part for part in parts if part.prefixes]
-        self._age_step = AGE_STEP if sum(len(part.prefixes) for part in self._prefixes) > STEPPED_ABOVE else 1
-        self._rendered: dict[tuple[int, bool], bytes] = {}
-        self.last_requests: dict[bool, int] = {}
-        """gzip or not -> the last request for it."""
-
-    def render(self, now: int, *, gzip: bool) -> bytes:
-        """Return the ages as of a whole second."""
-        self.last_requests[gzip] = now
-        key = now - now % self._age_step, gzip
-        rendered = self._rendered.get(key)
-        return self._render(key[0], [gzip])[key] if rendered is None else rendered
-
-    def render_ahead(self, now: int, step_offsets: Sequence[int] = (0, 1)) -> None:
-        """Render the ages of this step and the next in the compressions requested lately."""
-        if self._age_step == 1:
-            return
-        compressions = [gzip for gzip, requested in list(self.last_requests.items()) if now - requested < RENDER_AHEAD_FOR]
-        for at in (now - now % AGE_STEP + step * AGE_STEP for step in step_offsets):
-            if missing := [gzip for gzip in compressions if (at, gzip) not in self._rendered]:
-                self._render(at, missing)
-
-    def _render(self, at: int, compressions: Iterable[bool]) -> dict[tuple[int, bool], bytes]:
-        text = format_ages(self._header, self._prefixes, at)
-        rendered = {(at, gzip): compress_member(text) if gzip else text for gzip in compressions}
-        self._rendered = {key: text for key, text in self._rendered.items() if key[0] >= at - AGE_STEP} | rendered
-        return rendered
-
-
-def format_ages(header: bytes, parts: Sequence[AgePrefixes], now: int) -> bytes:
-    """Return all ages as of a whole second."""
-    suffixes = _AgeSuffixes(now)
-    return (
-        b"".join([header, *(b"".join(map(add, part.prefixes, map(suffixes.__getitem__, part.timestamps))) for part in parts)])
-        if parts
-        else b""
-    )
-
-
-class _AgeSuffixes(dict[int, bytes]):
-    """Timestamp -> the end of a line: many readings have the same timestamp, and its age is formatted once."""
-
-    def __init__(self, now: int) -> None:
-        self._now = now
-
-    def __missing__(self, timestamp: int) -> bytes:
-        suffix = self[timestamp] = format_value(max(self._now - timestamp, 0)).encode() + b"\n"
-        return suffix
-
-
-USAGE_POINTS_PER_BLOCK = 500
-"""Usage points of a block: few enough that a change is cheap, many enough that gzip compresses well."""
-BLOCKS_AT_A_TIME = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,38 +171,42 @@ class HistoryTotals:
         return cls(min(starts.numbers) if starts else None, round(sum(missing.numbers)) if missing else 0)
 
 
-HISTORY_FAMILIES = "utility_history_start_timestamp_seconds", "utility_history_missing_days"
-
-
 @dataclass(frozen=True, slots=True)
 class SampleBlock:
     """All samples of some usage points; never changed, only replaced."""
 
     lines_by_family: Mapping[str, FamilyLines] = field(default_factory=dict)
     monthly_peaks: Mapping[LabelValues, MonthlyPeakHistory] = field(default_factory=dict)
+    """(account, usage_point) -> its monthly peaks, whose mean changes when a month ends."""
     ages: AgePrefixes = field(default_factory=lambda: AgePrefixes([], []))
     history: HistoryTotals = field(default_factory=HistoryTotals)
 
-    def merge_draft(self, names: Set[str], draft: SampleDraft, unchanged_families: Set[str] = frozenset()) -> Self:
-        """Return the block with the samples of these names replaced by those of a draft, except in unchanged families."""
+    def replace_usage_points(
+        self,
+        names: Set[str],
+        samples: Samples,
+        monthly_peaks: Mapping[LabelValues, MonthlyPeakHistory],
+        unchanged_families: Set[str],
+    ) -> Self:
+        """Return the block with these as the only samples of the usage points of these names, except in unchanged families."""
         lines_by_family = dict(self.lines_by_family)
-        for family in (self.lines_by_family.keys() | draft.samples.keys()) - unchanged_families:
-            previous, samples = lines_by_family.pop(family, None), draft.samples.get(family, {})
-            lines = previous.replace_usage_points(names, samples) if previous else FamilyLines.from_samples(family, samples)
+        for family in (self.lines_by_family.keys() | samples.keys()) - unchanged_families:
+            previous, values = lines_by_family.pop(family, None), samples.get(family, {})
+            lines = previous.replace_usage_points(names, values) if previous else FamilyLines.from_samples(family, values)
             if lines:
                 lines_by_family[family] = lines
-        monthly_peaks = {
-            labels: peaks for labels, peaks in self.monthly_peaks.items() if labels[1] not in names
-        } | draft.monthly_peaks
-        ages = self._update_ages(lines_by_family.get(TIMESTAMP_FAMILY))
-        return type(self)(lines_by_family, monthly_peaks, ages, self._update_history(lines_by_family))
+        others = {labels: peaks for labels, peaks in self.monthly_peaks.items() if labels[1] not in names}
+        ages, history = self._update_ages(lines_by_family.get(TIMESTAMP_FAMILY)), self._update_history(lines_by_family)
+        return type(self)(lines_by_family, {**others, **monthly_peaks}, ages, history)
 
-    def with_month_start(self, month_start: float) -> "SampleBlock":
+    def with_month_start(self, month_start: datetime) -> Self:
         """Return the block after the running month has begun at another instant."""
-        lines = self.lines_by_family.get(MONTH_START_FAMILY)
-        if lines is None:
-            return self
-        return replace(self, lines_by_family={**self.lines_by_family, MONTH_START_FAMILY: lines.replace_values(month_start)})
+        averages = average_peaks(self.monthly_peaks, month_start)
+        changed = {family: FamilyLines.from_samples(family, values) for family, values in averages.items()}
+        if starts := self.lines_by_family.get(MONTH_START_FAMILY):
+            changed[MONTH_START_FAMILY] = starts.replace_values(month_start.timestamp())
+        lines_by_family = {family: lines for family, lines in {**self.lines_by_family, **changed}.items() if lines}
+        return replace(self, lines_by_family=lines_by_family)
 
     def _update_ages(self, timestamps: FamilyLines | None) -> AgePrefixes:
         previous = self.lines_by_family.get(TIMESTAMP_FAMILY)
@@ -205,7 +220,7 @@ class SampleBlock:
 
 
 class AccountSamples:
-    """All samples of an account's readings, as cached lines, and what a scrape needs to render the others.
+    """All samples of an account's readings, as cached lines.
 
     Never changed, only replaced.
     """
@@ -215,7 +230,7 @@ class AccountSamples:
         blocks: Sequence[SampleBlock] = (),
         block_positions: Mapping[str, int] | None = None,
         shared_names: Mapping[str, list[str]] | None = None,
-        month_start: float = 0.0,
+        month_start: datetime | None = None,
     ) -> None:
         self.blocks = blocks
         self.month_start = month_start
@@ -229,8 +244,6 @@ class AccountSamples:
         for block in blocks:
             for family, lines in block.lines_by_family.items():
                 self.lines_by_family[family].append(lines)
-        self.monthly_peaks = {labels: peaks for block in blocks for labels, peaks in block.monthly_peaks.items()}
-        """(account, usage_point) -> its monthly peaks."""
 
     @property
     def history(self) -> HistoryTotals:
@@ -247,24 +260,18 @@ class AccountSamples:
         """Return the names of the usage points whose newest reading is older than an instant."""
         return [name for block in self.blocks for name in block.ages.list_names_before(instant)]
 
-    def with_month_start(self, month_start: float) -> "AccountSamples":
+    def with_month_start(self, month_start: datetime) -> "AccountSamples":
         """Return the samples after the running month has begun at another instant."""
+        if self.month_start == month_start:
+            return self
         blocks = [block.with_month_start(month_start) for block in self.blocks]
         return AccountSamples(blocks, self.block_positions, self.shared_names, month_start)
-
-    @property
-    def samples(self) -> Samples:
-        """All cached samples, by family and labels."""
-        return {
-            family: {labels: value for lines in cached for labels, value in lines.values.items()}
-            for family, cached in self.lines_by_family.items()
-        }
 
 
 def build_samples(snapshot: Snapshot, context: SampleContext) -> AccountSamples:
     """Return the samples of everything an account holds."""
-    builder = _SamplesBuilder(AccountSamples(month_start=context.month_start))
-    builder.rebuild(snapshot, context, None)
+    builder = SamplesBuilder(AccountSamples(month_start=context.month_start), snapshot, context)
+    builder.rebuild(None)
     return builder.build()
 
 
@@ -273,103 +280,114 @@ def update_samples(samples: AccountSamples, snapshot: Snapshot, context: SampleC
 
     A few blocks at a time: the new samples of 100,000 usage points would briefly double the memory.
     """
-    builder = _SamplesBuilder(
-        samples if samples.month_start == context.month_start else samples.with_month_start(context.month_start)
-    )
-    whole, read, live = (defaultdict[int | None, list[str]](list) for _ in range(3))
+    builder = SamplesBuilder(samples.with_month_start(context.month_start), snapshot, context)
+    rebuilds = builder.rebuild, builder.rebuild_readings, builder.rebuild_indexes
+    known = {rebuild: defaultdict[int, list[str]](list) for rebuild in rebuilds}
+    new = list[str]()
     for usage_point in changes.usage_points:
         name = display_name(context.view, usage_point)
-        alone = usage_point not in changes.described_usage_points and samples.shared_names.get(name, [name]) == [usage_point]
-        position = samples.block_positions.get(name)
-        readings = live if usage_point in changes.live_usage_points else read
-        (readings if alone and position is not None else whole)[position].append(usage_point)
-    if new := whole.pop(None, None):
-        builder.add(snapshot, context, new)
-    for usage_points_by_block, rebuild in (
-        (whole, builder.rebuild),
-        (read, builder.rebuild_readings),
-        (live, builder.rebuild_indexes),
-    ):
-        known = sorted(position for position in usage_points_by_block if position is not None)
-        for start in range(0, len(known), BLOCKS_AT_A_TIME):
-            batch = known[start : start + BLOCKS_AT_A_TIME]
-            rebuild(snapshot, context, [usage_point for position in batch for usage_point in usage_points_by_block[position]])
+        is_alone = samples.shared_names.get(name, [name]) == [usage_point]
+        if (position := samples.block_positions.get(name)) is None:
+            new.append(usage_point)
+        elif usage_point in changes.described_usage_points or not is_alone:
+            known[builder.rebuild][position].append(usage_point)
+        elif usage_point in changes.live_usage_points:
+            known[builder.rebuild_indexes][position].append(usage_point)
+        else:
+            known[builder.rebuild_readings][position].append(usage_point)
+    if new:
+        builder.add(new)
+    for rebuild, usage_points_by_block in known.items():
+        positions = sorted(usage_points_by_block)
+        for start in range(0, len(positions), BLOCKS_AT_A_TIME):
+            batch = positions[start : start + BLOCKS_AT_A_TIME]
+            rebuild([usage_point for position in batch for usage_point in usage_points_by_block[position]])
     return builder.build()
 
 
-class _SamplesBuilder:
+class SamplesBuilder:
     """Blocks while they are rebuilt: a name is written into its own block, or a new one into the last that is not full."""
 
-    def __init__(self, samples: AccountSamples) -> None:
-        self._blocks, self._block_positions, self._shared_names = (
-            list(samples.blocks),
-            dict(samples.block_positions),
-            dict(samples.shared_names),
-        )
-        self._month_start = samples.month_start
-        self._drafts: dict[int, SampleDraft] = defaultdict(SampleDraft)
-        self._last_block = max(len(self._blocks) - 1, 0)
+    def __init__(self, samples: AccountSamples, snapshot: Snapshot, context: SampleContext) -> None:
+        self._blocks, self._month_start = list(samples.blocks), samples.month_start
+        self._block_positions, self._shared_names = dict(samples.block_positions), dict(samples.shared_names)
+        self._snapshot, self._context, self._view = snapshot, context, context.view
 
     @cached_property
-    def _remaining(self) -> int:
-        """Number of names that fit into the last block; counted only for a new one."""
-        return USAGE_POINTS_PER_BLOCK - sum(position == self._last_block for position in self._block_positions.values())
+    def _new_positions(self) -> Iterator[int]:
+        """The positions of the blocks of new names, one after the other; counted only where there is one."""
+        last = max(len(self._blocks) - 1, 0)
+        filled = sum(position == last for position in self._block_positions.values())
+        return (last + place // USAGE_POINTS_PER_BLOCK for place in count(filled))
 
     def build(self) -> AccountSamples:
+        """Return the samples."""
         return AccountSamples(self._blocks, self._block_positions, self._shared_names, self._month_start)
 
-    def add(self, snapshot: Snapshot, context: SampleContext, usage_points: Collection[str]) -> None:
+    def add(self, usage_points: Collection[str]) -> None:
         """Add new usage points in the order of the ledger: neighbours are similar, and compress better."""
-        ordered = (point.usage_point for point in snapshot.select_usage_points(context.view.account, usage_points))
+        ordered = (point.usage_point for point in self._snapshot.select_usage_points(self._view.account, usage_points))
         while batch := list(islice(ordered, BLOCKS_AT_A_TIME * USAGE_POINTS_PER_BLOCK)):
-            self.rebuild(snapshot, context, batch)
+            self.rebuild(batch)
 
-    def rebuild(self, snapshot: Snapshot, context: SampleContext, usage_points: Sequence[str] | None) -> None:
-        names = {display_name(context.view, usage_point) for usage_point in usage_points or ()}
-        selected = (
-            None
-            if usage_points is None
-            else {*usage_points, *(one for name in names for one in self._shared_names.get(name, [name]))}
-        )
-        previous = {name: self._block_positions[name] for name in names & self._block_positions.keys()}
-        aggregate_usage_points(snapshot, context, self._get_draft, selected)
-        self._update_names(previous)
-        for position in sorted({*self._drafts, *previous.values()}):
+    def rebuild(self, usage_points: Collection[str] | None) -> None:
+        """Rebuild all samples of usage points (None: of all), and of others of the same names."""
+        names, usage_points_by_name = self._display_names(usage_points or ()), defaultdict[str, list[str]](list)
+        if usage_points is not None:
+            usage_points = {*usage_points, *(one for name in names for one in self._shared_names.get(name, [name]))}
+
+        def select_points() -> Iterator[NamedPoint]:
+            for point in self._snapshot.select_usage_points(self._view.account, usage_points):
+                name = display_name(self._view, point.usage_point)
+                usage_points_by_name[name].append(point.usage_point)
+                yield name, point
+
+        reader = SampleReader(self._snapshot, self._context)
+        self._replace_samples(names, reader, reader.read_usage_points(select_points(), usage_points))
+        for name in names:
+            self._shared_names.pop(name, None)
+            if name not in usage_points_by_name:
+                self._block_positions.pop(name, None)
+        self._shared_names |= {name: alike for name, alike in usage_points_by_name.items() if alike != [name]}
+
+    def rebuild_readings(self, usage_points: Collection[str]) -> None:
+        """Rebuild the samples of readings of known usage points, each the only one of its name."""
+        names, reader = self._display_names(usage_points), SampleReader(self._snapshot, self._context)
+        self._replace_samples(names, reader, reader.read_readings(usage_points), READING_INDEPENDENT_FAMILIES)
+
+    def rebuild_indexes(self, usage_points: Collection[str]) -> None:
+        """Rebuild the samples of indexes of known usage points that have nothing else but derived days."""
+        names, reader = self._display_names(usage_points), SampleReader(self._snapshot, self._context)
+        self._replace_samples(names, reader, reader.read_indexes(usage_points), READING_INDEPENDENT_FAMILIES | PERIOD_FAMILIES)
+
+    def _display_names(self, usage_points: Iterable[str]) -> set[str]:
+        return {display_name(self._view, usage_point) for usage_point in usage_points}
+
+    def _replace_samples(
+        self, names: Set[str], reader: SampleReader, samples: Iterable[Sample], unchanged_families: Set[str] = frozenset()
+    ) -> None:
+        """Make these the samples of these names; of two with the same labels (equal names) the first is kept."""
+        changed = {self._block_positions[name] for name in names if name in self._block_positions}
+        drafts = defaultdict[int, Samples](lambda: defaultdict(dict))
+        current: str | None = None
+        draft: Samples = {}
+        for family, labels, value in samples:
+            if labels[1] != current:
+                current = labels[1]
+                draft = drafts[self._find_position(current)]
+            draft[family].setdefault(labels, value)
+        peaks = defaultdict[int, dict[LabelValues, MonthlyPeakHistory]](dict)
+        for key, history in reader.monthly_peaks.items():
+            peaks[self._block_positions[key[1]]][key] = history
+        for position in sorted(changed | drafts.keys()):
             if position == len(self._blocks):
                 self._blocks.append(SampleBlock())
-            self._blocks[position] = self._blocks[position].merge_draft(names, self._drafts.pop(position, SampleDraft()))
-
-    def rebuild_readings(self, snapshot: Snapshot, context: SampleContext, usage_points: Sequence[str]) -> None:
-        """Rebuild the samples of readings of known usage points, each the only one of its name."""
-        aggregate_readings(snapshot, context, self._get_draft, usage_points)
-        self._merge_drafts(context, usage_points, READING_INDEPENDENT_FAMILIES)
-
-    def rebuild_indexes(self, snapshot: Snapshot, context: SampleContext, usage_points: Sequence[str]) -> None:
-        """Rebuild the samples of indexes of known usage points that have nothing else but derived days."""
-        aggregate_indexes(snapshot, context, self._get_draft, usage_points)
-        self._merge_drafts(context, usage_points, READING_INDEPENDENT_FAMILIES | PERIOD_FAMILIES)
-
-    def _merge_drafts(self, context: SampleContext, usage_points: Sequence[str], unchanged: Set[str]) -> None:
-        names = {display_name(context.view, usage_point) for usage_point in usage_points}
-        for position in sorted({self._block_positions[name] for name in names}):
-            self._blocks[position] = self._blocks[position].merge_draft(
-                names, self._drafts.pop(position, SampleDraft()), unchanged
+            self._blocks[position] = self._blocks[position].replace_usage_points(
+                names, drafts.pop(position, {}), peaks[position], unchanged_families
             )
 
-    def _update_names(self, previous_names: Collection[str]) -> None:
-        """Record the usage points of shared names, and remove the names that are gone."""
-        usage_points = {name: found for draft in self._drafts.values() for name, found in draft.usage_points.items()}
-        for name in previous_names:
-            self._shared_names.pop(name, None)
-            if name not in usage_points:
-                del self._block_positions[name]
-        self._shared_names |= {name: found for name, found in usage_points.items() if found != [name]}
-
-    def _get_draft(self, name: str) -> SampleDraft:
+    def _find_position(self, name: str) -> int:
         position = self._block_positions.get(name)
         if position is None:
-            if self._remaining <= 0:
-                self._last_block, self._remaining = self._last_block + 1, USAGE_POINTS_PER_BLOCK
-            self._remaining -= 1
-            position = self._block_positions[name] = self._last_block
-        return self._drafts[position]
+            position = self._block_positions[name] = next(self._new_positions)
+        return position

@@ -64,8 +64,8 @@ class SampleContext:
     """What an account's samples depend on besides its readings."""
 
     view: AccountView
-    month_start: float = 0.0
-    """When the running local month began, in seconds since 1970."""
+    month_start: datetime
+    """When the running local month began."""
     history_starts: HistoryStarts = field(default_factory=dict)
 
     def find_history_start(self, usage_point: str, direction: Direction, first_known: date) -> date | None:

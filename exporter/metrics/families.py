@@ -6,6 +6,8 @@ from enum import StrEnum
 LabelValues = tuple[str, ...]
 Samples = dict[str, dict[LabelValues, float]]
 """Family name -> label values (in the family's order) -> value."""
+Sample = tuple[str, LabelValues, float]
+"""Family name, label values, value."""
 
 
 ACCOUNT_LABELS = ("account",)
@@ -334,15 +336,20 @@ FAMILY_GROUPS = {
     "process": _EXPORTER_FAMILIES,
     "delivery": _REMOTE_WRITE_FAMILIES,
 }
-"""Related families, in the order of the page."""
-FAMILIES = tuple(family for group in FAMILY_GROUPS.values() for family in group)
-FAMILIES_BY_NAME = {family.name: family for family in FAMILIES}
-DYNAMIC_FAMILIES = frozenset(family.name for family in (*_HEALTH_FAMILIES, *_EXPORTER_FAMILIES, *_REMOTE_WRITE_FAMILIES)) | {
-    "utility_reading_age_seconds",
-    "utility_average_monthly_peak_kw",
-    "utility_average_monthly_peak_months",
+"""Related families."""
+AGE_FAMILY = "utility_reading_age_seconds"
+TAIL_FAMILIES = (
     "utility_account_info",
-}
-"""Families that change with the clock or with every request, and are rendered at each scrape; all others are cached as text."""
+    *(family.name for family in (*_HEALTH_FAMILIES, *_EXPORTER_FAMILIES, *_REMOTE_WRITE_FAMILIES)),
+)
+"""Families that change with every visit or request, in the order of the page; they are rendered at each scrape."""
+FAMILIES = tuple(
+    sorted(
+        (family for group in FAMILY_GROUPS.values() for family in group),
+        key=lambda family: (family.name in TAIL_FAMILIES, family.name == AGE_FAMILY),
+    )
+)
+"""All families in the order of the page: those of readings, which are kept as text, the ages, and the tail."""
+FAMILIES_BY_NAME = {family.name: family for family in FAMILIES}
 FAILURE_REASONS = ("unreachable", "rate_limit", "login", "response", "bug", "ledger")
 STATUS_CLASSES = ("2xx", "3xx", "4xx", "5xx", "error")

@@ -1,129 +1,125 @@
-"""The metrics page, assembled from cached parts and from families that are rendered at each scrape, as text and gzip."""
+"""The metrics page, as text and gzip: lines that are kept, ages that are rendered ahead, and a tail written at each scrape."""
 
 import logging
 import platform
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import groupby
-from operator import is_
+from operator import add, is_
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.ledger.writer import LedgerChanges
-from exporter.metrics.aggregates import build_health_samples, find_month_start
-from exporter.metrics.cache import (
-    AGE_FAMILY,
-    TIMESTAMP_FAMILY,
-    AccountSamples,
-    RenderedAges,
-    build_samples,
-    update_samples,
-)
+from exporter.metrics.aggregates import TIMESTAMP_FAMILY, build_health_samples, find_month_start
+from exporter.metrics.cache import AccountSamples, AgePrefixes, FamilyLines, build_samples, update_samples
 from exporter.metrics.days import ALL_USAGE_POINTS, HistoryStarts, SampleContext, list_history_starts
-from exporter.metrics.exposition import TEXT, compress_member, format_lines, render_header
-from exporter.metrics.families import (
-    DYNAMIC_FAMILIES,
-    FAMILIES,
-    LabelValues,
-    Samples,
-)
-from exporter.metrics.family_lines import FamilyLines
-from exporter.metrics.process import ProcessMetrics
+from exporter.metrics.exposition import TEXT, compress_member, format_lines, format_value, render_header, render_registry
+from exporter.metrics.families import AGE_FAMILY, FAMILIES, TAIL_FAMILIES, Samples
 
+STEPPED_ABOVE = 1000
+AGE_STEP = 15
+"""The ages of more than `STEPPED_ABOVE` usage points are those of the last whole `AGE_STEP` seconds."""
+RENDER_AHEAD_FOR = 300
+"""Seconds after a request for which ages are rendered ahead."""
+KeptPart = tuple[list[bytes | FamilyLines], bytes]
+"""The kept part of a page as text, in which lines of which no text is kept stand for themselves, and as gzip."""
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class StaticPart:
-    """A cached part, as text and as a gzip member."""
+class RenderedAges:
+    """The ages of a page, as text and gzip, rendered for the instants at which they are requested."""
 
-    lines: bytes | FamilyLines
-    """Lines of which no text is kept stand for themselves."""
-    compressed: bytes
+    def __init__(self, accounts: Iterable[AccountSamples], previous: "RenderedAges | None" = None) -> None:
+        self._parts: list[AgePrefixes] = [block.ages for account in accounts for block in account.blocks]
+        self._age_step = AGE_STEP if sum(len(part.timestamps) for part in self._parts) > STEPPED_ABOVE else 1
+        self._rendered: dict[tuple[int, bool], bytes] = {}
+        self._last_requests: dict[bool, int] = dict(previous._last_requests) if previous else {}
+        """gzip or not -> the last request for it."""
+
+    def render(self, now: int, *, gzip: bool) -> bytes:
+        """Return the ages as of a whole second."""
+        self._last_requests[gzip] = now
+        key = now - now % self._age_step, gzip
+        rendered = self._rendered.get(key)
+        return self._render(key[0], [gzip])[key] if rendered is None else rendered
+
+    def render_ahead(self, now: int, step_offsets: Sequence[int] = (0, 1)) -> None:
+        """Render the ages of this step and the next in the compressions requested lately."""
+        if self._age_step == 1:
+            return
+        compressions = [gzip for gzip, requested in list(self._last_requests.items()) if now - requested < RENDER_AHEAD_FOR]
+        for at in (now - now % AGE_STEP + step * AGE_STEP for step in step_offsets):
+            if missing := [gzip for gzip in compressions if (at, gzip) not in self._rendered]:
+                self._render(at, missing)
+
+    def _render(self, at: int, compressions: Iterable[bool]) -> dict[tuple[int, bool], bytes]:
+        suffixes = _AgeSuffixes(at)
+        text = b"".join(b"".join(map(add, part.prefixes, map(suffixes.__getitem__, part.timestamps))) for part in self._parts)
+        rendered = {(at, gzip): compress_member(text) if gzip else text for gzip in compressions}
+        self._rendered = {key: text for key, text in self._rendered.items() if key[0] >= at - AGE_STEP} | rendered
+        return rendered
 
 
-@dataclass(frozen=True, slots=True)
-class DynamicFamilies:
-    """The position of families that are rendered at each scrape."""
+class _AgeSuffixes(dict[int, bytes]):
+    """Timestamp -> the end of a line: many readings have the same timestamp, and its age is formatted once."""
 
-    families: tuple[str, ...]
+    def __init__(self, now: int) -> None:
+        self._now = now
 
-
-class AgesSlot:
-    """The position of the ages."""
-
-
-PageParts = list[bytes | FamilyLines | DynamicFamilies | AgesSlot]
+    def __missing__(self, timestamp: int) -> bytes:
+        suffix = self[timestamp] = format_value(max(self._now - timestamp, 0)).encode() + b"\n"
+        return suffix
 
 
 class PageBody:
-    """The cached parts of a page in the order of the families; the lines of a family are adjacent, whatever the account."""
+    """The page without its tail, made of the samples of all accounts; a family's lines are adjacent, whatever the account."""
 
-    def __init__(self, content_type: str, accounts: Sequence[AccountSamples]) -> None:
+    def __init__(self, accounts: Sequence[AccountSamples] = (), previous: "PageBody | None" = None) -> None:
         self._accounts = accounts
-        *parts, last = _build_parts(content_type, accounts)
-        assert isinstance(last, DynamicFamilies)
-        self.tail_families = last.families
-        """The families at the end of the page, rendered at each scrape."""
-        self.text: PageParts = [part.lines if isinstance(part, StaticPart) else part for part in parts]
-        self.compressed: PageParts = list(_join_static(parts))
-        """The same compressed; adjacent parts are joined, which costs a scrape less than many small ones."""
-        self.ages = RenderedAges(
-            render_header(AGE_FAMILY, content_type), (block.ages for account in accounts for block in account.blocks)
-        )
+        self.ages: RenderedAges = RenderedAges(accounts, previous.ages if previous else None)
+        content_types = list(previous._kept) if previous else []
+        self._kept: dict[str, KeptPart] = {content_type: _join_kept(content_type, accounts) for content_type in content_types}
 
     def is_current(self, accounts: Sequence[AccountSamples]) -> bool:
-        """Return whether the page was assembled from these very samples."""
+        """Return whether the body was made of these very samples."""
         return len(accounts) == len(self._accounts) and all(map(is_, accounts, self._accounts))
 
-    def inherit_requests(self, previous: "PageBody", now: int) -> None:
-        """Render ages ahead for the clients of the previous body."""
-        self.ages.last_requests |= previous.ages.last_requests
-        self.ages.render_ahead(now, [0])
+    def render(self, content_type: str, now: int, *, compress: bool) -> list[bytes]:
+        """Return the body in parts."""
+        if (kept := self._kept.get(content_type)) is None:
+            kept = self._kept[content_type] = _join_kept(content_type, self._accounts)
+        parts = [kept[1]] if compress else [part.text if isinstance(part, FamilyLines) else part for part in kept[0]]
+        return [*parts, self.ages.render(now, gzip=compress)]
 
 
-def _join_static(parts: Iterable[StaticPart | DynamicFamilies | AgesSlot]) -> Iterator[bytes | DynamicFamilies | AgesSlot]:
-    for type_, run in groupby(parts, type):
-        if type_ is StaticPart:
-            yield b"".join(part.compressed for part in run if isinstance(part, StaticPart))
-        else:
-            yield from (part for part in run if not isinstance(part, StaticPart))
+def _join_kept(content_type: str, accounts: Sequence[AccountSamples]) -> KeptPart:
+    """Return the kept lines with their headers."""
+    text, members, small = list[bytes | FamilyLines](), list[bytes](), bytearray()
 
+    def add_small() -> None:
+        if small:
+            text.append(bytes(small))
+            members.append(compress_member(bytes(small)))
+            small.clear()
 
-def _build_parts(content_type: str, accounts: Sequence[AccountSamples]) -> Iterator[StaticPart | DynamicFamilies | AgesSlot]:
-    """Yield the parts in their order; the last is `DynamicFamilies`."""
-    buffer, dynamic = bytearray(), list[str]()
     for family in FAMILIES:
         cached = [lines for account in accounts for lines in account.lines_by_family.get(family.name, ())]
-        if family.name in DYNAMIC_FAMILIES and family.name != AGE_FAMILY:
-            yield from _flush_static(buffer)
-            dynamic.append(family.name)
-            continue
-        if dynamic and (cached or family.name == AGE_FAMILY):
-            yield DynamicFamilies(tuple(dynamic))
-            dynamic.clear()
-        if family.name == AGE_FAMILY:
-            yield from _flush_static(buffer)
-            yield AgesSlot()
-        buffer += render_header(family.name, content_type) if cached else b""
+        small += render_header(family.name, content_type) if cached else b""
         for lines in cached:
             if lines.compressed is None:
-                buffer += lines.text
+                small += lines.text
             else:
-                yield from _flush_static(buffer)
-                yield StaticPart(lines if lines.kept_text is None else lines.kept_text, lines.compressed)
-    yield from _flush_static(buffer)
-    yield DynamicFamilies(tuple(dynamic))
-
-
-def _flush_static(buffer: bytearray) -> Iterator[StaticPart]:
-    if buffer:
-        text = bytes(buffer)
-        buffer.clear()
-        yield StaticPart(text, compress_member(text))
+                add_small()
+                text.append(lines if lines.kept_text is None else lines.kept_text)
+                members.append(lines.compressed)
+    if any(TIMESTAMP_FAMILY in account.lines_by_family for account in accounts):
+        small += render_header(AGE_FAMILY, content_type)
+    add_small()
+    return text, b"".join(members)
 
 
 @dataclass(slots=True)
@@ -138,38 +134,29 @@ class AccountMetrics:
     ledger_counts: tuple[int, int] | None = None
     """Numbers of readings (thinned ones included) and corrections as of `kept_samples`; None if these must be rebuilt."""
 
-    def collect(self, now: datetime) -> Samples:
-        """Return all samples of the account as of now."""
-        samples = self.kept_samples.samples | self.collect_dynamic(now)
-        if instants := samples.get(TIMESTAMP_FAMILY):
-            samples[AGE_FAMILY] = {labels: max(int(now.timestamp()) - int(at), 0) for labels, at in instants.items()}
-        return samples
-
-    def collect_dynamic(self, now: datetime) -> Samples:
-        """Return the samples that change with the clock or with every request, except the ages."""
-        samples = defaultdict[str, dict[LabelValues, float]](dict, build_health_samples(self.view, self.health, now))
-        for labels, peaks in self.kept_samples.monthly_peaks.items():
-            if average := peaks.average_closed(now):
-                samples["utility_average_monthly_peak_kw"][labels] = average[0]
-                samples["utility_average_monthly_peak_months"][labels] = average[1]
-        return samples
-
 
 class MetricsPage:
     """The metrics of all accounts and of the process.
 
-    `refresh` reads the ledger and caches lines (off the event loop); `render_parts` joins them with the dynamic families.
+    `refresh` reads the ledger and keeps lines (off the event loop); `render_parts` adds the ages and the tail to them.
     """
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], datetime], version: str) -> None:
-        self._ledger, self._clock, self._version = ledger, clock, version
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Callable[[], datetime],
+        version: str,
+        collect_extra: Callable[[], Samples] = dict,
+    ) -> None:
+        """`collect_extra` returns further samples at each scrape."""
+        self._ledger, self._clock, self._version, self._collect_extra = ledger, clock, version, collect_extra
         self.accounts: dict[str, AccountMetrics] = {}
         self.last_reload_successful = True
         self.last_reload: datetime | None = None
-        self.collect_extra: Callable[[], Samples] = dict
-        """Returns further samples at each scrape."""
-        self._process_metrics = ProcessMetrics()
-        self._bodies: dict[str, PageBody] = {}
+        self._process_registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self._process_registry)
+        self._body = PageBody()
         self._replace_lock = threading.Lock()
 
     def add_account(self, view: AccountView, health: AccountHealth) -> AccountMetrics:
@@ -204,7 +191,7 @@ class MetricsPage:
         metrics, state = self.accounts[account], snapshot.get_state(account)
         previous, metrics.ledger_counts = metrics.ledger_counts, None
         history_starts = list_history_starts(metrics.health.history.begins)
-        context = SampleContext(metrics.view, self._month_start(metrics), history_starts)
+        context = SampleContext(metrics.view, self._find_month_start(metrics), history_starts)
         moved = _find_moved_starts(metrics.history_starts, history_starts)
         if ALL_USAGE_POINTS in moved:
             moved = moved - {ALL_USAGE_POINTS} | snapshot.select_usage_points_with_days(account)
@@ -226,25 +213,14 @@ class MetricsPage:
 
     def render_parts(self, content_type: str = TEXT, *, compress: bool = False) -> list[bytes]:
         """Return the page as text or OpenMetrics, in parts to be sent one after the other."""
-        now, body, parts = self._clock(), self._get_body(content_type), list[bytes]()
-        dynamic = self._render_dynamic(now)
-        for part in body.compressed if compress else body.text:
-            if isinstance(part, bytes):
-                parts.append(part)
-            elif isinstance(part, FamilyLines):
-                parts.append(part.text)
-            elif isinstance(part, DynamicFamilies):
-                text = _join_families(part.families, dynamic, content_type)
-                parts.append(compress_member(text) if compress else text)
-            else:
-                parts.append(body.ages.render(int(now.timestamp()), gzip=compress))
-        tail = _join_families(body.tail_families, dynamic, content_type) + self._process_metrics.render(content_type)
-        return [*parts, compress_member(tail) if compress else tail]
+        now = self._clock()
+        body = self._get_body().render(content_type, int(now.timestamp()), compress=compress)
+        tail = self._render_tail(content_type, now)
+        return [*body, compress_member(tail) if compress else tail]
 
     def render_ages_ahead(self) -> None:
         """Render the ages of the next scrapes; takes a tenth of a second at 100,000 usage points, so not on the event loop."""
-        for body in list(self._bodies.values()):
-            body.ages.render_ahead(self._now_seconds())
+        self._body.ages.render_ahead(self._now_seconds())
 
     def render(self, content_type: str = TEXT) -> bytes:
         """Return the page as text or OpenMetrics."""
@@ -254,60 +230,62 @@ class MetricsPage:
         """Return the page compressed."""
         return b"".join(self.render_parts(content_type, compress=True))
 
-    def _month_start(self, metrics: AccountMetrics) -> float:
-        return find_month_start(self._clock(), metrics.view.zone).timestamp()
+    def _find_month_start(self, metrics: AccountMetrics) -> datetime:
+        return find_month_start(self._clock(), metrics.view.zone)
 
     def _turn_months(self) -> None:
         """Let the page say when the running month began, though no visit has happened since."""
         for metrics in list(self.accounts.values()):
-            samples, month_start = metrics.kept_samples, self._month_start(metrics)
+            samples, month_start = metrics.kept_samples, self._find_month_start(metrics)
             if samples.blocks and samples.month_start != month_start:
                 self._replace_samples(metrics, samples.with_month_start(month_start), previous=samples)
 
-    def _get_body(self, content_type: str) -> PageBody:
+    def _get_body(self) -> PageBody:
         self._turn_months()
-        accounts = self._collect_kept()
-        body = self._bodies.get(content_type)
-        if body is None or not body.is_current(accounts):
-            body = self._bodies[content_type] = PageBody(content_type, accounts)
-        return body
+        accounts = [account.kept_samples for account in list(self.accounts.values())]
+        if not self._body.is_current(accounts):
+            self._body = PageBody(accounts, self._body)
+        return self._body
 
     def _replace_samples(
         self, account: AccountMetrics, samples: AccountSamples, *, previous: AccountSamples | None = None
     ) -> None:
         """Publish new samples, unless others than `previous` have been published meanwhile.
 
-        The bodies are assembled here, so that no scrape waits for it.
+        The body is made here, so that no scrape waits for it.
         """
         with self._replace_lock:
             if previous is not None and account.kept_samples is not previous:
                 return
             accounts = [samples if other is account else other.kept_samples for other in list(self.accounts.values())]
-            bodies = {content_type: PageBody(content_type, accounts) for content_type in list(self._bodies)}
-            for content_type, body in bodies.items():
-                body.inherit_requests(self._bodies[content_type], self._now_seconds())
-            self._bodies |= bodies
-            account.kept_samples = samples
+            body = PageBody(accounts, self._body)
+            body.ages.render_ahead(self._now_seconds(), [0])
+            self._body, account.kept_samples = body, samples
 
     def _now_seconds(self) -> int:
         return int(self._clock().timestamp())
 
-    def _collect_kept(self) -> list[AccountSamples]:
-        return [part.kept_samples for part in list(self.accounts.values())]
+    def _render_tail(self, content_type: str, now: datetime) -> bytes:
+        """Return what changes with every request or visit: health, and the metrics of the process."""
+        lines = defaultdict[str, list[str]](list)
+        for samples in self._collect_tail(now):
+            for family, values in samples.items():
+                lines[family] += format_lines(family, values)
+        families = (
+            render_header(family, content_type) + "\n".join([*lines[family], ""]).encode()
+            for family in TAIL_FAMILIES
+            if lines.get(family)
+        )
+        return b"".join(families) + render_registry(self._process_registry, content_type)
 
-    def _render_dynamic(self, now: datetime) -> Mapping[str, list[str]]:
-        """Return the lines of the dynamic families."""
-        samples = [self._exporter_samples(), self.collect_extra()]
+    def _collect_tail(self, now: datetime) -> Iterator[Samples]:
+        yield self._exporter_samples()
+        yield self._collect_extra()
         for account in list(self.accounts.values()):
             try:
-                samples.append(account.collect_dynamic(now))
+                yield build_health_samples(account.view, account.health, now)
             except Exception:  # one account's bug must not empty the page of the others
                 log.exception("failed to render the health of account %s", account.view.account)
-        lines = defaultdict[str, list[str]](list)
-        for part in samples:
-            for family, values in part.items():
-                lines[family] += format_lines(family, values)
-        return lines
 
     def _exporter_samples(self) -> Samples:
         samples: Samples = {
@@ -322,11 +300,3 @@ class MetricsPage:
 def _find_moved_starts(previous: HistoryStarts, current: HistoryStarts) -> frozenset[str]:
     """Return the usage points whose history begins elsewhere than before."""
     return frozenset(usage_point for (usage_point, _), _ in previous.items() ^ current.items())
-
-
-def _join_families(families: Iterable[str], lines_by_family: Mapping[str, list[str]], content_type: str) -> bytes:
-    text = bytearray()
-    for family in families:
-        if lines := lines_by_family.get(family):
-            text += render_header(family, content_type) + "\n".join([*lines, ""]).encode()
-    return bytes(text)

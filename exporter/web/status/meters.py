@@ -16,9 +16,9 @@ from datetime import UTC, date, datetime, timedelta
 from exporter.account_status import AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import UsagePointRow
-from exporter.metrics.aggregates import SampleDraft, aggregate_usage_points, display_name
+from exporter.metrics.aggregates import MonthlyPeakHistory, SampleReader, display_name, find_month_start
 from exporter.metrics.days import SampleContext
-from exporter.metrics.families import FAMILIES_BY_NAME, Samples
+from exporter.metrics.families import LabelValues
 from exporter.metrics.page import AccountMetrics
 from exporter.models import DAY, Commodity, Fact, clean_label
 from exporter.web.status.formatting import NO_BREAK_SPACE
@@ -121,14 +121,22 @@ class MeterReader:
 
     def read(self, rows: Iterable[UsagePointRow]) -> list[MeterSummary]:
         """Return meters with what they show."""
-        rows, drafts = list(rows), defaultdict[str, SampleDraft](SampleDraft)
-        context = SampleContext(self._view, history_starts=self._account.history_starts)
-        aggregate_usage_points(self._snapshot, context, drafts.__getitem__, [row.usage_point for row in rows])
-        return [self._build_meter(row, drafts[display_name(self._view, row.usage_point)]) for row in rows]
+        rows = list(rows)
+        usage_points = [row.usage_point for row in rows]
+        month_start = find_month_start(self._now, self._view.zone)
+        reader = SampleReader(self._snapshot, SampleContext(self._view, month_start, self._account.history_starts))
+        found = self._snapshot.select_usage_points(self._view.account, usage_points)
+        points = ((display_name(self._view, row.usage_point), row) for row in found)
+        values: dict[str, dict[str, dict[LabelValues, float]]] = defaultdict(lambda: defaultdict(dict))
+        for family, labels, value in reader.read_usage_points(points, usage_points):
+            values[labels[1]][family].setdefault(labels[2:], value)
+        return [self._build_meter(row, values[display_name(self._view, row.usage_point)], reader.monthly_peaks) for row in rows]
 
-    def _build_meter(self, row: UsagePointRow, draft: SampleDraft) -> MeterSummary:
+    def _build_meter(
+        self, row: UsagePointRow, values: Values, monthly_peaks: Mapping[LabelValues, MonthlyPeakHistory]
+    ) -> MeterSummary:
         point = display_name(self._view, row.usage_point)
-        values = _select_values(draft, self._now)
+        history = monthly_peaks.get((self._view.account, point))
         title, details = choose_title(self._view, row)
         last_reading = values.get("utility_reading_timestamp_seconds", {}).get(())
         return MeterSummary(
@@ -144,8 +152,7 @@ class MeterReader:
             values=values,
             monthly_peaks=[
                 ((ended.astimezone(self._view.zone).date() - DAY).replace(day=1), power)
-                for history in draft.monthly_peaks.values()
-                for ended, power in history.peaks
+                for ended, power in (history.peaks if history else ())
             ],
         )
 
@@ -190,20 +197,6 @@ def find_usage_point(snapshot: Snapshot, view: AccountView, shown: str) -> Usage
 def find_usage_point_id(view: AccountView, shown: str) -> str:
     """Return the id of a usage point as the ledger has it, for the name that is shown instead."""
     return next((stored for stored, alias in view.aliases.items() if alias == shown), shown)
-
-
-def _select_values(draft: SampleDraft, now: datetime) -> Values:
-    """Return the samples of a usage point without the labels that name it."""
-    samples: Samples = dict(draft.samples)
-    for labels, peaks in draft.monthly_peaks.items():
-        if average := peaks.average_closed(now):
-            samples["utility_average_monthly_peak_kw"] = {labels: average[0]}
-            samples["utility_average_monthly_peak_months"] = {labels: average[1]}
-    return {
-        family: {labels[2:]: value for labels, value in values.items()}
-        for family, values in samples.items()
-        if FAMILIES_BY_NAME[family].labels[1:2] == ("usage_point",)
-    }
 
 
 def choose_title(view: AccountView, row: UsagePointRow) -> tuple[str, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """What commands print for people: tables and trees, each thing once."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
@@ -9,6 +10,7 @@ from exporter.models import Discovery, Finding, Index, Interval, Peak, Reading, 
 from exporter.register_kinds import name_kind
 
 MAX_ROWS = 40
+INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:[+-]\d\d:\d\d)?")
 
 
 def format_visit(readings: Iterable[Reading], aliases: Mapping[str, str], zone: tzinfo) -> str:
@@ -141,4 +143,6 @@ def _format_fact(value: object) -> str:
         return "yes" if value else ""
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(map(_format_fact, value))
+    if isinstance(value, str) and (instant := INSTANT.fullmatch(value)):
+        return " ".join(instant.groups())
     return f"{value:.10g}" if isinstance(value, float) else str(value)

@@ -61,12 +61,20 @@ def test_a_discovery_says_each_thing_once():
     """
     finding = Finding(
         "meter 7",
-        {"number": 7, "name": None, "objects": [1, 2], "removed": False, "power_kva": 6.0, "shown": True},
+        {
+            "number": 7,
+            "name": None,
+            "objects": [1, 2],
+            "removed": False,
+            "power_kva": 6.0,
+            "shown": True,
+            "read": "2026-11-20T00:00:00+01:00",
+        },
         (Finding("counter 8", {"var_id": 8}, printed=()),),
     )
 
     assert format_discovery(Discovery((finding,), "")).splitlines() == [
-        "meter 7  (objects: 1, 2, power kva: 6, shown: yes)",
+        "meter 7  (objects: 1, 2, power kva: 6, shown: yes, read: 2026-11-20 00:00)",
         "  counter 8",
     ]
     assert format_discovery(Discovery((), "")) == "nothing was found"

@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import random
+import re
 import subprocess
+from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -247,3 +249,40 @@ def test_enedis_equals_the_simulations_truth(demo, account):
         at = datetime.fromtimestamp(shown(demo, "utility_daily_peak_timestamp_seconds", account, name), UTC)
         found_at, kva = portal.get_true_peak(home, at.astimezone(ZoneInfo("Europe/Paris")).date())
         assert (shown(demo, "utility_daily_peak_kva", account, name), at) == (pytest.approx(kva), found_at.astimezone(UTC))
+
+
+def test_calculated_amounts_of_cem_equal_the_simulations_truth(demo):
+    """
+    Day, month and year of every register are what the building's own model counts between the local midnights, up to what it
+    counts between the two readings around each; the gaps are the days of the year before the first one known.
+    """
+    building, zone, hours = demo.portals["cem"].building, ZoneInfo("Europe/Prague"), timedelta(hours=3)
+    today = NOW.astimezone(zone).date()
+    found = [
+        (family, dict(re.findall(r'(\w+)="([^"]*)"', key)), float(value))
+        for key, value in demo.values.items()
+        if (family := key.partition("{")[0]).startswith(SUMS) and 'account="block-of-flats"' in key and "gaps" not in family
+    ]
+    spans = Counter[str]()
+    for family, labels, amount in found:
+        counter = int(labels["register"])
+        end = datetime.fromtimestamp(shown(demo, "utility_latest_day_timestamp_seconds", labels["usage_point"]), zone).date()
+        assert end == today - timedelta(days=1)
+        known_from = datetime.fromtimestamp(
+            shown(demo, "utility_history_start_timestamp_seconds", labels["usage_point"]), zone
+        ).date()
+        period = family.split("_")[1]
+        begin = {"daily": end, "monthly": max(end.replace(day=1), known_from), "yearly": known_from}[period]
+        assert shown(demo, "utility_history_missing_days", labels["usage_point"]) == 0
+        assert shown(demo, "utility_yearly_day_gaps", labels["usage_point"]) == (known_from - date(end.year, 1, 1)).days
+        midnights = [datetime(day.year, day.month, day.day, tzinfo=zone) for day in (begin, end + timedelta(days=1))]
+        first, last = (building.true_value(counter, at.astimezone(UTC)) for at in midnights)
+        bound = 0.0
+        for at in midnights:
+            around = building.list_readings(counter, at.astimezone(UTC) - hours, at.astimezone(UTC) + hours, NOW)
+            bound += min(value for read, value in around if read >= at) - max(value for read, value in around if read <= at)
+        factor = 1000 / 3.6 if building.counters[counter].type == 14 else 1.0
+        assert abs(amount - factor * (last - first)) <= factor * (bound + 0.001), (family, labels)
+        assert amount > 0
+        spans[period] += 1
+    assert spans["daily"] == spans["monthly"] == spans["yearly"] > 50

@@ -279,6 +279,15 @@ def test_legends_are_names(file: Path):
             assert "{{usage_point}}" not in legend or "{{site}}" in legend, panel["title"]
 
 
+@each_board
+def test_a_name_has_one_colour(file: Path):
+    """
+    A series' colour is fixed, or made of its name: the same meter has the same colour in every panel.
+    """
+    for panel in of_type(file, "timeseries", "barchart", "trend"):
+        assert panel["fieldConfig"]["defaults"]["color"]["mode"] == "palette-classic-by-name", panel["title"]
+
+
 def test_monthly_peaks_cover_a_year():
     """
     A month has one peak: the panel looks back thirteen months, whatever span is chosen.

@@ -95,8 +95,8 @@ def hours_panel() -> Panel:
         "Energy of each hour of each day, over the chosen usage points that have intervals. A day is where the "
         "dashboard's time "
         "zone has it. Empty is not known, the palest colour is nothing used." + HISTORY_USED,
-        [Query(mapped_or_reason(hours_of_day(selected), "hour", "00"), "{{hour}} h", "1d")],
-        Style(KWH, width=12, height=10, nothing=NEEDS_HISTORY),
+        [Query(mapped_or_reason(hours_of_day(selected), "hour", "00 h"), "{{hour}}", "1d")],
+        Style(KWH, width=12, height=12, nothing=NEEDS_HISTORY),
     )
 
 
@@ -111,7 +111,7 @@ def peak_gauge() -> Panel:
         "power, above which "
         "the breaker trips." + DAY_LATE,
         [Query(f"topk(2, {named(f'({monthly}) or ({daily})', ELECTRIC)})", "{{shown}}")],
-        Style("percentunit", width=6, height=10, thresholds=SHARE, decimals=0, nothing="No portal gives a peak"),
+        Style("percentunit", width=6, height=12, thresholds=SHARE, decimals=0, nothing="No portal gives a peak"),
         1.2,
     )
 
@@ -128,7 +128,7 @@ def peak_panel() -> Panel:
             Query(f"sum({past('usage_point:utility_capacity_year:eur')})", "Capacity, a year", unit=EURO, decimals=2),
             Query(f"max({live('utility_daily_peak_kva')})", "Latest day", unit=KVA, decimals=2),
         ],
-        Style(width=6, height=10, nothing="No portal gives a peak"),
+        Style(width=6, height=12, nothing="No portal gives a peak"),
         listed=True,
     )
 
@@ -143,10 +143,10 @@ def injection_panel() -> Panel:
         [
             Query(of("utility_monthly_injection_kwh"), "Month so far", unit=KWH, decimals=0),
             Query(of("utility_yearly_injection_kwh"), "Year so far", unit=KWH, decimals=0),
-            Query(f"sum({past('usage_point:utility_yearly_injection:eur')})", "Paid for the year", unit=EURO, decimals=2),
+            Query(f"sum({past('usage_point:utility_yearly_injection:eur')})", "Paid, year", unit=EURO, decimals=2),
             Query(
                 f"max({past('usage_point:utility_yearly_injection:share')})",
-                "Share that went out",
+                "Share out",
                 unit="percentunit",
                 decimals=0,
             ),
@@ -160,7 +160,7 @@ def curve_panel() -> Panel:
     """Return the load curve, what is fed in below zero."""
     consumed = f"{quarters(CONSUMED)} or {halves(CONSUMED)}"
     fed = f"{quarters(FED)} or {halves(FED)}"
-    return step_panel(
+    panel = step_panel(
         "Load curve",
         "Mean power of each quarter-hour, half-hour or hour, fed in below zero; over long spans of longer steps." + HISTORY_USED,
         [
@@ -169,6 +169,7 @@ def curve_panel() -> Panel:
         ],
         Style(KW, 24, 10, nothing=NEEDS_HISTORY, decimals=2),
     )
+    return colored(panel, ".*, fed in", INJECTION)
 
 
 def daily(family: str) -> str:

@@ -74,7 +74,7 @@ def access_panel() -> Panel:
         [
             Query(
                 f"min({health('utility_access_expires_timestamp_seconds')} - time())",
-                "Access ends in",
+                "Access for",
                 unit="s",
                 thresholds=COMING,
             ),

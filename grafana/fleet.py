@@ -16,8 +16,8 @@ from grafana.panels import (
     KWH,
     M3,
     NEEDS_HISTORY,
-    NEEDS_HOURLY,
     NEEDS_RULES,
+    NEEDS_RULES_HOURLY,
     NO_RULES,
     RULES_USED,
     Column,
@@ -190,9 +190,7 @@ def outliers() -> Sequence[Panel]:
                     "{{site}}, {{usage_point}}",
                 )
             ],
-            Style(
-                HOURS, 8, 10, ((None, "text"), (12, "orange"), (24, "red")), nothing=f"{NEEDS_HOURLY}, and the rules", decimals=0
-            ),
+            Style(HOURS, 8, 10, ((None, "text"), (12, "orange"), (24, "red")), nothing=NEEDS_RULES_HOURLY, decimals=0),
         ),
     )
 

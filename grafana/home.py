@@ -97,10 +97,12 @@ def use_panel() -> Panel:
     for unit, daily in zip((KWH, M3), of_commodity(select_live, *families("daily")), strict=True):
         expr = f"{daily} * on () group_left (date) {day_and_month(day)}"
         queries.append(Query(expr, "Latest day, {{date}}", unit=unit, decimals=1 if unit == KWH else 2))
-    for unit, monthly in zip((KWH, M3), of_commodity(select_live, *families("monthly")), strict=True):
+    months = of_commodity(select_live, *families("monthly"))
+    for unit, monthly in zip((KWH, M3), months, strict=True):
         queries.append(Query(monthly, "Month so far", unit=unit, decimals=0 if unit == KWH else 1))
-    change = " or ".join(f"({one})" for one in month_change())
-    queries.append(Query(change, "Against last year", unit="percentunit", decimals=0, thresholds=CHANGE))
+    # Where there is a month and no year before, a line without a value says so.
+    change = " or on () ".join(f"({one})" for one in (*month_change(), f"({' or on () '.join(months)}) * NaN"))
+    queries.append(Query(change, "Against last year", unit="percentunit", decimals=0, thresholds=CHANGE, nothing="–"))
     panel = stat_panel(
         "${commodity:text}",
         "The latest day that all usage points have told, the month up to it, and how much more or less that is "
@@ -192,8 +194,8 @@ def signs_panel() -> Panel:
                 "Water, the portal",
                 words={"0": ("fine", "green"), "1": ("unusual", "red")},
             ),
-            Query(f"max({monthly})", "Month's peak of mean", unit="percentunit", decimals=0, thresholds=SHARE),
-            Query(f"max({daily})", "Day's peak of limit", unit="percentunit", decimals=0, thresholds=SHARE),
+            Query(f"max({monthly})", "Peak, of mean", unit="percentunit", decimals=0, thresholds=SHARE),
+            Query(f"max({daily})", "Power, of limit", unit="percentunit", decimals=0, thresholds=SHARE),
         ],
         Style(width=16, height=3, nothing="No portal gives a leak or a peak"),
         wide=True,
@@ -332,7 +334,7 @@ def points_panel() -> Panel:
             Column("Year, m³", summed("utility_yearly_consumption_m3"), decimals=1),
             Column("Index, kWh", summed("utility_consumption_index_kwh"), decimals=0),
             Column("Index, m³", summed("utility_consumption_index_m3"), decimals=1),
-            Column("Fed in, month", summed("utility_monthly_injection_kwh"), decimals=0),
+            Column("Fed in", summed("utility_monthly_injection_kwh"), decimals=0),
         ),
         Style(width=24, height=9),
         {"usage_point": "Usage point", "commodity": "Kind", "site": "Site", "account": "Account"},

@@ -27,6 +27,7 @@ from grafana.queries import never_empty
 
 NEEDS_HISTORY = "Nothing here: set up remote read (docs/history.md)"
 NEEDS_HOURLY = "Nothing here: needs remote read, and readings every hour"
+NEEDS_RULES_HOURLY = "Needs remote read, rules, readings every hour"
 NEEDS_RULES = "Load prometheus/rules.yaml"
 NEEDS_BOTH = "Load prometheus/rules.yaml and set up remote read"
 NEEDS_MONTHS = "No whole month known yet, or remote read is not set up"
@@ -46,6 +47,8 @@ DATE = "time:D MMM"
 CONSUMPTION, INJECTION = "#3F7FD9", "#4FA34A"
 COLORS = {"electricity": "#D9A514", "gas": "#A26BC9", "water": CONSUMPTION, "heat": "#D9598C", "cold": "#4FA8B8"}
 """One colour for each commodity, legible on light and dark; blue is consumption elsewhere, green what is fed in."""
+YEARS = ("last year", "this year", "expected")
+"""What stands behind the commodity in the names of a year's series, in the order that they are shown."""
 PALE = {"electricity": "#EBD38F", "gas": "#D3BBE4", "water": "#A5C4EE", "heat": "#EDB3CA", "cold": "#ABD5DC"}
 """The same hue for the year before, and for days that are not complete."""
 TARIFFS = {
@@ -94,6 +97,8 @@ class Query:
     decimals: int | None = None
     thresholds: Steps = ()
     words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    nothing: str = ""
+    """What is shown where this query has no value, if not the panel's word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +241,12 @@ def _matrix(panel: M, rows: str, columns: str) -> M:
     """Turn a table of labels and values into one with a row for each value of one label and a column for each of another."""
     form = {"columnField": columns, "rowField": rows, "valueField": "Value", "emptyValue": "null"}
     panel.with_transformation(model.DataTransformerConfig(id_val="groupingToMatrix", options=form))
+    if columns == "year":
+        # Columns come in the order of the answer, which is any.
+        years: list[str] = [f"{name} {year}, {unit}" for name in COLORS for year in YEARS for unit in ("kWh", "m³")]
+        places = {name: place for place, name in enumerate([f"{rows}\\{columns}", *years])}
+        arranged = {"indexByName": places, "excludeByName": {}, "renameByName": {}}
+        panel.with_transformation(model.DataTransformerConfig(id_val="organize", options=arranged))
     order = {"fields": {}, "sort": [{"field": f"{rows}\\{columns}"}]}
     return panel.with_transformation(model.DataTransformerConfig(id_val="sortBy", options=order))
 
@@ -301,7 +312,7 @@ def in_commodity_colors(panel: P) -> P:
     """Colour series by the commodity their name begins with; the year before, and incomplete days, paler."""
     for name, color in COLORS.items():
         colored(panel, f"{name}.*", color)
-        colored(panel, f"{name}(,? last year.*|, not complete)", PALE[name])
+        colored(panel, f"{name}(,? last year.*|, not complete.*)", PALE[name])
     return panel
 
 
@@ -396,6 +407,8 @@ def _query_style(query: Query) -> list[model.DynamicConfigValue]:
         settings["mappings"] = [mapping(query.words).to_json()]
     if query.thresholds:
         settings["thresholds"] = thresholds(query.thresholds).build().to_json()
+    if query.nothing:
+        settings["noValue"] = query.nothing
     return [model.DynamicConfigValue(id_val=name, value=value) for name, value in settings.items()]
 
 

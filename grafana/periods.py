@@ -143,7 +143,9 @@ def of_year(name: str) -> str:
         f'({live(yearly, *more)} * on () group_left (week) {week} and on () {end}) or label_replace({end}, "week", "52", "", "")'
     )
     expected = f'label_replace({expected}, "year", "$commodity expected", "", "")'
-    return f"({of_two_years(running_year(name), 'week')} or {expected})"
+    # A register whose year began later has no running sum, and is in none of the lines.
+    running = f"last_over_time({past(name, *more)}[10d])"
+    return f"({of_two_years(running_year(name), 'week')} or {expected} and on ({BY_REGISTER}) {running})"
 
 
 def cumulative_panel() -> Panel:
@@ -199,9 +201,11 @@ def calendar_panel() -> Panel:
     def of_week(name: str) -> str:
         """Return the days of the week up to a Wednesday: a step of seven days begins on Thursdays, as Unix time did."""
         selected = of_day(past(name, DAY, *((NOT_TWICE,) if name.endswith("m3") else ())))
-        return f"last_over_time(({selected} * on () group_left (weekday) {day})[156h:1d])"
+        # The seven midnights of UTC that are nearest: the point is a local one, up to two hours before the last of them.
+        return f"last_over_time(({selected} * on () group_left (weekday) {day})[156h:1d] offset -6h)"
 
     amount = either(of_week, "utility_interval_consumption_kwh", "utility_interval_consumption_m3", days=8, by="weekday")
+    amount = f"sum by (weekday) ({amount})"
     for place, name in enumerate(WEEKDAYS, 1):
         amount = f'label_replace({amount}, "weekday", "{place} {name}", "weekday", "{place}")'
     panel = heatmap_panel(
@@ -210,7 +214,7 @@ def calendar_panel() -> Panel:
         "A day that is not "
         "known is empty, one without consumption has the palest colour." + HISTORY_USED,
         [Query(mapped_or_reason(amount, "weekday", "1 Monday"), "{{weekday}}", "7d")],
-        Style(height=7, nothing=NEEDS_HISTORY),
+        Style(height=8, nothing=NEEDS_HISTORY),
     )
     return repeated(panel.time_from("now-1y"), "commodity", 2)
 

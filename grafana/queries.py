@@ -134,7 +134,7 @@ def never_empty(expression: str, **labels: str) -> str:
 def mapped_or_reason(expression: str, label: str, row: str, *matchers: str) -> str:
     """Keep the map of a heatmap from being empty: one row without values, named by what is missing."""
     seen = f"count(last_over_time({past('utility_interval_consumption_kwh', *matchers)}[10d] @ end()))"
-    reason = f'label_replace(vector(0) / 0 unless on () {seen}, "{label}", "set up remote read", "", "")'
+    reason = f'label_replace(vector(0) / 0 unless on () {seen}, "{label}", "remote read?", "", "")'
     return never_empty(f"{expression} or on () {reason}", **{label: row})
 
 
@@ -196,7 +196,7 @@ def hours_of_day(selector: str) -> str:
     of a value only by `count_values`; what hour UTC has at the point, a local midnight, tells its hours from the local ones.
     """
     amounts = f'count_values("utc", hour(vector(time() - 3600))) * on () group_left () sum(sum_over_time({selector}[1h]))'
-    local = (f'label_replace(count_values("utc", (hour() + {hour}) % 24), "hour", "{hour:02}", "", "")' for hour in range(24))
+    local = (f'label_replace(count_values("utc", (hour() + {hour}) % 24), "hour", "{hour:02} h", "", "")' for hour in range(24))
     day = f"last_over_time(({amounts})[23h30m:1h])"
     return f"max by (hour) (({' or '.join(local)}) * on (utc) group_left () {day})"
 

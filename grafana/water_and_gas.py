@@ -16,6 +16,7 @@ from grafana.panels import (
     NEEDS_BOTH,
     NEEDS_HOURLY,
     NEEDS_MONTHS,
+    NEEDS_RULES_HOURLY,
     RULES_USED,
     Column,
     Panel,
@@ -111,7 +112,7 @@ def leaks() -> Sequence[Panel]:
             "most 72. Needs readings "
             "every hour or so." + DAY_LATE + HISTORY_USED + RULES_USED,
             [Query(f"topk(8, {named(flow)})", "{{shown}}")],
-            Style(HOURS, 12, 8, HOURS_OF_FLOW, nothing=f"{NEEDS_HOURLY}, and prometheus/rules.yaml", decimals=0),
+            Style(HOURS, 12, 8, HOURS_OF_FLOW, nothing=NEEDS_RULES_HOURLY, decimals=0),
         ),
         bar_gauge_panel(
             "Newest day against the same weekday",

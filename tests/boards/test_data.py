@@ -256,7 +256,7 @@ def test_an_hour_stands_in_its_row(stack: DashboardStack):
         shown = {series["metric"]["hour"]: float(series["value"][1]) for series in cells}
         at = [midnight - (23 - hour) * 3600 for hour in range(24)]
         sums = [stack.prometheus.get("/api/v1/query", query=f"sum(sum_over_time({power}[1h]))", time=end)["result"] for end in at]
-        true = {f"{hour:02}": float(found[0]["value"][1]) for hour, found in enumerate(sums) if found}
+        true = {f"{hour:02} h": float(found[0]["value"][1]) for hour, found in enumerate(sums) if found}
 
         assert len(set(true.values())) > 12
         assert shown == pytest.approx(true)
@@ -304,23 +304,26 @@ def test_a_day_stands_in_its_week(stack: DashboardStack):
     """
     A cell of the calendar is the day of that weekday in the week that ends at the column's stamp: Grafana draws it left of that.
     """
-    cells = ask_panel(stack, find_panel("home", "${commodity:text}, weekday by week"), "water", 35)
-    shown = {
-        (series["metric"]["weekday"], at): float(value) for series in cells for at, value in series["values"] if value != "NaN"
-    }
+    board = find_panel("home", "${commodity:text}, weekday by week")
+    (query,) = grafana_queries.list_queries(board, everything(board) | {REPEATED: "water"}, time.time(), 35)
     points = by_point(stack, 'utility_usage_point_info{commodity="water"}')
     chosen = "|".join(map(grafana_queries.escape_value, points))
     selector = f'utility_interval_consumption_m3{{resolution="P1D",usage_point=~"{chosen}"}}'
-    expected = {}
-    for column in {at for _, at in shown}:
-        for back in range(7):
-            midnight = column - back * 86_400
-            weekday = datetime.fromtimestamp(midnight - 43_200, UTC).strftime("%u %A")
-            if found := stack.prometheus.query_value(f"sum(last_over_time({selector}[1d] @ {midnight + 8 * 3600:.0f}))"):
-                expected[weekday, column] = found
+    thursdays = [query.end - weeks * 7 * 86_400 for weeks in range(4)]
+    midnights = [thursday - back * 86_400 for thursday in thursdays for back in range(7)]
+    amounts = {at: stack.prometheus.query_value(f"sum(last_over_time({selector}[1d] @ {at + 8 * 3600:.0f}))") for at in midnights}
+    # Grafana's points are midnights of the dashboard's time zone: of UTC, and of Brussels in winter and summer.
+    for ahead in (0, 3600, 7200):
+        span = {"start": thursdays[-1] - ahead, "end": thursdays[0] - ahead, "step": query.step}
+        rows = stack.prometheus.get("/api/v1/query_range", query=query.expr, **span)["result"]
+        shown = {(row["metric"]["weekday"], at + ahead): float(value) for row in rows for at, value in row["values"]}
+        days = {
+            (datetime.fromtimestamp(thursday - back * 86_400 - 43_200, UTC).strftime("%u %A"), thursday): back
+            for thursday in thursdays
+            for back in range(7)
+        }
 
-    assert len(expected) > 21
-    assert shown == pytest.approx(expected)
+        assert shown == pytest.approx({(name, at): amounts[at - back * 86_400] for (name, at), back in days.items()})
 
 
 def test_a_day_that_is_not_complete_is_no_dip(stack: DashboardStack):

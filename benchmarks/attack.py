@@ -27,13 +27,14 @@ import random
 import resource
 import signal
 import socket
+import sqlite3
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +43,6 @@ import bcrypt
 
 from benchmarks.cem_simulator import run_cem_simulator
 from benchmarks.comparison_servers import find_program
-from exporter.ledger.ledger import Ledger
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.history import programs
 from tests.history.remote_read_client import EQUAL, MAX_TIME, MIN_TIME, NOT_REGEXP, REGEXP, Matchers, build_request
@@ -191,7 +191,7 @@ async def fill_ledger(folder: Path, program: Path) -> int:
         while b"utility_up{" not in (await client.get("/metrics"))[1]:  # noqa: ASYNC110  # it happens in another process
             await asyncio.sleep(0.5)
         await served.stop()
-    with Ledger(folder / "data") as ledger, ledger.database.write() as db:
+    with closing(sqlite3.connect(folder / "data" / "ledger.sqlite")) as db, db:
         for number in range(1, PAST_READINGS + 1):
             db.execute(
                 "INSERT OR IGNORE INTO reading"

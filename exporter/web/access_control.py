@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import logging
+import os
 import secrets
 import ssl
 import sys
@@ -12,6 +13,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +31,7 @@ MAX_WAITING_CHECKS = 256
 """How many passwords may wait for verification; further requests are refused."""
 MAX_WAITING_CHECKS_PER_PEER = 32
 """How many of them may be of one address."""
+NICENESS = 10
 _UNKNOWN_USER_DIGEST = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi"
 """Salt and digest against which the password of an unknown user is verified."""
 FILE_CHECK_INTERVAL = timedelta(seconds=5)
@@ -77,7 +80,7 @@ class PasswordQueue:
     """Verifies one password at a time in a thread, the addresses that wait in turn: who sends many delays nobody else."""
 
     def __init__(self) -> None:
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="bcrypt")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="bcrypt", initializer=_lower_priority)
         self._waiting: OrderedDict[str, deque[tuple[bytes, bytes, asyncio.Future[bool]]]] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
@@ -115,6 +118,12 @@ class PasswordQueue:
             waiting.popleft()
             if not waiting:
                 del self._waiting[peer]
+
+
+def _lower_priority() -> None:
+    """Lower the priority of this thread, on Linux of it alone: whoever sends wrong passwords should not slow down scrapes."""
+    with suppress(OSError):
+        os.nice(NICENESS)
 
 
 def parse_basic_authorization(header: str | None) -> tuple[bytes, bytes] | None:

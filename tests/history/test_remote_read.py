@@ -396,6 +396,7 @@ async def test_a_helper_that_dies(sample_history, history, base_url, client, cap
     Who waits for a reading process that is killed gets 503, and the log says so; the next read starts another.
     """
     helper = await start_worker(history, base_url, client)
+    await wait_until_idle(history)
     os.kill(helper, signal.SIGSTOP)
     waiting = asyncio.ensure_future(post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY))))
     while not history._places._held:  # noqa: ASYNC110  # places have no event for it

@@ -84,7 +84,7 @@ def build_parser() -> CommandParser:
     demo = add_web_flags(
         add_command(subparsers, "demo", commands.run_demo, "run against simulated portals; no credentials, no configuration")
     )
-    demo.set_defaults(storage_path=None)
+    demo.set_defaults(storage_path=None, log_level="warn")  # its address stands first
     add_setup_command(subparsers)
     add_web_config_flag(add_command(subparsers, "check", commands.check, "validate the configuration offline"))
     add_web_flags(add_command(subparsers, "serve", commands.serve, "run the exporter"))
@@ -244,7 +244,7 @@ def add_command(
         dest="log_level",
         choices=log.LEVELS,
         default="info",
-        help="the minimum level that is logged; default: info",
+        help="the minimum level that is logged; default: info, of demo warn",
     )
     parser.add_argument("--log.format", dest="log_format", choices=log.FORMATS, default="logfmt", help="default: logfmt")
     return parser

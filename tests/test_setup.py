@@ -20,7 +20,10 @@ import pytest
 from exporter.cli import build_parser
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LoginError
+from exporter.models import Finding
 from exporter.setup.config_file import write_account
+from exporter.setup.questions import Choice
+from exporter.setup.tree import list_fitting_choices
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
@@ -455,6 +458,32 @@ async def test_cem_from_nothing_to_serving(tmp_path):
         again, _ = await asyncio.to_thread(answer, tmp_path, ["flats"], [("Read all of it?", "y"), ("Name the", ENTER)])
         (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
         assert (again, written.counters.include) == (0, frozenset())
+
+
+@pytest.mark.parametrize(("flats", "lines"), [(10, 40), (700, 1400), (1500, 1500), (2500, 0)])
+def test_a_town_is_ticked_by_site(flats, lines):
+    """
+    Where counters are too many to be shown, meters are ticked, then sites; a branch stands for what is shown below it.
+    """
+    sites = [
+        Finding(
+            f"House / Flat {flat}",
+            {},
+            tuple(
+                Finding(
+                    f"meter {flat}-{meter}",
+                    {"me_id": flat * 10 + meter},
+                    (Finding("counter", {"var_id": flat * 10 + meter, "shown": meter > 0}),),
+                )
+                for meter in range(2)
+            ),
+        )
+        for flat in range(flats)
+    ]
+    choices = list_fitting_choices(sites)
+
+    assert len(choices) == lines
+    assert not choices or choices[0] == Choice("House / Flat 0", ("1",))
 
 
 def to_day(seconds: float, zone: str) -> date:

@@ -1,6 +1,6 @@
 """Which meters of an account are read: named by people where the portal lists none, ticked where it does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from exporter.errors import ConfigError
@@ -120,9 +120,17 @@ def choose_counters(draft: Draft, discovery: Discovery, options: SetupOptions) -
     before = [str(number) for number in (draft.entry.get("counters") or {}).get("include", [])]
     draft.entry.pop("counters", None)
     choices = list_fitting_choices(discovery.findings)
-    if len(choices) < 2 or questions.confirm("Read all of it?", default=not before):
+    if len(choices) == 1 or questions.confirm("Read all of it?", default=not before):
         return
-    draft.entry |= build_cem_selection(questions.ask_choices(choices, before))
+    there = describe_counters(discovery.findings).keys()
+    numbers = questions.ask_choices(choices, before) if choices else ask_counters(there)
+    draft.entry |= build_cem_selection(numbers)
+
+
+def ask_counters(there: Set[str]) -> list[str]:
+    """Return the counters that people name where there are too many to be ticked."""
+    question = "Too many sites to be ticked here: the numbers of the counters (`discover` prints them; with blanks between)"
+    return questions.ask_words(question, check=lambda number: "" if number in there else "is not there")
 
 
 def set_intervals(draft: Draft, discovery: Discovery) -> None:

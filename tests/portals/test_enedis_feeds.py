@@ -2,11 +2,15 @@
 
 from collections import Counter
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import pytest
 
+from exporter.client.session import Session
 from exporter.errors import LoginError, RateLimitError
+from exporter.simulators.enedis.homes import SimulatedHome
+from exporter.simulators.enedis.source import EnedisSource
+from exporter.sync.importer import Importer
 from tests.portals.enedis_account import ACCESS_METHODS, EnedisAccount, restrict_usage_points, run_account
 
 DAYS, CURVES = "consommation_quotidienne", "courbe_de_charge_consommation"
@@ -110,6 +114,33 @@ async def test_days_of_our_own_absence_are_asked_as_soon_as_it_runs() -> None:
         await home.visit()
 
         assert list_missing(home, date(2026, 11, 1)) == []
+
+
+async def test_the_same_import_brings_what_was_missing_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Days that Enedis publishes weeks late are missing after an import, and come with the same command, and with `--from --to`.
+    """
+    late, ready_at = between(date(2026, 9, 1), date(2026, 9, 6)), EnedisSource.ready_at
+    async with run_account("dataconnect") as home:
+        published = home.clock.at + 10 * DAY
+
+        def publish_late(source: EnedisSource, point: SimulatedHome, kind: str, producing: bool, day: date) -> datetime:
+            return published if day in late else ready_at(source, point, kind, producing, day)
+
+        monkeypatch.setattr(EnedisSource, "ready_at", publish_late)
+        restrict_usage_points(home, {"prm": home.simulation.producer.prm, "load_curve": False})
+
+        async def run_import(**days: date) -> None:
+            async with home.open_session() as session:
+                await Importer[Session](home.engine, now=home.clock, sleep=home.clock.sleep, **days).run(session)
+
+        await run_import(first=date(2026, 8, 1))
+        assert list_missing(home, date(2026, 8, 1)) == late
+        home.clock.advance(days=11)
+        await run_import(first=late[0], last=late[1])
+        assert not {*late[:2]} & {*list_missing(home, date(2026, 8, 1))}
+        await run_import(first=date(2026, 8, 1))
+        assert list_missing(home, date(2026, 8, 1)) == []
 
 
 @pytest.mark.parametrize("is_new", [True, False])

@@ -133,7 +133,7 @@ class Coverage:
         misread = tuple(Misread(*span) for span in more_head[0]) if more_head else ()
         return cls(tuple(runs), TooOld(*bound) if bound else None, max_days, failures, retry_at, last_visit, misread)
 
-    def within(self, first: int, last: int) -> Iterator[Run]:
+    def list_runs(self, first: int, last: int) -> Iterator[Run]:
         """Return the runs of [first, last], cut to it, oldest first."""
         for run in self.runs[bisect_left(self.runs, first, key=lambda run: run.last) :]:
             if run.first > last:
@@ -144,22 +144,22 @@ class Coverage:
                 else run._replace(first=max(first, run.first), last=min(last, run.last))
             )
 
-    def never_asked(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+    def list_unasked_spans(self, first: int, last: int) -> Iterator[tuple[int, int]]:
         """Return the spans of days in [first, last] that are in no run, oldest first."""
-        for run in self.within(first, last):
+        for run in self.list_runs(first, last):
             if first < run.first:
                 yield first, run.first - 1
             first = run.last + 1
         if first <= last:
             yield first, last
 
-    def known(self) -> tuple[int, int] | None:
+    def known_span(self) -> tuple[int, int] | None:
         """Return the first and last day of which anything is known."""
         first = next((run.first for run in self.runs if run.state), None)
         last = next((run.last for run in reversed(self.runs) if run.state), None)
         return None if first is None or last is None else (first, last)
 
-    def replaced(self, days: Sequence[Run]) -> "Coverage":
+    def with_runs(self, days: Sequence[Run]) -> "Coverage":
         """Return the coverage with these runs (sorted, without a gap) in place of what was there."""
         if not days:
             return self
@@ -173,15 +173,15 @@ class Coverage:
         middle = _merge_runs([*self.runs[left:begin], *edge, *days, *rest, *self.runs[max(end, begin) : right]])
         return replace(self, runs=(*self.runs[:left], *middle, *self.runs[right:]))
 
-    def forgotten(self, first: int, last: int) -> "Coverage":
+    def without_empty_days(self, first: int, last: int) -> "Coverage":
         """Return the coverage in which the empty days of [first, last] were never asked."""
-        kept = [run for run in self.within(first, last) if run.state]
-        before, after = self.within(0, first - 1), self.within(last + 1, _FOREVER)
+        kept = [run for run in self.list_runs(first, last) if run.state]
+        before, after = self.list_runs(0, first - 1), self.list_runs(last + 1, _FOREVER)
         return replace(self, runs=(*before, *kept, *after))
 
-    def answered(self, feed: Feed, first: int, last: int, states: Sequence[State], now: int) -> "Coverage":
+    def with_answer(self, feed: Feed, first: int, last: int, states: Sequence[State], now: int) -> "Coverage":
         """Return the coverage after the portal has answered a request for [first, last] and days are in these states."""
-        old = iter([*self.within(first, last), Run(_FOREVER, _FOREVER, State.ABSENT)])
+        old = iter([*self.list_runs(first, last), Run(_FOREVER, _FOREVER, State.ABSENT)])
         run, days = next(old), list[Run]()
         # Silence shows only when a later neighbour comes, so a whole day may turn out to be partial.
         is_by_distance = feed.form is Form.INDEX and feed.resolution is None
@@ -190,31 +190,31 @@ class Coverage:
                 run = next(old)
             was = run if run.first <= day else None
             state = seen if was is None or is_by_distance else max(seen, was.state)
-            days.append(_asked_again(day, was, state, now))
-        changed = self.replaced(_merge_runs(days))
+            days.append(_build_run(day, was, state, now))
+        changed = self.with_runs(_merge_runs(days))
         misread = tuple(span for span in self.misread if span.last < first or span.first > last)
-        return replace(changed, failures=0, retry_at=0, misread=misread).settled(feed)
+        return replace(changed, failures=0, retry_at=0, misread=misread).without_settled_times(feed)
 
-    def misunderstood(self, first: int, last: int, now: int) -> "Coverage":
+    def with_misread(self, first: int, last: int, now: int) -> "Coverage":
         """Return the coverage after a response to a request for [first, last] was not understood."""
         others = [span for span in self.misread if span.last < first or span.first > last]
         tries = 1 + max((span.tries for span in self.misread if span not in others), default=0)
         return replace(self, misread=tuple(sorted([*others, Misread(first, last, now, tries)])[-MAX_MISREAD:]))
 
-    def visited(self, feed: Feed, at: int, every: int) -> "Coverage":
+    def with_visit(self, feed: Feed, at: int, every: int) -> "Coverage":
         """Return the coverage of a feed of form VISIT after a visit; days of silence are to be asked for."""
         today = feed.day_at(at)
         if self.last_visit and at - self.last_visit <= 2 * every:
-            new = [] if any(self.within(today, today)) else [Run(today, today, State.WHOLE)]
+            new = [] if any(self.list_runs(today, today)) else [Run(today, today, State.WHOLE)]
         else:
             new = [Run(feed.day_at(self.last_visit) if self.last_visit else today, today, State.PARTIAL)]
-        return replace(self.replaced(new), last_visit=max(at, self.last_visit))
+        return replace(self.with_runs(new), last_visit=max(at, self.last_visit))
 
-    def seen(self, first: int, states: Sequence[State]) -> "Coverage":
+    def with_stored_days(self, first: int, states: Sequence[State]) -> "Coverage":
         """Return the coverage after days from `first` on were looked at in the ledger: nothing was asked."""
         days = []
         for day, state in enumerate(states, first):
-            was = next(self.within(day, day), None)
+            was = next(self.list_runs(day, day), None)
             if was is None and not state:
                 continue
             is_same = was is not None and was.state == state
@@ -222,7 +222,7 @@ class Coverage:
             days.append(Run(day, day, state, asked, tries))
         changed = self
         for run in _merge_runs(days):
-            changed = changed.replaced([run])
+            changed = changed.with_runs([run])
         return changed
 
     def as_of(self, now: int) -> "Coverage":
@@ -244,7 +244,7 @@ class Coverage:
             misread=misread,
         )
 
-    def settled(self, feed: Feed) -> "Coverage":
+    def without_settled_times(self, feed: Feed) -> "Coverage":
         """Return the coverage in which settled whole days have forgotten when they were asked."""
         parts, has_changed = list[Run](), False
         for run in self.runs:
@@ -274,7 +274,7 @@ def judge(feed: Feed, first: int, last: int, periods: Sequence[Period], now: int
     return [cover.state(feed.start(day), feed.start(day + 1)) for day in range(first, last + 1)]
 
 
-def runs_of(first: int, states: Iterable[State]) -> list[Run]:
+def build_runs(first: int, states: Iterable[State]) -> list[Run]:
     """Return runs of days from `first` on that were seen in the ledger; days with nothing were never asked."""
     return [run for run in _merge_runs(Run(day, day, state) for day, state in enumerate(states, first)) if run.state]
 
@@ -318,7 +318,7 @@ def _judge_distances(feed: Feed, first: int, last: int, instants: Sequence[int])
     return states
 
 
-def _asked_again(day: int, was: Run | None, state: State, now: int) -> Run:
+def _build_run(day: int, was: Run | None, state: State, now: int) -> Run:
     if was is None or was.state != state:
         return Run(day, day, state, now, 0 if state is State.WHOLE else 1)
     return Run(day, day, state, now, was.tries + 1)
@@ -355,7 +355,7 @@ def _merge_runs(runs: Iterable[Run]) -> list[Run]:
 _FOREVER = 3_000_000
 
 
-def decoded(text: str) -> Coverage:
+def decode_or_empty(text: str) -> Coverage:
     """Return a stored coverage, or an empty one where it cannot be read: its days are asked again."""
     try:
         return Coverage.decode(text)

@@ -19,9 +19,9 @@ from exporter.errors import (
     UnreachableError,
 )
 from exporter.sync import policy
-from exporter.sync.coverage import MARGIN, Coverage, State, TooOld, decoded, judge, runs_of
+from exporter.sync.coverage import MARGIN, Coverage, State, TooOld, build_runs, decode_or_empty, judge
 from exporter.sync.feeds import Feed, FeedResult, FeedSource, Form, Pace, Period
-from exporter.sync.planner import NO_REACH, Kind, Plan, Request, plan, rank, stretched
+from exporter.sync.planner import NO_REACH, Kind, Plan, Request, apply_probe, plan, rank
 from exporter.sync.silence import describe_misread, describe_silence
 
 SessionT = TypeVar("SessionT")
@@ -123,14 +123,14 @@ class Engine(Generic[SessionT]):
 
     def pending(self, now: datetime) -> int:
         """Return about how many requests of backlog remain; 0 when all was asked once."""
-        return sum(self._plan(key, seconds(now)).pending for key in self._feeds) if self._backfill else 0
+        return sum(self._plan(key, to_seconds(now)).pending for key in self._feeds) if self._backfill else 0
 
     def begins(self, key: str, now: datetime) -> date | None:
         """Return the first day of a feed's history; None while older days are still to be asked, or it has failed.
 
         Sums of periods that begin before it are whole without the days before it.
         """
-        first = self._plan(key, seconds(now)).begins
+        first = self._plan(key, to_seconds(now)).begins
         return date.fromordinal(first) if first else None
 
     def remaining(self, now: datetime) -> timedelta:
@@ -146,7 +146,7 @@ class Engine(Generic[SessionT]):
         self._order = {key: place for place, key in enumerate(self._feeds)}
         for key, text in (await self._store.load_coverage()).items():
             if key in self._feeds and self._stored.get(key) != text:
-                self._put(key, decoded(text).as_of(seconds(now)))
+                self._put(key, decode_or_empty(text).as_of(to_seconds(now)))
                 self._stored[key] = text
         if new := [feed for key, feed in self._feeds.items() if key not in self._coverage]:
             await self._judge_stored_readings(new, now)
@@ -156,7 +156,7 @@ class Engine(Generic[SessionT]):
     async def visit(self, session: SessionT, now: datetime) -> StepResult:
         """Ask what is due, then some of the backlog; to be called after `latest` was stored and is shown."""
         await self.refresh(now, after_latest=True)
-        self._visited = seconds(now)
+        self._visited = to_seconds(now)
         kinds = list(Kind) if self._backfill else [Kind.DUE, Kind.AGAIN, Kind.SEARCH]
         return await self._run(session, now, kinds, self.pace.visit)
 
@@ -171,26 +171,26 @@ class Engine(Generic[SessionT]):
         What is no matter of this feed alone is raised: RateLimitError, LoginError; LedgerError.
         """
         first, last = request.days
-        at, before = seconds(now), self.coverage(feed.key)
+        at, before = to_seconds(now), self.coverage(feed.key)
         found: FeedResult | None = None
         try:
             found = await self._source.read(session, feed, first, last)
         except (RateLimitError, LoginError):
             raise
         except TooOldError as error:
-            after = self._refused_as_too_old(feed, request, at, error)
+            after = self._apply_too_old(feed, request, at, error)
         except NoDataError:
             found = FeedResult()
         except TooLongError as error:
-            after = self._shortened(request, before, at, error, feed, result)
+            after = self._apply_too_long(request, before, at, error, feed, result)
         except FeedRefusedError as error:
             result.refused[feed.key] = error
-            until = seconds(error.until) if error.until else at + policy.REFUSED
+            until = to_seconds(error.until) if error.until else at + policy.REFUSED
             after = replace(before, retry_at=max(until, at + policy.SOONEST))
         except PortalError as error:
-            after = self._failed(request, before, at, error, feed, result)
+            after = self._apply_failure(request, before, at, error, feed, result)
         if found is not None:
-            after = await self._answered(feed, request, found, at)
+            after = await self._apply_answer(feed, request, found, at)
             found = replace(found, notes=(*found.notes, *describe_silence(feed, after, at), *describe_misread(feed, after)))
             result.notes += (note for note in found.notes if note not in result.notes)
             result.skipped += found.skipped
@@ -206,7 +206,7 @@ class Engine(Generic[SessionT]):
             heapify(queue)
             while queue and result.requests < allowance and not result.stopped:
                 feed = self._feeds[heappop(queue)[-2]]
-                request = self._plan(feed.key, seconds(now)).requests[kind]
+                request = self._plan(feed.key, to_seconds(now)).requests[kind]
                 try:
                     await self.ask(session, feed, request, now, result)
                 except (RateLimitError, LoginError) as error:
@@ -227,11 +227,11 @@ class Engine(Generic[SessionT]):
 
     def _entry(self, key: str, kind: Kind, now: datetime) -> tuple[Any, ...] | None:
         """Return the place of a feed's next request in the queue of a kind."""
-        feed, request = self._feeds[key], self._plan(key, seconds(now)).requests.get(kind)
+        feed, request = self._feeds[key], self._plan(key, to_seconds(now)).requests.get(kind)
         if request is None:
             return None
         if kind is Kind.BACKLOG:
-            return (feed.priority, rank(request.last, feed.day_at(seconds(now))), -request.last, self._order[key], key, kind)
+            return (feed.priority, rank(request.last, feed.day_at(to_seconds(now))), -request.last, self._order[key], key, kind)
         return (-request.last, feed.priority, self._order[key], key, kind)
 
     def _plan(self, key: str, now: int) -> Plan:
@@ -244,7 +244,7 @@ class Engine(Generic[SessionT]):
         return fresh
 
     def _summarise(self, result: StepResult, now: datetime) -> None:
-        at = seconds(now)
+        at = to_seconds(now)
         plans = [self._plan(key, at) for key in self._feeds]
         result.pending = sum(one.pending for one in plans) if self._backfill else 0
         wanted = set(Kind) if self._backfill else {Kind.DUE, Kind.AGAIN}
@@ -281,36 +281,36 @@ class Engine(Generic[SessionT]):
             self._stored |= (texts := {key: self.coverage(key).encode() for key in keys})
             await self._store.save(texts, None, now)
 
-    async def _answered(self, feed: Feed, request: Request, found: FeedResult, at: int) -> Coverage:
+    async def _apply_answer(self, feed: Feed, request: Request, found: FeedResult, at: int) -> Coverage:
         """Return the coverage after an answer; raise LedgerError."""
         periods = sorted({period for reading in found.readings if (period := feed.period(reading))})
         before = self.coverage(feed.key)
         margin = MARGIN if feed.form is Form.INDEX and feed.resolution is None else 0
-        is_pieced = margin or any(run.state == State.PARTIAL for run in before.within(request.first, request.last))
+        is_pieced = margin or any(run.state == State.PARTIAL for run in before.list_runs(request.first, request.last))
         if is_pieced and feed.form is not Form.VISIT:
-            start, end = moment(feed.start(request.first - margin)), moment(feed.start(request.last + 1 + margin))
+            start, end = from_seconds(feed.start(request.first - margin)), from_seconds(feed.start(request.last + 1 + margin))
             kept = (await self._store.read_periods([feed], start, end)).get(feed.key, ())
             periods = sorted({*periods, *kept})
         states = judge(feed, request.first, request.last, periods, at)
-        after = before.answered(feed, request.first, request.last, states, at)
+        after = before.with_answer(feed, request.first, request.last, states, at)
         if margin:  # a new neighbour shows, or ends, a silence that reaches into the days beside
             for day in (request.first - 1, min(request.last + 1, feed.last_day(at))):
-                after = after.seen(day, judge(feed, day, day, periods, at))
+                after = after.with_stored_days(day, judge(feed, day, day, periods, at))
         if request.stretch:
-            after = stretched(request, before, after, found=any(states), at=at)
+            after = apply_probe(request, before, after, found=any(states), at=at)
         if (bound := after.too_old) and request.first <= bound.last:
             after = replace(after, too_old=replace(bound, last=request.first - 1) if bound.first < request.first else None)
         return after
 
-    def _refused_as_too_old(self, feed: Feed, request: Request, at: int, error: TooOldError) -> Coverage:
+    def _apply_too_old(self, feed: Feed, request: Request, at: int, error: TooOldError) -> Coverage:
         """Return the coverage after a request that began too early."""
         before = self.coverage(feed.key)
-        known, bound = before.known(), before.too_old
+        known, bound = before.known_span(), before.too_old
         if known and known[0] <= request.first:
             # The portal has given older days: this is one of its bad days, and the days are just not there.
             log.debug("feed refused days that it has given before: %s", error)
             states = [State.ABSENT] * (request.last - request.first + 1)
-            return before.answered(feed, request.first, request.last, states, at)
+            return before.with_answer(feed, request.first, request.last, states, at)
         if bound and request.kind is Kind.SEARCH:
             if bound.first == bound.last:
                 return replace(before, too_old=replace(bound, at=at, tries=bound.tries + 1), failures=0)
@@ -318,52 +318,52 @@ class Engine(Generic[SessionT]):
         last = min(request.last, known[0] - 1) if known else request.last
         return replace(before, too_old=TooOld(request.first, last, at), failures=0, retry_at=0)
 
-    def _shortened(
+    def _apply_too_long(
         self, request: Request, before: Coverage, at: int, error: TooLongError, feed: Feed, result: StepResult
     ) -> Coverage:
         days = request.last - request.first + 1
         if days == 1:
-            return self._failed(request, before, at, ResponseError(f"{error}, even for one day"), feed, result)
+            return self._apply_failure(request, before, at, ResponseError(f"{error}, even for one day"), feed, result)
         return replace(before, max_days=days - 1 if days <= 7 else days // 2)
 
-    def _failed(
+    def _apply_failure(
         self, request: Request, before: Coverage, at: int, error: PortalError, feed: Feed, result: StepResult
     ) -> Coverage:
         result.failures[feed.key] = error
         if isinstance(error, ResponseError):
-            before = before.misunderstood(request.first, request.last, at)
+            before = before.with_misread(request.first, request.last, at)
         failures = before.failures + 1
         row = policy.FAILED[:3] if isinstance(error, UnreachableError) else policy.FAILED
         return replace(before, failures=failures, retry_at=at + policy.wait(row, failures))
 
     async def _judge_stored_readings(self, feeds: Sequence[Feed], now: datetime) -> None:
         """Judge feeds of which nothing is stored by the readings that are there: those of an older ledger."""
-        at = seconds(now)
+        at = to_seconds(now)
         for feed in feeds:  # one at a time: years of quarter-hours are some megabytes
             coverage, reach = Coverage(), timedelta(days=feed.reach.days if feed.reach else NO_REACH)
             found = {} if feed.form is Form.VISIT else await self._store.read_periods([feed], now - reach, now)
             if periods := found.get(feed.key, ()):
                 first, last = feed.day_at(periods[0][0]), feed.last_day(at)
-                coverage = replace(coverage, runs=tuple(runs_of(first, judge(feed, first, last, periods, at))))
+                coverage = replace(coverage, runs=tuple(build_runs(first, judge(feed, first, last, periods, at))))
                 await self._store.save({feed.key: coverage.encode()}, None, now)
             self._put(feed.key, coverage)
             self._stored[feed.key] = coverage.encode()
 
     async def _judge_new_indexes(self, now: datetime) -> None:
         """Look for silence in what visits brought of indexes since the last one, and store what is seen."""
-        at, changed = seconds(now), dict[str, Coverage]()
+        at, changed = to_seconds(now), dict[str, Coverage]()
         indexes = [feed for feed in self._feeds.values() if feed.form is Form.INDEX and feed.resolution is None]
         if indexes:
             today = indexes[0].day_at(at)
-            newest = [one[1] for feed in indexes if (one := self.coverage(feed.key).known())]
+            newest = [one[1] for feed in indexes if (one := self.coverage(feed.key).known_span())]
             oldest = max(min(newest, default=today) - 1, today - LOOKBACK_DAYS)
-            start = moment(indexes[0].start(oldest - MARGIN))
+            start = from_seconds(indexes[0].start(oldest - MARGIN))
             found = await self._store.read_periods(indexes, start, now + timedelta(minutes=5))
         for feed in indexes:
-            changed[feed.key] = _seen(feed, self.coverage(feed.key), found.get(feed.key, ()), oldest, at)
+            changed[feed.key] = _add_stored_days(feed, self.coverage(feed.key), found.get(feed.key, ()), oldest, at)
         for feed in self._feeds.values():
             if feed.form is Form.VISIT:
-                changed[feed.key] = self.coverage(feed.key).visited(feed, at, self._every)
+                changed[feed.key] = self.coverage(feed.key).with_visit(feed, at, self._every)
         changed = {key: coverage for key, coverage in changed.items() if coverage != self.coverage(key)}
         if changed:
             texts = {key: coverage.encode() for key, coverage in changed.items()}
@@ -373,19 +373,19 @@ class Engine(Generic[SessionT]):
                 self._put(key, coverage)
 
 
-def _seen(feed: Feed, coverage: Coverage, periods: Sequence[Period], oldest: int, at: int) -> Coverage:
+def _add_stored_days(feed: Feed, coverage: Coverage, periods: Sequence[Period], oldest: int, at: int) -> Coverage:
     if not periods:
         return coverage
-    known = coverage.known()
+    known = coverage.known_span()
     first = max(known[1] - 1 if known else feed.day_at(periods[0][0]), oldest)
-    return coverage.seen(first, judge(feed, first, feed.last_day(at), periods, at))
+    return coverage.with_stored_days(first, judge(feed, first, feed.last_day(at), periods, at))
 
 
-def seconds(at: datetime) -> int:
+def to_seconds(at: datetime) -> int:
     """Return an instant in Unix seconds."""
     return int(at.timestamp())
 
 
-def moment(at: int) -> datetime:
+def from_seconds(at: int) -> datetime:
     """Return an instant (UTC) of Unix seconds."""
     return datetime.fromtimestamp(at, UTC)

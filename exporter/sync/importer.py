@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Generic, TypeVar
 
 from exporter.errors import FeedRefusedError, PortalError, RateLimitError, UnreachableError
-from exporter.sync.engine import Engine, StepResult, seconds
+from exporter.sync.engine import Engine, StepResult, to_seconds
 from exporter.sync.feeds import Feed
 from exporter.sync.planner import Kind, Plan, Request, plan_import, rank
 
@@ -85,18 +85,18 @@ class Importer(Generic[SessionT]):
         """
         await self._engine.refresh(self._now())
         self._update()
-        while (following := self._following()) and not self.progress.paused:
+        while (following := self._find_next_request()) and not self.progress.paused:
             feed, request = following
             await self._ask(session, feed, request)
             self._update(feed)
         return self.progress
 
-    def _following(self) -> tuple[Feed, Request] | None:
+    def _find_next_request(self) -> tuple[Feed, Request] | None:
         """Return the next request: what is missing, then corrections, then searches; with `again` whole days before all.
 
         Days go before curves, the newest first, all feeds in turn.
         """
-        at = seconds(self._now())
+        at = to_seconds(self._now())
         first = (Kind.AGAIN, Kind.BACKLOG) if self._again else (Kind.BACKLOG, Kind.AGAIN)
         for kind in (*first, Kind.SEARCH):
             found = [
@@ -116,7 +116,7 @@ class Importer(Generic[SessionT]):
             try:
                 await self._engine.ask(session, feed, request, self._now(), result)
             except RateLimitError as error:
-                if not await self._rest(error):
+                if not await self._wait_for_limit(error):
                     return
                 continue
             failure = result.failures.get(feed.key)
@@ -147,7 +147,7 @@ class Importer(Generic[SessionT]):
         if result.refused or self._in_a_row[feed.key] >= GIVES_UP:
             self._left.add(feed.key)
 
-    async def _rest(self, error: RateLimitError) -> bool:
+    async def _wait_for_limit(self, error: RateLimitError) -> bool:
         """Wait for a rate limit to end where that is wanted, or short; return whether to go on."""
         length = error.retry_after or timedelta(hours=1)
         if not self._wait and (error.retry_after is None or length > SHORT):
@@ -160,7 +160,7 @@ class Importer(Generic[SessionT]):
         return True
 
     def _update(self, changed: Feed | None = None) -> None:
-        at = seconds(self._now())
+        at = to_seconds(self._now())
         for feed in [changed] if changed else self._engine.feeds.values():
             self._plans[feed.key] = plan_import(
                 feed,

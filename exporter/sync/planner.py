@@ -110,17 +110,17 @@ class _Planner:
         self._cuts += [
             policy.find_group(feed, self._now_minus(age.total_seconds()))[0] for age in (feed.settles, feed.recheck) if age
         ]
-        self._runs = list(coverage.within(self._floor, self._today))
+        self._runs = list(coverage.list_runs(self._floor, self._today))
         self._known = _known(self._runs)
         self._plan = Plan(expires=feed.start(feed.day_at(now) + 1))
 
     def plan(self) -> Plan:
         if self._today < self._floor:
             return self._plan
-        waiting = list(self._coverage.never_asked(self._floor, self._today))
+        waiting = list(self._coverage.list_unasked_spans(self._floor, self._today))
         stretches = [*self._ends(), *self._long_holes()]
         for first, last in stretches:
-            waiting = list(_without(waiting, first, last))
+            waiting = list(_subtract_span(waiting, first, last))
             self._probe(first, last)
         due = self._due(stretches)
         bound = self._coverage.too_old
@@ -129,7 +129,10 @@ class _Planner:
         for span in self._coverage.misread:
             row = policy.FAILED if span.last >= self._young else policy.HOLE
             if not self._is_due(span.at + policy.wait(row, span.tries)):
-                waiting, due = list(_without(waiting, span.first, span.last)), list(_without(due, span.first, span.last))
+                waiting, due = (
+                    list(_subtract_span(waiting, span.first, span.last)),
+                    list(_subtract_span(due, span.first, span.last)),
+                )
         left = self._recent(due, waiting)
         self._backlog(waiting)
         if old := [day for day in left if day[1] < self._young]:
@@ -139,18 +142,18 @@ class _Planner:
 
     def plan_import(self, first: int | None, last: int | None, done: Sequence[tuple[int, int]], *, again: bool) -> Plan:
         begin, end = max(first or self._floor, self._floor), min(last or self._today, self._today)
-        runs = list(self._coverage.within(begin, end))
+        runs = list(self._coverage.list_runs(begin, end))
         missing = sorted(
-            [*self._coverage.never_asked(begin, end), *((run.first, run.last) for run in runs if run.state != State.WHOLE)]
+            [*self._coverage.list_unasked_spans(begin, end), *((run.first, run.last) for run in runs if run.state != State.WHOLE)]
         )
         known = [(run.first, run.last) for run in self._open_to_correction(runs, again=again)]
         probes = list[tuple[int, int]]()
         for stretch in [] if first else [*self._ends(), *self._long_holes()]:
-            missing = list(_without(missing, *stretch))
+            missing = list(_subtract_span(missing, *stretch))
             if last is None or stretch[1] <= last:
-                probes += _without([stretch], 0, begin - 1)
+                probes += _subtract_span([stretch], 0, begin - 1)
         for asked in done:
-            missing, known = list(_without(missing, *asked)), list(_without(known, *asked))
+            missing, known = list(_subtract_span(missing, *asked)), list(_subtract_span(known, *asked))
             probes = [one for one in probes if not asked[0] <= one[1] <= asked[1]]
         self._plan.pending = sum(self._count(*days) for days in chain(missing, known)) + len(probes)
         if known and (again or not (missing or probes)):
@@ -374,7 +377,7 @@ def _spans(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
         yield neighbours[0].first, neighbours[-1].last
 
 
-def _without(spans: Sequence[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
+def _subtract_span(spans: Sequence[tuple[int, int]], first: int, last: int) -> Iterator[tuple[int, int]]:
     for since, until in spans:
         if until < first or since > last:
             yield since, until
@@ -385,11 +388,11 @@ def _without(spans: Sequence[tuple[int, int]], first: int, last: int) -> Iterato
             yield last + 1, until
 
 
-def stretched(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:
+def apply_probe(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:
     """Return the coverage after the probe of an empty stretch: all of it was in vain, or is backlog again."""
     assert request.stretch
     first, last = request.stretch
     if found:
-        return after.forgotten(first, request.first - 1).forgotten(request.last + 1, last)
-    tries = max((run.tries for run in before.within(request.first, request.last)), default=0) + 1
-    return after.replaced([Run(first, last, State.ABSENT, at, tries)])
+        return after.without_empty_days(first, request.first - 1).without_empty_days(request.last + 1, last)
+    tries = max((run.tries for run in before.list_runs(request.first, request.last)), default=0) + 1
+    return after.with_runs([Run(first, last, State.ABSENT, at, tries)])

@@ -62,7 +62,7 @@ def next_ask(feed: Feed, day: int, state: State, place: Place, *, asked: int, tr
     """
     settled = feed.start(day + 1) + round(feed.settles.total_seconds())
     if state is State.WHOLE:
-        at = _correction(feed, day, settled, asked, tries, now)
+        at = _find_correction_time(feed, day, settled, asked, tries, now)
     elif not asked:
         return now
     elif now < settled:
@@ -73,11 +73,11 @@ def next_ask(feed: Feed, day: int, state: State, place: Place, *, asked: int, tr
     elif place is Place.BEFORE:
         at = asked + wait(EMPTY, tries)
     else:
-        at = asked + wait(HOLE, min(tries, _holes_since(settled, asked)))
+        at = asked + wait(HOLE, min(tries, _find_hole_step(settled, asked)))
     return None if at is None else max(at, asked + SOONEST)
 
 
-def _correction(feed: Feed, day: int, settled: int, asked: int, tries: int, now: int) -> int | None:
+def _find_correction_time(feed: Feed, day: int, settled: int, asked: int, tries: int, now: int) -> int | None:
     """Return when a whole day is read again for corrections: ever more rarely, once when settled, once at `recheck`."""
     if not is_corrected(feed):
         return None
@@ -100,7 +100,7 @@ def find_group(feed: Feed, day: int) -> tuple[int, int]:
     return (day, day + 1) if feed.chunk == Days(1) else (day - day % 7, day - day % 7 + 7)
 
 
-def _holes_since(settled: int, asked: int) -> int:
+def _find_hole_step(settled: int, asked: int) -> int:
     """Return which wait of `HOLE` follows by age alone: asks made while the day was young count no longer."""
     step, reached = 1, settled
     for length in HOLE:

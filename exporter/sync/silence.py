@@ -13,7 +13,7 @@ def describe_silence(feed: Feed, coverage: Coverage, now: int) -> Sequence[str]:
     if not (feed.if_empty or feed.if_stopped):
         return ()
     expected = feed.day_at(now - round(feed.delay.total_seconds())) - 1
-    known = coverage.known()
+    known = coverage.known_span()
     if known is None:
         runs = [run for run in coverage.runs if run.first <= expected]
         asked = [run.asked for run in runs]
@@ -21,7 +21,7 @@ def describe_silence(feed: Feed, coverage: Coverage, now: int) -> Sequence[str]:
             max(run.tries for run in runs) >= policy.EMPTY_TRIES or max(asked) - min(asked) >= policy.EMPTY_TIME
         )
         return [feed.if_empty] if is_asked_for_long and feed.if_empty else ()
-    absent = sum(run.last - run.first + 1 for run in coverage.within(known[1] + 1, expected))
+    absent = sum(run.last - run.first + 1 for run in coverage.list_runs(known[1] + 1, expected))
     if not feed.if_stopped or absent < policy.STOPPED:
         return ()
     return [f"{feed.if_stopped}; the last day is {date.fromordinal(known[1])}"]

@@ -78,16 +78,16 @@ def test_runs_are_what_a_table_of_days_would_be(
     coverage, table = Coverage(), dict[int, tuple[int, int, int]]()
     for start, length, *rest in pieces:
         run = Run(start, start + length - 1, *rest)
-        coverage = coverage.replaced([run])
+        coverage = coverage.with_runs([run])
         table |= dict.fromkeys(range(run.first, run.last + 1), run[2:])
     assert as_days(coverage) == table
     assert all(one.last < two.first for one, two in zip(coverage.runs, coverage.runs[1:], strict=False))
     assert all(one.last + 1 < two.first or one[2:] != two[2:] for one, two in zip(coverage.runs, coverage.runs[1:], strict=False))
     days = range(first, first + more + 1)
-    never = {day for since, until in coverage.never_asked(days[0], days[-1]) for day in range(since, until + 1)}
+    never = {day for since, until in coverage.list_unasked_spans(days[0], days[-1]) for day in range(since, until + 1)}
     assert never == set(days) - table.keys()
-    assert as_days(Coverage(tuple(coverage.within(days[0], days[-1])))) == {d: v for d, v in table.items() if d in days}
-    forgotten = coverage.forgotten(days[0], days[-1])
+    assert as_days(Coverage(tuple(coverage.list_runs(days[0], days[-1])))) == {d: v for d, v in table.items() if d in days}
+    forgotten = coverage.without_empty_days(days[0], days[-1])
     assert as_days(forgotten) == {day: value for day, value in table.items() if day not in days or value[0]}
     assert Coverage.decode(coverage.encode()) == coverage
 
@@ -103,23 +103,23 @@ def test_responses_that_were_not_understood_are_told_apart() -> None:
     Each has its own tries; an answer to any day of one forgets it, and so does a clock that ran ahead.
     """
     june, july = (1, 30), (31, 61)
-    coverage = Coverage().misunderstood(*july, 100).misunderstood(*june, 200).misunderstood(*july, 300)
+    coverage = Coverage().with_misread(*july, 100).with_misread(*june, 200).with_misread(*july, 300)
     assert coverage.misread == (Misread(*june, 200, 1), Misread(*july, 300, 2))
-    assert coverage.answered(WATER[0], 40, 40, [State.WHOLE], 400).misread == (Misread(*june, 200, 1),)
+    assert coverage.with_answer(WATER[0], 40, 40, [State.WHOLE], 400).misread == (Misread(*june, 200, 1),)
     assert coverage.as_of(250).misread == (Misread(*june, 200, 1),)
 
 
 def test_years_of_settled_days_are_one_run_in_few_bytes() -> None:
     first, now = date(2023, 12, 1).toordinal(), LATER
-    coverage = Coverage().answered(FEED, first, FEED.day_at(now) - 1, [State.WHOLE] * (FEED.day_at(now) - first), now)
+    coverage = Coverage().with_answer(FEED, first, FEED.day_at(now) - 1, [State.WHOLE] * (FEED.day_at(now) - first), now)
     assert len(coverage.runs) == 2
     assert len(coverage.encode()) < 100
 
 
 def test_an_answer_with_less_takes_nothing_away() -> None:
     day = date(2026, 6, 1).toordinal()
-    coverage = Coverage().answered(FEED, day, day, [State.WHOLE], FEED.start(day + 2))
-    again = coverage.answered(FEED, day, day, [State.ABSENT], FEED.start(day + 3))
+    coverage = Coverage().with_answer(FEED, day, day, [State.WHOLE], FEED.start(day + 2))
+    again = coverage.with_answer(FEED, day, day, [State.ABSENT], FEED.start(day + 3))
     assert again.runs == (Run(day, day, State.WHOLE, FEED.start(day + 3), 1),)
 
 
@@ -136,8 +136,8 @@ def test_a_visit_after_silence_leaves_the_days_between_to_be_asked() -> None:
     noon = feed.start(date(2026, 6, 10).toordinal()) + 12 * 3600
     day = feed.day_at(noon)
     known = Coverage((Run(day - 9, day, State.WHOLE),), last_visit=noon)
-    assert known.visited(feed, noon + 7200, 3600).runs == known.runs
-    assert known.visited(feed, noon + 20 * 3600, 3600).runs == (
+    assert known.with_visit(feed, noon + 7200, 3600).runs == known.runs
+    assert known.with_visit(feed, noon + 20 * 3600, 3600).runs == (
         Run(day - 9, day - 1, State.WHOLE),
         Run(day, day + 1, State.PARTIAL),
     )

@@ -319,7 +319,7 @@ def test_two_thousand_feeds_with_three_years_of_days_are_planned_in_a_blink() ->
     today = feed.last_day(now)
     runs = [Run(today - 1095, today - 100, State.WHOLE, 0, 1), Run(today - 99, today - 15, State.WHOLE)]
     for hole in range(today - 400, today - 200, 20):
-        coverage = Coverage(tuple(runs)).replaced([Run(hole, hole, State.ABSENT, now - hole % 7 * DAY - 9999, 9)])
+        coverage = Coverage(tuple(runs)).with_runs([Run(hole, hole, State.ABSENT, now - hole % 7 * DAY - 9999, 9)])
         runs = list(coverage.runs)
     runs += [Run(day, day, State.WHOLE, now - 3600 * (day % 20 + 1), day % 5) for day in range(today - 14, today + 1)]
     coverages = [Coverage(tuple(runs)) for _ in range(2000)]
@@ -341,9 +341,9 @@ async def test_too_old_days_of_a_feed_that_gave_older_ones_are_just_not_there() 
     world.portal.read = bad_day  # type: ignore[method-assign]
     await world.visit()
     coverage = world.engine.coverage(ENEDIS[0].key)
-    assert coverage.known()
+    assert coverage.known_span()
     bound = coverage.too_old
-    assert bound is None or bound.first <= bound.last < coverage.known()[0]
+    assert bound is None or bound.first <= bound.last < coverage.known_span()[0]
     world.portal.read = read  # type: ignore[method-assign]
     world.now += timedelta(hours=3)
     await world.visit()

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 CEM_PREFIX = "LB_POCTYP_"
 _CEM_KINDS: Mapping[str, str] = {
-    "ELVT": "electricity, high tariff",
-    "ELNT": "electricity, low tariff",
+    "ELVT": "high tariff",
+    "ELNT": "low tariff",
     "SV": "cold water",
     "EL": "electricity",
     "TV": "hot water",
@@ -30,7 +30,7 @@ _CEM_KINDS: Mapping[str, str] = {
     "TEPHCA": "heat cost allocator",
     "TLAK": "pressure",
     "KAP": "volume of a tank",
-    "ELDOD": "electricity fed in",
+    "ELDOD": "injection",
     "KONT": "contact",
     "CITAC": "counter",
     "U": "voltage",
@@ -56,6 +56,11 @@ _CEM_KINDS: Mapping[str, str] = {
 }
 
 
+def find_kind(key: str) -> str:
+    """Return the kind in words, or an empty text where it is not known."""
+    return _CEM_KINDS.get(key.removeprefix(CEM_PREFIX), "")
+
+
 def name_kind(key: str) -> str:
     """Return the kind in words, the portal's own key where it is not known, or an empty text without one."""
-    return _CEM_KINDS.get(key.removeprefix(CEM_PREFIX), key)
+    return find_kind(key) or key

@@ -5,61 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.models import Nature, Unit
+from exporter.register_kinds import find_kind
 from exporter.web.status.formatting import FormattedNumber, format_amount, format_index
 
-_KIND_PREFIX = "LB_POCTYP_"
-_KIND_NAMES = {
-    "ELVT": "high tariff",
-    "ELNT": "low tariff",
-    "SV": "cold water",
-    "EL": "electricity",
-    "TV": "hot water",
-    "PLY": "gas",
-    "INTEP": "indoor temperature",
-    "TEP": "degree-days",
-    "OUTTEP": "outdoor temperature",
-    "PROTEP": "temperature",
-    "TEPPRUM": "heat, average",
-    "VLH": "humidity",
-    "KALKWH": "heat",
-    "KALGJ": "heat",
-    "TLAKKPA": "pressure",
-    "TEPDIL": "heat cost allocator",
-    "CO2": "CO2",
-    "KLAPK": "flap",
-    "VSTUPTEPL": "flow temperature",
-    "VYSTUPTEPL": "return temperature",
-    "SVVEL": "cold water",
-    "TVVEL": "hot water",
-    "VZDA": "distance",
-    "TEPHCA": "heat cost allocator",
-    "TLAK": "pressure",
-    "KAP": "tank",
-    "ELDOD": "injection",
-    "KONT": "contact",
-    "CITAC": "counter",
-    "U": "voltage",
-    "ELQI": "inductive energy",
-    "ELQC": "capacitive energy",
-    "STRCINVYK": "active power",
-    "STRJALVYK": "reactive power",
-    "TGFI": "tan φ",
-    "ELSO": "electricity",
-    "ELQCS": "reactive energy",
-    "CO2MAX": "CO2, maximum",
-    "TVOC": "TVOC",
-    "TVOCMAX": "TVOC, maximum",
-    "KALCHGJ": "cold",
-    "KALCHKWH": "cold",
-    "KALTGJ": "heat",
-    "KALTKWH": "heat",
-    "DVERE": "door",
-    "ZAPLA": "flooding",
-    "SECURE": "tamper",
-    "CH4": "methane",
-    "RSSI": "radio signal",
-}
-"""What a portal's key of a kind of register means: those of CEM."""
 _UNIT_NAMES: Mapping[str, str] = {Unit.CELSIUS: "temperature", Unit.RELATIVE_HUMIDITY: "humidity", Unit.KW: "power"}
 """What is measured in a unit, where nothing else tells it."""
 
@@ -86,7 +34,7 @@ def list_register_names(registers: Sequence[RegisterText]) -> list[str]:
 
 
 def _name_register(text: RegisterText, *, alone: bool) -> str:
-    kind = _KIND_NAMES.get(text.kind.removeprefix(_KIND_PREFIX), "")
+    kind = find_kind(text.kind)
     quantity = _UNIT_NAMES.get(text.unit, "")
     is_number = text.register.isdecimal()
     own = "" if text.register == "total" or (is_number and (alone or quantity)) else text.register

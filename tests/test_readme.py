@@ -9,6 +9,8 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pexpect
@@ -78,31 +80,41 @@ async def test_the_commands_of_the_readme(tmp_path):
 def type_commands(commands: list[str], folder: Path) -> dict[str, str]:
     """Run commands in a folder that has the program; return the errors of those that fail.
 
-    What serves takes a free port, and is ended when all are done.
+    What serves takes a free port.
     """
     free = 'case "$1" in serve|demo) set -- "$@" --web.listen-address=127.0.0.1:0;; esac'
     program = folder / ".venv" / "bin" / "utility-exporter"
     write_program(program, f'{free}\nPYTHONPATH={ROOT} exec {sys.executable} -m exporter "$@"')
-    path, servers, failures = f"{program.parent}:{os.environ['PATH']}", [], {}
-    for command in commands:
-        typed = command.partition(" #")[0].strip()
-        if typed.startswith("make demo"):
-            typed = run_shell("make -n demo", ROOT).stdout.splitlines()[-1]
-        if any(typed.startswith(start) for start in NOT_RUN):
-            continue
-        if typed.endswith((" demo", " serve")):
-            server = pexpect.spawn("bash", ["-c", f"exec {typed}"], cwd=folder, timeout=PATIENCE, encoding="utf-8")
-            server.expect(r"Stop with Ctrl-C" if typed.endswith("demo") else r"serving 1 account\(s\)")
-            servers.append(server)
-            continue
-        done = run_shell(typed, folder, PATH=path)
-        failures |= {command: done.stderr} if done.returncode else {}
-    for server in servers:
+    path, failures = f"{program.parent}:{os.environ['PATH']}", {}
+    with ExitStack() as servers:
+        for command in commands:
+            typed = command.partition(" #")[0].strip()
+            if typed.startswith("make demo"):
+                typed = run_shell("make -n demo", ROOT).stdout.splitlines()[-1]
+            if any(typed.startswith(start) for start in NOT_RUN):
+                continue
+            if typed.endswith(" demo"):
+                with run_server(typed, folder, "Stop with Ctrl-C"):
+                    pass
+            elif typed.endswith(" serve"):
+                servers.enter_context(run_server(typed, folder, r"serving 1 account\(s\)"))
+            elif (done := run_shell(typed, folder, PATH=path)).returncode:
+                failures[command] = done.stderr
+    return failures
+
+
+@contextmanager
+def run_server(command: str, folder: Path, shown: str) -> Iterator[None]:
+    """Run a program that serves, once it shows what it should, until Ctrl-C."""
+    server = pexpect.spawn("bash", ["-c", f"exec {command}"], cwd=folder, timeout=PATIENCE)
+    try:
+        server.expect(shown)
+        yield
+    finally:
         server.kill(signal.SIGINT)
         server.expect(pexpect.EOF)
         server.close()
-        failures |= {} if server.exitstatus == 0 else {str(server.args): f"exit code {server.exitstatus}"}
-    return failures
+    assert server.exitstatus == 0
 
 
 def test_the_commands_for_systemd(tmp_path):

@@ -354,13 +354,26 @@ async def test_raw_answers(clock: FakeClock, visit: OpenSession) -> None:
         assert set(home.raw_calls) == {"config", "days", "intervals", "peaks"}
 
 
+async def test_raw_takes_the_only_meter(clock: FakeClock, visit: OpenSession) -> None:
+    """
+    Where there is one meter it need not be named; its name will do too.
+    """
+    async with run_account(clock) as (_, home), visit() as session:
+        names = {SINGLE_RATE_EAN: "studio"}
+        only = Fluvius(home.config.model_copy(update={"meters": home.config.meters[1:2], "aliases": names}))
+        days = {"from": "2026-11-01", "to": "2026-11-07"}
+
+        assert len(await only.fetch_raw(session, "days", days)) == 7
+        assert await only.fetch_raw(session, "days", days | {"meter": "studio"}) == await only.fetch_raw(session, "days", days)
+
+
 @pytest.mark.parametrize(
     ("call", "keys", "message"),
     [
         ("tokens", {}, "there is no such call; there are config, days, intervals, peaks"),
-        ("days", {}, "days needs the key meter"),
+        ("days", {}, "meter: is 0 to 2, or the EAN or the name of one of them"),
         ("days", {"meter": "0", "code": "3"}, "days has no key code"),
-        ("days", {"meter": "3"}, "meter: is 0 to 2, or the EAN of one of them"),
+        ("days", {"meter": "3"}, "meter: is 0 to 2, or the EAN or the name of one of them"),
         ("days", {"meter": "0", "from": "gisteren"}, "from: is not a day like 2031-03-09"),
         ("days", {"meter": "0", "serial": "1SAG9"}, "serial: is not one of this meter's"),
     ],

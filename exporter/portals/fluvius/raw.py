@@ -27,17 +27,15 @@ REDACTION = RedactionRules(
 )
 
 _METER_PARAMETERS = {
-    "meter": "its place among the configured ones, from 0, or its EAN",
+    "meter": "its place among the configured ones, from 0, its EAN or its name; the only one when left out",
     "serial": "one of its serials; default: the last",
 }
 _DAY_PARAMETERS = {"from": "first day, like 2031-03-09; default: ten days", "to": "last day; default: yesterday"}
 RAW_CALLS: Mapping[str, RawCall] = {
     "config": RawCall("The sign-in metadata of the portal."),
-    "days": RawCall("Amounts by the day.", _METER_PARAMETERS | _DAY_PARAMETERS, frozenset({"meter"})),
-    "intervals": RawCall(
-        "Quarter-hours, or hours of gas, of one day.", _METER_PARAMETERS | {"day": "default: yesterday"}, frozenset({"meter"})
-    ),
-    "peaks": RawCall("Monthly peaks.", _METER_PARAMETERS | _DAY_PARAMETERS, frozenset({"meter"})),
+    "days": RawCall("Amounts by the day.", _METER_PARAMETERS | _DAY_PARAMETERS),
+    "intervals": RawCall("Quarter-hours, or hours of gas, of one day.", _METER_PARAMETERS | {"day": "default: yesterday"}),
+    "peaks": RawCall("Monthly peaks.", _METER_PARAMETERS | _DAY_PARAMETERS),
 }
 
 
@@ -46,7 +44,7 @@ async def fetch_raw(config: FluviusConfig, session: Session, call: str, paramete
     _check_parameters(call, parameters)
     if call == "config":
         return (await session.get(f"{config.portal_url}{METADATA_PATH}", headers=config.build_headers())).json()
-    client, meter = FluviusApiClient(config, session), _find_meter(config, parameters["meter"])
+    client, meter = FluviusApiClient(config, session), _find_meter(config, parameters.get("meter"))
     serial = parameters.get("serial", meter.serial[-1])
     if serial not in meter.serial:
         raise ConfigError("serial: is not one of this meter's in the configuration")
@@ -66,15 +64,15 @@ def _check_parameters(call: str, parameters: Mapping[str, str]) -> None:
         raise ConfigError(f"there is no such call; there are {', '.join(RAW_CALLS)}")
     if unknown := sorted(parameters.keys() - RAW_CALLS[call].parameters.keys()):
         raise ConfigError(f"{call} has no key {unknown[0]}")
-    if missing := sorted(RAW_CALLS[call].required - parameters.keys()):
-        raise ConfigError(f"{call} needs the key {missing[0]}")
 
 
-def _find_meter(config: FluviusConfig, text: str) -> MeterConfig:
+def _find_meter(config: FluviusConfig, text: str | None) -> MeterConfig:
+    if text is None and len(config.meters) == 1:
+        return config.meters[0]
     for number, meter in enumerate(config.meters):
-        if text in (str(number), meter.ean):
+        if text in (str(number), meter.ean, config.aliases.get(meter.ean, meter.ean)):
             return meter
-    raise ConfigError(f"meter: is 0 to {len(config.meters) - 1}, or the EAN of one of them")
+    raise ConfigError(f"meter: is 0 to {len(config.meters) - 1}, or the EAN or the name of one of them")
 
 
 def _parse_day(parameters: Mapping[str, str], key: str) -> date | None:

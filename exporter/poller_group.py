@@ -38,7 +38,11 @@ class PollerGroup:
         """
         async with self._reconcile_lock:
             configs = {portal.name: portal.config for portal in portals}
-            changed = [name for name, (poller, _) in self._running.items() if configs.get(name) != poller.portal.config]
+            changed = [
+                name
+                for name, (poller, _) in self._running.items()
+                if (poller.portal.config, poller.backfill) != (configs.get(name), backfill)
+            ]
             stopped = [await self._stop_poller(name) for name in changed]
             shown = dict(self._page.accounts)
             try:

@@ -499,3 +499,19 @@ async def test_an_older_ledger_is_complete_again(start_later, history, tmp_path,
         assert await ledger.get_account_store("home").get("intervals-asked", NOW) is None
         assert await ledger.get_account_store("home").get("token", NOW) == 7
     assert not [first for _, first, last in history.requests if first >= date(2026, 6, 1) and last <= date(2026, 8, 31)]
+
+
+async def test_a_reload_that_changes_the_history_is_applied(ledger, watch, history):
+    """
+    Accounts whose history is to be read otherwise than before begin again; unchanged ones go on.
+    """
+    portals = (HistoryPortal(ScriptedConfig(name="home")),)
+    group = PollerGroup(ledger, MetricsPage(ledger, watch.now, "0"), watch)
+    pollers = []
+    for enabled in (False, False, True):
+        await group.reconcile(portals, BackfillSettings(enabled))
+        pollers.append(group.get("home"))
+    await group.stop()
+
+    assert pollers[0] is pollers[1] is not pollers[2]
+    assert pollers[2].backfill.enabled

@@ -145,7 +145,7 @@ def add_setup_command(subparsers: Subparsers) -> None:
         action="append",
         default=[],
         metavar="PRM",
-        help="enedis: a usage point that feeds in, repeatable",
+        help="enedis: a usage point with injection, repeatable",
     )
     setup.add_argument(
         "--name", dest="names", action="append", default=[], type=parse_key_value, metavar="NUMBER=NAME", help="a name to show"

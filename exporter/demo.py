@@ -117,7 +117,7 @@ class PointSummary:
         """Return the latest day, else what the meter shows, or an empty text for what measures neither."""
         if self.amounts and self.day:
             text = f"{format_amounts(self.amounts)} on {self.day:%A}, {self.day.day} {self.day:%B}"
-            return f"{text}; fed in {format_amounts(self.injections)}" if self.injections else text
+            return f"{text}; injection {format_amounts(self.injections)}" if self.injections else text
         return f"shows {format_amounts(self.indexes)}; no whole day is known yet" if self.indexes else ""
 
 

@@ -87,7 +87,7 @@ def test_the_summary_of_the_demo():
 
     assert [" ".join(line.split()) for line in summarize_page(PAGE)] == [
         "flats lift 9 shows 41716.944 kWh; no whole day is known yet",
-        "flats lift 10 7.1 kWh on Saturday, 28 November; fed in 2.5 kWh",
+        "flats lift 10 7.1 kWh on Saturday, 28 November; injection 2.5 kWh",
         'home bath "big" shows 12.5 m³; no whole day is known yet',
         "new nothing is known yet",
     ]

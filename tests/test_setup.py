@@ -357,7 +357,7 @@ async def test_fluvius_from_nothing_to_serving(tmp_path):
 
 async def test_enedis_from_nothing_to_serving(tmp_path):
     """
-    A token that was not copied whole is said at once; of the usage points that it names one is ticked, and feeds in.
+    A token that was not copied whole is said at once; of the usage points that it names one is ticked, with injection.
     """
     simulation, started = EnedisSimulation(), time.monotonic()
     async with run_simulation(simulation) as url:
@@ -373,7 +373,7 @@ async def test_enedis_from_nothing_to_serving(tmp_path):
                 ("Token (not shown)", account["token"].partition(".")[0] + ENTER),
                 ("this is no complete Conso API token; copy it again", "." + account["token"].partition(".")[2] + ENTER),
                 ("Tick what to read", DOWN + TAB + ENTER),
-                ("feed in, from solar panels?", "y"),
+                ("have injection, from solar panels?", "y"),
                 ("A name for 09000000000017", "house" + ENTER),
             ],
         )

@@ -64,7 +64,7 @@ def ask_meter(form: PortalForm, old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def choose_usage_points(draft: Draft, options: SetupOptions) -> None:
-    """Let people tick usage points, which a token names, and say which of them feed in."""
+    """Let people tick usage points, which a token names, and say which of them have injection."""
     key, known = draft.form.selection_key, {str(point.get("prm")): point for point in draft.meters}
     if options.yes:
         prms = list(known) or (sorted(load_draft(draft, options).configured_usage_points()) if options.production else [])
@@ -80,7 +80,7 @@ def choose_usage_points(draft: Draft, options: SetupOptions) -> None:
             not options.yes
             and not options.production
             and point["prm"] not in (known if not draft.is_new else ())
-            and questions.confirm(f"Does {point['prm']} feed in, from solar panels?", default=False)
+            and questions.confirm(f"Does {point['prm']} have injection, from solar panels?", default=False)
         ):
             point["production"] = True
     if points:

@@ -16,6 +16,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from exporter.app import Exporter, ServeOptions
+from exporter.models import natural_sort_key
 from exporter.printing import format_number, format_table
 from exporter.simulators.base import Simulation, run_simulation, utc_now
 from exporter.simulators.cem.simulation import CemSimulation
@@ -133,7 +134,7 @@ def summarize_page(page: str) -> list[str]:
 
 def list_known(points: Mapping[str, PointSummary]) -> list[tuple[str, str]]:
     """Return usage points with what is known of each, by their names, and by the numbers in them."""
-    texts = {point: points[point].describe() for point in sorted(points, key=split_numbers)}
+    texts = {point: points[point].describe() for point in sorted(points, key=natural_sort_key)}
     return [(point, text) for point, text in texts.items() if text]
 
 
@@ -149,11 +150,6 @@ def summarize_points(page: str) -> dict[str, dict[str, PointSummary]]:
             point = points.setdefault(labels["usage_point"], PointSummary())
             point.add(line.partition("{")[0], float(line.rpartition(" ")[2]))
     return accounts
-
-
-def split_numbers(text: str) -> list[tuple[int, str]]:
-    """Return the key to sort names by: `Flat 2` is before `Flat 10`."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
 def format_amounts(amounts: Mapping[str, float]) -> str:

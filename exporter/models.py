@@ -1,5 +1,6 @@
 """The data model: readings, facts and all else that a visit to a portal can return."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -295,6 +296,11 @@ def clean_label(text: str) -> str:
     if not text.isprintable():
         text = "".join(filter(str.isprintable, text[:400]))
     return text[:200].strip()
+
+
+def natural_sort_key(text: str) -> str:
+    """Return a key that sorts Flat 9 before Flat 10."""
+    return re.sub(r"\d+", lambda match: match[0].zfill(18), text.casefold())
 
 
 def _require_possible_value(value: float) -> None:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from exporter.models import Discovery, Finding, UsagePoint
+from exporter.models import Discovery, Finding, UsagePoint, natural_sort_key
 from exporter.portals.cem.catalog import Catalog, CatalogEntry, build_never_read_notes
 from exporter.portals.cem.lists import CounterRow
 from exporter.portals.cem.metadata import MetadataStore
@@ -25,7 +25,10 @@ def build_discovery(catalog: Catalog, notes: Sequence[str] = ()) -> Discovery:
     for entry in (catalog.entries | catalog.selected).values():
         point = entry.register.usage_point
         sites[_build_path(catalog, point)][point].append(entry)
-    tree = tuple(_build_site_finding(catalog, path, points) for path, points in sorted(sites.items()))
+    tree = tuple(
+        _build_site_finding(catalog, path, points)
+        for path, points in sorted(sites.items(), key=lambda site: natural_sort_key(site[0]))
+    )
     catalog_notes = [*catalog.build_notes(), *build_never_read_notes(catalog.find_never_read_counters())]
     return Discovery(tree, _format_config(catalog), (*notes, *catalog_notes))
 

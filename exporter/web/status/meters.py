@@ -6,7 +6,6 @@ Only these meters are read, and their samples made as for the metrics page. How 
 metrics cache has as numbers.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +19,7 @@ from exporter.metrics.aggregates import MonthlyPeakHistory, SampleReader, displa
 from exporter.metrics.days import SampleContext
 from exporter.metrics.families import LabelValues
 from exporter.metrics.page import AccountMetrics
-from exporter.models import DAY, Commodity, Fact, clean_label
+from exporter.models import DAY, Commodity, Fact, clean_label, natural_sort_key
 from exporter.web.status.formatting import NO_BREAK_SPACE
 
 DEFAULT_STALE_AFTER = timedelta(days=4)
@@ -38,7 +37,6 @@ _FLAGS = {
 _FLAG_VALUES = {fact: float(value) for fact, value, _ in _FLAGS.values()}
 OpenSnapshot = Callable[[], AbstractContextManager[Snapshot]]
 """Opens a snapshot of the ledger; may block, and raise LedgerError."""
-_NUMBER_PATTERN = re.compile(r"\d+")
 Values = Mapping[str, Mapping[tuple[str, ...], float]]
 """Of one usage point: family -> its further labels -> value."""
 
@@ -216,15 +214,6 @@ def choose_title(view: AccountView, row: UsagePointRow) -> tuple[str, tuple[str,
 
 def _shorten(text: str) -> str:
     return text if len(text) <= _VISIBLE_DIGITS + 1 else f"…\u2060{text[-_VISIBLE_DIGITS:]}"
-
-
-def natural_sort_key(text: str) -> str:
-    """Return a key that sorts Flat 9 before Flat 10."""
-    return _NUMBER_PATTERN.sub(_pad_number, text.casefold())
-
-
-def _pad_number(match: re.Match[str]) -> str:
-    return match[0].zfill(18)
 
 
 def instant_from_seconds(seconds: float) -> datetime:

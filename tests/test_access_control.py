@@ -5,6 +5,7 @@ import base64
 import os
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, closing
@@ -21,6 +22,7 @@ from exporter.app import read_web_config
 from exporter.errors import BusyError, ConfigError
 from exporter.web.access_control import (
     MAX_WAITING_CHECKS_PER_PEER,
+    NICENESS,
     AccessControl,
     BasicAuthUsers,
     PasswordQueue,
@@ -430,6 +432,22 @@ async def test_who_sends_many_passwords_delays_nobody_else(monkeypatch):
 
     assert (good, position <= 2) == (True, True)
     assert len(refused) == 60 - MAX_WAITING_CHECKS_PER_PEER
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+@pytest.mark.parametrize(("platform", "step"), [("linux", NICENESS), ("darwin", 0)])
+async def test_only_the_thread_that_verifies_has_a_lower_priority(monkeypatch, platform, step):
+    """
+    A scrape is answered at the priority of before; where only the whole process has a priority, it stays as it is.
+    """
+    monkeypatch.setattr(sys, "platform", platform)
+    before, found = os.getpriority(os.PRIO_PROCESS, 0), []
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *_: found.append(os.getpriority(os.PRIO_PROCESS, 0)) or True)
+    with closing(PasswordQueue()) as queue:
+        assert await queue.check("", b"secret", b"")
+
+    assert found == [min(before + step, 19)]
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 async def test_a_password_that_bcrypt_cannot_verify_holds_up_nobody(caplog):

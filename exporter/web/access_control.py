@@ -121,9 +121,13 @@ class PasswordQueue:
 
 
 def _lower_priority() -> None:
-    """Lower the priority of this thread, on Linux of it alone: whoever sends wrong passwords should not slow down scrapes."""
-    with suppress(OSError):
-        os.nice(NICENESS)
+    """Lower the priority of this thread: whoever sends wrong passwords should not slow down scrapes.
+
+    Only on Linux: elsewhere `nice` is about the whole process.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.nice(NICENESS)
 
 
 def parse_basic_authorization(header: str | None) -> tuple[bytes, bytes] | None:

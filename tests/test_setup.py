@@ -432,9 +432,11 @@ async def test_cem_from_nothing_to_serving(tmp_path):
         code, shown = await asyncio.to_thread(
             answer,
             tmp_path,
-            ["flats", f"--set=base_url={account['base_url']}"],
+            ["flats"],
             [
                 ("Which portal?", DOWN * 3 + ENTER),
+                ("Address:", "\x15" + account["base_url"].removeprefix("http://") + ENTER),
+                ("must be an address like https://host/path", "\x15" + account["base_url"] + ENTER),
                 ("User name:", account["username"] + ENTER),
                 ("Password (not shown)", account["password"] + ENTER),
                 ("Read all of it?", "n"),

@@ -17,7 +17,16 @@ from exporter.printing import format_discovery
 from exporter.setup import questions
 from exporter.setup.config_file import list_account_names, name_secret_file, read_account, write_account, write_secret
 from exporter.setup.draft import Draft, SetupOptions, load_draft, require_flag, write_trial
-from exporter.setup.forms import ACCESS_TITLES, ENEDIS_ACCESSES, FORMS, Check, PortalForm, require_text
+from exporter.setup.forms import (
+    ACCESS_TITLES,
+    ENEDIS_ACCESSES,
+    FORMS,
+    USUAL_CEM_ADDRESS,
+    Check,
+    PortalForm,
+    check_cem_address,
+    require_text,
+)
 from exporter.setup.meters import choose_counters, choose_meters, correct_meters, find_missing, set_intervals
 from exporter.setup.names import name_usage_points
 from exporter.setup.tree import describe_counters
@@ -119,6 +128,9 @@ def ask_login(portal: str, form: PortalForm, options: SetupOptions) -> Draft:
         else questions.ask("A name for the account", _find_free(form.account, names), _check_name(names))
     )
     draft = Draft(form, {"name": name, "portal": portal, **form.keys, **options.keys})
+    if form.asks_address and "base_url" not in draft.entry and not options.yes:
+        address = questions.ask("Address", USUAL_CEM_ADDRESS, check_cem_address)
+        draft.entry |= {"base_url": address} if address != USUAL_CEM_ADDRESS else {}
     if form.user_key:
         draft.entry[form.user_key] = options.username or (
             require_flag(None, "--username") if options.yes else questions.ask(form.user, check=require_text)

@@ -8,6 +8,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from exporter.models import Commodity
+from exporter.portals.cem.config import CemConfig
 from exporter.portals.enedis.auth import is_complete_token
 from exporter.portals.enedis.config import UsagePointConfig
 from exporter.portals.fluvius.config import MeterConfig
@@ -42,6 +43,8 @@ class PortalForm:
     intro: str
     account: str
     """The name suggested for the account."""
+    asks_address: bool = False
+    """Whether customers have hosts of their own."""
     user_key: str = ""
     """The key of the user name; empty where there is none."""
     user: str = ""
@@ -112,6 +115,10 @@ def check_conso_token(text: str) -> str:
     return "" if is_complete_token(SecretStr(text)) else "this is no complete Conso API token; copy it again"
 
 
+USUAL_CEM_ADDRESS: str = CemConfig.model_fields["base_url"].default
+check_cem_address = check_by_field(CemConfig.model_fields["base_url"])
+
+
 def require_text(text: str) -> str:
     """Refuse an empty answer."""
     return "" if text.strip() else "this is needed"
@@ -176,9 +183,10 @@ FORMS: Mapping[str, PortalForm] = {
     ),
     "cem": PortalForm(
         title="CEM: the counters of a building in Czechia",
-        intro="Needs the user name and password of your access to CEM, as the house's manager gave them to you.\n"
-        "What the account holds is listed next, to choose from.",
+        intro="Needs the user name and password that the house's manager gave you; what the account holds is listed then.\n"
+        "Where your CEM has a host of its own, the address is its page's with /cemapi/api: https://cem2.unimonitor.eu/cemapi/api.",
         account="block-of-flats",
+        asks_address=True,
         user_key="username",
         user="User name",
         selection_key="counters",

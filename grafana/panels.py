@@ -289,7 +289,7 @@ def table_panel(
 
 
 def colored(panel: P, pattern: str, color: str) -> P:
-    """Give the series whose name matches a colour that stays."""
+    """Fix the colour of the series whose name matches."""
     value = {"mode": "fixed", "fixedColor": color}
     return panel.override_by_regexp(_regexp(pattern), [model.DynamicConfigValue(id_val="color", value=value)])
 
@@ -317,7 +317,7 @@ def in_commodity_colors(panel: P) -> P:
 
 
 def with_units(panel: P) -> P:
-    """Give series the unit that their name ends with, and dash what is of the year before or expected."""
+    """Set the unit of series that their name ends with, and dash what is of the year before or expected."""
     for words, unit in (("kWh", KWH), ("m³", M3)):
         panel.override_by_regexp(_regexp(f".*, {words}"), [model.DynamicConfigValue(id_val="unit", value=unit)])
     if isinstance(panel, trend.Panel):

@@ -81,7 +81,7 @@ class FaultProxy:
         return answer
 
     def _is_retry(self, number: int) -> bool:
-        """Tell whether the client asks once more what was struck: aiohttp does so by itself where a kept connection breaks."""
+        """Return whether the client asks once more what was struck: aiohttp does so by itself where a kept connection breaks."""
         return (
             self.request_number is not None
             and number == self.request_number + 1
@@ -89,18 +89,18 @@ class FaultProxy:
         )
 
     def build_account(self, url: str, **overrides: Any) -> Portal:
-        """Give the account as a configuration would."""
+        """Return the account as a configuration would."""
         account = self.simulation.build_accounts(url)[0]
         return build_portal_of(account | overrides)
 
     def build_small_account(self, url: str, **overrides: Any) -> Portal:
-        """Give the account with fewer usage points."""
+        """Return the account with fewer usage points."""
         key, some = SMALL_ACCOUNTS.get(self.simulation.portal, ("", slice(0)))
         return self.build_account(url, **({key: self.simulation.build_accounts(url)[0][key][some]} if key else {}), **overrides)
 
 
 def select_first_per_kind(requests: list[str]) -> tuple[int, ...]:
-    """Give the place of the first request of each kind: what differs in a meter's number, a day or a direction is one kind."""
+    """Return the place of the first request of each kind: what differs in a meter's number, a day or a direction is one kind."""
     kinds_asked = [re.sub(r"\d{4,}.*|consommation|production", "", one) for one in requests]
     return tuple(kinds_asked.index(kind) for kind in dict.fromkeys(kinds_asked))
 
@@ -156,7 +156,7 @@ async def open_account(
 
 
 def list_readings(ledger: Ledger) -> Iterator[tuple[Any, float]]:
-    """Give every reading kept."""
+    """Return every reading kept."""
     early, late = NOW - timedelta(days=36_000), NOW + timedelta(days=36_000)
     with ledger.snapshot() as snapshot:
         for line in snapshot.select_series():

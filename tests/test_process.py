@@ -399,7 +399,7 @@ async def test_a_signal_in_the_first_moments(home):
 
 
 def caught(process: int, number: int) -> bool:
-    """Tell whether a process catches a signal (proc_pid_status(5))."""
+    """Return whether a process catches a signal (proc_pid_status(5))."""
     status = Path(f"/proc/{process}/status").read_text()
     mask = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return mask is not None and bool(int(mask[1], 16) >> (number - 1) & 1)

@@ -267,7 +267,7 @@ async def test_one_off_commands(tmp_path, lines, kind, attack):
 
 
 async def outcome(call: Awaitable[Any]) -> Any:
-    """Give what a command gives, or the error that it would print."""
+    """Return what a command gives, or the error that it would print."""
     try:
         return await call
     except ExporterError as error:

@@ -138,7 +138,7 @@ class ReadPlaces:
             del self._waiting[turn]
 
     def release(self, peer: str) -> None:
-        """Give a place back."""
+        """Free a place."""
         self._free += 1
         self._held[peer] -= 1
         if not self._held[peer]:

@@ -240,7 +240,7 @@ class LimitedRunner(web.AppRunner):
 async def track_request(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Tell the limiter that a connection has a request under way."""
+    """Count the requests of a connection for its limiter."""
     protocol = request.transport.get_protocol() if request.transport else None
     if not isinstance(protocol, _LimitedProtocol):
         return await handler(request)

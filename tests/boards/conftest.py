@@ -62,7 +62,7 @@ def stack(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[D
 
 
 def list_evaluated_rules(prometheus: servers.RunningServer) -> list[dict[str, Any]]:
-    """Give the rules, or none as long as one of them was not evaluated."""
+    """Return the rules, or none as long as one of them was not evaluated."""
     rules = [rule for group in prometheus.get("/api/v1/rules")["groups"] for rule in group["rules"]]
     return rules if all(rule["health"] != "unknown" for rule in rules) else []
 

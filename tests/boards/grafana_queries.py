@@ -45,17 +45,17 @@ def load_dashboard(file: Path) -> dict[str, Any]:
 
 
 def list_panels(board: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the panels that show something."""
+    """Return the panels that show something."""
     return [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
 def list_variables(board: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the variables that are queries."""
+    """Return the variables that are queries."""
     return [one for one in board["templating"]["list"] if one["type"] == "query"]
 
 
 def list_queries(board: Mapping[str, Any], values: Mapping[str, str], end: float, days: float) -> Iterator[DashboardQuery]:
-    """Give every query of a dashboard for the `days` before `end`, with each variable's value put in."""
+    """Return every query of a dashboard for the `days` before `end`, with each variable's value put in."""
     for panel in list_panels(board):
         for target in panel["targets"]:
             step = _choose_step(panel, target, days * 86_400_000)

@@ -54,7 +54,7 @@ class RunningServer:
         return found["data"]
 
     def query_value(self, expr: str) -> float | None:
-        """Give the value of an expression that has at most one series."""
+        """Return the value of an expression that has at most one series."""
         found = self.get("/api/v1/query", query=expr)["result"]
         assert len(found) <= 1, found
         return float(found[0]["value"][1]) if found else None

@@ -153,7 +153,7 @@ def test_quantities_keep_their_unit(file: Path):
 
 
 def column_units(board: dict[str, Any]) -> set[str]:
-    """Give the units of tables' columns."""
+    """Return the units of tables' columns."""
     overrides = [one for panel in grafana_queries.list_panels(board) for one in panel["fieldConfig"]["overrides"]]
     return {one["value"] for override in overrides for one in override["properties"] if one["id"] == "unit"}
 

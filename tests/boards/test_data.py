@@ -63,13 +63,13 @@ def repeated_queries(
 
 
 def has_values(found: list[Any]) -> bool:
-    """Tell whether a series has a number: of one that only carries the reason why there is nothing all are NaN."""
+    """Return whether a series has a number: of one that only carries the reason why there is nothing all are NaN."""
     samples = [value for series in found for _, value in series.get("values", [series.get("value")])]
     return any(value != "NaN" for value in samples)
 
 
 def is_served(query: DashboardQuery) -> bool:
-    """Tell whether the exporter already has all families that a query names; the contract is ahead of it."""
+    """Return whether the exporter already has all families that a query names; the contract is ahead of it."""
     served = {family.name for family in FAMILIES} | HISTORY
     return {name for name in names(query.expr) if ":" not in name} <= served
 
@@ -133,7 +133,7 @@ def test_every_value_of_every_variable(stack: DashboardStack, file: Path):
 
 
 def offered(prometheus: servers.RunningServer, board: dict[str, Any]) -> dict[str, list[str]]:
-    """Give each variable's values, as Grafana asks for them; of many, unless all are wanted, one of each portal and kind."""
+    """Return each variable's values, as Grafana asks for them; of many, unless all are wanted, one of each portal and kind."""
     found = {}
     for one in grafana_queries.list_variables(board):
         if one["query"].startswith("query_result"):
@@ -167,7 +167,7 @@ def series_of(prometheus: servers.RunningServer, selector: str) -> Iterable[dict
 
 
 def could(prometheus: servers.RunningServer, query: DashboardQuery, chosen: str) -> bool:
-    """Tell whether every selector of a query has series of the chosen usage points in what it can see."""
+    """Return whether every selector of a query has series of the chosen usage points in what it can see."""
     seen = {(name, matchers) for name, matchers in SELECTOR.findall(query.expr)}
     return all(
         has_series(prometheus, name + narrow(matchers, chosen), query.start // 3600, query.end // 3600) for name, matchers in seen
@@ -200,7 +200,7 @@ def test_every_rule_has_data(stack: DashboardStack):
 
 
 def names(expression: str) -> set[str]:
-    """Give the families in an expression."""
+    """Return the families in an expression."""
     bare = re.sub(r'"[^"]*"', '""', expression)
     return set(re.findall(r"\b(?:usage_point:|register:)?utility_[a-z0-9_]+(?::[a-z0-9_]+)?", bare))
 
@@ -289,13 +289,13 @@ def test_a_day_stands_on_its_own_day(stack: DashboardStack):
 
 
 def find_panel(name: str, title: str) -> dict[str, Any]:
-    """Give a board with one of its panels alone."""
+    """Return a board with one of its panels alone."""
     board = grafana_queries.load_dashboard(grafana_queries.FOLDER / f"{name}.json")
     return board | {"panels": [panel for panel in grafana_queries.list_panels(board) if panel["title"] == title]}
 
 
 def ask_panel(stack: DashboardStack, board: dict[str, Any], commodity: str, days: float) -> list[Any]:
-    """Give all series of a board's panels for a commodity."""
+    """Return all series of a board's panels for a commodity."""
     queries = grafana_queries.list_queries(board, everything(board) | {REPEATED: commodity}, time.time(), days)
     return [series for query in queries for series in ask(stack.prometheus, query)]
 

@@ -66,7 +66,7 @@ class Receiver:
         return web.Response()
 
     def select_notices(self, status: str) -> dict[str, dict[str, Any]]:
-        """Give the newest notice of each meter about the leak, in this status."""
+        """Return the newest notice of each meter about the leak, in this status."""
         found = [one for one in self.notices if one["status"] == status and one["labels"]["alertname"] == ALERT]
         return {one["labels"]["usage_point"]: one for one in found}
 

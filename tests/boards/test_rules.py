@@ -23,7 +23,7 @@ NAME = r"\b(?:(?:usage_point|register):)?(?:utility|process|python)_[a-z0-9_]+(?
 
 
 def rules(kind: str, *files: Any) -> list[dict[str, Any]]:
-    """Give the alerts (`alert`) or recorded series (`record`) of rule files."""
+    """Return the alerts (`alert`) or recorded series (`record`) of rule files."""
     groups = [group for file in files or (RULES, SETTINGS) for group in yaml.safe_load(file.read_text())["groups"]]
     return [rule for group in groups for rule in group["rules"] if kind in rule]
 
@@ -75,7 +75,7 @@ def test_an_alert_has_its_cases(alert):
 
 
 def mentions(expression: str, alert: str) -> bool:
-    """Tell whether an expression looks at the firing of an alert, by name or with all others."""
+    """Return whether an expression looks at the firing of an alert, by name or with all others."""
     named = re.search(r'alertname(=~?)"([^"]+)"', expression)
     return "ALERTS" in expression and (named is None or re.fullmatch(named[2], alert) is not None)
 

@@ -381,27 +381,27 @@ async def test_others_are_served_while_a_read_waits(sample_history, history, bas
     """
     Reading is done by another process: while it stands still, whoever wants something else is answered.
     """
-    helper = await start_worker(history, base_url, client)
-    os.kill(helper, signal.SIGSTOP)
+    worker = await start_worker(history, base_url, client)
+    os.kill(worker, signal.SIGSTOP)
     reads = [asyncio.ensure_future(read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))) for _ in range(10)]
     async with client.get(f"{base_url}/api/v1/read") as meanwhile:
         assert meanwhile.status == 405
     assert not any(read.done() for read in reads)
-    os.kill(helper, signal.SIGCONT)
+    os.kill(worker, signal.SIGCONT)
     assert len({str(read) for read in await asyncio.gather(*reads)}) == 1
 
 
-async def test_a_helper_that_dies(sample_history, history, base_url, client, caplog):
+async def test_a_worker_that_dies(sample_history, history, base_url, client, caplog):
     """
     Who waits for a reading process that is killed gets 503, and the log says so; the next read starts another.
     """
-    helper = await start_worker(history, base_url, client)
+    worker = await start_worker(history, base_url, client)
     await wait_until_idle(history)
-    os.kill(helper, signal.SIGSTOP)
+    os.kill(worker, signal.SIGSTOP)
     waiting = asyncio.ensure_future(post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY))))
     while not history._places._held:  # noqa: ASYNC110  # places have no event for it
         await asyncio.sleep(0)
-    os.kill(helper, signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     status, body = await waiting
     (found,) = await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))
 
@@ -437,7 +437,7 @@ async def test_no_sockets_for_a_worker(sample_history, history, base_url, client
     assert len(await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))) == 1
 
 
-async def test_the_helper_leaves_with_its_master(sample_history, history, base_url, client):
+async def test_the_worker_ends_with_its_parent(sample_history, history, base_url, client):
     """
     The reading process ends with the exporter, whatever it does; one that is replaced after a reload ends its answers first.
     """
@@ -452,7 +452,7 @@ async def test_the_helper_leaves_with_its_master(sample_history, history, base_u
     assert (replaced, second.returncode) == (0, -signal.SIGKILL)
 
 
-def test_the_helper_leaves_with_a_master_that_was_killed(sample_history, tmp_path: Path):
+def test_the_worker_ends_with_a_parent_that_was_killed(sample_history, tmp_path: Path):
     """
     The reading process does not outlive an exporter that was killed, and takes no module of the current folder.
     """
@@ -465,9 +465,9 @@ def test_the_helper_leaves_with_a_master_that_was_killed(sample_history, tmp_pat
         "sys.stdin.read()\n"
     )
     command = [sys.executable, "-P", "-c", program, sample_history.ledger.folder]
-    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as master:
-        worker = os.pidfd_open(int(master.stdout.readline()))
-        master.kill()
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        worker = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
         ended, _, _ = select.select([worker], [], [], 30)  # it is not our child: its descriptor is readable once it has ended
         os.close(worker)
 

@@ -89,9 +89,9 @@ class MessyPortal:
         changed = False
         for day, found in by_day:
             if found:  # all readings of a day follow from its value and their number
-                given = value_of(found[0]), len(found)
-                changed |= self.known.get((feed.key, day)) != given
-                self.known[feed.key, day] = given
+                current = value_of(found[0]), len(found)
+                changed |= self.known.get((feed.key, day)) != current
+                self.known[feed.key, day] = current
         readings = [reading for _, found in by_day for reading in found]
         self.asked.append(Asked(feed.key, first, last, at, in_vain=not changed))
         if not readings:

@@ -68,7 +68,7 @@ def access_panel() -> Panel:
         "Access and history",
         "When the first access ends that a person must renew: a token, a consent, a contract, where the portal "
         "tells it; requests "
-        "still to be made until everything that the portals give was asked once; true-time series with a "
+        "still to be made until everything that the portals give was asked once; history series with a "
         "reading in the last week, "
         "0 without remote read; usage points that the configuration names and that have no reading.",
         [
@@ -177,7 +177,7 @@ def ledger() -> Sequence[Panel]:
         ),
         table_panel(
             "History",
-            "For each account: usage points with a reading, true-time series that arrive here with a sample of "
+            "For each account: usage points with a reading, history series that arrive here with a sample of "
             "the last week, "
             "the usage points of these; days without an amount since the first known one, and among the last "
             "60; values that the "
@@ -211,7 +211,7 @@ def receivers() -> Panel:
     target = "max by (target) ({})".format
     return table_panel(
         "Remote write",
-        "For each receiver of the true-time series: whether it takes them, what waits, and what it refused. "
+        "For each receiver of the history series: whether it takes them, what waits, and what it refused. "
         "Refused samples are "
         "set aside; the log says the receiver's reason.",
         (

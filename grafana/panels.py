@@ -32,9 +32,7 @@ NEEDS_RULES = "Load prometheus/rules.yaml"
 NEEDS_BOTH = "Load prometheus/rules.yaml and set up remote read"
 NEEDS_MONTHS = "No whole month known yet, or remote read is not set up"
 NOT_SUPPLIED = "The portal does not give it"
-HISTORY_USED = (
-    " From the true-time series: Prometheus must read the exporter's history (`remote_read`), or have it by other means."
-)
+HISTORY_USED = " From the history series: Prometheus must read the exporter's history (`remote_read`), or have it by other means."
 RULES_USED = " From prometheus/rules.yaml, with the prices and limits of settings.yaml."
 SOURCE = kinds.DataSourceRef(type_val="prometheus", uid="${datasource}")
 

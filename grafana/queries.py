@@ -1,6 +1,6 @@
 """Pieces of PromQL that the dashboards share; what is measured when is described in docs/metrics.md and docs/history.md.
 
-On the live page the newest is always *now*. The true-time series lie on the instant they describe, an amount a millisecond
+On the live page the newest is always *now*. The history series lie on the instant they describe, an amount a millisecond
 before its end: seen from a point T of a graph it lies ahead, which is why offsets are negative here.
 """
 
@@ -9,7 +9,7 @@ ACCOUNT = f'{PROCESS},account=~"$account"'
 POINT = f'{ACCOUNT},usage_point=~"$usage_point"'
 """Matchers of the live page."""
 PAST = 'account=~"$account",usage_point=~"$usage_point"'
-"""Matchers of the true-time series and of recorded ones: they belong to no scrape."""
+"""Matchers of the history series and of recorded ones: they belong to no scrape."""
 BY_POINT = "account, usage_point"
 BY_REGISTER = "account, usage_point, register"
 NEXT = "[$__interval] offset -$__interval"
@@ -50,7 +50,7 @@ def process(name: str, *more: str) -> str:
 
 
 def past(name: str, *more: str) -> str:
-    """Select a true-time or recorded family."""
+    """Select a family of the history series, or a recorded one."""
     return f"{name}{{{','.join((PAST, *more))}}}"
 
 
@@ -202,7 +202,7 @@ def hours_of_day(selector: str) -> str:
 
 
 def series_in_history() -> str:
-    """Count the true-time series with a sample in the last week: 0 without remote read."""
+    """Count the history series with a sample in the last week: 0 without remote read."""
     return " + ".join(f"(count(last_over_time({past(name)}[7d])) or vector(0))" for name in HISTORY)
 
 

@@ -241,12 +241,12 @@ def find_only_account(config_file: Path) -> str:
 
 @asynccontextmanager
 async def open_visit(
-    context: CommandContext, hint: str = ", except with --force"
+    context: CommandContext, hint: str = ", except with --force", *, proves_login: bool = True
 ) -> AsyncIterator[tuple[Portal, Ledger, Session]]:
     """Open an account for one visit to its portal.
 
-    A refused login suspends the account, for commands and `serve` alike. Raise ConfigError, LedgerError, and LoginError while the
-    login is suspended (unless forced).
+    A refused login suspends the account, for commands and `serve` alike. An end without an error lifts the suspension, where
+    it `proves_login`. Raise ConfigError, LedgerError, and LoginError while the login is suspended (unless forced).
     """
     portal = find_account(context)
     ledger = await asyncio.to_thread(Ledger, context.storage_path)
@@ -265,6 +265,8 @@ async def open_visit(
             except LoginError as error:
                 await suspend(ledger, portal, error)
                 raise
+            if state.suspended_until and proves_login:
+                await asyncio.to_thread(ledger.lift_suspension, portal.name)
     finally:
         await asyncio.to_thread(ledger.close)
 
@@ -292,7 +294,7 @@ async def visit_once(context: CommandContext) -> VisitOutput:
 
 async def record_account(context: CommandContext) -> Recording:
     """Return the recording of a visit that starts with an empty store; raise ConfigError, LedgerError and LoginError."""
-    async with open_visit(context) as (portal, ledger, _):
+    async with open_visit(context, proves_login=False) as (portal, ledger, _):
         visit = await record_visit(portal, utc_now, ledger.get_account_store(portal.name))
         if isinstance(visit.failure, LoginError):
             await suspend(ledger, portal, visit.failure)

@@ -573,3 +573,21 @@ async def test_a_login_refused_to_a_command_is_not_tried_again(tmp_path, script,
         with pytest.raises(LoginError, match=message):
             await visit_once(tried)
     assert len(script.visits) == 2
+
+
+async def test_a_forced_login_that_is_accepted_lifts_the_suspension(tmp_path, script, monkeypatch):
+    """
+    Who was refused, has accepted new terms in a browser and has tried with `--force`, need not wait for a day.
+    """
+    monkeypatch.setattr(loader, "load_portals", lambda *_: {"brook": ScriptedPortal})
+    (tmp_path / "config.yaml").write_text("accounts: [{name: home, portal: brook}]")
+    context = CommandContext(tmp_path / "config.yaml", tmp_path / "data", "home")
+    script.steps += [LoginError("new terms must be accepted"), [build_index(1, NOW)], [build_index(2, NOW)]]
+    with pytest.raises(LoginError):
+        await visit_once(context)
+    await visit_once(replace(context, force=True))
+    await visit_once(context)
+
+    with Ledger(tmp_path / "data") as ledger:
+        state = open_account(ledger, build_portal())
+    assert (state.suspended_until, state.next_visit, state.reason) == (None, None, "")

@@ -116,6 +116,15 @@ def suspend(db: sqlite3.Connection, name: str, reason: str, until: datetime) -> 
     )
 
 
+def lift_suspension(db: sqlite3.Connection, name: str) -> None:
+    """Write that an account's login is good again: it is visited at once."""
+    db.execute(
+        "UPDATE account SET suspended_until = NULL, next_visit = NULL, failures = 0, reason = '', message = ''"
+        " WHERE name = ? AND suspended_until IS NOT NULL",
+        (name,),
+    )
+
+
 def select_suspension(database: Database, name: str, login: str) -> tuple[datetime, str] | None:
     """Return until when an account is suspended and why, if this login was refused."""
     with database.read() as db:

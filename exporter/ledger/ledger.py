@@ -13,6 +13,7 @@ from exporter.ledger import delivery_state, queries, retention, usage_queries
 from exporter.ledger.account_state import (
     AccountState,
     LedgerAccountStore,
+    lift_suspension,
     load_state,
     open_account,
     save_health,
@@ -111,6 +112,11 @@ class Ledger:
         """Store that the portal refused an account's login, and nothing else of the health that a running `serve` stores."""
         with self.database.write() as db:
             suspend(db, account, reason, until)
+
+    def lift_suspension(self, account: str) -> None:
+        """Store that a suspended account's login was accepted."""
+        with self.database.write() as db:
+            lift_suspension(db, account)
 
     def record_visit(
         self, account: str, result: VisitResult, health: AccountState, *, at: datetime, keep_personal: bool = False

@@ -46,7 +46,7 @@ from benchmarks.comparison_servers import find_program
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.history import programs
 from tests.history.remote_read_client import EQUAL, MAX_TIME, MIN_TIME, NOT_REGEXP, REGEXP, Matchers, build_request
-from tests.test_process import Program, launched
+from tests.test_process import PATIENCE, Program, launched
 
 ROOT = Path(__file__).parent.parent
 MAX_DESCRIPTORS, MAX_TASKS, MAX_MEMORY = 1024, 64, 1 << 30
@@ -119,6 +119,8 @@ class Measurements:
         """Note what `serve` leaves: its log, and processes that still run."""
         self.log_bytes = log_bytes
         self.left_running = sorted(process for process in self.processes if Path(f"/proc/{process}").exists())
+        for process in self.left_running:
+            os.kill(process, signal.SIGKILL)
 
     def _note_peak(self, name: str, value: int) -> None:
         self.peaks[name] = max(self.peaks[name], value)
@@ -500,10 +502,18 @@ async def measure(served: Program, seconds: float, folder: Path) -> Measurements
         last = asyncio.create_task(client.read(build_request(*[(MIN_TIME, MAX_TIME, EVERY_SERIES)] * 3)))
         await asyncio.sleep(0.5)
         found.watch_process(served.process.pid)
-        found.stop_seconds = await served.stop(signal.SIGTERM)
+        found.stop_seconds = await stop(served)
         await asyncio.gather(last, return_exceptions=True)
     found.note_end(sum(map(len, served.lines)) - log_start)
     return found
+
+
+async def stop(served: Program) -> float:
+    """Stop `serve` by SIGTERM; return how many seconds it took."""
+    try:
+        return await served.stop(signal.SIGTERM)
+    except TimeoutError:
+        return PATIENCE
 
 
 async def try_exporter(seconds: float, counters: int, program: Path) -> bool:

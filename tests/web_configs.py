@@ -289,7 +289,7 @@ CASES_BY_KEY: dict[str, dict[str, WebConfigCase]] = {
         },
         **{
             f"burst {text}": WebConfigCase(f"rate_limit:\n  interval: 1s\n  burst: {text}\n", False)
-            for text in ("many", "true", "99999999999999999999")
+            for text in ("many", "true", "99999999999999999999", "=")
         },
         "burst in quotes": WebConfigCase("rate_limit: {interval: 1s, burst: '20'}\n", True, LENIENT),
         **{

@@ -144,7 +144,7 @@ def parse_scalar(value: object) -> object:
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(yaml.ScalarNode(loader.resolve(yaml.ScalarNode, value, (True, False)), value))  # type: ignore[no-untyped-call]
-    except ValueError:  # the 30th of February
+    except (ValueError, yaml.YAMLError):  # the 30th of February; = and <<, which are no values
         return value
 
 

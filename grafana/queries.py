@@ -67,10 +67,10 @@ def total(selected: str, by: str = BY_POINT) -> str:
 def known(selected: str, days: int = 0) -> str:
     """Return the newest value at every point of a graph; the last point may lie so many `days` before now.
 
-    0 is for an instant query, whose only point is now, and for what looks back from there.
+    0 is for an instant query, whose only point is now.
     """
     if not days:
-        return f"{selected} @ end()"
+        return selected
     # From ten minutes before the last point on: Prometheus 3 leaves out the first instant, and the next may be ahead of now.
     return f"last_over_time({selected}[{days * 1440 + 10}m:5m] @ end() offset -{days}d)"
 

@@ -165,7 +165,7 @@ def import_history(options: argparse.Namespace) -> int:
 def export_history(options: argparse.Namespace) -> int:
     """Write the history series as OpenMetrics."""
     selection = ExportSelection(options.account, options.first, options.last)
-    count = write_history(build_context(options), selection, options.output)
+    count = write_history(options.config_file, options.storage_path, selection, options.output)
     if options.output:
         sys.stderr.write(f"{options.output}: {count} samples\n")
     return 0
@@ -333,10 +333,10 @@ async def run_import(context: CommandContext, options: ImportOptions) -> None:
         await import_feeds(portal, ledger, session, options, oldest=oldest)
 
 
-def write_history(context: CommandContext, selection: ExportSelection, file: Path | None) -> int:
+def write_history(config_file: Path, storage_path: Path, selection: ExportSelection, file: Path | None) -> int:
     """Write the history series as OpenMetrics; return the number of samples."""
-    aliases = {portal.name: portal.config.aliases for portal in load_config(context.config_file).accounts}
-    with open_existing_ledger(context.storage_path) as ledger:
+    aliases = {portal.name: portal.config.aliases for portal in load_config(config_file).accounts}
+    with open_existing_ledger(storage_path) as ledger:
         return export_series(ledger, aliases, selection, utc_now(), file)
 
 

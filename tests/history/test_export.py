@@ -309,17 +309,21 @@ def test_progress_without_a_terminal(capsys):
 
 def test_the_command(sample_history, tmp_path: Path, capsys, monkeypatch):
     """
-    The command writes a file, with the aliases of the configuration, and does not take any folder for a ledger.
+    The command writes a file, of one account or all, with the aliases of the configuration, and does not take any folder for a
+    ledger.
     """
     monkeypatch.setattr(loader, "load_portals", lambda *_: {"brook": ScriptedPortal})
     file = programs.write_file(tmp_path / "config.yaml", CONFIG)
     flags = [f"--config.file={file}", f"--storage.path={tmp_path / 'data'}"]
     assert main(["history", "export", *flags, "--account", "maison", "-o", str(tmp_path / "a.om")]) == 0
+    assert main(["history", "export", *flags, "-o", str(tmp_path / "all.om")]) == 0
     assert main(["history", "export", *flags[:1], f"--storage.path={tmp_path / 'no'}"]) == 1
     output = capsys.readouterr().err
     text = (tmp_path / "a.om").read_text()
 
     assert 'usage_point="our house"' in text
+    assert 'account="home"' not in text
+    assert 'account="home"' in (tmp_path / "all.om").read_text()
     assert text.endswith("\n# EOF\n")
     assert "holds no ledger" in output
     assert f"a.om: {text.count(chr(10)) - text.count('# ')} samples" in output
@@ -328,6 +332,7 @@ def test_the_command(sample_history, tmp_path: Path, capsys, monkeypatch):
 CONFIG = """
 accounts:
 - {name: maison, portal: brook, aliases: {"01234567890123": our house}}
+- {name: home, portal: brook}
 """
 
 

@@ -25,42 +25,42 @@ class IdentityCache:
     def __init__(self) -> None:
         self._ids: dict[int, int] = {}
         self._objects: list[object] = []
-        self._previous: dict[int, int] = {}
-        self._previous_objects: list[object] = []
-        """Those of the visit before, which this one has not returned yet."""
-        self._before_feed: int | None = None
-        """Within a transaction of a feed: how many objects there were before it."""
+        self._hits = 0
+        """How many of the objects this visit returned."""
+        self._before_feed: tuple[int, int] | None = None
+        """Within a transaction of a feed: how many objects and hits there were before it."""
 
     def begin_visit(self) -> None:
-        """Begin a visit: forget what the previous one did not return, unless it returned little."""
+        """Begin a visit: if the previous one returned less than three quarters of the objects, clear the cache."""
         self._end_feed()
-        if 2 * len(self._ids) >= len(self._previous):
-            self._previous, self._previous_objects = self._ids, self._objects
+        if 4 * self._hits < 3 * len(self._objects):
             self._ids, self._objects = {}, []
+        self._hits = 0
 
     def begin_feed(self) -> None:
         """Begin a transaction of a feed: its objects are cached until the next one, and say nothing about those of visits."""
         self._end_feed()
-        self._before_feed = len(self._objects)
+        self._before_feed = len(self._objects), self._hits
 
     def get(self, key: object) -> int | None:
         """Return the row ID of an object, or None."""
         row_id = self._ids.get(id(key))
-        if row_id is None and (row_id := self._previous.get(id(key))) is not None:
-            self.put(key, row_id)
+        self._hits += row_id is not None
         return row_id
 
     def put(self, key: object, row_id: int) -> int:
         """Cache the row ID of an object, and return it."""
         self._ids[id(key)] = row_id
         self._objects.append(key)
+        self._hits += 1
         return row_id
 
     def _end_feed(self) -> None:
-        if self._before_feed is not None:
-            for added in self._objects[self._before_feed :]:
+        if self._before_feed:
+            count, self._hits = self._before_feed
+            for added in self._objects[count:]:
                 del self._ids[id(added)]
-            del self._objects[self._before_feed :]
+            del self._objects[count:]
             self._before_feed = None
 
 

@@ -1,5 +1,6 @@
 """CEM: the responses, parsed value by value."""
 
+import json
 import math
 import tracemalloc
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from exporter.errors import ResponseError
 from exporter.models import Commodity, Direction, Nature, Unit
+from exporter.portals.cem import lists
 from exporter.portals.cem.catalog import ObjectTree, format_numbers
 from exporter.portals.cem.counter_types import build_type_info
-from exporter.portals.cem.lists import METERS, CounterTypeRow, ObjectRow
+from exporter.portals.cem.lists import METERS, OBJECTS, CounterTypeRow, ObjectRow
 from exporter.portals.cem.parser import (
     build_value_notes,
     parse_all_values,
@@ -400,3 +402,21 @@ def test_a_million_bad_rows_stop_at_the_first(before, after):
     tracemalloc.stop()
 
     assert peak < 1 << 20
+
+
+@given(
+    names=st.lists(st.sampled_from(["a},{b", '"}, {"', "x}]", "[{", "Byt 1", ""]), min_size=1, max_size=30),
+    piece=st.integers(1, 200),
+)
+def test_a_long_list_is_parsed_in_pieces(names: list[str], piece: int) -> None:
+    """
+    Wherever it is cut, and whatever looks like the border of two rows, the rows are those of the whole.
+    """
+    rows = [{"mis_id": number, "mis_nazev": name, "more": [{"a": 1}, {"b": 2}]} for number, name in enumerate(names, 1)]
+    for layout in ({"indent": 1}, {"separators": (",", ":")}, {}):
+        text = json.dumps(rows, **layout)
+        whole = OBJECTS.parse(text, "id=23")
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(lists, "PIECE_LENGTH", piece)
+            assert OBJECTS.parse(text, "id=23") == OBJECTS.parse(text.encode(), "id=23") == whole
+        assert [row.id for row in whole] == [*range(1, len(rows) + 1)]

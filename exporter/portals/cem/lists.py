@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import re
 from collections import Counter
-from typing import Annotated, Any, Generic, TypeVar
+from collections.abc import Iterator
+from typing import Annotated, Any, AnyStr, Generic, TypeVar
 
 from pydantic import (
     BeforeValidator,
@@ -25,6 +27,10 @@ from exporter.recording.shape import observe_rows
 
 MAX_INVALID_ROWS = 100
 """A list in which more rows than this, and more than the good ones, cannot be understood has changed as a whole."""
+
+PIECE_LENGTH = 250_000
+"""Longer lists are parsed in pieces of about this length."""
+_BORDER, _BORDER_OF_BYTES = re.compile(r"\}\s*,\s*\{"), re.compile(rb"\}\s*,\s*\{")
 
 
 def _parse_multiplier(value: object) -> float | None:
@@ -139,6 +145,8 @@ class ListParser(Generic[RowT]):
         JSON.
         """
         is_bare = text[:64].lstrip()[:1] in ("[", b"[")
+        if is_bare and len(text) > PIECE_LENGTH and (pieces := self._parse_pieces(text)) is not None:
+            return pieces
         try:
             return self._bare_adapter.validate_json(text) if is_bare else self._wrapped_adapter.validate_json(text).data
         except ValidationError as error:
@@ -158,6 +166,19 @@ class ListParser(Generic[RowT]):
             raise whole
         skipped += tally.skipped
         return [row for row in rows if row is not None]
+
+    def _parse_pieces(self, text: str | bytes) -> list[RowT] | None:
+        """Return the rows of a long bare list, some at a time: its JSON as a whole takes several times as much memory.
+
+        It is cut between two rows; None where a piece is no list of rows, for what looked like their border was none.
+        """
+        rows = list[RowT]()
+        try:
+            for piece in _cut(text):
+                rows += self._bare_adapter.validate_json(piece)
+        except ValidationError:
+            return None
+        return rows
 
     def parse_response(self, response: Response, where: str, skipped: Counter[str] | None = None) -> list[RowT]:
         """Return the rows of a response; raise ResponseError."""
@@ -180,6 +201,22 @@ class ListParser(Generic[RowT]):
 
 OBJECTS, METERS, COUNTERS = ListParser(ObjectRow), ListParser(MeterRow), ListParser(CounterRow)
 TYPES = ListParser(CounterTypeRow)
+
+
+def _cut(text: str | bytes) -> Iterator[str | bytes]:
+    """Cut a list in JSON where the border of two rows seems to be; each piece is a list."""
+    if isinstance(text, str):
+        yield from _cut_at(_BORDER, text, "[", "}]")
+    else:
+        yield from _cut_at(_BORDER_OF_BYTES, text, b"[", b"}]")
+
+
+def _cut_at(border: re.Pattern[AnyStr], text: AnyStr, opening: AnyStr, closing: AnyStr) -> Iterator[AnyStr]:
+    start = text.index(opening) + 1
+    while found := border.search(text, start + PIECE_LENGTH):
+        yield opening + text[start : found.start()] + closing
+        start = found.end() - 1
+    yield opening + text[start:]
 
 
 def _build_validation_error(error: ValidationError, where: str) -> ValueError | ResponseError:

@@ -21,6 +21,7 @@ from aiohttp import web
 from exporter.app import read_web_config
 from exporter.errors import BusyError, ConfigError
 from exporter.web.access_control import (
+    MAX_WAITING_CHECKS,
     MAX_WAITING_CHECKS_PER_PEER,
     NICENESS,
     AccessControl,
@@ -31,6 +32,7 @@ from exporter.web.access_control import (
     parse_basic_authorization,
 )
 from exporter.web.app import add_access_control
+from exporter.web.connections import find_peer
 from exporter.web.listen import ListenAddress, listen, open_inherited_sockets
 from exporter.web.tls import read_alternative_names
 from tests.certificates import CertificateFolder, write_web_config
@@ -461,6 +463,41 @@ async def test_a_password_that_bcrypt_cannot_verify_holds_up_nobody(caplog):
 
     assert found == [False, True]
     assert "a password cannot be verified" in caplog.text
+
+
+async def test_many_addresses_leave_room_for_one_more(monkeypatch):
+    """
+    Where all places are taken, the address of which the most wait gives one up: eight attackers do not keep out a ninth client.
+    """
+    monkeypatch.setattr(bcrypt, "checkpw", lambda password, _: password == b"secret")
+    users = BasicAuthUsers({"bob": PASSWORD_HASH})
+    with closing(PasswordQueue()) as queue:
+        attack = [
+            asyncio.ensure_future(users.verify(b"bob", f"{n}".encode(), queue, f"10.0.0.{n % 8}"))
+            for n in range(MAX_WAITING_CHECKS)
+        ]
+        await asyncio.sleep(0)
+        assert await users.verify(b"bob", b"secret", queue, "10.0.0.9")
+        results = await asyncio.gather(*attack, return_exceptions=True)
+
+    assert [isinstance(found, BusyError) for found in results].count(True) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "peer"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1:2", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_whose_an_address_is(address, peer):
+    """
+    A machine has many addresses of IPv6, and counts as one.
+    """
+    assert find_peer(address) == peer
 
 
 async def test_headers(serve):

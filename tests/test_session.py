@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.client.login_attempts import LoginAttempts, allow_login, post_password
 from exporter.client.pkce import PkcePair
-from exporter.client.session import parse_retry_after
+from exporter.client.session import mask_path, parse_retry_after
 from exporter.client.side_calls import SideCalls
 from exporter.client.token_cache import Token, TokenCache
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
@@ -159,6 +159,16 @@ async def test_answers_are_bounded(local, visit):
         for path in ("/large", "/bomb"):
             with pytest.raises(ResponseError, match="more than 1000 bytes"):
                 await session.get(site + path)
+
+
+def test_paths_in_messages():
+    """
+    What may be personal in a path is masked; a path as long as a page costs no time, and is cut.
+    """
+    assert mask_path("/api/meters/12345678/days") == "/api/meters/…/days"
+    assert mask_path("/users/me%40example.com") == "/users/…"
+    assert (mask_path(""), mask_path("/a\x1b[0m")) == ("/", "/a[0m")
+    assert mask_path("/" + "a" * 16_000_000) == "/" + "a" * 199
 
 
 async def test_redirects_stay_at_home(local, visit):

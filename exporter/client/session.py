@@ -22,14 +22,15 @@ from yarl import URL
 from exporter.client.response import Response
 from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.files import read_pem
+from exporter.models import clean_label
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_REDIRECTS = 8
 StringMap = Mapping[str, str]
 RequestBody = StringMap | bytes
 """A form, or raw bytes."""
-_PERSONAL_SEGMENT = re.compile(r"[^/]*(?:\d{5}|@|%40)[^/]*")
-"""A segment of a path that may be personal: a meter's number, an EAN, a PRM, an e-mail address."""
+_PERSONAL = re.compile(r"\d{5}|@|%40")
+"""What may be personal in a segment of a path: a meter's number, an EAN, a PRM, an e-mail address."""
 
 
 class AccountStore(Protocol):
@@ -216,7 +217,7 @@ class Session:
         label: str = "",
         raise_for_status: bool = True,
     ) -> Response:
-        label = label or f"{method} {_PERSONAL_SEGMENT.sub('…', urlsplit(url).path) or '/'}"
+        label = label or f"{method} {mask_path(urlsplit(url).path)}"
         await self._wait_for_gap()
         started, response, failure = time.monotonic(), None, None
         try:
@@ -352,6 +353,12 @@ def _build_trace() -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
     trace.on_request_chunk_sent.append(note_sent)
     return trace
+
+
+def mask_path(path: str) -> str:
+    """Return a path for messages, with … for what may be personal. A portal's may be as long as its page."""
+    segments = path[:1000].split("/")
+    return clean_label("/".join("…" if _PERSONAL.search(segment) else segment for segment in segments)) or "/"
 
 
 def parse_retry_after(header: str | None, now: datetime) -> timedelta | None:

@@ -17,7 +17,7 @@ from exporter.history.config import Receiver
 from exporter.models import clean_label
 
 MAX_RESPONSE_BYTES = 64 * 1024
-_PERSONAL_DATA = re.compile(r"\S*@\S*|\d{5,}")
+_PERSONAL_DATA = re.compile(r"(?<!\S)\S*@\S*|\d{5,}")
 _MISCONFIGURED_STATUSES = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 417, 421, 426, 431, 451})
 """4xx statuses that do not depend on the samples: a wrong URL, login or tenant."""
 

@@ -86,9 +86,10 @@ class PasswordQueue:
 
     async def check(self, peer: str, password: bytes, expected: bytes) -> bool:
         """Return whether a password is the one of a hash; raise BusyError where too many wait."""
-        total, own = sum(map(len, self._waiting.values())), len(self._waiting.get(peer, ()))
-        if own >= MAX_WAITING_CHECKS_PER_PEER or total >= MAX_WAITING_CHECKS:
+        if len(self._waiting.get(peer, ())) >= MAX_WAITING_CHECKS_PER_PEER:
             raise BusyError("too many passwords are waiting for verification")
+        if sum(map(len, self._waiting.values())) >= MAX_WAITING_CHECKS:
+            self._make_room(peer)
         result: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(peer, deque()).append((password, expected, result))
         if self._task is None or self._task.done():
@@ -100,6 +101,15 @@ class PasswordQueue:
         if self._task:
             self._task.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _make_room(self, peer: str) -> None:
+        """Turn away the last one of the address of which the most wait; raise BusyError if that is `peer`."""
+        largest = max(self._waiting.values(), key=len)
+        if len(largest) <= len(self._waiting.get(peer, ())) + 1:
+            raise BusyError("too many passwords are waiting for verification")
+        result = largest.pop()[2]
+        if not result.done():
+            result.set_exception(BusyError("too many passwords are waiting for verification"))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from exporter.history.read_worker import RemoteReader
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
-from exporter.web.connections import track_request
+from exporter.web.connections import find_peer, track_request
 from exporter.web.negotiation import negotiate
 from exporter.web.status.page import StatusPage, StatusQuery
 from exporter.web.status.usage_csv import PERIODS
@@ -86,7 +86,8 @@ def add_access_control(app: web.Application, access_control: AccessControl) -> N
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         certificate = request.transport.get_extra_info("peercert") if request.transport else None
-        refusal = await access_control.check_request(request.headers.get("Authorization"), certificate, request.remote or "")
+        peer = find_peer(request.remote or "")
+        refusal = await access_control.check_request(request.headers.get("Authorization"), certificate, peer)
         return await handler(request) if refusal is None else refusal
 
     async def add_headers(_: web.Request, response: web.StreamResponse) -> None:

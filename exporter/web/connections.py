@@ -14,6 +14,7 @@ import resource
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address, ip_address, ip_network
 from operator import itemgetter
 from typing import cast
 
@@ -37,6 +38,16 @@ TLS_SHUTDOWN_SECONDS = 5.0
 GetTlsContext = Callable[[], ssl.SSLContext | None]
 """The context of a new connection; None is plain HTTP."""
 log = logging.getLogger(__name__)
+
+
+def find_peer(address: str) -> str:
+    """Return whom an address belongs to: of IPv6 its network, for one machine has as many addresses there as it likes."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:  # a socket in the file system has none
+        return address
+    found = getattr(found, "ipv4_mapped", None) or found
+    return str(found if isinstance(found, IPv4Address) else ip_network((found, 64), strict=False))
 
 
 class ConnectionLimiter:
@@ -123,7 +134,7 @@ class _LimitedProtocol(asyncio.Protocol):
         self._request_count = 0
         self._is_busy = self._is_stalled = False
         self.peer = ""
-        """The client's address."""
+        """Whom the client's address belongs to."""
         self.since = 0.0
         """Since when it is what it is, silent or not, by the loop's clock."""
 
@@ -156,7 +167,7 @@ class _LimitedProtocol(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self.since = asyncio.get_running_loop().time()
         address = transport.get_extra_info("peername")
-        self.peer = str(address[0]) if address else ""
+        self.peer = find_peer(str(address[0])) if address else ""
         if not self._limiter.admit(self):
             self._transport.abort()
         elif self._tls_context is None:

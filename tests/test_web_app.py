@@ -2,7 +2,8 @@
 
 import asyncio
 import gzip
-import time
+import itertools
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -18,7 +19,7 @@ from exporter.metrics.exposition import OPENMETRICS, TEXT
 from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Register, Unit, UsagePoint
 from exporter.poller_group import PollerGroup
-from exporter.web.app import MAX_WAITING_RENDERS, WebContext, make_app
+from exporter.web.app import MAX_WAITING_RENDERS, RenderQueue, WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
 from exporter.web.status.page import StatusPage
 from tests.conftest import NOW
@@ -158,28 +159,37 @@ async def test_who_hangs_up_leaves_no_work_behind(serve, monkeypatch):
     Pages are rendered one at a time; of clients that hang up while they wait nothing is rendered, and where many wait the next
     are sent away.
     """
+    queue, renders, is_rendering, may_end = RenderQueue(), [], threading.Lock(), threading.Event()
+    monkeypatch.setattr("exporter.web.app.RenderQueue", lambda: queue)
     served = await serve()
-    running, renders, counts = [], [], []
 
     def render(self: StatusPage, *_: object, **__: object) -> bytes:
-        running.append(1)
-        renders.append(1)
-        counts.append(len(running))
-        time.sleep(0.02)
-        running.pop()
+        renders.append(is_rendering.acquire(blocking=False))
+        assert may_end.wait(30)
+        is_rendering.release()
         return b"page"
+
+    async def wait_for(count: int) -> None:
+        async with asyncio.timeout(30):
+            while queue._waiting != count:  # noqa: ASYNC110  # the queue has no event for it
+                await asyncio.sleep(0)
 
     monkeypatch.setattr(StatusPage, "render", render)
     leaving = [asyncio.ensure_future(served.get("/")) for _ in range(20)]
-    await asyncio.sleep(0.05)
+    await wait_for(19)
     for task in leaving:
         task.cancel()
-    await asyncio.gather(*leaving, return_exceptions=True)
-    answers = await asyncio.gather(*(served.get("/") for _ in range(MAX_WAITING_RENDERS + 5)))
-    statuses = [answer.status for answer, _ in answers]
+    await wait_for(0)
+    staying = [asyncio.ensure_future(served.get("/")) for _ in range(MAX_WAITING_RENDERS + 5)]
+    await wait_for(MAX_WAITING_RENDERS)
+    async with asyncio.timeout(30):
+        refused = [(await answer)[0].status for answer in itertools.islice(asyncio.as_completed(staying), 5)]
+    may_end.set()
+    answers = await asyncio.gather(*staying)
 
-    assert (max(counts), len(renders) < MAX_WAITING_RENDERS + 8) == (1, True)
-    assert (statuses.count(503) in (4, 5), set(statuses)) == (True, {200, 503})
+    assert refused == [503] * 5
+    assert [answer.status for answer, _ in answers].count(200) == MAX_WAITING_RENDERS
+    assert renders == [True] * (1 + MAX_WAITING_RENDERS)
 
 
 async def test_scrapes_go_on_while_a_portal_hangs(serve):

@@ -388,6 +388,7 @@ async def test_enedis_from_nothing_to_serving(tmp_path):
     assert time.monotonic() - started < FIRST_HOUR
     (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
     assert [(point.prm, point.production) for point in written.usage_points] == [(home.prm, True)]
+    assert "calls_per_second: 5" in (tmp_path / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize("access", ["dataconnect", "myelectricaldata"])

@@ -55,12 +55,17 @@ def run_setup(options: SetupOptions) -> int:
 def add_account(options: SetupOptions) -> None:
     """Ask for an account, try it, and write it; raise as `run_setup`."""
     draft = start_draft(options)
-    known_points = frozenset[str]() if draft.is_new else load_draft(draft, options).configured_usage_points()
+    if not draft.is_new:
+        draft.known = load_draft(draft, options).configured_usage_points()
     choose_meters(draft, options)
     discovery = discover_draft(draft, options)
     choose_counters(draft, discovery, options)
     set_intervals(draft, discovery)
-    name_usage_points(draft, discovery, known_points, options)
+    name_usage_points(draft, discovery, options)
+    config = load_draft(draft, options)
+    for key in options.keys:  # a number is written as one
+        if isinstance(value := getattr(config, key, None), int | float):
+            draft.entry[key] = value
     write_draft(draft, discovery, options.config_file)
 
 
@@ -165,7 +170,7 @@ def discover_draft(draft: Draft, options: SetupOptions) -> Discovery:
     if not options.yes and draft.form.fields and (missing := find_missing(draft, discovery)):
         print_discovery(discovery)
         sys.stdout.write(f"Not found: {', '.join(missing)}\n")
-        correct_meters(draft, missing)
+        correct_meters(draft, missing, options)
         discovery = _discover(draft, options)
     print_discovery(discovery)
     if discovery.is_empty or any(finding.is_missing for finding in discovery.findings):

@@ -39,6 +39,8 @@ class Draft:
     form: PortalForm
     entry: dict[str, Any]
     is_new: bool = True
+    known: frozenset[str] = frozenset()
+    """The usage points that were configured before."""
     secret: str = ""
     """Empty where it stands in the configuration or in a file of its own already."""
 

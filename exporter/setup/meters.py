@@ -75,16 +75,19 @@ def choose_usage_points(draft: Draft, options: SetupOptions) -> None:
         if not draft.form.fields and len(prms) > 1 and not options.meters:
             prms = questions.ask_choices([questions.Choice(prm, (prm,)) for prm in prms], list(known) or prms)
     points = [dict(known.get(prm, {"prm": prm})) for prm in prms]
-    for point in points:
-        if point["prm"] in options.production or (
-            not options.yes
-            and not options.production
-            and point["prm"] not in (known if not draft.is_new else ())
-            and questions.confirm(f"Does {point['prm']} have injection, from solar panels?", default=False)
-        ):
-            point["production"] = True
+    ask_production(points, draft.known, options)
     if points:
         draft.entry[key] = points
+
+
+def ask_production(points: Sequence[dict[str, Any]], known: Set[str], options: SetupOptions) -> None:
+    """Ask which of the usage points that are not known have injection, unless flags tell it."""
+    asks = not options.yes and not options.production
+    for point in points:
+        prm = point["prm"]
+        question = f"Does {prm} have injection, from solar panels?"
+        if prm in options.production or (asks and prm not in known and questions.confirm(question, default=False)):
+            point["production"] = True
 
 
 def find_missing(draft: Draft, discovery: Discovery) -> list[str]:
@@ -97,12 +100,14 @@ def find_missing(draft: Draft, discovery: Discovery) -> list[str]:
     ]
 
 
-def correct_meters(draft: Draft, missing: Sequence[str]) -> None:
+def correct_meters(draft: Draft, missing: Sequence[str], options: SetupOptions) -> None:
     """Ask again for the meters that were not found."""
     form = draft.form
     known = {form.find_number(meter): meter for meter in draft.meters}
     if len(form.fields) == 1:
-        draft.entry[form.selection_key] = ask_meters(form, known)
+        draft.entry[form.selection_key] = meters = ask_meters(form, known)
+        if form.asks_production:
+            ask_production(meters, draft.known | known.keys(), options)
         return
     draft.entry[form.selection_key] = [ask_meter(form, meter) if number in missing else meter for number, meter in known.items()]
 

@@ -12,13 +12,13 @@ MAX_NAMES = 10
 """Of more meters the names are not asked one by one."""
 
 
-def name_usage_points(draft: Draft, discovery: Discovery, known: Set[str], options: SetupOptions) -> None:
+def name_usage_points(draft: Draft, discovery: Discovery, options: SetupOptions) -> None:
     """Ask for names of the usage points whose numbers would be shown; names of those no longer read are dropped."""
     aliases = {str(number): str(name) for number, name in (draft.entry.get("aliases") or {}).items()} | options.names
     suggested = suggest_names(draft, discovery, options)
     if draft.form.selection_key != "counters":
         aliases = {number: name for number, name in aliases.items() if number in suggested}
-    pending = {number: name for number, name in suggested.items() if number not in aliases and number not in known}
+    pending = {number: name for number, name in suggested.items() if number not in aliases and number not in draft.known}
     if options.suggest_names:
         aliases |= {number: name for number, name in pending.items() if name}
     elif not options.yes and not options.names and pending:

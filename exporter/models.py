@@ -291,6 +291,11 @@ def is_possible_value(value: float) -> bool:
     return -MAX_VALUE <= value <= MAX_VALUE  # NaN is neither
 
 
+def strip_noise(value: float) -> float:
+    """Return a calculated value rounded to the 15 digits that a float holds for certain: 34.992, not 34.992000000000004."""
+    return float(f"{value:.15g}")
+
+
 def clean_label(text: str) -> str:
     """Return a portal's free text as a label: no control characters, at most 200 characters."""
     if not text.isprintable():

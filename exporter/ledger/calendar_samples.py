@@ -10,15 +10,14 @@ sample lies on the last millisecond of its last day, wherever that day begins (g
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from exporter.ledger.database import from_ms
-
-DAY = timedelta(days=1)
+from exporter.models import DAY
 
 
 class Calendar(StrEnum):

@@ -13,9 +13,9 @@ from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import NewestIndex, SeriesRow, UsagePointRow
 from exporter.metrics.day_statistics import DayStatistics
-from exporter.metrics.days import MAX_SILENCE, DailyAggregates, SampleContext, strip_noise
+from exporter.metrics.days import MAX_SILENCE, DailyAggregates, SampleContext
 from exporter.metrics.families import FAILURE_REASONS, FAMILY_GROUPS, STATUS_CLASSES, LabelValues, Sample, Samples
-from exporter.models import Direction, Fact, Nature, Unit, clean_label
+from exporter.models import Direction, Fact, Nature, Unit, clean_label, strip_noise
 
 _LOAD_FAMILY_NAMES: Mapping[Direction, str] = {
     Direction.CONSUMPTION: "utility_consumption_load_kw",

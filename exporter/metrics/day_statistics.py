@@ -13,8 +13,8 @@ from datetime import date, datetime, time
 from exporter.ledger.database import from_ms, to_ms
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import DaySums, SeriesRow
-from exporter.metrics.days import AMOUNT_FAMILY_NAMES, DAY, GAP_WINDOW_DAYS, SampleContext
-from exporter.models import Direction
+from exporter.metrics.days import AMOUNT_FAMILY_NAMES, GAP_WINDOW_DAYS, SampleContext
+from exporter.models import DAY, Direction
 
 UNITS = 1_000_000
 """Sums come as whole numbers of this fraction."""

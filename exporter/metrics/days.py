@@ -9,12 +9,11 @@ from datetime import UTC, date, datetime, timedelta
 from exporter.account_status import AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import SeriesRow, StoredReading
-from exporter.models import Direction, Unit
+from exporter.models import DAY, Direction, Unit, strip_noise
 from exporter.sync.feeds import Feed, Form
 
 MAX_SILENCE = timedelta(days=14)
 """A series of days without a new one for this long no longer holds back the latest complete day of the others."""
-DAY = timedelta(days=1)
 GAP_WINDOW_DAYS = 60
 FAR_FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
 
@@ -80,11 +79,6 @@ class SampleContext:
 def sum_exactly(values: Iterable[float]) -> float:
     """Return a sum without the noise of floats: as many digits as any meter has, and no more."""
     return strip_noise(math.fsum(values))
-
-
-def strip_noise(value: float) -> float:
-    """Return a calculated value rounded to the 15 digits that a float holds for certain: 34.992, not 34.992000000000004."""
-    return float(f"{value:.15g}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,6 +288,7 @@ def stated_type(key: str, unit: str, nature: int | None) -> CounterTypeRow:
         (14, "KALGJ", "GJ", 1, Commodity.HEAT, Unit.KWH, 3.6, 1000.0),
         (41, "KALCHGJ", "GJ", 1, Commodity.COLD, Unit.KWH, 1.8, 500.0),
         (900, "NEW", "MWh", 1, Commodity.OTHER, Unit.KWH, 1.5, 1500.0),
+        (900, "NEW", "MWh", 1, Commodity.OTHER, Unit.KWH, 1.001, 1001.0),
         (900, "NEW", "l", 1, Commodity.OTHER, Unit.M3, 1500.0, 1.5),
         (26, "KAP", "l", 0, Commodity.OTHER, "l", 1500.0, 1500.0),
         (12, "VLH", "%", 0, Commodity.OTHER, Unit.RELATIVE_HUMIDITY, 45.0, 0.45),

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 
-from exporter.models import Commodity, Direction, Nature, Unit
+from exporter.models import Commodity, Direction, Nature, Unit, strip_noise
 from exporter.portals.cem.lists import TYPES, CounterTypeRow
 from exporter.register_kinds import CEM_PREFIX
 
@@ -23,7 +23,7 @@ class UnitScale:
 
     def __call__(self, value: float) -> float:
         """Return the portal's number in `unit`."""
-        return value * self.factor / self.divisor
+        return value if self.factor == self.divisor else strip_noise(value * self.factor / self.divisor)
 
 
 @dataclass(frozen=True, slots=True)

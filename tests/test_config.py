@@ -400,7 +400,7 @@ def test_files_that_others_may_read_or_write(tmp_path: Path, mode: int, holds_se
 
 def test_mounted_secrets_are_not_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """
-    A secret of Kubernetes or compose has another owner, a mode of the platform's, and a read-only mount: nobody can mend it.
+    A secret of Kubernetes or compose has another owner, a mode of the platform's, and a read-only mount: nobody can change it.
     """
     file = tmp_path / "secret"
     file.touch(0o440)

@@ -211,7 +211,7 @@ async def test_a_broken_file_changes_nothing(start, caplog, trigger):
 async def test_a_changed_file_is_followed(start, monkeypatch, caplog):
     """
     A change of the configuration is seen without a signal; a broken file changes nothing, is logged once, and is followed again
-    when it is mended. So is the file of a secret.
+    when it is fixed. So is the file of a secret.
     """
     monkeypatch.setattr("exporter.reload.FILE_CHECK_SECONDS", 0.02)
     SCRIPTS.update({name: VisitScript([hang_forever] * 3) for name in ("home", "flat")})

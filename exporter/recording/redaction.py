@@ -1,6 +1,6 @@
 """Redaction by allow-list: structure is kept, and what is not known to be safe is replaced.
 
-- Problem: what a portal answered is needed to mend its client, and is full of names, numbers, secrets and habits.
+- Problem: what a portal answered is needed to fix its client, and is full of names, numbers, secrets and habits.
 - Idea: a text is replaced unless it is a word that the client's own source knows. It is split into runs of letters and digits,
   and each run becomes an invented one of the same pattern, always the same for the same run: identifiers still join, also
   inside addresses and longer texts. Nobody looks for secrets: in whatever encoding one stands, it is a run like any other.

@@ -46,11 +46,15 @@ class DayStatistics:
 
     def __init__(self, snapshot: Snapshot, series: Iterable[int], context: SampleContext) -> None:
         self._context, self._sums = context, dict[int, DaySums]()
+        self._gaps: dict[tuple[object, ...], list[tuple[str, int | None]]] = {}
+        """Most registers have the same days: what is missing of one is missing of all that are like it."""
+        self._dates: dict[int, date] = {}
+        self._periods: dict[int, Periods] = {}
         by_newest = defaultdict[int, list[int]](list)
         for series_id, newest in snapshot.select_newest_starts(list(series)):
             by_newest[newest].append(series_id)
         for newest, series_ids in by_newest.items():
-            periods = Periods.ending_with(self._local_date(newest))
+            periods = self._periods[newest] = Periods.ending_with(self._local_date(newest))
             starts = (periods.month, periods.year, periods.previous_month, periods.previous_year, periods.window)
             bounds = [self._start(day) for day in starts]
             self._sums |= {sums.series: sums for sums in snapshot.select_day_sums(series_ids, newest, bounds)}
@@ -61,11 +65,11 @@ class DayStatistics:
         found = [one for one in sums if one is not None]
         if len(found) < len(sums) or len({one.newest for one in found}) != 1:
             return None
-        periods = Periods.ending_with(self._local_date(found[0].newest))
+        periods = self._periods[found[0].newest]
         groups = defaultdict[tuple[Direction, str], dict[str, DaySums]](dict)
         for line, one in zip(series, found, strict=True):
             groups[line.direction, line.unit][line.register] = one
-        gaps = list(self._count_gaps(periods, groups, series[0].usage_point))
+        gaps = self._find_gaps(periods, groups, series[0].usage_point, found)
         if any(count is None for _, count in gaps):
             return None
         samples: list[DaySample] = [(family, None, count or 0) for family, count in gaps]
@@ -76,6 +80,24 @@ class DayStatistics:
         samples.append(("utility_latest_day_timestamp_seconds", None, found[0].newest / 1000))
         samples.append(("utility_history_start_timestamp_seconds", None, first / 1000))
         return samples, from_ms(self._start(periods.latest + DAY))
+
+    def _find_gaps(
+        self,
+        periods: Periods,
+        groups: Mapping[tuple[Direction, str], Mapping[str, DaySums]],
+        usage_point: str,
+        sums: Sequence[DaySums],
+    ) -> list[tuple[str, int | None]]:
+        one = sums[0]
+        if len(sums) > 1:
+            return list(self._count_gaps(periods, groups, usage_point))
+        ((direction, _),) = groups
+        start = self._context.find_history_start(usage_point, direction, self._local_date(one.first))
+        counts = one.month_count, one.year_count, one.window_count, one.known_count
+        key = one.newest, one.first, start, *counts
+        if (gaps := self._gaps.get(key)) is None:
+            gaps = self._gaps[key] = list(self._count_gaps(periods, groups, usage_point))
+        return gaps
 
     def _count_gaps(
         self, periods: Periods, groups: Mapping[tuple[Direction, str], Mapping[str, DaySums]], usage_point: str
@@ -108,7 +130,9 @@ class DayStatistics:
             yield family, None if unknown else sum(count or 0 for count in missing)
 
     def _local_date(self, at: int) -> date:
-        return from_ms(at).astimezone(self._context.view.zone).date()
+        if (found := self._dates.get(at)) is None:
+            found = self._dates[at] = from_ms(at).astimezone(self._context.view.zone).date()
+        return found
 
     def _start(self, day: date) -> int:
         return to_ms(datetime.combine(day, time(), self._context.view.zone))

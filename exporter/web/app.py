@@ -107,7 +107,7 @@ async def handle_remote_read(request: web.Request) -> web.StreamResponse:
     """Stream the response to a remote read; errors before the first chunk have their own status."""
     body = await _read_body(request)
     response = web.StreamResponse(headers={"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"})
-    chunks = request.app[REMOTE_READER].read(body, request.remote or "", partial(_announce_frames, response))
+    chunks = request.app[REMOTE_READER].read(body, find_peer(request.remote or ""), partial(_announce_frames, response))
     try:
         async with asyncio.timeout(MAX_READ_SECONDS), aclosing(chunks):
             async for chunk in chunks:

@@ -12,18 +12,20 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cramjam
 import pytest
+from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.errors import LedgerError, RequestError
+from exporter.errors import BusyError, LedgerError, RequestError
 from exporter.history.config import MAX_REQUEST_BYTES, HistorySettings
-from exporter.history.read_worker import MAX_CONCURRENT_READS, ReadPlaces
+from exporter.history.read_worker import MAX_CONCURRENT_READS, ReadPlaces, RemoteReader
 from exporter.history.read_worker_main import AbandonedError
 from exporter.history.remote_read import RemoteReadHandler, parse_read_request
 from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex, list_positions
@@ -32,6 +34,8 @@ from exporter.ledger.account_state import AccountState
 from exporter.ledger.queries import TimestampRule
 from exporter.models import Index, Register, Unit
 from exporter.sync.feeds import FeedResult
+from exporter.web.app import Handler, add_remote_read
+from exporter.web.listen import ListenAddress, listen
 from tests.history import programs
 from tests.history.remote_read_client import (
     EQUAL,
@@ -584,6 +588,32 @@ async def test_who_hangs_up_frees_the_place(sample_history, history, base_url, c
 
     async with asyncio.timeout(30):
         assert len(await read_series(client, base_url, (MIN_TIME, MAX_TIME, EVERY))) == 1
+
+
+async def test_a_network_of_ipv6_is_one_address(history, client, monkeypatch):
+    """
+    One machine has as many addresses of IPv6 as it likes: all of its network share the places of one.
+    """
+    peers, remotes = [], iter(("2001:db8::1", "2001:db8::2", "192.0.2.1"))
+
+    async def refuse(self: RemoteReader, body: bytes, peer: str, announce_frames: object) -> AsyncGenerator[bytes, None]:
+        peers.append(peer)
+        raise BusyError("enough")
+        yield b""
+
+    @web.middleware
+    async def come_from_elsewhere(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await handler(request.clone(remote=next(remotes)))
+
+    monkeypatch.setattr(RemoteReader, "read", refuse)
+    app = web.Application(middlewares=[come_from_elsewhere])
+    add_remote_read(app, history)
+    async with AsyncExitStack() as stack:
+        (address,) = await listen(app, [ListenAddress("127.0.0.1", 0)], stack)
+        statuses = [(await post_request(client, f"http://{address}", b""))[0] for _ in range(3)]
+
+    assert statuses == [503] * 3
+    assert peers == ["2001:db8::/64", "2001:db8::/64", "192.0.2.1"]
 
 
 async def wait_until_idle(history) -> None:

@@ -89,7 +89,7 @@ class PasswordQueue:
         if len(self._waiting.get(peer, ())) >= MAX_WAITING_CHECKS_PER_PEER:
             raise BusyError("too many passwords are waiting for verification")
         if sum(map(len, self._waiting.values())) >= MAX_WAITING_CHECKS:
-            self._make_room(peer)
+            self._drop_one(peer)
         result: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(peer, deque()).append((password, expected, result))
         if self._task is None or self._task.done():
@@ -102,7 +102,7 @@ class PasswordQueue:
             self._task.cancel()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _make_room(self, peer: str) -> None:
+    def _drop_one(self, peer: str) -> None:
         """Turn away the last one of the address of which the most wait; raise BusyError if that is `peer`."""
         largest = max(self._waiting.values(), key=len)
         if len(largest) <= len(self._waiting.get(peer, ())) + 1:

@@ -318,7 +318,7 @@ def configure_prometheus(url: str) -> str:
     )
 
 
-# The attackers, in a process of their own.
+# The attackers, in processes of their own.
 
 
 class Attack:
@@ -331,25 +331,31 @@ class Attack:
         host, _, port = url.removeprefix("http://").partition(":")
         self._target = host, int(port)
 
-    async def run(self, seconds: float) -> None:
-        """Attack for so long."""
+    async def run(self, part: str, seconds: float) -> None:
+        """Make a part of the attacks for so long."""
         heavy = [(NOT_REGEXP, "usage_point", f"x{number}.*") for number in range(64)]
         refused = build_request(*[(MIN_TIME, MAX_TIME, [*heavy[:-1], (NOT_REGEXP, "account", f"y{n}")]) for n in range(64)])
         costly = build_request(*[(MIN_TIME, MAX_TIME, EVERY_SERIES)] * 3)
-        kinds: list[tuple[str, int, Callable[[], Awaitable[str]]]] = [
+        reads: list[tuple[str, int, Callable[[], Awaitable[str]]]] = [
             ("heavy reads", 8, lambda: self._read(self._reader, refused)),
             ("reads just allowed", 8, lambda: self._read(self._reader, costly)),
             ("reads left at once", 50, lambda: self._hang_up(refused, random.uniform(0, 0.2))),
             ("allowed reads left at once", 10, lambda: self._hang_up(costly, random.uniform(0, 1))),
             ("stalled reads", 8, lambda: self._stall(costly, 0)),
             ("slow reads", 8, lambda: self._stall(costly, 2048)),
+        ]
+        others: list[tuple[str, int, Callable[[], Awaitable[str]]]] = [
             ("silent sockets", SILENT_SOCKETS, self._be_silent),
             ("wrong passwords", 60, self._guess),
             ("no HTTP", 4, self._send_no_http),
             ("scrapes left halfway", 8, self._leave_halfway),
             ("calls from other sites", 4, self._call_from_elsewhere),
         ]
-        tasks = [asyncio.create_task(self._repeat(name, act)) for name, count, act in kinds for _ in range(count)]
+        tasks = [
+            asyncio.create_task(self._repeat(name, act))
+            for name, count, act in {"reads": reads, "others": others}[part]
+            for _ in range(count)
+        ]
         await asyncio.sleep(seconds)
         for task in tasks:
             task.cancel()
@@ -377,7 +383,7 @@ class Attack:
         return "left"
 
     async def _stall(self, body: bytes, step: int) -> str:
-        """Accept nothing of a response, or so many bytes a second."""
+        """Accept nothing of a response for ten seconds, or so many bytes each half second."""
         async with self._connect(STALLERS, receive_buffer=4096) as (reader, writer):
             login = aiohttp.encode_basic_auth("guest", USERS["guest"])
             head = f"POST /api/v1/read HTTP/1.1\r\nHost: a\r\nAuthorization: {login}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -385,16 +391,13 @@ class Attack:
             status = (await reader.readexactly(12))[9:].decode()
             transport = writer.transport
             assert isinstance(transport, asyncio.ReadTransport)
-            if status == "200":
-                started = time.monotonic()
-                while time.monotonic() - started < 60:
-                    transport.pause_reading()
-                    await asyncio.sleep(1)
-                    transport.resume_reading()
-                    if step and not await reader.read(step):
-                        return "200, cut off"
-                    if not step and reader.at_eof():
-                        return "200, cut off"
+            if status == "200" and not step:
+                transport.pause_reading()
+                await asyncio.sleep(10)
+                transport.resume_reading()
+            async with asyncio.timeout(60):
+                while await reader.read(step or 65536):  # noqa: ASYNC110  # a slow reader
+                    await asyncio.sleep(0.5 if step else 0)
             return status
 
     async def _be_silent(self) -> str:
@@ -454,11 +457,11 @@ class Attack:
             writer.transport.abort()
 
 
-async def attack(url: str, seconds: float) -> None:
-    """Attack, and print the counts."""
+async def attack(url: str, part: str, seconds: float) -> None:
+    """Make a part of the attacks, and print the counts."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
     attackers = Attack(url)
-    await attackers.run(seconds)
+    await attackers.run(part, seconds)
     for name, outcomes in attackers.outcomes.items():
         sys.stdout.write(f"  {name}: {', '.join(f'{count} x {outcome}' for outcome, count in outcomes.most_common(6))}\n")
 
@@ -481,18 +484,20 @@ async def measure(served: Program, seconds: float, folder: Path) -> Measurements
             repeated.append(query_repeatedly(prometheus, found))
             await wait_for_scrapes(prometheus)
         tasks, log_start = [asyncio.create_task(one) for one in repeated], sum(map(len, served.lines))
-        command = (sys.executable, "-m", "benchmarks.attack", "--against", served.url, "--minutes", str(seconds / 60))
-        attackers = await asyncio.create_subprocess_exec("nice", *command, cwd=ROOT)
+        command = ("nice", sys.executable, "-m", "benchmarks.attack", "--minutes", str(seconds / 60), "--against", served.url)
+        attackers = [await asyncio.create_subprocess_exec(*command, part, cwd=ROOT) for part in ("reads", "others")]
+        ending = asyncio.gather(*(one.wait() for one in attackers))
         try:
-            while attackers.returncode is None:
+            while not ending.done():
                 found.watch_process(served.process.pid)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(attackers.wait()), 0.25)
+                    await asyncio.wait_for(asyncio.shield(ending), 0.25)
                 for task in (task for task in tasks if task.done()):
                     task.result()
         finally:
-            if attackers.returncode is None:
-                attackers.kill()
+            for one in attackers:
+                with suppress(ProcessLookupError):
+                    one.kill()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -546,10 +551,10 @@ def main() -> int:
     flags.add_argument("--minutes", type=float, default=10)
     flags.add_argument("--counters", type=int, default=12_000)
     flags.add_argument("--program", type=Path, default=ROOT, metavar="FOLDER")
-    flags.add_argument("--against", help=argparse.SUPPRESS)
+    flags.add_argument("--against", nargs=2, help=argparse.SUPPRESS)
     options = flags.parse_args()
     if options.against:
-        asyncio.run(attack(options.against, options.minutes * 60))
+        asyncio.run(attack(*options.against, options.minutes * 60))
         return 0
     return 0 if asyncio.run(try_exporter(options.minutes * 60, options.counters, options.program.absolute())) else 1
 

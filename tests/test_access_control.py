@@ -465,6 +465,20 @@ async def test_a_password_that_bcrypt_cannot_verify_holds_up_nobody(caplog):
     assert "a password cannot be verified" in caplog.text
 
 
+async def test_a_password_that_waits_is_verified_once(monkeypatch):
+    """
+    Of many requests with one password, all before the first is answered, it is not verified for each.
+    """
+    checked = []
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *pair: checked.append(pair) or True)
+    users = BasicAuthUsers({"bob": PASSWORD_HASH})
+    with closing(PasswordQueue()) as queue:
+        found = await asyncio.gather(*(users.verify(b"bob", b"secret", queue, f"10.0.0.{n % 2}") for n in range(20)))
+
+    assert found == [True] * 20
+    assert len(checked) <= 2
+
+
 async def test_many_addresses_leave_room_for_one_more(monkeypatch):
     """
     Where all places are taken, the address of which the most wait gives one up: eight attackers do not keep out a ninth client.

@@ -65,7 +65,8 @@ class BasicAuthUsers:
         digest = self._digest(name, password)
         if digest in self._verified:
             return True
-        good = await queue.check(peer, password, self._hashes.get(name, self._unknown_user_hash))
+        expected = self._hashes.get(name, self._unknown_user_hash)
+        good = await queue.check(peer, password, expected, lambda: digest in self._verified)
         if good and name in self._hashes:
             self._verified.add(digest)
             return True
@@ -81,17 +82,20 @@ class PasswordQueue:
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="bcrypt", initializer=_lower_priority)
-        self._waiting: OrderedDict[str, deque[tuple[bytes, bytes, asyncio.Future[bool]]]] = OrderedDict()
+        self._waiting: OrderedDict[str, deque[tuple[bytes, bytes, asyncio.Future[bool], Callable[[], bool]]]] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
 
-    async def check(self, peer: str, password: bytes, expected: bytes) -> bool:
-        """Return whether a password is the one of a hash; raise BusyError where too many wait."""
+    async def check(self, peer: str, password: bytes, expected: bytes, is_verified: Callable[[], bool] = lambda: False) -> bool:
+        """Return whether a password is the one of a hash; raise BusyError where too many wait.
+
+        `is_verified` tells whether it was verified for another request while this one waited.
+        """
         if len(self._waiting.get(peer, ())) >= MAX_WAITING_CHECKS_PER_PEER:
             raise BusyError("too many passwords are waiting for verification")
         if sum(map(len, self._waiting.values())) >= MAX_WAITING_CHECKS:
             self._drop_one(peer)
         result: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(peer, deque()).append((password, expected, result))
+        self._waiting.setdefault(peer, deque()).append((password, expected, result, is_verified))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name="passwords")
         return await result
@@ -116,10 +120,10 @@ class PasswordQueue:
         while self._waiting:
             peer, waiting = next(iter(self._waiting.items()))
             self._waiting.move_to_end(peer)
-            password, expected, result = waiting[0]
+            password, expected, result, is_verified = waiting[0]
             if not result.done():
                 try:
-                    good = await loop.run_in_executor(self._executor, _matches, password, expected)
+                    good = is_verified() or await loop.run_in_executor(self._executor, _matches, password, expected)
                 except ValueError as error:  # of bcrypt; whoever waits next must not wait for ever
                     log.error("a password cannot be verified: %s", error)  # noqa: TRY400  # the message is complete
                     good = False

@@ -51,6 +51,15 @@ def test_base64_at_any_place(secret, before, after):
     assert "…" in build_mask([secret])(text)
 
 
+def test_the_whole_of_a_quoted_header_is_cut():
+    """
+    Of a pair in base64, as a header has it, no letter and no padding is left.
+    """
+    text = f"Basic {b64encode(b'me:0f9ab2c4e1').decode()} is wrong"
+
+    assert build_mask(["0f9ab2c4e1", "me:0f9ab2c4e1"])(text) == "Basic … is wrong"
+
+
 def test_short_texts_are_no_secrets():
     """
     What is too short to be a secret does not tear holes into words.

@@ -26,6 +26,7 @@ def _list_forms(secret: str) -> Iterable[str]:
     yield quote_plus(secret)
     yield json.dumps(secret)[1:-1]
     for encode in (b64encode, urlsafe_b64encode):
+        yield encode(secret.encode()).decode()
         for offset in range(3):  # where the secret begins within a group of three bytes
             encoded = encode(bytes(offset) + secret.encode())
             # The characters that depend on neighbouring bytes are left out.

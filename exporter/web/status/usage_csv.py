@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import date
 from math import fsum
@@ -61,11 +62,13 @@ def _list_days(usage: DayUsage) -> Iterator[tuple[str, str]]:
 
 
 def _list_months(usage: DayUsage, today: date) -> Iterator[tuple[str, str, str]]:
-    for first in sorted({day.replace(day=1) for day in usage.days} - {today.replace(day=1)}):
-        last = last_of_month(first)
-        missing = usage.count_missing(first, last)
-        amount = "" if missing else _format_amount(fsum(value for day, value in usage.days.items() if first <= day <= last))
-        yield f"{first:%Y-%m}", amount, str(missing)
+    by_month = defaultdict[date, list[float]](list)
+    for day, value in usage.days.items():
+        by_month[day.replace(day=1)].append(value)
+    by_month.pop(today.replace(day=1), None)
+    for first, values in sorted(by_month.items()):
+        missing = last_of_month(first).day - len(values)
+        yield f"{first:%Y-%m}", "" if missing else _format_amount(fsum(values)), str(missing)
 
 
 def _format_amount(value: float) -> str:

@@ -515,3 +515,14 @@ async def test_a_reload_that_changes_the_history_is_applied(ledger, watch, histo
 
     assert pollers[0] is pollers[1] is not pollers[2]
     assert pollers[2].backfill.enabled
+
+
+async def test_a_reload_may_remove_an_account_while_changes_are_looked_for(start):
+    """
+    An account that is no longer on the page has nothing to show, and is no fault.
+    """
+    poller = await start()
+    poller._page.remove_account("home")
+    await poller.adopt_changes((5, 0))
+
+    assert poller._page.accounts == {}

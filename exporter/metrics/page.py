@@ -170,9 +170,9 @@ class MetricsPage:
         return self.accounts[view.account]
 
     def is_current(self, account: str, counts: tuple[int, int]) -> bool:
-        """Return whether an account is shown as the ledger has it, by its counts of readings and corrections."""
-        shown = self.accounts[account].ledger_counts
-        return shown is None or shown == counts
+        """Return whether an account, if it is shown, is as the ledger has it, by its counts of readings and corrections."""
+        shown = self.accounts.get(account)
+        return shown is None or shown.ledger_counts in {None, counts}
 
     def remove_account(self, account: str) -> None:
         """Remove an account."""

@@ -30,7 +30,7 @@ from exporter.metrics.page import MetricsPage
 from exporter.models import VisitResult
 from exporter.portals.base import Portal
 from exporter.recording.last_failure import FailureRecordings
-from exporter.visit_watch import VisitWatch
+from exporter.visit_watch import ShapeChanges, VisitWatch
 
 CRASH_RETRY_DELAY = timedelta(minutes=5)
 """Time to the next visit if the process dies during one: a crash loop must not be a login loop."""
@@ -105,7 +105,7 @@ class AccountPoller:
         state = await asyncio.to_thread(open_account, self._ledger, portal)
         self.health.state = cap_suspension(state, self._clock.now())
         self._page.add_account(build_account_view(portal), self.health)
-        await self._watch.update_shapes(self.health, self._clock.now())
+        self._show_shapes(await self._watch.compare_shapes(self._clock.now()))
         if state.last_success and self._feeds.has_feeds:
             await self._feeds.resume()
             self.health.history = self._feeds.history
@@ -149,7 +149,7 @@ class AccountPoller:
 
         with self._watch.watch(now):
             outcome = await self._record_start(begun) or await self._call_portal(begun, now)
-        await self._watch.finish(outcome.error, health, now)
+        self._show_shapes(await self._watch.finish(outcome.error, now))
         after = replace(
             self.state,
             last_visit=now,
@@ -170,7 +170,12 @@ class AccountPoller:
         now = self._clock.now()
         with self._watch.watch_step():
             await self._read_backlog(now)
-        await self._watch.update_shapes(self.health, now)
+        self._show_shapes(await self._watch.compare_shapes(now))
+
+    def _show_shapes(self, changes: ShapeChanges | None) -> None:
+        if changes:
+            self.health.shape_changes += changes.count
+            self.health.shape_notes = changes.notes
 
     async def _read_backlog(self, now: datetime) -> None:
         health = self.health

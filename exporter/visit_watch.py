@@ -4,9 +4,9 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 
-from exporter.account_status import AccountHealth
 from exporter.errors import LedgerError, PortalError
 from exporter.ledger.ledger import Ledger
 from exporter.portals.base import Portal
@@ -16,6 +16,16 @@ from exporter.recording.shape import ShapeHistory, Shapes, watch_shapes
 
 SHAPES_KEY = "shapes"
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeChanges:
+    """What changed of a portal's responses."""
+
+    count: int
+    """Changes since the visit before."""
+    notes: tuple[str, ...]
+    """The recent ones."""
 
 
 class VisitWatch:
@@ -40,16 +50,16 @@ class VisitWatch:
         with watch_shapes() as self._shapes:
             yield
 
-    async def finish(self, error: Exception | None, health: AccountHealth, now: datetime) -> None:
+    async def finish(self, error: Exception | None, now: datetime) -> ShapeChanges | None:
         """Write the recording of a failed visit, and compare the shapes."""
         recorder, self.recorder = self.recorder, None
         if recorder and self._recordings and isinstance(error, PortalError):
             config, rules = self._portal.config, self._portal.redaction_rules()
             await asyncio.to_thread(self._recordings.write, config, config.name, rules, recorder, error)
-        await self.update_shapes(health, now)
+        return await self.compare_shapes(now)
 
-    async def update_shapes(self, health: AccountHealth, now: datetime) -> None:
-        """Compare the shapes with those of the visits before, and show what changed."""
+    async def compare_shapes(self, now: datetime) -> ShapeChanges | None:
+        """Compare the shapes with those of the visits before; return what changed, None where the ledger cannot tell."""
         name, day = self._portal.name, now.astimezone(self._portal.zone).date()
         store = self._ledger.get_account_store(name)
         try:
@@ -60,11 +70,10 @@ class VisitWatch:
                 await store.put(SHAPES_KEY, history.dump())
         except LedgerError as error:
             log.debug("account %s: shapes are not compared: %s", name, error)
-            return
+            return None
         for change in changes:
             log.warning("account %s: %s", name, change)
         if unknown := sorted(self._shapes.unknown):
             log.debug("account %s: fields of responses that are not used: %s", name, ", ".join(unknown))
-        health.shape_changes += len(changes)
-        health.shape_notes = tuple(history.recent(day))
         self._shapes = Shapes()
+        return ShapeChanges(len(changes), tuple(history.recent(day)))

@@ -27,6 +27,10 @@ DECIMALS = 6
 ROWS_AT_A_TIME = 5000
 
 
+DerivedRow = tuple[int, int, float | None, int]
+"""Series, start, amount (None: none any more), seconds."""
+
+
 @dataclass(slots=True)
 class DerivedDays:
     """What readings that have changed mean for days."""
@@ -35,6 +39,14 @@ class DerivedDays:
     """Series, start, amount, seconds."""
     void: list[tuple[int, int]] = field(default_factory=list)
     """Series and start of days that may have had an amount, and have none now."""
+
+    def add(self, row: DerivedRow) -> None:
+        """Add a day or a month."""
+        series, start, amount, seconds = row
+        if amount is None:
+            self.void.append((series, start))
+        else:
+            self.rows.append((series, start, amount, seconds))
 
 
 def derive_days(instants: Sequence[int], values: Sequence[float], midnights: Iterable[int]) -> list[float | None]:
@@ -94,13 +106,14 @@ class DayDeriver:
         self._midnights = list(list_midnights(min(spans[1::4]) - DAY_MS, max(spans[2::4]) + DAY_MS, self._zone))
         derived = DerivedDays()
         for place in range(0, len(spans), 4):
-            self._derive_series(derived, *spans[place : place + 4])
+            for day in self._derive_series(*spans[place : place + 4]):
+                derived.add(day)
             if len(derived.rows) >= ROWS_AT_A_TIME:
                 yield derived
                 derived = DerivedDays()
         yield derived
 
-    def _derive_series(self, derived: DerivedDays, series: int, first: int, last: int, newest: int) -> None:
+    def _derive_series(self, series: int, first: int, last: int, newest: int) -> Iterator[DerivedRow]:
         is_append = newest < first
         before, after = (newest, None) if is_append else self._select_neighbours(series, first, last)
         # Neighbours that are more than a day away say nothing about any midnight.
@@ -121,10 +134,8 @@ class DayDeriver:
         for (begin, finish), amount in zip(pairwise(midnights), amounts, strict=True):
             if begin < thinned:
                 continue
-            if amount is not None:
-                derived.rows.append((days_series, begin, amount, (finish - begin) // 1000))
-            elif not is_append and first <= finish and last >= begin:
-                derived.void.append((days_series, begin))
+            if amount is not None or (not is_append and first <= finish and last >= begin):
+                yield days_series, begin, amount, (finish - begin) // 1000
 
     def _select_neighbours(self, series: int, first: int, last: int) -> tuple[int | None, int | None]:
         """Return the `at` of the readings before the first changed one and after the last."""
@@ -137,7 +148,7 @@ class DayDeriver:
         None where the portal states its days.
         """
         if (row := self._db.execute(_SELECT_TARGET, (series,)).fetchone()) is None:
-            self._db.execute(_INSERT_TARGET, (series,))
+            self._db.execute(INSERT_DERIVED_SERIES, ("P1D", series))
             row = self._db.execute(_SELECT_TARGET, (series,)).fetchone()
         return (row[0], row[1]) if row else None
 
@@ -180,9 +191,9 @@ _SELECT_TARGET = (
     "SELECT days.id, source.thinned FROM series AS days JOIN series AS source ON source.id = days.derived_from"
     " WHERE days.derived_from = ?"
 )
-_INSERT_TARGET = (
+INSERT_DERIVED_SERIES = (
     "INSERT OR IGNORE INTO series (point, register, direction, unit, form, resolution, nature, kind, portal_unit, description,"
-    " part_of, value_type, type_id, shown, derived_from) SELECT point, register, direction, unit, 'interval', 'P1D', nature,"
+    " part_of, value_type, type_id, shown, derived_from) SELECT point, register, direction, unit, 'interval', ?, nature,"
     " kind, portal_unit, description, part_of, value_type, type_id, shown, id FROM series WHERE id = ?"
 )
 _SELECT_USAGE_POINT = "SELECT usage_point FROM series JOIN point ON point.id = point WHERE series.id = ?"

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from exporter.ledger.calendar_samples import Calendar, CalendarRule, iterate_calendar_samples, local_day
 from exporter.ledger.database import from_ms, to_ms
-from exporter.ledger.derived_days import DerivedDays
+from exporter.ledger.derived_days import INSERT_DERIVED_SERIES, DerivedDays, DerivedRow
 
 DAY_MS = 86_400_000
 
@@ -58,10 +58,11 @@ class MonthDeriver:
             done.update(companions)
             concerned = sorted(set[date]().union(*(months.get(companion, ()) for companion in companions)))
             for companion in companions:
-                self._derive_series(derived, companion, tuple(companions), concerned)
+                for row in self._derive_series(companion, tuple(companions), concerned):
+                    derived.add(row)
         return derived
 
-    def _derive_series(self, derived: DerivedDays, series: int, companions: tuple[int, ...], months: Sequence[date]) -> None:
+    def _derive_series(self, series: int, companions: tuple[int, ...], months: Sequence[date]) -> Iterator[DerivedRow]:
         rule = CalendarRule(Calendar.MONTH, self._zone, companions)
         first, last = self._start(months[0]), self._start(_next_month(months[-1])) + DAY_MS
         amounts = dict[date, tuple[int, float]]()
@@ -74,17 +75,17 @@ class MonthDeriver:
                 continue
             if month not in amounts:
                 bounds = self._start(month), self._start(month) + DAY_MS
-                derived.void += [(target, at) for (at,) in self._db.execute(_SELECT_STORED, (target, *bounds))]
+                yield from ((target, at, None, 0) for (at,) in self._db.execute(_SELECT_STORED, (target, *bounds)).fetchall())
                 continue
             end, value = amounts[month]
             # A month of gas begins at six, as it ends.
             begin = to_ms(datetime.combine(month, from_ms(end).astimezone(self._zone).time(), self._zone))
-            derived.rows.append((target, begin, value, (end - begin) // 1000))
+            yield target, begin, value, (end - begin) // 1000
 
     def _find_target(self, series: int, *, create: bool) -> int | None:
         """Return the series of the months of a series of days; None where there is none, or the portal states months."""
         if create:
-            self._db.execute(_INSERT_TARGET, (series,))
+            self._db.execute(INSERT_DERIVED_SERIES, ("P1M", series))
         row = self._db.execute("SELECT id FROM series WHERE derived_from = ?", (series,)).fetchone()
         return int(row[0]) if row else None
 
@@ -122,8 +123,3 @@ _SELECT_COMPANIONS = (
     " AND other.form = 'interval' AND other.resolution = 'P1D' ORDER BY other.id"
 )
 _SELECT_STORED = "SELECT at FROM reading WHERE series = ? AND at >= ? AND at < ?"
-_INSERT_TARGET = (
-    "INSERT OR IGNORE INTO series (point, register, direction, unit, form, resolution, nature, kind, portal_unit, description,"
-    " part_of, value_type, type_id, shown, derived_from) SELECT point, register, direction, unit, 'interval', 'P1M', nature,"
-    " kind, portal_unit, description, part_of, value_type, type_id, shown, id FROM series WHERE id = ?"
-)

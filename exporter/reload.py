@@ -43,19 +43,17 @@ class Reloader:
         `config` is the current one, `stamp` that of its file before it was read.
         """
         self._config = config
-        stamps = stamp + await asyncio.to_thread(stamp_files, config.secret_files)
+        stamps = stamp + config.secret_stamps
         while True:
             await asyncio.sleep(FILE_CHECK_SECONDS)
             files = [config_file, *self._config.secret_files]
             found = await asyncio.to_thread(stamp_files, files)
             if found != stamps:
+                stamps = found
                 with suppress(ConfigError):
                     await self.reload()
-                # Of the files that the new configuration names, as they were before it was read: a later change is seen again.
-                is_same_list = files == [config_file, *self._config.secret_files]
-                stamps = (
-                    found if is_same_list else await asyncio.to_thread(stamp_files, [config_file, *self._config.secret_files])
-                )
+                    # Of all files as they were before they were read: a later change is seen again.
+                    stamps = found[:1] + self._config.secret_stamps
 
     def begin(self) -> None:
         """Begin to reload: the accounts of the start are open, so that they undo no reload requested before."""

@@ -23,7 +23,7 @@ from exporter.config import loader
 from exporter.config.secrets import expand_union, fill_model, list_keys, list_secret_fields
 from exporter.config.yaml_document import YamlDocument
 from exporter.errors import ConfigError
-from exporter.files import find_exposure
+from exporter.files import find_exposure, stamp_files
 from exporter.portals.base import Portal
 from exporter.web.web_config import WebConfig
 from tests.certificates import CertificateFolder, write_web_config
@@ -313,6 +313,17 @@ def test_an_empty_text_is_an_absent_key(folder: Path):
     assert loaded.accounts[0].config.password.get_secret_value() == "from-the-environment"
     assert (loaded.history.remote_write[0].bearer_token, loaded.history.remote_write[0].ca_file) == (None, None)
     assert faults(folder, HOME.replace("${PASSWORD}", "''")) == "#:5: accounts[0].password: must not be empty"
+
+
+def test_a_secret_that_changes_after_it_was_read(folder: Path):
+    """
+    A configuration knows how its secrets' files were when it read them, so that no later change is missed.
+    """
+    config = load(folder, HOME + "  client_secret_file: secrets/good")
+    assert stamp_files(config.secret_files) == config.secret_stamps
+
+    (folder / "secrets" / "good").write_text("longer than before")
+    assert stamp_files(config.secret_files) != config.secret_stamps
 
 
 def test_variables(folder: Path):

@@ -14,7 +14,7 @@ from exporter.config.secrets import fill_model, substitute_variables
 from exporter.config.validation import Model, validate
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_document
 from exporter.feed_reader import BackfillSettings
-from exporter.files import find_exposure
+from exporter.files import FileStamps, find_exposure
 from exporter.history.config import HistorySettings
 from exporter.portals.base import Portal
 from exporter.suggestion import suggest
@@ -77,6 +77,8 @@ class Config(_Section):
     """Warnings, one a line."""
     secret_files: tuple[Path, ...] = ()
     """The files that secrets were read from."""
+    secret_stamps: FileStamps = ()
+    """Their stamps before they were read."""
 
     pace: Pace | None = None
     """How fast the history is read; None: as each portal allows."""
@@ -118,6 +120,7 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
         recording=file.recording,
         warnings=tuple(_collect_warnings(document, environment)),
         secret_files=tuple(document.secret_files),
+        secret_stamps=document.secret_stamps,
     )
 
 

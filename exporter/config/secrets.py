@@ -11,7 +11,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, has_control_character, read_text
-from exporter.files import read_pem
+from exporter.files import read_pem, stamp_files
 from exporter.suggestion import find_similar, suggest
 
 MAX_SECRET_BYTES = 64 << 10
@@ -175,6 +175,7 @@ def _add_file_fault(document: YamlDocument, file: Path, path: KeyPath, error: Va
 
 def _read_secret_text(document: YamlDocument, file: Path, path: KeyPath) -> str:
     document.secret_files.append(file)
+    document.secret_stamps += stamp_files([file])
     try:
         text = read_text(file, MAX_SECRET_BYTES).rstrip("\r\n")
     except ValueError as error:

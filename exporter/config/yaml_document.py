@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from exporter.errors import ConfigError
-from exporter.files import read_file
+from exporter.files import FileStamps, read_file
 
 MAX_FILE_BYTES = 1 << 20
 MAX_VALUES = 100_000
@@ -54,6 +54,8 @@ class YamlDocument:
         """Values that are secrets."""
         self.secret_files: list[Path] = []
         """The files that secrets were read from."""
+        self.secret_stamps: FileStamps = ()
+        """Their stamps before they were read."""
         self.other_files: list[Path] = []
         """The files that other keys name, such as certificates."""
         self.holds_secret = False

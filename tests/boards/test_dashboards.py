@@ -313,7 +313,7 @@ def test_only_electricity_on_its_board():
         assert 'commodity="electricity"' in expression or 'register!~"energy|volume"' in expression, expression
     for expression in expressions(grafana_queries.load_dashboard(FOLDER / "electricity.json")):
         for matchers in re.findall(r"utility_(?:register|usage_point)_info\{([^{}]*)\}", expression):
-            assert 'commodity="electricity"' in matchers or "data_until" in matchers or "|gas|" in matchers, expression
+            assert 'commodity="electricity"' in matchers or "|gas|" in matchers, expression
 
 
 def test_hours_without_a_pause_are_of_water():

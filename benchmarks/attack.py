@@ -386,8 +386,8 @@ class Attack:
         """Accept nothing of a response for ten seconds, or so many bytes each half second."""
         async with self._connect(STALLERS, receive_buffer=4096) as (reader, writer):
             login = aiohttp.encode_basic_auth("guest", USERS["guest"])
-            head = f"POST /api/v1/read HTTP/1.1\r\nHost: a\r\nAuthorization: {login}\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
+            head = f"POST /api/v1/read HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: {login}\r\n"
+            writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             status = (await reader.readexactly(12))[9:].decode()
             transport = writer.transport
             assert isinstance(transport, asyncio.ReadTransport)
@@ -395,7 +395,7 @@ class Attack:
                 transport.pause_reading()
                 await asyncio.sleep(10)
                 transport.resume_reading()
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(30):
                 while await reader.read(step or 65536):  # noqa: ASYNC110  # a slow reader
                     await asyncio.sleep(0.5 if step else 0)
             return status

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -28,6 +28,18 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_REDIRECTS = 8
 StringMap = Mapping[str, str]
 RequestBody = StringMap | bytes
+
+
+class RequestOptions(TypedDict, total=False):
+    """What every request may have; see `Session.request`."""
+
+    params: StringMap | None
+    headers: StringMap | None
+    follow_redirects: bool
+    label: str
+    raise_for_status: bool
+
+
 """A form, or raw bytes."""
 _PERSONAL = re.compile(r"\d{5}|@|%40")
 """What may be personal in a segment of a path: a meter's number, an EAN, a PRM, an e-mail address."""
@@ -126,49 +138,15 @@ class Session:
         morsel = self._client.cookie_jar.filter_cookies(URL(url)).get(name)
         return morsel.value if morsel else None
 
-    async def get(
-        self,
-        url: str,
-        *,
-        params: StringMap | None = None,
-        headers: StringMap | None = None,
-        follow_redirects: bool = False,
-        label: str = "",
-        raise_for_status: bool = True,
-    ) -> Response:
+    async def get(self, url: str, **options: Unpack[RequestOptions]) -> Response:
         """Send a GET request; see `request`."""
-        return await self.request(
-            "GET",
-            url,
-            params=params,
-            headers=headers,
-            follow_redirects=follow_redirects,
-            label=label,
-            raise_for_status=raise_for_status,
-        )
+        return await self.request("GET", url, **options)
 
     async def post(
-        self,
-        url: str,
-        *,
-        data: RequestBody | None = None,
-        json: Any = None,
-        params: StringMap | None = None,
-        headers: StringMap | None = None,
-        follow_redirects: bool = False,
-        raise_for_status: bool = True,
+        self, url: str, *, data: RequestBody | None = None, json: Any = None, **options: Unpack[RequestOptions]
     ) -> Response:
         """Send a POST request with a form or bytes (`data`), or with JSON; see `request`."""
-        return await self.request(
-            "POST",
-            url,
-            params=params,
-            headers=headers,
-            data=data,
-            json=json,
-            follow_redirects=follow_redirects,
-            raise_for_status=raise_for_status,
-        )
+        return await self.request("POST", url, data=data, json=json, **options)
 
     async def request(
         self,

@@ -45,7 +45,7 @@ def measure(sizes: Sequence[int]) -> Report:
         report.check_goal(
             "CPU at rest at home",
             report.find_value("CPU at rest, % of a core", HOME_SERIES),
-            maximum=0.2,
+            maximum=0.05,
             format_value="{:.2f} %".format,
         ),
         report.check_goal(

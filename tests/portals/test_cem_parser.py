@@ -408,14 +408,15 @@ def test_a_million_bad_rows_stop_at_the_first(before, after):
 @given(
     names=st.lists(st.sampled_from(["a},{b", '"}, {"', "x}]", "[{", "Byt 1", ""]), min_size=1, max_size=30),
     piece=st.integers(1, 200),
+    is_wrapped=st.booleans(),
 )
-def test_a_long_list_is_parsed_in_pieces(names: list[str], piece: int) -> None:
+def test_a_long_list_is_parsed_in_pieces(names: list[str], piece: int, is_wrapped: bool) -> None:
     """
     Wherever it is cut, and whatever looks like the border of two rows, the rows are those of the whole.
     """
     rows = [{"mis_id": number, "mis_nazev": name, "more": [{"a": 1}, {"b": 2}]} for number, name in enumerate(names, 1)]
     for layout in ({"indent": 1}, {"separators": (",", ":")}, {}):
-        text = json.dumps(rows, **layout)
+        text = json.dumps({"data": rows, "action": "get"} if is_wrapped else rows, **layout)
         whole = OBJECTS.parse(text, "id=23")
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(lists, "PIECE_LENGTH", piece)

@@ -145,7 +145,7 @@ class ListParser(Generic[RowT]):
         JSON.
         """
         is_bare = text[:64].lstrip()[:1] in ("[", b"[")
-        if is_bare and len(text) > PIECE_LENGTH and (pieces := self._parse_pieces(text)) is not None:
+        if len(text) > PIECE_LENGTH and (pieces := self._parse_pieces(text)) is not None:
             return pieces
         try:
             return self._bare_adapter.validate_json(text) if is_bare else self._wrapped_adapter.validate_json(text).data
@@ -168,15 +168,18 @@ class ListParser(Generic[RowT]):
         return [row for row in rows if row is not None]
 
     def _parse_pieces(self, text: str | bytes) -> list[RowT] | None:
-        """Return the rows of a long bare list, some at a time: its JSON as a whole takes several times as much memory.
+        """Return the rows of a long list, some at a time: its JSON as a whole takes several times as much memory.
 
         It is cut between two rows; None where a piece is no list of rows, for what looked like their border was none.
         """
         rows = list[RowT]()
         try:
-            for piece in _cut(text):
+            around, *pieces = _split_wrapper(text)
+            if around and self._wrapped_adapter.validate_json(around).data:
+                return None
+            for piece in _cut(text, *pieces):
                 rows += self._bare_adapter.validate_json(piece)
-        except ValidationError:
+        except (ValidationError, ValueError):
             return None
         return rows
 
@@ -203,20 +206,29 @@ OBJECTS, METERS, COUNTERS = ListParser(ObjectRow), ListParser(MeterRow), ListPar
 TYPES = ListParser(CounterTypeRow)
 
 
-def _cut(text: str | bytes) -> Iterator[str | bytes]:
+def _split_wrapper(text: str | bytes) -> tuple[str | bytes, int, int]:
+    """Return what is around the list, which is empty in it, and where the list begins and ends; ValueError without one."""
+    if isinstance(text, str):
+        start, end = text.index("["), text.rindex("]") + 1
+        return (text[:start] + "[]" + text[end:]).strip().removesuffix("[]"), start, end
+    start, end = text.index(b"["), text.rindex(b"]") + 1
+    return (text[:start] + b"[]" + text[end:]).strip().removesuffix(b"[]"), start, end
+
+
+def _cut(text: str | bytes, start: int, end: int) -> Iterator[str | bytes]:
     """Cut a list in JSON where the border of two rows seems to be; each piece is a list."""
     if isinstance(text, str):
-        yield from _cut_at(_BORDER, text, "[", "}]")
+        yield from _cut_at(_BORDER, text, start, end, "[", "}]")
     else:
-        yield from _cut_at(_BORDER_OF_BYTES, text, b"[", b"}]")
+        yield from _cut_at(_BORDER_OF_BYTES, text, start, end, b"[", b"}]")
 
 
-def _cut_at(border: re.Pattern[AnyStr], text: AnyStr, opening: AnyStr, closing: AnyStr) -> Iterator[AnyStr]:
-    start = text.index(opening) + 1
-    while found := border.search(text, start + PIECE_LENGTH):
+def _cut_at(border: re.Pattern[AnyStr], text: AnyStr, start: int, end: int, opening: AnyStr, closing: AnyStr) -> Iterator[AnyStr]:
+    start += 1
+    while found := border.search(text, start + PIECE_LENGTH, end):
         yield opening + text[start : found.start()] + closing
         start = found.end() - 1
-    yield opening + text[start:]
+    yield opening + text[start:end]
 
 
 def _build_validation_error(error: ValidationError, where: str) -> ValueError | ResponseError:

@@ -1,11 +1,11 @@
 """The command `history import`: the importer of `exporter/sync` run in the foreground, with a bar and a report of its end."""
 
-import asyncio
 import sys
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from exporter.client.session import Session
+from exporter.clock import WallClock
 from exporter.ledger.ledger import Ledger
 from exporter.portals.base import Portal
 from exporter.progress import show_requests
@@ -38,7 +38,7 @@ async def import_feeds(portal: Portal, ledger: Ledger, session: Session, options
         importer = Importer[Session](
             engine,
             now=lambda: session.now,
-            sleep=_sleep,
+            sleep=WallClock().sleep,
             first=options.first,
             last=options.last,
             again=options.again,
@@ -69,7 +69,3 @@ def describe_import(progress: Progress, now: datetime) -> str:
             f"paused: {progress} requests, continues by itself{when} (with `serve`, or this command again); {readings}; {paused}"
         )
     return f"{progress} requests, {readings}"
-
-
-async def _sleep(length: timedelta) -> None:
-    await asyncio.sleep(length.total_seconds())

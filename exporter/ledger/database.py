@@ -21,6 +21,7 @@ from exporter.ledger.migrations import SCHEMA_VERSION, migrate, read_schema_vers
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+DAY_MS = 86_400_000
 
 
 def to_ms(at: datetime) -> int:

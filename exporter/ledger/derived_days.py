@@ -17,11 +17,10 @@ from datetime import datetime, time, timedelta
 from itertools import chain, pairwise
 from zoneinfo import ZoneInfo
 
-from exporter.ledger.database import from_ms, to_ms
+from exporter.ledger.database import DAY_MS, from_ms, to_ms
 
 MAX_DISTANCE_MS = 6 * 3_600_000
 """Readings around a midnight that lie further apart say nothing about it."""
-DAY_MS = 86_400_000
 DECIMALS = 6
 """An amount is rounded to a milliwatt-hour or a millilitre; sums of amounts are exact in these."""
 ROWS_AT_A_TIME = 5000

@@ -13,10 +13,8 @@ from itertools import chain
 from zoneinfo import ZoneInfo
 
 from exporter.ledger.calendar_samples import Calendar, CalendarRule, iterate_calendar_samples, local_day
-from exporter.ledger.database import from_ms, to_ms
+from exporter.ledger.database import DAY_MS, from_ms, to_ms
 from exporter.ledger.derived_days import INSERT_DERIVED_SERIES, DerivedDays, DerivedRow
-
-DAY_MS = 86_400_000
 
 
 class MonthDeriver:

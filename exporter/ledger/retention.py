@@ -11,7 +11,7 @@ from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from exporter.ledger.account_state import QUOTA_RETENTION
-from exporter.ledger.database import from_ms, to_ms
+from exporter.ledger.database import DAY_MS, from_ms, to_ms
 
 MAX_SERIES_PER_TRANSACTION, MAX_READINGS_PER_TRANSACTION = 500, 5000
 """A transaction ends after so many."""
@@ -19,7 +19,6 @@ MIN_FREE_PAGES_RATIO = 10
 """The file is vacuumed when more than one page in so many is free; until then new readings reuse the free pages."""
 RECENT_DAYS = 7
 """So many of the newest days with visits or calls never count as past."""
-DAY_MS = 86_400_000
 
 
 def select_superfluous(instants: Sequence[int], zone: ZoneInfo) -> list[int]:

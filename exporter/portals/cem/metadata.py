@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from exporter import runtime
 from exporter.client.session import Session
 from exporter.client.side_calls import SideCalls
 from exporter.errors import NoDataError, PortalError, ResponseError, UnreachableError
@@ -82,7 +83,9 @@ class MetadataStore:
         cached: CachedSelection | None = self.client.session.store.cache.get(SELECTION_KEY)
         if cached and cached.selection == self.selection and cached.made_at <= self.client.session.now < cached.due_at:
             return cached.selected, []
-        return await self._build_selected()
+        found = await self._build_selected()
+        await asyncio.to_thread(runtime.trim_memory)  # a city's lists leave a hundred megabytes
+        return found
 
     async def renew_types(self) -> SelectedCounters:
         """Request the types again, unless that was done just now, and return the selected counters with them."""

@@ -249,7 +249,8 @@ class _Planner:
         """Return the spans of days that are to be asked again, oldest first."""
         spans, feed = [], self._feed
         for whole_run in self._runs:
-            if whole_run.state is State.WHOLE and not whole_run.asked and (whole_run.tries or feed.recheck is None):
+            is_final = whole_run.state is State.WHOLE and not whole_run.asked and (whole_run.tries or feed.recheck is None)
+            if is_final and self._now >= feed.start(whole_run.last + 1) + feed.settles.total_seconds():
                 continue  # never by itself: years of days
             for run in self._cut(whole_run):
                 if stretches and any(first <= run.first and run.last <= last for first, last in stretches):

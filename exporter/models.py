@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
 from exporter.errors import PortalError, ReadingError
@@ -289,6 +289,11 @@ def name_resolutions(resolutions: Iterable[str]) -> str:
 def is_possible_value(value: float) -> bool:
     """Return whether a meter can show a value."""
     return -MAX_VALUE <= value <= MAX_VALUE  # NaN is neither
+
+
+def next_month(day: date) -> date:
+    """Return the first day of the month after that of a day."""
+    return date(day.year + day.month // 12, day.month % 12 + 1, 1)
 
 
 def strip_noise(value: float) -> float:

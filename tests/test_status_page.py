@@ -525,6 +525,18 @@ def test_only_the_meters_that_are_shown_are_read(accounts, monkeypatch):
     assert "402 meters need attention" in later
 
 
+def test_december_is_compared_with_the_one_before(accounts):
+    """
+    The last month of a year has the same days of last year beside it, like any other.
+    """
+    accounts.now = parse_local("2026-12-10T09:00")
+    register = Register(UsagePoint("1", Commodity.WATER), Unit.M3)
+    days = [build_days(register, *[amount] * 31, until=until) for amount, until in ((0.2, "2025-12-31"), (0.3, "2026-12-09"))]
+    accounts.add_account("home", [*days[0], *days[1]])
+
+    assert "Same days of last year 50 % more" in words(shown(accounts).article)
+
+
 def test_a_ledger_that_cannot_be_read(accounts):
     """
     A ledger that is locked costs the meters, not the page: health is shown all the same.

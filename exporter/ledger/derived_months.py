@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from exporter.ledger.calendar_samples import Calendar, CalendarRule, iterate_calendar_samples, local_day
 from exporter.ledger.database import DAY_MS, from_ms, to_ms
 from exporter.ledger.derived_days import INSERT_DERIVED_SERIES, DerivedDays, DerivedRow
+from exporter.models import next_month
 
 
 class MonthDeriver:
@@ -45,7 +46,7 @@ class MonthDeriver:
             series, first, last, newest = spans[place : place + 4]
             closed = self._local_date(max(newest, last)) + timedelta(days=1)
             for month in _list_months(self._local_date(first), self._local_date(last)):
-                if _next_month(month) <= closed:
+                if next_month(month) <= closed:
                     months.setdefault(series, set()).add(month)
         derived = DerivedDays()
         done = set[int]()
@@ -62,7 +63,7 @@ class MonthDeriver:
 
     def _derive_series(self, series: int, companions: tuple[int, ...], months: Sequence[date]) -> Iterator[DerivedRow]:
         rule = CalendarRule(Calendar.MONTH, self._zone, companions)
-        first, last = self._start(months[0]), self._start(_next_month(months[-1])) + DAY_MS
+        first, last = self._start(months[0]), self._start(next_month(months[-1])) + DAY_MS
         amounts = dict[date, tuple[int, float]]()
         for stamp, value in iterate_calendar_samples(self._db, series, rule, first, last):
             amounts[(self._local_date(stamp + 1) - timedelta(days=1)).replace(day=1)] = stamp + 1, value
@@ -98,11 +99,7 @@ def _list_months(first: date, last: date) -> Iterator[date]:
     month = first.replace(day=1)
     while month <= last:
         yield month
-        month = _next_month(month)
-
-
-def _next_month(month: date) -> date:
-    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+        month = next_month(month)
 
 
 _IS_DAYS = "form = 'interval' AND resolution = 'P1D' AND unit IN ('kWh', 'm³')"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from functools import cache
 from itertools import groupby, islice
 from operator import itemgetter
@@ -15,7 +15,7 @@ from exporter.ledger.queries import NewestIndex, SeriesRow, UsagePointRow
 from exporter.metrics.day_statistics import DayStatistics
 from exporter.metrics.days import MAX_SILENCE, DailyAggregates, SampleContext
 from exporter.metrics.families import FAILURE_REASONS, FAMILY_GROUPS, STATUS_CLASSES, LabelValues, Sample, Samples
-from exporter.models import Direction, Fact, Nature, Unit, clean_label, strip_noise
+from exporter.models import Direction, Fact, Nature, Unit, clean_label, next_month, strip_noise
 
 _LOAD_FAMILY_NAMES: Mapping[Direction, str] = {
     Direction.CONSUMPTION: "utility_consumption_load_kw",
@@ -234,7 +234,7 @@ class SampleReader:
                 samples.append(("utility_monthly_peak_kw", key, peaks[0].value))
                 if peaks[0].has_span:
                     samples.append(("utility_monthly_peak_timestamp_seconds", key, peaks[0].end.timestamp()))
-                history = MonthlyPeakHistory(tuple((_next_month(peak.at, self._view.zone), peak.value) for peak in peaks))
+                history = MonthlyPeakHistory(tuple((self._find_month_end(peak.at), peak.value) for peak in peaks))
                 self.monthly_peaks.setdefault(key, history)
                 averages = average_peaks({key: history}, self._context.month_start)
                 samples += [(family, key, values[key]) for family, values in averages.items() if values]
@@ -244,6 +244,10 @@ class SampleReader:
                 if peak.has_span:
                     samples.append(("utility_daily_peak_timestamp_seconds", key, peak.end.timestamp()))
         return samples, None
+
+    def _find_month_end(self, at: datetime) -> datetime:
+        zone = self._view.zone
+        return datetime.combine(next_month(at.astimezone(zone)), time(), zone)
 
 
 def _sum_loads(snapshot: Snapshot, series: Iterable[SeriesRow], end: datetime) -> dict[Direction, float]:
@@ -264,11 +268,6 @@ def find_month_start(at: datetime, zone: ZoneInfo) -> datetime:
     """Return when the local month of an instant began."""
     local = at.astimezone(zone)
     return datetime(local.year, local.month, 1, tzinfo=zone)
-
-
-def _next_month(at: datetime, zone: ZoneInfo) -> datetime:
-    local = at.astimezone(zone)
-    return datetime(local.year + local.month // 12, local.month % 12 + 1, 1, tzinfo=zone)
 
 
 def build_health_samples(view: AccountView, health: AccountHealth, now: datetime) -> Samples:

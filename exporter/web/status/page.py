@@ -31,7 +31,7 @@ from exporter.web.status.accounts import (
 from exporter.web.status.formatting import PageClock, format_duration
 from exporter.web.status.meters import MeterFilter, MeterReader, MeterSummary, OpenSnapshot, find_usage_point, sort_rows
 from exporter.web.status.tiles import CHART_DAYS, Tile, build_tile
-from exporter.web.status.usage import DayUsage, read_day_usage
+from exporter.web.status.usage import DayUsage, last_of_month, read_day_usage
 from exporter.web.status.usage_csv import iterate_csv
 from exporter.web.status.usage_point import build_usage_point_page
 
@@ -278,5 +278,6 @@ def _read_usages(
         return {}
     today = now.astimezone(view.zone).date()
     recent, month = today - timedelta(days=CHART_DAYS + 1), (today - DAY).replace(day=1)
-    past = month.replace(year=month.year - 1), (month + timedelta(days=31)).replace(year=month.year - 1)
+    before = month.replace(year=month.year - 1)
+    past = before, last_of_month(before)
     return read_day_usage(snapshot, view.account, view.zone, [meter.id for meter in meters], [(min(recent, month), today), past])

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.usage_queries import Amount
-from exporter.models import DAY, Direction, Unit
+from exporter.models import DAY, Direction, Unit, next_month
 
 UNITS = (Unit.KWH, Unit.M3)
 """In this order a quantity is preferred: gas is shown as energy where both are known."""
@@ -142,4 +142,4 @@ def _preference(usage: DayUsage) -> tuple[bool, int]:
 
 def last_of_month(first: date) -> date:
     """Return the last day of the month that begins at `first`."""
-    return (first + timedelta(days=31)).replace(day=1) - DAY
+    return next_month(first) - DAY

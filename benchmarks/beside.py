@@ -40,8 +40,8 @@ import sys
 from datetime import timedelta
 from exporter import poller
 from exporter.history import remote_write_sender
-from exporter.portals.base import Portal
-poller.MIN_VISIT_GAP = poller.CRASH_RETRY_DELAY = Portal.min_every = timedelta(seconds=1)
+from exporter.portals.base import AccountConfig
+poller.MIN_VISIT_GAP = poller.CRASH_RETRY_DELAY = AccountConfig.min_every = timedelta(seconds=1)
 remote_write_sender.POLL_INTERVAL = remote_write_sender.SETTLE_INTERVAL = timedelta(seconds=1)
 from exporter.cli import main
 sys.exit(main())

@@ -1,5 +1,6 @@
 """The ledger: what is stored, what a correction leaves, what a crash loses, what a damaged file does."""
 
+import math
 import signal
 import sqlite3
 import subprocess
@@ -145,6 +146,16 @@ def test_a_correction_replaces_and_is_stored(ledger):
         ).fetchall()
     db.close()
     assert rows == [(0.22, AT.timestamp() * 1000, (AT + DAY).timestamp() * 1000)]
+
+
+def test_a_value_converted_otherwise_is_no_correction(ledger):
+    """
+    What differs in the sixteenth digit, as after an update that rounds otherwise, is the same value; in the twelfth it is not.
+    """
+    record(ledger, day(8, 1000.9999999999999))
+
+    assert record(ledger, day(8, 1001.0), at=AT + DAY).corrected == 0
+    assert record(ledger, day(8, 1001.00000001), at=AT + 2 * DAY).corrected == 1
 
 
 def test_late_days_land_on_their_own_day(ledger):
@@ -360,8 +371,9 @@ def test_the_last_value_counts(tmp_path_factory, days):
         expected: dict[int, float] = {}
         corrections = 0
         for number, amount in days:
-            corrections += expected.get(number, amount) != amount
-            expected[number] = amount
+            if not math.isclose(expected.get(number, -1), amount, rel_tol=1e-14):
+                corrections += number in expected
+                expected[number] = amount
             record(ledger, day(number, amount), at=AT + 60 * DAY)
 
         assert list_readings(ledger) == [("total", datetime(2031, 3, n, tzinfo=UTC), expected[n]) for n in sorted(expected)]

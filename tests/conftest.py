@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -26,6 +27,12 @@ pytest_plugins = ["tests.certificates"]
 settings.register_profile("house", deadline=None)  # how fast it is, is measured in benchmarks, not in tests
 settings.load_profile("house")
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one worker more than there are processors: tests often wait for programs that start."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)

@@ -90,7 +90,7 @@ def type_commands(commands: list[str], folder: Path) -> dict[str, str]:
         for command in commands:
             typed = command.partition(" #")[0].strip()
             if typed.startswith("make demo"):
-                typed = run_shell("make -n demo", ROOT).stdout.splitlines()[-1]
+                typed = run_shell("MAKEFLAGS= make -n --no-print-directory demo", ROOT).stdout.splitlines()[-1]
             if any(typed.startswith(start) for start in NOT_RUN):
                 continue
             if typed.endswith(" demo"):

@@ -162,7 +162,7 @@ def assert_same_readings(visit: RecordedVisit, outcome: Outcome) -> None:
     if visit.recording.rows_left_out:
         assert len(played) > len(readings) / 10
         readings = {key: value for key, value in readings.items() if key in played}
-    assert played == pytest.approx(readings, abs=1e-9)
+    assert played == pytest.approx(readings, rel=1e-14, abs=1e-9)
 
 
 CLEAN_COUNTS: dict[str, int] = {}

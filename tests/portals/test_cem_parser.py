@@ -422,3 +422,16 @@ def test_a_long_list_is_parsed_in_pieces(names: list[str], piece: int, is_wrappe
             patched.setattr(lists, "PIECE_LENGTH", piece)
             assert OBJECTS.parse(text, "id=23") == OBJECTS.parse(text.encode(), "id=23") == whole
         assert [row.id for row in whole] == [*range(1, len(rows) + 1)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 6, 7])
+def test_a_stored_list_is_read_again(count, monkeypatch):
+    """
+    However many pieces it is written in, and as plain JSON too: earlier versions stored that.
+    """
+    monkeypatch.setattr(lists, "ROWS_PER_DUMP", 3)
+    stated = [{"mis_id": number, "mis_idp": 3, "mis_nazev": f"Byt č. {number}"} for number in range(1, count + 1)]
+    rows = OBJECTS.parse(json.dumps(stated), "id=23")
+
+    assert [row.id for row in rows] == [*range(1, count + 1)]
+    assert OBJECTS.load(OBJECTS.dump(rows), "id=23") == OBJECTS.load(json.dumps(stated), "id=23") == rows

@@ -1,6 +1,7 @@
 """The catalog of an account: its objects, meters and counters, their registers, and which of them are selected."""
 
 import math
+import sys
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
@@ -102,6 +103,8 @@ class Catalog:
     """Every row of a counter, by its number: a shared counter is listed under several meters."""
     types: dict[int, CounterTypeRow]
     selection: CounterSelection = field(default_factory=CounterSelection)
+    known: Mapping[int, Register] = field(default_factory=dict)
+    """Registers made of earlier lists: those that are as they were are used on."""
 
     @cached_property
     def entries(self) -> dict[int, CatalogEntry]:
@@ -116,7 +119,7 @@ class Catalog:
         for part, whole in _find_wholes(self.entries.values()):
             if part in selected and whole in selected:
                 register = replace(selected[part].register, part_of=str(whole))
-                selected[part] = replace(selected[part], register=register)
+                selected[part] = replace(selected[part], register=self._use_known(part, register))
         return selected
 
     @cached_property
@@ -152,11 +155,11 @@ class Catalog:
         """Return the counters that are selected by number and have never been read."""
         return frozenset(n for n in self.selection.counters & self.selected.keys() if self.selected[n].counter.time is None)
 
-    def _build_entry(self, rows: list[CounterRow], points: Callable[[int], UsagePoint]) -> CatalogEntry:
+    def _build_entry(self, rows: list[CounterRow], points: Callable[[CounterRow], UsagePoint]) -> CatalogEntry:
         row = rows[0]
         type_info = self.type_infos[row.type]
         register = Register(
-            usage_point=points(row.meter),
+            usage_point=points(row),
             unit=type_info.scale.unit,
             direction=type_info.direction,
             name=str(row.id),
@@ -165,9 +168,14 @@ class Catalog:
             portal_unit=type_info.portal_unit,
             description=row.name,
             value_type=type_info.value_type_name,
-            type_id=str(row.type),
+            type_id=sys.intern(str(row.type)),
         )
-        return CatalogEntry(row, type_info, register, self._find_hidden_reason(rows, type_info))
+        return CatalogEntry(row, type_info, self._use_known(row.id, register), self._find_hidden_reason(rows, type_info))
+
+    def _use_known(self, number: int, register: Register) -> Register:
+        """Return the known register of a counter if it is equal: the ledger knows it, and a city's take 50 MB."""
+        known = self.known.get(number)
+        return known if known == register and known is not None else register
 
     def _find_hidden_reason(self, rows: list[CounterRow], type_info: CounterTypeInfo) -> str:
         row, selection = rows[0], self.selection
@@ -195,34 +203,44 @@ class Catalog:
                 return row_above.id in selection.objects
         return not (selection.objects or selection.counters)
 
-    def _build_usage_point_factory(self) -> Callable[[int], UsagePoint]:
+    @cached_property
+    def _rows_by_meter(self) -> dict[int, list[CounterRow]]:
+        """The counters by meter: seldom needed, for most meters state their main type."""
         by_meter: dict[int, list[CounterRow]] = defaultdict(list)
         for rows in self.counters.values():
             for row in rows:
                 by_meter[row.meter].append(row)
+        return by_meter
+
+    def _build_usage_point_factory(self) -> Callable[[CounterRow], UsagePoint]:
         points: dict[int, UsagePoint] = {}
 
-        def get_usage_point(number: int) -> UsagePoint:
-            if number not in points:
-                points[number] = self._build_usage_point(number, by_meter[number])
-            return points[number]
+        def get_usage_point(row: CounterRow) -> UsagePoint:
+            if (point := points.get(row.meter)) is None:
+                point, known = self._build_usage_point(row.meter), self.known.get(row.id)
+                point = points[row.meter] = known.usage_point if known and known.usage_point == point else point
+            return point
 
         return get_usage_point
 
-    def _build_usage_point(self, number: int, counters: list[CounterRow]) -> UsagePoint:
+    def _build_usage_point(self, number: int) -> UsagePoint:
         meter = self.meters.get(number)
         site = self.objects.find_site_name(meter.object_id) if meter else ""
-        commodity = self._find_commodity(meter, counters)
+        commodity = self._find_commodity(number, meter)
         if meter is None:
             return UsagePoint(str(number), commodity)
         place_id = "" if meter.object_id is None else str(meter.object_id)
-        return UsagePoint(str(number), commodity, meter.serial, site, meter.name, place_id=place_id)
+        # The serial number is copied: the row's own would keep the memory around it from being returned.
+        return UsagePoint(str(number), commodity, meter.serial.encode().decode(), site, meter.name, place_id=place_id)
 
-    def _find_commodity(self, meter: MeterRow | None, counters: list[CounterRow]) -> Commodity:
+    def _find_commodity(self, number: int, meter: MeterRow | None) -> Commodity:
         """Return what a meter measures: by its main type, its main counter, then the first counter with a commodity."""
-        main = [meter.main_type] if meter and meter.main_type is not None else []
-        rest = [row.type for row in sorted(counters, key=lambda row: (not row.primary, row.id))]
-        commodities = (self.type_infos[number].commodity for number in main + rest)
+        if meter and meter.main_type is not None:
+            commodity = self.type_infos[meter.main_type].commodity
+            if commodity is not Commodity.OTHER:
+                return commodity
+        rows = sorted(self._rows_by_meter[number], key=lambda row: (not row.primary, row.id))
+        commodities = (self.type_infos[row.type].commodity for row in rows)
         return next((commodity for commodity in commodities if commodity is not Commodity.OTHER), Commodity.OTHER)
 
 
@@ -232,6 +250,7 @@ def build_catalog(
     counters: Iterable[CounterRow],
     types: Iterable[CounterTypeRow],
     selection: CounterSelection,
+    known: Mapping[int, Register] | None = None,
 ) -> Catalog:
     """Return the catalog of the lists; the rows of a shared counter are sorted by meters in service, then by number.
 
@@ -239,8 +258,8 @@ def build_catalog(
     """
     by_id: dict[int, MeterRow] = {}
     for meter in meters:
-        known = by_id.get(meter.id)
-        if known is None or (known.removed is not None and (meter.removed is None or meter.removed > known.removed)):
+        listed = by_id.get(meter.id)
+        if listed is None or (listed.removed is not None and (meter.removed is None or meter.removed > listed.removed)):
             by_id[meter.id] = meter
     by_counter: dict[int, list[CounterRow]] = defaultdict(list)
     for row in counters:
@@ -248,7 +267,7 @@ def build_catalog(
     for rows in by_counter.values():
         if len(rows) > 1:
             rows.sort(key=lambda row: (row.meter in by_id and by_id[row.meter].removed is not None, row.meter))
-    catalog = Catalog(ObjectTree(objects), by_id, dict(by_counter), {row.id: row for row in types}, selection)
+    catalog = Catalog(ObjectTree(objects), by_id, dict(by_counter), {row.id: row for row in types}, selection, known or {})
     _ = catalog.selected  # computed here, where it may be slow
     return catalog
 
@@ -303,16 +322,18 @@ def format_numbers(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, ordered[:MAX_LISTED_NUMBERS])) + (f" and {more} more" if more > 0 else "")
 
 
-StatedValues = list[tuple[int, float | None, int | None]]
-"""Counters by their numbers, with value and time (milliseconds)."""
+StatedValues = tuple[Sequence[int], Sequence[float], Sequence[int]]
+"""The numbers of counters, their values and times (milliseconds)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedCounters:
     """What every visit needs of a catalog: the counters that are shown, by their numbers."""
 
-    registers: Mapping[int, tuple[Register, UnitScale]]
-    """The register of each counter, and how the portal's numbers become ours."""
+    registers: Mapping[int, Register]
+    """The register of each counter."""
+    scales: Mapping[str, UnitScale]
+    """How the portal's numbers become ours, by the portal's number of the type."""
     inventory: Inventory
     notes: tuple[str, ...]
     never_read: frozenset[int]
@@ -326,16 +347,15 @@ class SelectedCounters:
     ) -> "SelectedCounters":
         """Return what visits need of a catalog; `notes` are on the lists it was made of.
 
-        Registers that are as they were are the objects of `before`: the ledger knows these, and a city's take 50 MB.
+        What is as it was are the very objects of `before`.
         """
-        known = before.registers if before else {}
-        registers = {number: (entry.register, entry.type_info.scale) for number, entry in catalog.selected.items()}
-        for number, found in registers.items():
-            if (old := known.get(number)) == found and old is not None:
-                registers[number] = old
+        # Numbers of their own: those of the rows would keep the memory of the rows from being returned.
+        registers: Mapping[int, Register] = {int(entry.register.name): entry.register for entry in catalog.selected.values()}
+        is_known = before is not None and registers == before.registers
         return cls(
-            registers=registers,
-            inventory=before.inventory if before and registers == known else catalog.build_inventory(),
+            registers=before.registers if before and is_known else registers,
+            scales={str(number): info.scale for number, info in catalog.type_infos.items()},
+            inventory=before.inventory if before and is_known else catalog.build_inventory(),
             notes=(*notes, *catalog.build_notes()),
             never_read=catalog.find_never_read_counters(),
             counter_count=len(catalog.entries),
@@ -372,9 +392,3 @@ class LastValues:
             return False
         before = self._values[place]
         return before > 0 and value > 0 and not 0.5 < value / before < 2 and is_known_factor(value / before)
-
-
-def list_stated_values(catalog: Catalog) -> StatedValues:
-    """Return the last values that the list of counters itself states."""
-    rows = (entry.counter for entry in catalog.selected.values())
-    return [(row.id, row.value, row.time) for row in rows]

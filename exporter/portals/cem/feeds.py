@@ -62,7 +62,7 @@ async def read_feed(config: CemConfig, metadata: MetadataStore, first: date, las
     if values is None:
         values, refused = await _fetch_by_counter(client, selected, first, last)
         notes += refused
-    readings = list(convert_indexes(values, selected.registers))
+    readings = list(convert_indexes(values, selected.registers, selected.scales))
     notes += build_value_notes(values.skipped, "history")
     return FeedResult(readings, tuple(notes), values.skipped.total(), max(client.request_count, 1))
 

@@ -37,14 +37,14 @@ async def read_latest(config: CemConfig, metadata: MetadataStore) -> VisitResult
             selected = await metadata.renew_types()
         for (counter, _), value in values.by_counter_and_time.items():
             last_values.put(counter, value)
-        readings += convert_indexes(values, selected.registers)
+        readings += convert_indexes(values, selected.registers, selected.scales)
     failures = [*batches.failures, *metadata.failures]
     if batches.failures and not batches.response_count:
         raise _select_worst_failure(failures)
     is_silent = bool(selected.registers) and not failures and not readings
     if left_out := _parse_left_out(stated, readings, session.now):
         skipped += left_out.skipped
-        readings += convert_indexes(left_out, selected.registers)
+        readings += convert_indexes(left_out, selected.registers, selected.scales)
     notes: list[str] = [
         *selected.notes,
         *build_never_read_notes(_find_unread(selected.never_read, readings)),
@@ -123,12 +123,16 @@ def split(items: Sequence[BatchT], size: int) -> list[Sequence[BatchT]]:
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _parse_left_out(stated: StatedValues, readings: Sequence[Index], now: datetime) -> CounterValues | None:
+def _parse_left_out(stated: StatedValues | None, readings: Sequence[Index], now: datetime) -> CounterValues | None:
     """Return what the responses left out, from the values that a new list of counters has `stated`."""
-    if not stated:
+    if stated is None:
         return None
     read = {int(reading.register.name) for reading in readings}
-    left_out = [{"var_id": counter, "value": value, "timestamp": time} for counter, value, time in stated if counter not in read]
+    left_out = [
+        {"var_id": counter, "value": value, "timestamp": time}
+        for counter, value, time in zip(*stated, strict=True)
+        if counter not in read
+    ]
     return parse_last_values(left_out, now) if left_out else None
 
 

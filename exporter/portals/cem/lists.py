@@ -1,8 +1,10 @@
 """The long lists of an account, parsed from their JSON straight into small rows: a city's counters are 35 MB of it."""
 
+import base64
 import dataclasses
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any, AnyStr, Generic, TypeVar
@@ -30,6 +32,7 @@ MAX_INVALID_ROWS = 100
 
 PIECE_LENGTH = 250_000
 """Longer lists are parsed in pieces of about this length."""
+ROWS_PER_DUMP = 2000
 _BORDER, _BORDER_OF_BYTES = re.compile(r"\}\s*,\s*\{"), re.compile(rb"\}\s*,\s*\{")
 
 
@@ -198,8 +201,17 @@ class ListParser(Generic[RowT]):
             raise ResponseError(f"{where} cannot be read") from None
 
     def dump(self, rows: list[RowT]) -> str:
-        """Return rows as JSON with the portal's own names, without defaults."""
-        return self._bare_adapter.dump_json(rows, by_alias=True, exclude_defaults=True).decode()
+        """Return rows as text to be stored: JSON with the portal's own names, without defaults, compressed some at a time."""
+        compressor, parts = zlib.compressobj(1), list[bytes]()
+        for start in range(0, len(rows), ROWS_PER_DUMP):
+            some = self._bare_adapter.dump_json(rows[start : start + ROWS_PER_DUMP], by_alias=True, exclude_defaults=True)
+            parts.append(compressor.compress((b"," if start else b"[") + some[1:-1]))
+        parts += compressor.compress(b"]" if rows else b"[]"), compressor.flush()
+        return base64.b64encode(b"".join(parts)).decode()
+
+    def load(self, text: str, where: str) -> list[RowT]:
+        """Return the rows of a stored text, in plain JSON too: earlier versions stored that."""
+        return self.parse(text if text[:1] == "[" else zlib.decompress(base64.b64decode(text)), where)
 
 
 OBJECTS, METERS, COUNTERS = ListParser(ObjectRow), ListParser(MeterRow), ListParser(CounterRow)

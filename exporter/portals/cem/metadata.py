@@ -4,6 +4,7 @@ Only the list of counters is needed. What else is missing leaves names empty, is
 """
 
 import asyncio
+from array import array
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -23,7 +24,6 @@ from exporter.portals.cem.catalog import (
     SelectedCounters,
     StatedValues,
     build_catalog,
-    list_stated_values,
 )
 from exporter.portals.cem.client import FUNCTIONS, CemApiClient
 from exporter.portals.cem.config import CemConfig
@@ -75,14 +75,14 @@ class MetadataStore:
         """Return what is missing of lists that are not needed, for a week or until it comes."""
         return await self._side_calls.list_notes()
 
-    async def load_selected(self) -> tuple[SelectedCounters, StatedValues]:
+    async def load_selected(self) -> tuple[SelectedCounters, StatedValues | None]:
         """Return the selected counters, and the last values that a list of counters requested just now states.
 
         Cached in the process while no list is due: joining the lists of a city's counters takes seconds.
         """
         cached: CachedSelection | None = self.client.session.store.cache.get(SELECTION_KEY)
         if cached and cached.selection == self.selection and cached.made_at <= self.client.session.now < cached.due_at:
-            return cached.selected, []
+            return cached.selected, None
         found = await self._build_selected()
         await asyncio.to_thread(runtime.trim_memory)  # a city's lists leave a hundred megabytes
         return found
@@ -104,7 +104,9 @@ class MetadataStore:
             objects = await self._load_side_list(OBJECTS, "objects", [], empty_error=None)
         types = await self._load_counter_types({counter.type for counter in counters}, types_every)
         # In a thread: a city's 100,000 counters take a second or two, and requests are served meanwhile.
-        return await asyncio.to_thread(build_catalog, objects, meters, counters, types, self.selection)
+        cached: CachedSelection | None = self.client.session.store.cache.get(SELECTION_KEY)
+        known = cached.selected.registers if cached else {}
+        return await asyncio.to_thread(build_catalog, objects, meters, counters, types, self.selection, known)
 
     async def load_holder(self) -> Holder | None:
         """Return who holds the account; None when the portal does not state it, for the readings do not need it."""
@@ -122,7 +124,7 @@ class MetadataStore:
             login_valid_from=parse_milliseconds(account.access_start),
         )
 
-    async def _build_selected(self, types_every: timedelta | None = None) -> tuple[SelectedCounters, StatedValues]:
+    async def _build_selected(self, types_every: timedelta | None = None) -> tuple[SelectedCounters, StatedValues | None]:
         session = self.client.session
         catalog = await self.load_catalog(types_every)
         cached: CachedSelection | None = session.store.cache.get(SELECTION_KEY)
@@ -134,7 +136,7 @@ class MetadataStore:
             session.store.cache[SELECTION_KEY] = CachedSelection(self.selection, session.now, due_at, selected)
         if LAST_VALUES_KEY not in session.store.cache:
             session.store.cache[LAST_VALUES_KEY] = _build_last_values(catalog)
-        return selected, list_stated_values(catalog) if "counters" in self._cache.refreshed else []
+        return selected, _list_stated_values(catalog) if "counters" in self._cache.refreshed else None
 
     def _refresh_interval(self, name: str) -> timedelta:
         return self._config.types_every if name == "types" else self._config.metadata_every
@@ -215,7 +217,7 @@ class MetadataStore:
         stored = await self._cache.get(name, self._refresh_interval(name) if every is None else every, fetch)
         if fields := stored.get("skipped"):
             self._notes.append(build_skip_note(where, Counter(fields)))
-        return await asyncio.to_thread(table.parse, stored["data"], where)
+        return await asyncio.to_thread(table.load, stored["data"], where)
 
 
 class ListCache:
@@ -264,6 +266,17 @@ class ListCache:
         self._requested_at[key] = now.timestamp()
         await self._session.store.put(key, {"at": now.timestamp(), **fetched}, now + max(every, STALE_FOR))
         return fetched
+
+
+def _list_stated_values(catalog: Catalog) -> StatedValues:
+    """Return the last values that the list of counters itself states."""
+    numbers, values, times = array("q"), array("d"), array("q")
+    for row in (entry.counter for entry in catalog.selected.values()):
+        if row.value is not None and row.time is not None:
+            numbers.append(row.id)
+            values.append(row.value)
+            times.append(row.time)
+    return numbers, values, times
 
 
 def _build_last_values(catalog: Catalog) -> LastValues:

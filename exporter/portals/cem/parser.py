@@ -213,9 +213,11 @@ def _check_field_names(rows: list[Any], where: str, known: Set[str], optional: S
         raise ResponseError(f"{where} has changed: {missing[0]}: field required")
 
 
-def convert_indexes(values: CounterValues, registers: Mapping[int, tuple[Register, Callable[[float], float]]]) -> Iterator[Index]:
+def convert_indexes(
+    values: CounterValues, registers: Mapping[int, Register], scales: Mapping[str, Callable[[float], float]]
+) -> Iterator[Index]:
     """Yield what registers showed; counters that are not shown are left out."""
     for (counter, milliseconds), value in values.by_counter_and_time.items():
         register, at = registers.get(counter), parse_milliseconds(milliseconds)
-        if register and at and is_possible_value(scaled := register[1](value)):
-            yield Index(register[0], scaled, at)
+        if register and at and is_possible_value(scaled := scales[register.type_id](value)):
+            yield Index(register, scaled, at)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from exporter import runtime
 from exporter.account_status import (
     LOGIN_SUSPENSION,
     MIN_VISIT_GAP,
@@ -271,6 +270,7 @@ class AccountPoller:
 
     async def _show(self, outcome: VisitOutcome) -> VisitOutcome:
         """Show what was stored; return the outcome after that."""
+        await asyncio.to_thread(self._ledger.free_memory)  # what storing has left, before rendering takes as much
         try:
             await asyncio.to_thread(self._page.refresh, self.portal.name, outcome.changes)
         except LedgerError:
@@ -305,7 +305,7 @@ class AccountPoller:
         name = self.portal.name
         try:
             after = await asyncio.to_thread(self._save_health, after)
-            await asyncio.to_thread(runtime.trim_memory)
+            await asyncio.to_thread(self._ledger.free_memory)
         except LedgerError as error:
             after = replace(
                 after,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from exporter import runtime
 from exporter.errors import LedgerError
 from exporter.ledger import delivery_state, queries, retention, usage_queries
 from exporter.ledger.account_state import (
@@ -60,6 +61,11 @@ class Ledger:
     def close(self) -> None:
         """Close all connections."""
         self.database.close()
+
+    def free_memory(self) -> None:
+        """Free what is kept of the file until it is needed again, and return free memory to the system."""
+        self.database.free_memory()
+        runtime.trim_memory()
 
     def lock_folder(self) -> None:
         """Lock the folder for one `serve`; raise LedgerError if another one has it."""

@@ -102,9 +102,9 @@ def _join_kept(content_type: str, accounts: Sequence[AccountSamples]) -> KeptPar
 
     def add_small() -> None:
         if small:
-            text.append(bytes(small))
-            members.append(compress_member(bytes(small)))
+            text.append(content := bytes(small))
             small.clear()
+            members.append(compress_member(content))
 
     for family in FAMILIES:
         cached = [lines for account in accounts for lines in account.lines_by_family.get(family.name, ())]

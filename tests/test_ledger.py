@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import LedgerError, ReadingError
 from exporter.ledger.account_state import AccountState
+from exporter.ledger.catalog import IdentityCache
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.migrations import SCHEMA_VERSION
 from exporter.ledger.writer import FUTURE_NOTE, ROWS_PER_INSERT
@@ -525,3 +526,47 @@ def test_two_processes_share_a_ledger(ledger):
     record(ledger, day(3, 3.0, Register(POINT, Unit.M3, name="garden")))
 
     assert sorted(value for _, _, value in list_readings(ledger)) == [1.0, 2.0, 3.0, 3.0]
+
+
+def test_freeing_memory_keeps_what_is_stored(ledger, tmp_path):
+    """
+    What connections keep of the file is read again when it is needed; a ledger that is closed has nothing to free.
+    """
+    ledger.open_account("home", portal="cem", zone="Europe/Prague", login="")
+    with ledger.snapshot() as held:
+        ledger.free_memory()
+        before = held.get_state("home")
+    ledger.free_memory()
+
+    assert ledger.get_state("home") == before
+    ledger.close()
+    ledger.free_memory()
+
+
+@given(visits=st.lists(st.lists(st.integers(0, 7), max_size=12), max_size=6), feed=st.lists(st.integers(8, 11), max_size=4))
+def test_objects_are_known_in_any_order(visits: list[list[int]], feed: list[int]) -> None:
+    """
+    In the order of the last visit, in another one, with gaps and repeats: what is known of an object is its own number.
+    """
+    objects, cache = [object() for _ in range(12)], IdentityCache()
+
+    def visit(numbers: list[int]) -> int:
+        known = 0
+        for number in numbers:
+            row_id = cache.get(objects[number])
+            known += row_id is not None
+            assert (cache.put(objects[number], number) if row_id is None else row_id) == number
+        cache.end()
+        return known
+
+    for numbers in visits:
+        cache.begin_visit()
+        visit(numbers)
+        cache.begin_feed()
+        visit(feed)
+        cache.begin_visit()
+        visit(numbers)  # of another list than the last one's the cache begins anew, and the next visit knows it
+        cache.begin_visit()
+        assert visit(numbers) == len(numbers)
+        assert [cache.get(objects[number]) for number in range(8, 12)] == [None] * 4
+        cache.end()

@@ -1,9 +1,11 @@
 """The usage points and series of an account: finds, creates and describes them, and writes only what changed."""
 
 import sqlite3
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import cached_property
+from itertools import count
 
 from exporter.ledger.database import Database
 from exporter.models import Inventory, Register, UsagePoint
@@ -19,12 +21,17 @@ CatalogRow = tuple[int, tuple[str, ...], int]
 class IdentityCache:
     """Row IDs by the identity of the object: portals return the same objects at each visit, and identity is faster than equality.
 
-    An object is referenced, so that its identity stays its own, for as long as visits return it.
+    An object is referenced, so that its identity stays its own, for as long as visits return it. They return them in the same
+    order too: numbers in that order take a fifth of the memory of a dictionary, which is made only where an order differs.
     """
 
     def __init__(self) -> None:
-        self._ids: dict[int, int] = {}
+        self._identities, self._row_ids = array("Q"), array("q")
         self._objects: list[object] = []
+        self._places: dict[int, int] | None = None
+        """Identity -> place."""
+        self._next = 0
+        """The place of the object that is probably asked for next."""
         self._hits = 0
         """How many of the objects this visit returned."""
         self._before_feed: tuple[int, int] | None = None
@@ -34,7 +41,8 @@ class IdentityCache:
         """Begin a visit: if the previous one returned less than three quarters of the objects, clear the cache."""
         self._end_feed()
         if 4 * self._hits < 3 * len(self._objects):
-            self._ids, self._objects = {}, []
+            for kept in (self._identities, self._row_ids, self._objects):
+                del kept[:]
         self._hits = 0
 
     def begin_feed(self) -> None:
@@ -42,25 +50,39 @@ class IdentityCache:
         self._end_feed()
         self._before_feed = len(self._objects), self._hits
 
+    def end(self) -> None:
+        """End a visit or a transaction of a feed: free what only it needed."""
+        self._places, self._next = None, 0
+
     def get(self, key: object) -> int | None:
         """Return the row ID of an object, or None."""
-        row_id = self._ids.get(id(key))
-        self._hits += row_id is not None
-        return row_id
+        identity, place = id(key), self._next
+        if place >= len(self._identities) or self._identities[place] != identity:
+            if self._places is None:
+                self._places = dict(zip(self._identities, count()))
+            if (found := self._places.get(identity)) is None:
+                return None
+            place = found
+        self._hits += 1
+        self._next = place + 1
+        return self._row_ids[place]
 
     def put(self, key: object, row_id: int) -> int:
         """Cache the row ID of an object, and return it."""
-        self._ids[id(key)] = row_id
+        if self._places is not None:
+            self._places[id(key)] = len(self._objects)
+        self._identities.append(id(key))
+        self._row_ids.append(row_id)
         self._objects.append(key)
         self._hits += 1
         return row_id
 
     def _end_feed(self) -> None:
+        self.end()
         if self._before_feed:
-            count, self._hits = self._before_feed
-            for added in self._objects[count:]:
-                del self._ids[id(added)]
-            del self._objects[count:]
+            count_before, self._hits = self._before_feed
+            for kept in (self._identities, self._row_ids, self._objects):
+                del kept[count_before:]
             self._before_feed = None
 
 
@@ -90,6 +112,8 @@ class AccountCatalog:
 
     def forget_rows(self) -> None:
         """Free what was read of the tables: some 100 MB of 100,000 registers."""
+        for cache in (self._usage_point_ids, *self._series_ids.values()):
+            cache.end()
         self.__dict__.pop("_usage_point_rows", None)
         self.__dict__.pop("_series_rows", None)
 

@@ -12,6 +12,7 @@ block; an unchanged `FamilyLines` stays the same object; the samples can be read
 """
 
 import re
+from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
@@ -126,24 +127,30 @@ class FamilyLines:
 class AgePrefixes:
     """The prefixes of the age lines of a block, and the timestamps (whole seconds since 1970) that the ages count from."""
 
-    prefixes: list[bytes]
-    timestamps: list[int]
+    text: bytes = b""
+    """The prefixes, one a line: as objects they would take half as much again."""
+    timestamps: Sequence[int] = ()
+
+    @property
+    def prefixes(self) -> list[bytes]:
+        """The prefixes, one for each timestamp."""
+        return self.text.split(b"\n") if self.timestamps else []
 
     @classmethod
     def from_lines(cls, lines: FamilyLines) -> Self:
         """Return the prefixes of the timestamp lines: they have the same labels, escaped in the same form."""
         split = [_split_line(line) for line in lines.lines]
-        return cls([prefix for prefix, _ in split], [timestamp for _, timestamp in split])
+        return cls(b"\n".join(prefix for prefix, _ in split), array("q", [timestamp for _, timestamp in split]))
 
     def update(self, previous: FamilyLines, current: FamilyLines) -> Self:
         """Return the prefixes of lines that replaced the previous ones; only lines that differ are parsed."""
         lines = current.lines
-        if len(lines) != len(self.prefixes):
+        if len(lines) != len(self.timestamps):
             return self.from_lines(current)
-        prefixes, timestamps = list(self.prefixes), list(self.timestamps)
+        prefixes, timestamps = self.prefixes, array("q", self.timestamps)
         for position in compress(count(), map(ne, previous.lines, lines)):
             prefixes[position], timestamps[position] = _split_line(lines[position])
-        return type(self)(prefixes, timestamps)
+        return type(self)(b"\n".join(prefixes), timestamps)
 
     def list_names_before(self, instant: float) -> list[str]:
         """Return the names of the usage points whose newest reading is older than an instant."""
@@ -178,7 +185,7 @@ class SampleBlock:
     lines_by_family: Mapping[str, FamilyLines] = field(default_factory=dict)
     monthly_peaks: Mapping[LabelValues, MonthlyPeakHistory] = field(default_factory=dict)
     """(account, usage_point) -> its monthly peaks, whose mean changes when a month ends."""
-    ages: AgePrefixes = field(default_factory=lambda: AgePrefixes([], []))
+    ages: AgePrefixes = field(default_factory=AgePrefixes)
     history: HistoryTotals = field(default_factory=HistoryTotals)
 
     def replace_usage_points(
@@ -211,7 +218,7 @@ class SampleBlock:
     def _update_ages(self, timestamps: FamilyLines | None) -> AgePrefixes:
         previous = self.lines_by_family.get(TIMESTAMP_FAMILY)
         if timestamps is None:
-            return AgePrefixes([], [])
+            return AgePrefixes()
         return self.ages.update(previous, timestamps) if previous else AgePrefixes.from_lines(timestamps)
 
     def _update_history(self, lines_by_family: Mapping[str, FamilyLines]) -> HistoryTotals:

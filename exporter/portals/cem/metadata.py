@@ -103,6 +103,7 @@ class MetadataStore:
             meters = await self._load_side_list(METERS, "meters", [])
             objects = await self._load_side_list(OBJECTS, "objects", [], empty_error=None)
         types = await self._load_counter_types({counter.type for counter in counters}, types_every)
+        await asyncio.to_thread(runtime.trim_memory)  # what responses have left, before the catalog takes as much
         # In a thread: a city's 100,000 counters take a second or two, and requests are served meanwhile.
         cached: CachedSelection | None = self.client.session.store.cache.get(SELECTION_KEY)
         known = cached.selected.registers if cached else {}

@@ -15,7 +15,7 @@ from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.ledger.writer import LedgerChanges
 from exporter.metrics.aggregates import TIMESTAMP_FAMILY, build_health_samples, find_month_start
-from exporter.metrics.cache import AccountSamples, AgePrefixes, FamilyLines, build_samples, update_samples
+from exporter.metrics.cache import COMPACT_FAMILIES, AccountSamples, AgePrefixes, FamilyLines, build_samples, update_samples
 from exporter.metrics.days import ALL_USAGE_POINTS, HistoryStarts, SampleContext, list_history_starts
 from exporter.metrics.exposition import TEXT, compress_member, format_lines, format_value, render_header, render_registry
 from exporter.metrics.families import AGE_FAMILY, FAMILIES, TAIL_FAMILIES, Samples
@@ -25,6 +25,8 @@ AGE_STEP = 15
 """The ages of more than `STEPPED_ABOVE` usage points are those of the last whole `AGE_STEP` seconds."""
 RENDER_AHEAD_FOR = 300
 """Seconds after a request for which ages are rendered ahead."""
+MAX_SMALL_BYTES = 1 << 20
+"""Small lines are joined up to about this size; of so many lines of families that seldom change no text is kept."""
 KeptPart = tuple[list[bytes | FamilyLines], bytes]
 """The kept part of a page as text, in which lines of which no text is kept stand for themselves, and as gzip."""
 log = logging.getLogger(__name__)
@@ -98,13 +100,16 @@ class PageBody:
 
 def _join_kept(content_type: str, accounts: Sequence[AccountSamples]) -> KeptPart:
     """Return the kept lines with their headers."""
-    text, members, small = list[bytes | FamilyLines](), list[bytes](), bytearray()
+    text, members, small, small_families = list[bytes | FamilyLines](), list[bytes](), bytearray(), set[str]()
 
     def add_small() -> None:
         if small:
-            text.append(content := bytes(small))
+            content = bytes(small)
             small.clear()
             members.append(compress_member(content))
+            is_compact = len(content) >= MAX_SMALL_BYTES and small_families <= COMPACT_FAMILIES
+            text.append(FamilyLines("", None, members[-1]) if is_compact else content)
+            small_families.clear()
 
     for family in FAMILIES:
         cached = [lines for account in accounts for lines in account.lines_by_family.get(family.name, ())]
@@ -112,6 +117,9 @@ def _join_kept(content_type: str, accounts: Sequence[AccountSamples]) -> KeptPar
         for lines in cached:
             if lines.compressed is None:
                 small += lines.text
+                small_families.add(family.name)
+                if len(small) >= MAX_SMALL_BYTES:
+                    add_small()
             else:
                 add_small()
                 text.append(lines if lines.kept_text is None else lines.kept_text)

@@ -1,10 +1,8 @@
 """The long lists of an account, parsed from their JSON straight into small rows: a city's counters are 35 MB of it."""
 
-import base64
 import dataclasses
 import json
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any, AnyStr, Generic, TypeVar
@@ -22,6 +20,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from exporter.client.response import Response
+from exporter.compressed_text import compress_text, decompress_text
 from exporter.errors import ResponseError
 from exporter.portals.base import FailFastList, describe_field
 from exporter.portals.cem.parser import CleanText, Flag, OptionalInteger, OptionalNumber, RowId, parse_number
@@ -202,16 +201,17 @@ class ListParser(Generic[RowT]):
 
     def dump(self, rows: list[RowT]) -> str:
         """Return rows as text to be stored: JSON with the portal's own names, without defaults, compressed some at a time."""
-        compressor, parts = zlib.compressobj(1), list[bytes]()
+        return compress_text(self._dump_parts(rows))
+
+    def _dump_parts(self, rows: list[RowT]) -> Iterator[bytes]:
         for start in range(0, len(rows), ROWS_PER_DUMP):
             some = self._bare_adapter.dump_json(rows[start : start + ROWS_PER_DUMP], by_alias=True, exclude_defaults=True)
-            parts.append(compressor.compress((b"," if start else b"[") + some[1:-1]))
-        parts += compressor.compress(b"]" if rows else b"[]"), compressor.flush()
-        return base64.b64encode(b"".join(parts)).decode()
+            yield (b"," if start else b"[") + some[1:-1]
+        yield b"]" if rows else b"[]"
 
     def load(self, text: str, where: str) -> list[RowT]:
         """Return the rows of a stored text, in plain JSON too: earlier versions stored that."""
-        return self.parse(text if text[:1] == "[" else zlib.decompress(base64.b64decode(text)), where)
+        return self.parse(decompress_text(text), where)
 
 
 OBJECTS, METERS, COUNTERS = ListParser(ObjectRow), ListParser(MeterRow), ListParser(CounterRow)

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from exporter.history.remote_pb2 import TimeSeries
-from exporter.history.series import LabelPairs
 from exporter.ledger.queries import SampleRows
 
 SAMPLE_BYTES = 18
@@ -50,11 +49,6 @@ def encode_columns(timestamps: Sequence[int], values: Sequence[float]) -> bytes:
 def encode_labels(pairs: Iterable[tuple[str, str]]) -> bytes:
     """Encode the labels of a series: a TimeSeries, or a ChunkedSeries, without its samples."""
     return TimeSeries(labels=[{"name": name, "value": value} for name, value in pairs]).SerializeToString()
-
-
-def encode_series(label_pairs: LabelPairs, rows: SampleRows) -> bytes:
-    """Encode a whole TimeSeries."""
-    return encode_labels(label_pairs) + (encode_samples(rows) if rows else b"")
 
 
 def regroup(parts: Iterable[bytes], size: int) -> Iterator[bytes]:

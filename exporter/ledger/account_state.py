@@ -235,20 +235,6 @@ class LedgerAccountStore:
             )
 
 
-def select_imported_chunks(database: Database, account: str) -> set[str]:
-    """Return the names of the chunks of the past that were imported."""
-    with database.read() as db:
-        rows = db.execute(
-            "SELECT piece FROM imported JOIN account ON account.id = imported.account WHERE account.name = ?", (account,)
-        )
-        return {chunk for (chunk,) in rows}
-
-
-def mark_chunk_imported(db: sqlite3.Connection, account: str, chunk: str) -> None:
-    """Mark a chunk of the past as imported."""
-    db.execute("INSERT OR IGNORE INTO imported (account, piece) SELECT id, ? FROM account WHERE name = ?", (chunk, account))
-
-
 _COUNT_CALLS = (
     "SELECT sum(calls) FROM spending JOIN account ON account.id = spending.account"
     " WHERE name = :name AND budget = :budget AND at >= :since AND (at < :far OR EXISTS ("

@@ -76,11 +76,6 @@ class DeliveryState:
                     db.execute("UPDATE target SET followed = 1 WHERE id = ?", (number,))
                     db.execute(_INSERT_ALL_PENDING, {"target": number, "since": None})
 
-    def get_progress(self, key: str) -> DeliveryProgress:
-        """Return what a target was sent."""
-        with self._database.read() as db:
-            return _load_progress(db, key)[1]
-
     def has_pending(self, key: str) -> bool:
         """Return whether anything was learned, or requested again, since the last round began."""
         with self._database.read() as db:

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from exporter.client.session import AccountStore, Exchange
-from exporter.compressed_text import decompress_text
 
 
 @dataclass(slots=True)
@@ -31,15 +30,6 @@ class Recorder:
         self.exchanges.append(exchange)
 
 
-def _copy_readable(value: Any) -> Any:
-    """Copy a kept value with its compressed texts in full: what a recording shows is decided word by word."""
-    if isinstance(value, dict):
-        return {key: _copy_readable(each) for key, each in value.items()}
-    if isinstance(value, str) and isinstance(text := decompress_text(value), bytes):
-        return text.decode()
-    return copy.deepcopy(value)
-
-
 class RecordingStore:
     """An account's store whose first answers are noted."""
 
@@ -56,7 +46,7 @@ class RecordingStore:
         """Return a kept value, and note it unless the visit has put it there."""
         value = await self._store.get(key, now)
         if value is not None and key not in self._seen:
-            self._recorder.kept[key] = _copy_readable(value)
+            self._recorder.kept[key] = copy.deepcopy(value)
         self._seen.add(key)
         return value
 

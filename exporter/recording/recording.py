@@ -15,6 +15,7 @@ from yarl import URL
 
 from exporter.client.response import Response
 from exporter.client.session import Exchange
+from exporter.compressed_text import PREFIX, decompress_text
 from exporter.errors import PortalError
 from exporter.recording.configuration import ACCOUNT, list_secrets, redact_config
 from exporter.recording.dates import MOVE
@@ -261,15 +262,15 @@ def _parse_response(response: Response) -> _Body:
 
 
 def _parse_kept(value: Any) -> Any:
-    """Return a kept value with its numbers as `Number`, and lists that are kept as JSON text as they are."""
+    """Return a kept value with its numbers as `Number`; lists that are kept as JSON text, compressed or not, are marked."""
     match value:
         case dict():
             return {key: _parse_kept(part) for key, part in value.items()}
         case list():
             return [_parse_kept(part) for part in value]
-        case str() if value[:1] in ("[", "{"):
+        case str() if value.startswith(("[", "{", PREFIX)):
             try:
-                return {"json_text": parse_json(value)}
+                return {"json_text": parse_json(decompress_text(value))}
             except ValueError:
                 return value
         case str() | bool() | None:

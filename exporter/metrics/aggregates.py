@@ -12,8 +12,7 @@ from zoneinfo import ZoneInfo
 from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import NewestIndex, SeriesRow, UsagePointRow
-from exporter.metrics.day_statistics import DayStatistics
-from exporter.metrics.days import MAX_SILENCE, DailyAggregates, SampleContext
+from exporter.metrics.days import MAX_SILENCE, DailyAggregates, DayStatistics, SampleContext
 from exporter.metrics.families import FAILURE_REASONS, FAMILY_GROUPS, STATUS_CLASSES, LabelValues, Sample, Samples
 from exporter.models import Direction, Fact, Nature, Unit, clean_label, next_month, strip_noise
 

@@ -20,7 +20,7 @@ from exporter.web.access_control import AccessControl
 from exporter.web.connections import find_peer, track_request
 from exporter.web.negotiation import negotiate
 from exporter.web.status.page import StatusPage, StatusQuery
-from exporter.web.status.usage_csv import PERIODS
+from exporter.web.status.usage import PERIODS
 
 Rendered = TypeVar("Rendered")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

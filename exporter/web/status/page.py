@@ -1,6 +1,7 @@
 """The status page, for people: every account with its health, every usage point as a meter."""
 
 import gzip
+import hashlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,15 +29,14 @@ from exporter.web.status.accounts import (
     summarize_account,
     summarize_history,
 )
-from exporter.web.status.formatting import PageClock, format_duration
+from exporter.web.status.formatting import PageClock, format_age, format_count, format_duration
 from exporter.web.status.meters import MeterFilter, MeterReader, MeterSummary, OpenSnapshot, find_usage_point, sort_rows
 from exporter.web.status.tiles import CHART_DAYS, Tile, build_tile
-from exporter.web.status.usage import DayUsage, last_of_month, read_day_usage
-from exporter.web.status.usage_csv import iterate_csv
+from exporter.web.status.usage import DayUsage, iterate_csv, last_of_month, read_day_usage
 from exporter.web.status.usage_point import build_usage_point_page
 
 if TYPE_CHECKING:
-    from exporter.web.status.theme import Theme
+    from jinja2 import Environment
 
 __all__ = ["StatusPage", "StatusQuery"]
 
@@ -96,6 +96,19 @@ class MeterSelection:
     """Why the ledger cannot be read."""
 
 
+class Theme:
+    """The page's templates, and style and icon in the colour of the meters."""
+
+    def __init__(self, colour: Colour) -> None:
+        templates, dark = _make_environment(), colour.darken(0.28)
+        colours = {"meter": colour, "meter_text": colour.text_colour(), "dark_meter": dark, "dark_meter_text": dark.text_colour()}
+        self.page_template = templates.get_template("page.html")
+        self.usage_point_template = templates.get_template("usage_point.html")
+        self.stylesheet, self.icon = (templates.get_template(name).render(colours).encode() for name in ("style.css", "icon.svg"))
+        self.stylesheet_version = hashlib.sha256(self.stylesheet).hexdigest()[:12]
+        """Changes with the style, and stands in its URL."""
+
+
 class StatusPage:
     """Renders the pages from the ledger and the accounts' health; all methods may be called from any thread.
 
@@ -126,10 +139,8 @@ class StatusPage:
         self._theme: Theme | None = None
 
     @property
-    def theme(self) -> "Theme":
+    def theme(self) -> Theme:
         """The templates and style; loaded when the page is first opened, to save memory until then."""
-        from exporter.web.status.theme import Theme  # noqa: PLC0415  # its templates cost memory and time at start
-
         with self._theme_lock:
             if self._theme is None:
                 self._theme = Theme(self._colour)
@@ -236,6 +247,21 @@ class StatusPage:
             return ()
         self._quota_cache[name] = state, now, quotas
         return quotas
+
+
+def _make_environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415  # it costs memory and time at start
+
+    environment = Environment(
+        loader=PackageLoader("exporter.web.status"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"format_count": format_count}
+    environment.globals |= {"format_age": format_age}
+    return environment
 
 
 def _choose_zone(accounts: Iterable[AccountMetrics]) -> tzinfo:

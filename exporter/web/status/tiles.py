@@ -12,13 +12,15 @@ from exporter.web.status.formatting import (
     THIN_SPACE,
     FormattedNumber,
     PageClock,
+    RegisterText,
     format_amount,
     format_day,
     format_day_range,
     format_days,
+    format_reading,
+    list_register_names,
 )
 from exporter.web.status.meters import MeterSummary, Values, instant_from_seconds
-from exporter.web.status.registers import RegisterText, format_reading, list_register_names
 from exporter.web.status.usage import DayUsage, compare_days
 
 MAX_LINES = 4

@@ -10,9 +10,18 @@ from exporter.ledger.ledger import Snapshot
 from exporter.ledger.usage_queries import Amount, RegisterReading
 from exporter.models import DAY, Direction, Unit
 from exporter.web.status.charts import BarValue, Chart, build_bar_chart, build_line_chart
-from exporter.web.status.formatting import THIN_SPACE, PageClock, format_amount, format_count, format_day, format_days
+from exporter.web.status.formatting import (
+    THIN_SPACE,
+    PageClock,
+    RegisterText,
+    format_amount,
+    format_count,
+    format_day,
+    format_days,
+    format_reading,
+    list_register_names,
+)
 from exporter.web.status.meters import MeterSummary
-from exporter.web.status.registers import RegisterText, format_reading, list_register_names
 from exporter.web.status.tiles import Tile, build_day_chart, build_tile
 from exporter.web.status.usage import (
     DayUsage,

@@ -11,8 +11,9 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from docs.reference import format_code, format_table
-from exporter.config.loader import ConfigFile, load_portals
+from exporter.config.loader import load_portals
 from exporter.config.secrets import expand_union, list_keys
+from exporter.config.settings import ConfigFile
 from exporter.duration import format_duration
 from exporter.portals.base import AccountConfig, Portal
 from exporter.web.web_config import WebConfig

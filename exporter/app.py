@@ -13,8 +13,8 @@ from pathlib import Path
 
 from exporter import runtime, startup_signals
 from exporter.clock import WallClock
-from exporter.config.colour import Colour
-from exporter.config.loader import Config, load_config, load_yaml_model
+from exporter.config.loader import load_config, load_yaml_model
+from exporter.config.settings import Colour, Config
 from exporter.files import stamp_files
 from exporter.history.read_worker import RemoteReader
 from exporter.history.remote_write import RemoteWriteManager

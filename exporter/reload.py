@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from exporter.clock import WallClock
-from exporter.config.loader import Config
+from exporter.config.settings import Config
 from exporter.errors import ConfigError, LedgerError
 from exporter.files import FileStamps, stamp_files
 from exporter.metrics.page import MetricsPage

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from exporter.cli import main
 from exporter.config import loader
 from exporter.config.secrets import expand_union, fill_model, list_keys, list_secret_fields
+from exporter.config.settings import Config, ConfigFile
 from exporter.config.yaml_document import YamlDocument
 from exporter.errors import ConfigError
 from exporter.files import find_exposure, stamp_files
@@ -55,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def load(folder: Path, text: str | bytes) -> loader.Config:
+def load(folder: Path, text: str | bytes) -> Config:
     file = folder / "config.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     file.chmod(0o600)
@@ -296,7 +297,7 @@ def test_an_empty_text_is_an_absent_key(folder: Path):
     for model in set().union(
         *map(
             list_models,
-            (loader.ConfigFile, WebConfig, ConfigurableConfig, *(portal.config_model for portal in declared().values())),
+            (ConfigFile, WebConfig, ConfigurableConfig, *(portal.config_model for portal in declared().values())),
         )
     ):
         secrets = list_secret_fields(model)

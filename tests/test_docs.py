@@ -8,7 +8,7 @@ import pytest
 
 from docs import build, config_keys, reference
 from exporter.cli import build_parser
-from exporter.config.loader import ConfigFile
+from exporter.config.settings import ConfigFile
 from exporter.metrics.families import FAMILIES, FAMILY_GROUPS
 from exporter.web.web_config import WebConfig
 from tests.test_architecture import ROOT, list_portal_modules, list_tracked_files

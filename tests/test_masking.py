@@ -10,9 +10,8 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.client.masking import build_mask
 from exporter.history.config import Receiver
-from exporter.history.remote_write_client import RemoteWriteClient
+from exporter.history.remote_write_client import RemoteWriteClient, build_mask
 from tests.conftest import InMemoryAccountStore
 
 SECRETS = ["correct horse+battery/staple", "Tö9-geheim", "0f9ab2c4e1"]

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from exporter.client.login_attempts import LoginAttempts, allow_login, post_password
 from exporter.client.pkce import PkcePair
 from exporter.client.session import mask_path, parse_retry_after
-from exporter.client.side_calls import SideCalls
 from exporter.client.token_cache import Token, TokenCache
-from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
+from exporter.portals.cem.metadata import CallNotes
 from tests.conftest import NOW
 
 SITE = "http://brook.example"
@@ -503,30 +503,23 @@ async def test_a_person_may_try_a_login_that_was_not_understood_at_once(visit, c
                 await TokenCache(session, log_in).get_token()
 
 
-async def test_a_side_call_that_fails_is_a_note_for_a_week(visit, clock):
+async def test_a_note_on_a_call_lasts_a_week(visit, clock):
     """
-    A failure becomes a note that later visits keep for a week, or until the call succeeds; a refused login is raised.
+    A call that readings do not need and that fails is a note: later visits keep it for a week, or until the call succeeds.
     """
 
-    async def attempt(error=None, name="contract"):
-        async def call():
-            if error:
-                raise error
-            return "five"
-
+    async def record(name, text):
         async with visit() as session:
-            calls = SideCalls(session)
-            return await calls.attempt(name, call), await calls.list_notes()
+            notes = CallNotes(session)
+            await notes.record(name, text)
+            return await notes.load()
 
-    strange = ResponseError("the contract has changed: power: input should be a valid number")
-    assert await attempt(strange) == (None, (str(strange),))
+    assert await record("contract", "the contract has changed") == ("the contract has changed",)
     clock.advance(days=6, hours=23)
-    assert await attempt(UnreachableError("no answer"), "names") == (None, (str(strange), "no answer"))
+    assert await record("names", "no answer") == ("the contract has changed", "no answer")
     clock.advance(hours=1)
-    assert await attempt(name="types") == ("five", ("no answer",))
-    assert await attempt(name="names") == ("five", ())
-    with pytest.raises(LoginError):
-        await attempt(LoginError("refused"))
+    assert await record("types", "") == ("no answer",)
+    assert await record("names", "") == ()
 
 
 async def test_requests_keep_their_distance(web, visit, monkeypatch):

@@ -22,8 +22,8 @@ from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LoginError
 from exporter.models import Finding
 from exporter.setup.config_file import write_account
+from exporter.setup.meters import list_fitting_choices
 from exporter.setup.questions import Choice
-from exporter.setup.tree import list_fitting_choices
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation

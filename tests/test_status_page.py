@@ -16,7 +16,7 @@ import pytest
 from bs4 import BeautifulSoup, Tag
 
 from exporter.account_status import HistoryStatus
-from exporter.config.colour import Colour
+from exporter.config.settings import Colour
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 
 from exporter.cli import main
-from exporter.config.loader import Config
+from exporter.config.settings import Config
 from exporter.errors import ConfigError
 from exporter.web.access_control import find_warnings
 from exporter.web.web_config import CURVES

@@ -1,102 +1,60 @@
 """The configuration file: read, validated to the last key, and built into accounts."""
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from exporter.config.colour import DEFAULT_COLOUR, Colour
 from exporter.config.json_schema import build_file_schema
 from exporter.config.secrets import fill_model, substitute_variables
-from exporter.config.validation import Model, validate
+from exporter.config.settings import Config, ConfigFile
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_document
-from exporter.feed_reader import BackfillSettings
-from exporter.files import FileStamps, find_exposure
-from exporter.history.config import HistorySettings
+from exporter.files import find_exposure
 from exporter.portals.base import Portal
 from exporter.suggestion import suggest
-from exporter.sync.feeds import Pace
 
 ENTRY_POINT_GROUP = "utility_exporter.portals"
+Model = TypeVar("Model", bound=BaseModel)
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-def _normalize_colour(text: str) -> str:
-    return str(Colour.parse(text))
-
-
-class WebSettings(_Section):
-    """How the status page looks."""
-
-    colour: Annotated[
-        str,
-        AfterValidator(_normalize_colour),
-        Field(description="The colour of the meters' faces: red, green and blue, as in c8d42a."),
-    ] = DEFAULT_COLOUR
-
-
-class LedgerSettings(_Section):
-    """How long readings are kept."""
-
-    index_days: Annotated[
-        int,
-        Field(
-            ge=0,
-            le=36500,
-            description="Days that counters' readings are kept as read, at least; then the last of each day. 0: for ever.",
-        ),
-    ] = 90
-
-
-class RecordingSettings(_Section):
-    """What is recorded for reports of failures."""
-
-    last_failure: Annotated[
-        bool,
-        Field(description="Keep each account's last failed visit, redacted, for `report --last-failure`."),
-    ] = True
-
-
-class Config(_Section):
-    """A valid configuration; its accounts are made already."""
-
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    accounts: tuple[Portal, ...]
-    history: HistorySettings = HistorySettings()
-    ledger: LedgerSettings = LedgerSettings()
-    web: WebSettings = WebSettings()
-    recording: RecordingSettings = RecordingSettings()
-    warnings: tuple[str, ...] = ()
-    """Warnings, one a line."""
-    secret_files: tuple[Path, ...] = ()
-    """The files that secrets were read from."""
-    secret_stamps: FileStamps = ()
-    """Their stamps before they were read."""
-
-    pace: Pace | None = None
-    """How fast the history is read; None: as each portal allows."""
-
-    @property
-    def backfill(self) -> BackfillSettings:
-        """How the history is read."""
-        return BackfillSettings(self.history.backfill, self.history.from_, self.pace)
-
-
-class ConfigFile(_Section):
-    """The configuration of utility-exporter."""
-
-    accounts: Annotated[tuple[Any, ...], Field(min_length=1, description="The logins, each at one portal.")]
-    history: Annotated[HistorySettings, Field(description="The history series.")] = HistorySettings()
-    ledger: Annotated[LedgerSettings, Field(description="How long readings are kept.")] = LedgerSettings()
-    web: Annotated[WebSettings, Field(description="The status page.")] = WebSettings()
-    recording: Annotated[RecordingSettings, Field(description="Recordings of failed visits.")] = RecordingSettings()
+_MESSAGES: dict[str, str] = {
+    "missing": "is missing",
+    "extra_forbidden": "unknown key",
+    "string_type": "must be text",
+    "string_unicode": "must be text",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "set_type": "must be a list",
+    "frozen_set_type": "must be a list",
+    "dict_type": "must be a block of keys",
+    "model_type": "must be a block of keys",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_pattern_mismatch": "must match {pattern}",
+    "url_type": "must be an address like https://example.com",
+    "url_parsing": "must be an address like https://example.com",
+    "url_scheme": "must be an address that begins with {expected_schemes}",
+    "path_type": "must be the path of a file",
+    "time_parsing": "must be a time like 05:00",
+    "date_from_datetime_parsing": "must be a day like 2026-01-31",
+}
 
 
 def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Config:
@@ -148,6 +106,24 @@ def load_portals(names: Collection[str] | None = None) -> dict[str, type[Portal]
 def build_schema() -> dict[str, Any]:
     """Return the JSON Schema of the file, draft 2020-12, for editors."""
     return build_file_schema(ConfigFile, {name: portal.config_model for name, portal in load_portals().items()})
+
+
+def validate(document: YamlDocument, model: type[Model], data: Data, path: KeyPath) -> Model | None:
+    """Return the model of data; on errors record them as faults of the document and return None."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            error_path = _resolve_path(data, details, path)
+            if error_path in document.excused_paths or document.has_faults_below(error_path):
+                continue
+            message = _format_message(details)
+            if details["type"] == "missing" and error_path in document.line_numbers:  # an empty text counts as absent
+                message = "must not be empty"
+            elif details["type"] == "missing" and error_path in document.secret_paths:
+                message += f" ({error_path[-1]} or {error_path[-1]}_file)"
+            document.add_fault(error_path, message)
+        return None
 
 
 def _installed_portals() -> dict[str, EntryPoint]:
@@ -231,3 +207,44 @@ def _collect_warnings(document: YamlDocument, environment: Mapping[str, str]) ->
     files |= dict.fromkeys(document.secret_files, True)
     exposures = (find_exposure(file, holds_secret=secret, environment=environment) for file, secret in files.items())
     return warnings + [exposure for exposure in exposures if exposure]
+
+
+def _format_message(error: ErrorDetails) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in ("value_error", "assertion_error"):
+        return _strip_value(str(context["error"]), error["input"])
+    if kind in ("too_short", "too_long", "string_too_short", "string_too_long"):
+        return _format_length(kind, context)
+    if kind in _MESSAGES:
+        plain = {key: _format_context(value) for key, value in context.items()}
+        return _MESSAGES[kind].format_map(plain).replace("'", "")
+    return f"is not usable ({kind.replace('_', ' ')})"
+
+
+def _format_context(value: object) -> object:
+    """Return a limit or the expected values as written in the file: electricity, not <Commodity.ELECTRICITY: 'electricity'>."""
+    return f"{value:g}" if isinstance(value, float) else re.sub(r"<\w+\.\w+: ('[^']*')>", r"\1", str(value))
+
+
+def _format_length(kind: str, context: dict[str, Any]) -> str:
+    things = "characters" if kind.startswith("string") else "entries"
+    if kind.endswith("long"):
+        return f"must have at most {context['max_length']} {things}" if context["max_length"] else "must be empty"
+    minimum = context["min_length"]
+    return "must not be empty" if minimum == 1 else f"must have at least {minimum} {things}"
+
+
+def _strip_value(reason: str, value: object) -> str:
+    """Return a model's own message, unless it quotes the value."""
+    quoted = isinstance(value, str) and len(value) > 2 and value in reason
+    return "is not usable" if quoted or not reason else reason
+
+
+def _resolve_path(data: Data, error: ErrorDetails, path: KeyPath) -> KeyPath:
+    """Return the path of an error: pydantic's location without the parts that are not in the data."""
+    for part in error["loc"]:
+        if isinstance(data, dict) and part in data:
+            data, path = data[str(part)], (*path, part)
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data, path = data[part], (*path, part)
+    return (*path, error["loc"][-1]) if error["type"] == "missing" else path

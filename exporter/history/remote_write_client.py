@@ -1,14 +1,15 @@
 """The client of a receiver: Prometheus remote write 1.0, and the meaning of its responses."""
 
+import json
 import re
-from base64 import b64encode
-from collections.abc import Callable, Iterator
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from typing import Self
+from urllib.parse import quote, quote_plus
 
-from exporter.client.masking import build_mask
 from exporter.client.response import Response
 from exporter.client.session import AccountStore, Session, parse_retry_after
 from exporter.errors import ResponseError, UnreachableError
@@ -17,6 +18,8 @@ from exporter.history.config import Receiver
 from exporter.models import clean_label
 
 MAX_RESPONSE_BYTES = 64 * 1024
+MIN_SECRET_LENGTH = 3
+"""A shorter text is no secret, and is part of many words."""
 _PERSONAL_DATA = re.compile(r"(?<!\S)\S*@\S*|\d{5,}")
 _MISCONFIGURED_STATUSES = frozenset({401, 402, 403, 404, 405, 406, 407, 410, 411, 415, 417, 421, 426, 431, 451})
 """4xx statuses that do not depend on the samples: a wrong URL, login or tenant."""
@@ -90,6 +93,34 @@ class RemoteWriteClient:
 def compress_request(body: bytes) -> bytes:
     """Compress the body of a request."""
     return snappy.compress(body)
+
+
+def build_mask(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Return a function that replaces every secret in a text by `…`, also URL-encoded, as JSON, in base64 or in another case.
+
+    A receiver or a proxy may quote what it was sent.
+    """
+    forms = {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in _list_forms(secret)}
+    if not forms:
+        return lambda text: text
+    pattern = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), re.IGNORECASE)
+    return lambda text: pattern.sub("…", text)
+
+
+def _list_forms(secret: str) -> Iterable[str]:
+    yield secret
+    yield quote(secret)
+    yield quote(secret, safe="")
+    yield quote_plus(secret)
+    yield json.dumps(secret)[1:-1]
+    for encode in (b64encode, urlsafe_b64encode):
+        yield encode(secret.encode()).decode()
+        for offset in range(3):  # where the secret begins within a group of three bytes
+            encoded = encode(bytes(offset) + secret.encode())
+            # The characters that depend on neighbouring bytes are left out.
+            part = encoded[(0, 2, 3)[offset] : len(encoded) - (0, 3, 2)[(offset + len(secret.encode())) % 3]].decode()
+            if len(part) > MIN_SECRET_LENGTH:
+                yield part
 
 
 def _list_secrets(receiver: Receiver) -> Iterator[str]:

@@ -27,9 +27,15 @@ from exporter.setup.forms import (
     check_cem_address,
     require_text,
 )
-from exporter.setup.meters import choose_counters, choose_meters, correct_meters, find_missing, set_intervals
-from exporter.setup.names import name_usage_points
-from exporter.setup.tree import describe_counters
+from exporter.setup.meters import (
+    choose_counters,
+    choose_meters,
+    correct_meters,
+    describe_counters,
+    find_missing,
+    name_usage_points,
+    set_intervals,
+)
 from exporter.suggestion import suggest
 
 SELECTION_KEYS = frozenset({"meters", "counters", "usage_points"})

@@ -1,14 +1,21 @@
-"""Which meters of an account are read: named by people where the portal lists none, ticked where it does."""
+"""Which meters of an account are read: named by people where the portal lists none, ticked where it does; and their names."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from exporter.errors import ConfigError
-from exporter.models import Discovery
+from exporter.models import Discovery, Finding
+from exporter.register_kinds import name_kind
 from exporter.setup import questions
 from exporter.setup.draft import Draft, SetupOptions, load_draft, require_flag
-from exporter.setup.forms import PortalForm, build_cem_selection
-from exporter.setup.tree import describe_counters, list_fitting_choices
+from exporter.setup.forms import Check, PortalForm, build_cem_selection
+from exporter.setup.questions import Choice
+
+MAX_LINES = 2000
+"""More lines than these are too slow to show and to look through: counters, and then meters, are left out."""
+MAX_NAMES = 10
+"""Of more meters the names are not asked one by one."""
 
 
 def choose_meters(draft: Draft, options: SetupOptions) -> None:
@@ -22,6 +29,74 @@ def choose_meters(draft: Draft, options: SetupOptions) -> None:
         require_flag(None, "--meter")
     if form.asks_production:
         choose_usage_points(draft, options)
+
+
+def choose_counters(draft: Draft, discovery: Discovery, options: SetupOptions) -> None:
+    """Let people tick what is read of what the portal lists; raise ConfigError where a flag names what it does not."""
+    if draft.form.selection_key != "counters":
+        return
+    if missing := set(options.meters) - describe_counters(discovery.findings).keys():
+        raise ConfigError(
+            f"not found: {', '.join(sorted(missing))}; `discover` prints the numbers; the configuration is as it was"
+        )
+    if options.meters or options.yes:
+        return
+    before = [str(number) for number in (draft.entry.get("counters") or {}).get("include", [])]
+    draft.entry.pop("counters", None)
+    choices = list_fitting_choices(discovery.findings)
+    if len(choices) == 1 or questions.confirm("Read all of it?", default=not before):
+        return
+    there = describe_counters(discovery.findings).keys()
+    numbers = questions.ask_choices(choices, before) if choices else ask_counters(there)
+    draft.entry |= build_cem_selection(numbers)
+
+
+def correct_meters(draft: Draft, missing: Sequence[str], options: SetupOptions) -> None:
+    """Ask again for the meters that were not found."""
+    form = draft.form
+    known = {form.find_number(meter): meter for meter in draft.meters}
+    if len(form.fields) == 1:
+        draft.entry[form.selection_key] = meters = ask_meters(form, known)
+        if form.asks_production:
+            ask_production(meters, draft.known | known.keys(), options)
+        return
+    draft.entry[form.selection_key] = [ask_meter(form, meter) if number in missing else meter for number, meter in known.items()]
+
+
+def find_missing(draft: Draft, discovery: Discovery) -> list[str]:
+    """Return the numbers of the configured meters of which the portal has nothing; it tells of them in their order."""
+    pairs = zip(draft.meters, discovery.findings, strict=False)
+    return [
+        draft.form.find_number(meter) if draft.form.fields else str(meter["prm"])
+        for meter, finding in pairs
+        if finding.is_missing
+    ]
+
+
+def set_intervals(draft: Draft, discovery: Discovery) -> None:
+    """Read quarter-hours where the portal has them, unless the configuration says otherwise."""
+    by_number = {str(finding.facts["ean"]): finding for finding in discovery.findings if "ean" in finding.facts}
+    for meter in draft.meters:
+        finding = by_number.get(str(meter.get("ean"))) if isinstance(meter, dict) else None
+        if finding and "intervals" not in meter and any(child.facts.get("line") == "intervals" for child in finding.children):
+            meter["intervals"] = True
+
+
+def name_usage_points(draft: Draft, discovery: Discovery, options: SetupOptions) -> None:
+    """Ask for names of the usage points whose numbers would be shown; names of those no longer read are dropped."""
+    aliases = {str(number): str(name) for number, name in (draft.entry.get("aliases") or {}).items()} | options.names
+    suggested = suggest_names(draft, discovery, options)
+    if draft.form.selection_key != "counters":
+        aliases = {number: name for number, name in aliases.items() if number in suggested}
+    pending = {number: name for number, name in suggested.items() if number not in aliases and number not in draft.known}
+    if options.suggest_names:
+        aliases |= {number: name for number, name in pending.items() if name}
+    elif not options.yes and not options.names and pending:
+        aliases |= ask_names(pending, aliases)
+    if aliases:
+        draft.entry["aliases"] = aliases
+    else:
+        draft.entry.pop("aliases", None)
 
 
 def build_selection(form: PortalForm, words: Sequence[str], known: Sequence[Any]) -> dict[str, Any]:
@@ -90,58 +165,118 @@ def ask_production(points: Sequence[dict[str, Any]], known: Set[str], options: S
             point["production"] = True
 
 
-def find_missing(draft: Draft, discovery: Discovery) -> list[str]:
-    """Return the numbers of the configured meters of which the portal has nothing; it tells of them in their order."""
-    pairs = zip(draft.meters, discovery.findings, strict=False)
-    return [
-        draft.form.find_number(meter) if draft.form.fields else str(meter["prm"])
-        for meter, finding in pairs
-        if finding.is_missing
-    ]
-
-
-def correct_meters(draft: Draft, missing: Sequence[str], options: SetupOptions) -> None:
-    """Ask again for the meters that were not found."""
-    form = draft.form
-    known = {form.find_number(meter): meter for meter in draft.meters}
-    if len(form.fields) == 1:
-        draft.entry[form.selection_key] = meters = ask_meters(form, known)
-        if form.asks_production:
-            ask_production(meters, draft.known | known.keys(), options)
-        return
-    draft.entry[form.selection_key] = [ask_meter(form, meter) if number in missing else meter for number, meter in known.items()]
-
-
-def choose_counters(draft: Draft, discovery: Discovery, options: SetupOptions) -> None:
-    """Let people tick what is read of what the portal lists; raise ConfigError where a flag names what it does not."""
-    if draft.form.selection_key != "counters":
-        return
-    if missing := set(options.meters) - describe_counters(discovery.findings).keys():
-        raise ConfigError(
-            f"not found: {', '.join(sorted(missing))}; `discover` prints the numbers; the configuration is as it was"
-        )
-    if options.meters or options.yes:
-        return
-    before = [str(number) for number in (draft.entry.get("counters") or {}).get("include", [])]
-    draft.entry.pop("counters", None)
-    choices = list_fitting_choices(discovery.findings)
-    if len(choices) == 1 or questions.confirm("Read all of it?", default=not before):
-        return
-    there = describe_counters(discovery.findings).keys()
-    numbers = questions.ask_choices(choices, before) if choices else ask_counters(there)
-    draft.entry |= build_cem_selection(numbers)
-
-
 def ask_counters(there: Set[str]) -> list[str]:
     """Return the counters that people name where there are too many to be ticked."""
     question = "Too many sites to be ticked here: the numbers of the counters (`discover` prints them; with blanks between)"
     return questions.ask_words(question, check=lambda number: "" if number in there else "is not there")
 
 
-def set_intervals(draft: Draft, discovery: Discovery) -> None:
-    """Read quarter-hours where the portal has them, unless the configuration says otherwise."""
-    by_number = {str(finding.facts["ean"]): finding for finding in discovery.findings if "ean" in finding.facts}
-    for meter in draft.meters:
-        finding = by_number.get(str(meter.get("ean"))) if isinstance(meter, dict) else None
-        if finding and "intervals" not in meter and any(child.facts.get("line") == "intervals" for child in finding.children):
-            meter["intervals"] = True
+def suggest_names(draft: Draft, discovery: Discovery, options: SetupOptions) -> dict[str, str]:
+    """Return every usage point that is read, with a name to suggest or an empty text."""
+    if draft.form.selection_key == "counters":
+        selected = {str(number) for number in (draft.entry.get("counters") or {}).get("include", [])}
+        return suggest_meter_names(discovery.findings, selected)
+    points = sorted(load_draft(draft, options).configured_usage_points())
+    commodities = {
+        str(meter["ean"]): str(meter["commodity"]) for meter in draft.meters if isinstance(meter, dict) and "ean" in meter
+    }
+    counts = list(commodities.values())
+    return {point: commodity if counts.count(commodity := commodities.get(point, "")) == 1 else "" for point in points}
+
+
+def ask_names(pending: Mapping[str, str], others: Mapping[str, str]) -> dict[str, str]:
+    """Return names for usage points: one by one, or all as suggested where they are many."""
+    if len(pending) > MAX_NAMES:
+        example = next(iter(pending.values()))
+        question = f"Name the {len(pending)} meters by place and kind, such as {example!r}?"
+        return dict(pending) if questions.confirm(question) else {}
+    names: dict[str, str] = {}
+    for number, suggested in pending.items():
+        used = {*others.values(), *names.values(), *(pending.keys() - {number})}
+        name = questions.ask(f"A name for {number} (empty: none)", suggested, _check_unused(used))
+        names |= {number: name} if name else {}
+    return names
+
+
+def suggest_meter_names(sites: Sequence[Finding], selected: Collection[str] = ()) -> dict[str, str]:
+    """Return a name for each meter of which something is read: its site and what it measures; all is read where none is given."""
+    names: dict[str, str] = {}
+    for site in sites:
+        for meter in site.children:
+            read = [counter for counter in meter.children if _is_read(counter, selected)]
+            if "me_id" in meter.facts and read:
+                kind = meter.facts.get("name") or name_kind(str(read[0].facts.get("kind", ""))) or meter.facts.get("commodity")
+                names[str(meter.facts["me_id"])] = f"{name_site(site)} {kind}"
+    counts = Counter(names.values())
+    return {number: name if counts[name] == 1 else f"{name} {number}" for number, name in names.items()}
+
+
+def list_fitting_choices(findings: Sequence[Finding]) -> list[Choice]:
+    """Return the lines of as many levels as can be shown, none where even the sites are too many."""
+    for levels in (3, 2, 1):
+        if len(choices := list(list_choices(findings, levels=levels))) <= MAX_LINES:
+            return choices
+    return []
+
+
+def list_choices(findings: Sequence[Finding], place: str = "", depth: int = 0, levels: int = 3) -> Iterator[Choice]:
+    """Return what can be ticked, branches before their parts; a branch stands for what is shown by itself below it.
+
+    A part begins with the name of its site, so that a filter finds it by that.
+    """
+    for finding in findings:
+        name = name_site(finding) if depth == 0 else place
+        if numbers := tuple(list_numbers(finding)):
+            yield Choice("  " * depth + (f"{place} · " if place else "") + finding.text, numbers)
+        if depth + 1 < levels:
+            yield from list_choices(finding.children, name, depth + 1, levels)
+
+
+def list_numbers(finding: Finding) -> Iterator[str]:
+    """Return the numbers that a line stands for: its own, though it be hidden otherwise, or those shown below it."""
+    if (number := _find_number(finding)) is not None:
+        yield number
+    for child in finding.children:
+        if child.facts.get("shown", True):
+            yield from list_numbers(child)
+
+
+def describe_counters(sites: Sequence[Finding]) -> dict[str, str]:
+    """Return what each counter is, for the comment beside its number: its site, the meter's serial, and what it measures."""
+    return {
+        str(counter.facts["var_id"]): "".join(
+            letter if letter.isprintable() else " " for letter in _describe_counter(site, meter, counter)
+        )
+        for site in sites
+        for meter in site.children
+        for counter in meter.children
+        if "var_id" in counter.facts
+    }
+
+
+def name_site(site: Finding) -> str:
+    """Return the last part of the path of a site."""
+    return site.text.rpartition(" / ")[2]
+
+
+def _describe_counter(site: Finding, meter: Finding, counter: Finding) -> str:
+    parts = (
+        name_site(site),
+        meter.facts.get("serial"),
+        name_kind(str(counter.facts.get("kind", ""))),
+        counter.facts.get("description"),
+    )
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _find_number(finding: Finding) -> str | None:
+    number = finding.facts.get("var_id", finding.facts.get("prm"))
+    return None if number is None else str(number)
+
+
+def _is_read(counter: Finding, selected: Collection[str]) -> bool:
+    return _find_number(counter) in selected if selected else bool(counter.facts.get("shown"))
+
+
+def _check_unused(names: Set[str]) -> Check:
+    return lambda text: "this name is used already" if text in names else ""

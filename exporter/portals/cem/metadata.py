@@ -12,7 +12,6 @@ from typing import Any
 
 from exporter import runtime
 from exporter.client.session import Session
-from exporter.client.side_calls import SideCalls
 from exporter.errors import NoDataError, PortalError, ResponseError, UnreachableError
 from exporter.models import Holder, Nature
 from exporter.portals.base import build_skip_note, parse_response
@@ -31,13 +30,15 @@ from exporter.portals.cem.counter_types import BUILT_IN_TYPES
 from exporter.portals.cem.lists import COUNTERS, METERS, OBJECTS, TYPES, CounterTypeRow, ListParser, RowT
 from exporter.portals.cem.parser import AccountResponse, parse_milliseconds, unwrap_object
 
-SELECTION_KEY, LAST_VALUES_KEY, ACCOUNT_KEY = "roster", "last-values", "account"
+SELECTION_KEY, LAST_VALUES_KEY, ACCOUNT_KEY, NOTES_KEY = "roster", "last-values", "account", "side-calls"
 PUBLIC_FIELDS = ("log_od", "log_do")
 """From when to when access is given; all else is personal."""
 STALE_FOR = timedelta(days=30)
 """How long a list that is due is still used while the portal returns no new one."""
 RETRY_REFUSED, RETRY_UNREACHABLE = timedelta(hours=6), timedelta(minutes=30)
 """How long after a failure a list that readings do not need is requested again."""
+NOTE_MEMORY = timedelta(days=7)
+"""How long the failure of a call stays a note, unless the call succeeds before."""
 MIN_TYPES_AGE = timedelta(minutes=5)
 """Types younger than this are not requested again because a value has jumped."""
 CONSEQUENCES = {
@@ -58,7 +59,7 @@ class MetadataStore:
         """The rows of lists requested just now that could not be understood, by field."""
         self._config = config
         self._cache = ListCache(client.session, renew=renew)
-        self._side_calls = SideCalls(client.session)
+        self._call_notes = CallNotes(client.session)
         self._notes: list[str] = []
         self._retry_at: datetime | None = None
 
@@ -73,7 +74,7 @@ class MetadataStore:
 
     async def list_notes(self) -> Sequence[str]:
         """Return what is missing of lists that are not needed, for a week or until it comes."""
-        return await self._side_calls.list_notes()
+        return await self._call_notes.load()
 
     async def load_selected(self) -> tuple[SelectedCounters, StatedValues | None]:
         """Return the selected counters, and the last values that a list of counters requested just now states.
@@ -185,11 +186,11 @@ class MetadataStore:
             if name not in self._cache.paused:
                 self._cache.failures[name] = error
         if failure := self._cache.failures.get(name):
-            await self._side_calls.record(name, f"{CONSEQUENCES[name]}: {failure}")
+            await self._call_notes.record(name, f"{CONSEQUENCES[name]}: {failure}")
             failed_until = now + (RETRY_UNREACHABLE if isinstance(failure, UnreachableError) else RETRY_REFUSED)
             await store.put(key, failed_until.timestamp(), failed_until)
         elif name in self._cache.refreshed:
-            await self._side_calls.record(name, "")
+            await self._call_notes.record(name, "")
         if now < failed_until:
             self._retry_at = min(self._retry_at or failed_until, failed_until)
         return found
@@ -267,6 +268,30 @@ class ListCache:
         self._requested_at[key] = now.timestamp()
         await self._session.store.put(key, {"at": now.timestamp(), **fetched}, now + max(every, STALE_FOR))
         return fetched
+
+
+class CallNotes:
+    """The notes on calls that readings do not need, by name: each is stored for a week, or until its call succeeds."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def record(self, name: str, text: str) -> None:
+        """Store the note of a call, in place of its last one; an empty text removes it."""
+        stored, now = await self._load(), self._session.now
+        others = {key: note for key, note in stored.items() if key != name}
+        if text:
+            others[name] = text, (now + NOTE_MEMORY).timestamp()
+        if others != stored:
+            await self._session.store.put(NOTES_KEY, others, now + NOTE_MEMORY)
+
+    async def load(self) -> tuple[str, ...]:
+        """Return the notes of this visit and of those of the last week."""
+        return tuple(text for text, _ in (await self._load()).values())
+
+    async def _load(self) -> dict[str, tuple[str, float]]:
+        stored, now = await self._session.store.get(NOTES_KEY, self._session.now) or {}, self._session.now.timestamp()
+        return {name: (text, until) for name, (text, until) in stored.items() if 0 < until - now <= NOTE_MEMORY.total_seconds()}
 
 
 def _list_stated_values(catalog: Catalog) -> StatedValues:

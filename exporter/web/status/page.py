@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from exporter.account_status import AccountView
-from exporter.config.colour import DEFAULT_COLOUR, Colour
+from exporter.config.settings import DEFAULT_COLOUR, Colour
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Snapshot

@@ -1,16 +1,19 @@
-"""Protobuf encoding of samples, and of the messages around them.
+"""The bytes of remote read and write: protobuf encoding of samples and of what is around them, and snappy's block format.
 
 Labels, requests and frames are encoded by the protobuf library; samples are not, for two reasons. The library makes an object of
 each, which is ten times slower. And it knows a message's length only when it is whole: here each sample takes the same 18 bytes,
-so that the length is known before the first sample is read, and a response of any size is sent as it is read.
+so that the length is known before the first sample is read, and a response of any size is sent as it is read. Decompression bombs
+are refused by their declared size, and large responses are compressed as they are produced.
 """
 
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
+import cramjam
+
 from exporter.history.remote_pb2 import TimeSeries
-from exporter.ledger.queries import SampleRows
+from exporter.ledger.samples import SampleRows
 
 SAMPLE_BYTES = 18
 _SAMPLE_TEMPLATE = b"\x12\x10\x09" + bytes(8) + b"\x10" + bytes(6)
@@ -19,6 +22,10 @@ _VALUE_OFFSET, _TIMESTAMP_OFFSET = 3, 12
 _SEVEN_BIT_MASKS = [0x7F << 7 * part for part in range(6)]
 _CONTINUATION_BITS = 0x80_80_80_80_80
 """Every byte of a varint but the last has its highest bit set."""
+CHUNK_BYTES = 64 * 1024
+"""How many bytes of a large response are compressed at a time."""
+MAX_BLOCK_BYTES = (1 << 32) - 1
+"""The limit of snappy's block format."""
 
 
 def encode_samples(rows: SampleRows) -> bytes:
@@ -51,6 +58,36 @@ def encode_labels(pairs: Iterable[tuple[str, str]]) -> bytes:
     return TimeSeries(labels=[{"name": name, "value": value} for name, value in pairs]).SerializeToString()
 
 
+def decompress(block: bytes, max_size: int) -> bytes:
+    """Decompress a block; raise ValueError if it is corrupt or declares more than `max_size` bytes."""
+    try:
+        length = cramjam.snappy.decompress_raw_len(block)
+        if length > max_size:
+            raise ValueError(f"it declares {length} bytes, more than the limit of {max_size}")
+        return bytes(cramjam.snappy.decompress_raw(block))
+    except cramjam.DecompressionError:
+        raise ValueError("it is not in snappy's block format") from None
+
+
+def compress(body: bytes) -> bytes:
+    """Compress a whole body."""
+    return bytes(cramjam.snappy.compress_raw(body))
+
+
+def compress_stream(length: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Compress `length` bytes, passed in chunks, into one block.
+
+    A block is its length followed by elements that refer back to earlier bytes. Elements made from one chunk refer back only
+    within that chunk, so the elements of several chunks can be concatenated.
+    """
+    head = encode_varint(length)
+    for chunk in regroup(chunks, CHUNK_BYTES):
+        yield head + _compress_elements(chunk)
+        head = b""
+    if head:
+        yield head
+
+
 def regroup(parts: Iterable[bytes], size: int) -> Iterator[bytes]:
     """Yield bytes that come in parts of any length in parts of `size`; only the last is shorter, and none is empty."""
     pending = bytearray()
@@ -77,3 +114,7 @@ def encode_varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def _compress_elements(chunk: bytes) -> bytes:
+    return compress(chunk)[len(encode_varint(len(chunk))) :]

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from google.protobuf.message import DecodeError
 
 from exporter.errors import RequestError
-from exporter.history import encoding, remote_pb2, snappy, xor_chunks
+from exporter.history import encoding, remote_pb2, xor_chunks
 from exporter.history.config import MAX_REQUEST_BYTES
 from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex, list_positions
 from exporter.history.series import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, Aliases, list_series
 from exporter.ledger.ledger import Ledger, Snapshot
-from exporter.ledger.queries import SampleRows
+from exporter.ledger.samples import SampleRows
 
 MAX_QUERIES, MAX_MATCHERS = 64, 64
 MAX_COUNTED_SERIES = 200_000
@@ -144,7 +144,7 @@ class RemoteReadHandler:
 def parse_read_request(body: bytes) -> ReadRequest:
     """Return a request; raise RequestError."""
     try:
-        message = remote_pb2.ReadRequest.FromString(snappy.decompress(body, MAX_REQUEST_BYTES))
+        message = remote_pb2.ReadRequest.FromString(encoding.decompress(body, MAX_REQUEST_BYTES))
     except ValueError as error:
         raise RequestError(f"the request cannot be decompressed: {error}") from None
     except DecodeError:
@@ -162,9 +162,9 @@ def stream_response(
 ) -> Iterator[bytes]:
     """Yield the response to planned queries as one snappy block, in chunks; raise RequestError before the first one."""
     length = _measure_response(plans)
-    if length > snappy.MAX_LENGTH:
+    if length > encoding.MAX_BLOCK_BYTES:
         raise RequestError("the response exceeds the maximum size of snappy's block format; request less at once")
-    yield from snappy.compress_stream(length, (part for plan in plans for part in _stream_result(snapshot, index, plan, check)))
+    yield from encoding.compress_stream(length, (part for plan in plans for part in _stream_result(snapshot, index, plan, check)))
 
 
 def _parse_query(message: remote_pb2.Query) -> ReadQuery:

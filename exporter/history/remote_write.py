@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 from exporter.clock import Clock
 from exporter.errors import ConfigError
 from exporter.history.config import Receiver
-from exporter.history.delivery_stats import DeliveryStats, Samples
 from exporter.history.series import Aliases
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from exporter.history.remote_write_sender import DeliveryStats, Samples
 
 EARLIEST_TIMEZONE = timezone(timedelta(hours=14))
 """The time zone where a day begins first."""
@@ -42,9 +45,9 @@ class RemoteWriteManager:
         """Cancel all senders."""
         await asyncio.gather(*(self._stop_sender(key) for key in list(self._running)))
 
-    def collect_samples(self) -> Samples:
+    def collect_samples(self) -> "Samples":
         """Return the metrics of all deliveries."""
-        now, samples = self._clock.now(), Samples()
+        now, samples = self._clock.now(), dict[str, dict[tuple[str, ...], float]]()
         for _, stats, _ in self._running.values():
             for family, values in stats.to_samples(now).items():
                 samples.setdefault(family, {}).update(values)

@@ -13,7 +13,6 @@ from urllib.parse import quote, quote_plus
 from exporter.client.response import Response
 from exporter.client.session import AccountStore, Session, parse_retry_after
 from exporter.errors import ResponseError, UnreachableError
-from exporter.history import snappy
 from exporter.history.config import Receiver
 from exporter.models import clean_label
 
@@ -88,11 +87,6 @@ class RemoteWriteClient:
         """Return a receiver's response for a log, without our secrets, meter numbers and addresses that it may quote."""
         text = clean_label(_PERSONAL_DATA.sub("…", self._mask(" ".join(response.text()[:4000].split()))))
         return f"status {response.status}" + (f": {text}" if text else "")
-
-
-def compress_request(body: bytes) -> bytes:
-    """Compress the body of a request."""
-    return snappy.compress(body)
 
 
 def build_mask(secrets: Iterable[str]) -> Callable[[str], str]:

@@ -6,18 +6,18 @@ import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from exporter.clock import Clock
 from exporter.errors import LedgerError, UnreachableError
 from exporter.history.config import Receiver
-from exporter.history.delivery_stats import DeliveryStats
-from exporter.history.remote_write_client import RemoteWriteClient, SendOutcome, SendResult, compress_request
+from exporter.history.encoding import compress
+from exporter.history.remote_write_client import RemoteWriteClient, SendOutcome, SendResult
 from exporter.history.series import Aliases
 from exporter.history.write_queue import Batch, WriteQueue, settled_until
-from exporter.ledger.database import to_ms
+from exporter.ledger.database import from_ms, to_ms
 from exporter.ledger.delivery_state import DeliveryProgress
 from exporter.ledger.ledger import Ledger
 
@@ -33,8 +33,43 @@ MIN_REJECTED_DELAY, MAX_REJECTED_DELAY = timedelta(minutes=1), timedelta(hours=1
 MAX_RETRY_AFTER = timedelta(days=1)
 MAX_CONSECUTIVE_REJECTIONS = 64
 """After so many consecutive rejected samples, a batch whose newest sample is rejected too is dropped as a whole."""
+Samples = dict[str, dict[tuple[str, ...], float]]
+"""Family -> label values -> value."""
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class DeliveryStats:
+    """The state of a delivery, updated by its sender; counters start at 0 with the process."""
+
+    target: str
+    up: bool | None = None
+    """Whether the last request succeeded; None before the first."""
+    pending: int = 0
+    sent: int = 0
+    refused: int = 0
+    corrections: int = 0
+    last_success_ms: int | None = None
+    pending_since_ms: int | None = None
+    """Since when samples have been pending; both in milliseconds."""
+
+    def to_samples(self, now: datetime) -> Samples:
+        """Return the metrics of the delivery."""
+        values: dict[str, float | None] = {
+            "utility_exporter_remote_write_up": self.up,
+            "utility_exporter_remote_write_pending_samples": max(self.pending, 0),
+            "utility_exporter_remote_write_sent_samples_total": self.sent,
+            "utility_exporter_remote_write_refused_samples_total": self.refused,
+            "utility_exporter_remote_write_corrections_total": self.corrections,
+            "utility_exporter_remote_write_lag_seconds": max((now - from_ms(self.pending_since_ms)).total_seconds(), 0)
+            if self.pending_since_ms is not None
+            else 0,
+            "utility_exporter_remote_write_last_success_timestamp_seconds": None
+            if self.last_success_ms is None
+            else self.last_success_ms / 1000,
+        }
+        return {name: {(self.target,): float(value)} for name, value in values.items() if value is not None}
 
 
 class Sender:
@@ -216,7 +251,7 @@ class Sender:
 
 
 def _encode_request(batch: Batch) -> bytes:
-    return compress_request(batch.encode())
+    return compress(batch.encode())
 
 
 def _count_pending(ledger: Ledger, queue: WriteQueue, now: int) -> int:

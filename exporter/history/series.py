@@ -7,9 +7,9 @@ from datetime import timedelta
 from itertools import chain
 from zoneinfo import ZoneInfo
 
-from exporter.ledger.calendar_samples import Calendar, CalendarRule
 from exporter.ledger.ledger import Snapshot
-from exporter.ledger.queries import SeriesRow, TimestampRule
+from exporter.ledger.queries import SeriesRow
+from exporter.ledger.samples import Calendar, CalendarRule, TimestampRule
 from exporter.models import Direction, Nature, Unit, clean_label
 
 LabelPairs = tuple[tuple[str, str], ...]

@@ -25,7 +25,7 @@ from exporter.history.series import MIN_TIMESTAMP_MS, Aliases, HistorySeries, li
 from exporter.ledger.database import to_ms
 from exporter.ledger.delivery_state import DeliveryProgress, PendingQuery, PendingRange, PendingSample
 from exporter.ledger.ledger import Ledger, Snapshot
-from exporter.ledger.queries import TimestampRule
+from exporter.ledger.samples import TimestampRule
 
 SAMPLES_PER_SLICE = 2048
 """How many samples are encoded at a time: the cost of long integers grows faster than their length."""

@@ -11,7 +11,7 @@ import google_crc32c
 
 from exporter.history.encoding import encode_varint
 from exporter.history.remote_pb2 import Chunk, ChunkedReadResponse, ChunkedSeries
-from exporter.ledger.queries import SampleRows
+from exporter.ledger.samples import SampleRows
 
 MAX_CHUNK_SAMPLES = 120
 MAX_FRAME_BYTES = 32 << 20

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 from exporter.ledger.database import Database
-from exporter.ledger.queries import TimestampRule
+from exporter.ledger.samples import TimestampRule
 
 MAX_STAMP_DELAY = 32 * 86_400_000
 """The maximum time from `at` to the timestamp of a sample."""

@@ -2,7 +2,7 @@
 
 Problem: a store that is written to can calculate no local months, and must get each once, when it is whole.
 Idea: the transaction that completes a month, or changes a day of it, writes its amount as a reading of its own series.
-Invariants: a month counts as in `calendar_samples`; a month that is not whole any more has no reading.
+Invariants: a month counts as in `samples`; a month that is not whole any more has no reading.
 """
 
 import sqlite3
@@ -12,9 +12,9 @@ from datetime import date, datetime, timedelta
 from itertools import chain
 from zoneinfo import ZoneInfo
 
-from exporter.ledger.calendar_samples import Calendar, CalendarRule, iterate_calendar_samples, local_day
 from exporter.ledger.database import DAY_MS, from_ms, to_ms
 from exporter.ledger.derived_days import INSERT_DERIVED_SERIES, DerivedDays, DerivedRow
+from exporter.ledger.samples import Calendar, CalendarRule, iterate_calendar_samples, local_day
 from exporter.models import next_month
 
 

@@ -5,55 +5,10 @@ import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, NamedTuple
 
-from exporter.ledger.calendar_samples import CalendarRule, iterate_calendar_samples
 from exporter.ledger.database import from_ms, to_ms
 from exporter.models import Commodity, Direction, Fact, Nature
-
-ROWS_PER_FETCH = 4096
-"""How many rows are fetched at a time."""
-_MAX_BEFORE_STAMP, _MAX_AFTER_STAMP = 32 * 86_400_000, 86_400_000
-"""The maximum time from the start of a period to its timestamp, and, for irregular portals, from the timestamp to the start."""
-
-SampleRows = list[tuple[int, float]]
-"""Timestamps in milliseconds since 1970 with their values, in time order, without duplicates."""
-
-
-@dataclass(frozen=True, slots=True)
-class TimestampRule:
-    """The timestamp of a reading's sample: `at + shift` if all periods have the same length, else `at + span - offset`.
-
-    Both are in milliseconds. Of two samples with the same timestamp the higher value is used. With `calendar` the samples are
-    calculated from days; `estimated` selects, of these series, the readings that the portal calls estimates.
-    """
-
-    shift: int | None = None
-    offset: int = 0
-    calendar: CalendarRule | None = None
-    estimated: tuple[int, ...] = ()
-
-
-def count_samples(db: sqlite3.Connection, series_id: int, rule: TimestampRule, first: int, last: int) -> int:
-    """Return the number of a series' samples with timestamps in [first, last]."""
-    if rule.calendar:
-        return sum(1 for _ in iterate_calendar_samples(db, series_id, rule.calendar, first, last))
-    statement, values = _build_sample_query(series_id, rule, first, last)
-    (count,) = db.execute(f"SELECT count(*) FROM ({statement})", values).fetchone()
-    return int(count)
-
-
-def iterate_samples(db: sqlite3.Connection, series_id: int, rule: TimestampRule, first: int, last: int) -> Iterator[SampleRows]:
-    """Yield a series' samples with timestamps in [first, last], in slices."""
-    if rule.calendar:
-        samples = iterate_calendar_samples(db, series_id, rule.calendar, first, last)
-        while rows := list(islice(samples, ROWS_PER_FETCH)):
-            yield rows
-        return
-    cursor = db.execute(*_build_sample_query(series_id, rule, first, last))
-    while rows := cursor.fetchmany(ROWS_PER_FETCH):
-        yield rows
 
 
 def select_zones(db: sqlite3.Connection) -> dict[str, str]:
@@ -64,28 +19,6 @@ def select_zones(db: sqlite3.Connection) -> dict[str, str]:
 def select_series_version(db: sqlite3.Connection) -> tuple[int, ...]:
     """Return numbers that change whenever the list of series does."""
     return tuple(db.execute("SELECT count(*), max(id), total(nature = 'counter') FROM series").fetchone())
-
-
-def _build_sample_query(series_id: int, rule: TimestampRule, first: int, last: int) -> tuple[str, dict[str, int]]:
-    if rule.estimated:
-        bounds = {"first": first, "last": last, "from": first - _MAX_BEFORE_STAMP, "to": last + _MAX_AFTER_STAMP}
-        return _ESTIMATED_SAMPLES.format(",".join(map(str, rule.estimated))), bounds
-    if rule.shift is not None:
-        shift = rule.shift
-        return _SHIFTED_SAMPLES, {"series": series_id, "shift": shift, "first": first - shift, "last": last - shift}
-    bounds = {"from": first - _MAX_BEFORE_STAMP, "to": last + _MAX_AFTER_STAMP}
-    return _SPAN_SAMPLES, bounds | {"series": series_id, "offset": rule.offset, "first": first, "last": last}
-
-
-_ESTIMATED_SAMPLES = (
-    "SELECT DISTINCT at + span * 1000 - 1 AS stamp, 1.0 FROM estimate JOIN reading USING (series, at) WHERE series IN ({})"
-    " AND at BETWEEN :from AND :to AND stamp BETWEEN :first AND :last ORDER BY stamp"
-)
-_SHIFTED_SAMPLES = "SELECT at + :shift, value FROM reading WHERE series = :series AND at BETWEEN :first AND :last ORDER BY at"
-_SPAN_SAMPLES = (
-    "SELECT at + span * 1000 - :offset AS stamp, max(value) FROM reading WHERE series = :series AND at BETWEEN :from AND :to"
-    " AND at + span * 1000 - :offset BETWEEN :first AND :last GROUP BY stamp ORDER BY stamp"
-)
 
 
 class UsagePointRow(NamedTuple):

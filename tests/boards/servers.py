@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from exporter.history.delivery_stats import DeliveryStats
+from exporter.history.remote_write_sender import DeliveryStats
 from tests.boards.grafana_queries import ROOT
 from tests.history.programs import free_port
 

@@ -21,7 +21,7 @@ from exporter.config import loader
 from exporter.errors import ExporterError, LedgerError
 from exporter.history import export as module
 from exporter.history.export import ExportSelection, export_series
-from exporter.ledger.queries import ROWS_PER_FETCH
+from exporter.ledger.samples import ROWS_PER_FETCH
 from exporter.progress import show_progress
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.history import programs

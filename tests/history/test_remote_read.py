@@ -31,7 +31,7 @@ from exporter.history.remote_read import RemoteReadHandler, parse_read_request
 from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex, list_positions
 from exporter.history.series import HISTORY_FAMILIES, HistorySeries
 from exporter.ledger.account_state import AccountState
-from exporter.ledger.queries import TimestampRule
+from exporter.ledger.samples import TimestampRule
 from exporter.models import Index, Register, Unit
 from exporter.sync.feeds import FeedResult
 from exporter.web.app import Handler, add_remote_read

@@ -1,4 +1,4 @@
-"""Electricity: when it is used, what the peaks are, what feeding in brings."""
+"""Electricity: when it is used, what the peaks are, what injection brings."""
 
 from collections.abc import Sequence
 
@@ -58,7 +58,7 @@ from grafana.queries import (
     total,
 )
 
-CONSUMED, FED = "utility_interval_consumption_kwh", "utility_interval_injection_kwh"
+CONSUMED, INJECTED = "utility_interval_consumption_kwh", "utility_interval_injection_kwh"
 DAY_LATE = " Portals give it a day late: what runs now is not in it."
 LATE_DAYS = incomplete(ELECTRIC)
 BARE_REGISTER = '"(day|night|H[CP].*)"'
@@ -69,13 +69,13 @@ def electricity() -> Dashboard:
     return build_dashboard(
         "utility-electricity",
         "Electricity",
-        "When electricity is used, what the peaks are, what feeding in brings.",
+        "When electricity is used, what the peaks are, what injection brings.",
         (account(ELECTRIC), usage_point(ELECTRIC)),
         (
             Row("", (data_until_panel(12), health_panel(12), hours_panel(), peak_gauge(), peak_panel(), injection_panel())),
             Row("Curve", (curve_panel(),)),
             Row("Days", (tariffs_panel(), balance_panel())),
-            Row("Months", (months_panel("consumption", CONSUMED), months_panel("injection", FED))),
+            Row("Months", (months_panel("consumption", CONSUMED), months_panel("injection", INJECTED))),
             Row("Peaks", (monthly_peaks_panel(), daily_power_panel())),
             Row("Usage points", (points_panel(), registers_panel())),
         ),
@@ -134,42 +134,41 @@ def peak_panel() -> Panel:
 
 
 def injection_panel() -> Panel:
-    """Return what feeding in brings."""
+    """Return what injection brings."""
     return stat_panel(
-        "Fed in",
-        "Energy fed into the network in the month and the year up to the latest day, what is paid for it, and "
-        "how much of the "
-        "year's energy over the meter went out." + RULES_USED,
+        "Injection",
+        "Energy injected into the network in the month and the year up to the latest day, what is paid for it, and "
+        "its share of the year's energy through the meter." + RULES_USED,
         [
             Query(of("utility_monthly_injection_kwh"), "Month so far", unit=KWH, decimals=0),
             Query(of("utility_yearly_injection_kwh"), "Year so far", unit=KWH, decimals=0),
             Query(f"sum({past('usage_point:utility_yearly_injection:eur')})", "Paid, year", unit=EURO, decimals=2),
             Query(
                 f"max({past('usage_point:utility_yearly_injection:share')})",
-                "Share out",
+                "Injected share",
                 unit="percentunit",
                 decimals=0,
             ),
         ],
-        Style(width=24, height=3, nothing="Nothing is fed in"),
+        Style(width=24, height=3, nothing="Nothing is injected"),
         wide=True,
     )
 
 
 def curve_panel() -> Panel:
-    """Return the load curve, what is fed in below zero."""
+    """Return the load curve, injection below zero."""
     consumed = f"{quarters(CONSUMED)} or {halves(CONSUMED)}"
-    fed = f"{quarters(FED)} or {halves(FED)}"
+    injected = f"{quarters(INJECTED)} or {halves(INJECTED)}"
     panel = step_panel(
         "Load curve",
-        "Mean power of each quarter-hour, half-hour or hour, fed in below zero; over long spans of longer steps." + HISTORY_USED,
+        "Mean power of each quarter-hour, half-hour or hour, injection below zero; over long spans of longer steps." + HISTORY_USED,
         [
             Query(named(consumed, ELECTRIC, days=1), "{{shown}}", "30m"),
-            Query(f"-({named(fed, ELECTRIC, days=1)})", "{{shown}}, fed in", "30m"),
+            Query(f"-({named(injected, ELECTRIC, days=1)})", "{{shown}}, injection", "30m"),
         ],
         Style(KW, 24, 10, nothing=NEEDS_HISTORY, decimals=2),
     )
-    return colored(panel, ".*, fed in", INJECTION)
+    return colored(panel, ".*, injection", INJECTION)
 
 
 def daily(family: str) -> str:
@@ -205,11 +204,11 @@ def balance_panel() -> Panel:
     """Return consumption above and injection below zero."""
     panel = bar_panel(
         "Consumption against injection",
-        "Of the chosen usage points together: what came in above zero, what was fed in below, up to the "
+        "Of the chosen usage points together: consumption above zero, injection below, up to the "
         "newest day that all have." + HISTORY_USED,
         [
             Query(f"sum({daily(CONSUMED)}) unless on () {LATE_DAYS}", "consumption", "1d"),
-            Query(f"-sum({daily(FED)}) unless on () {LATE_DAYS}", "injection", "1d"),
+            Query(f"-sum({daily(INJECTED)}) unless on () {LATE_DAYS}", "injection", "1d"),
         ],
         Style(KWH, 12, 9, nothing=NEEDS_HISTORY),
     )
@@ -281,8 +280,8 @@ def points_panel() -> Panel:
         Column("Month before", electric("utility_previous_month_consumption_kwh"), decimals=0),
         Column("Year", electric("utility_yearly_consumption_kwh"), decimals=0),
         Column("Year before", electric("utility_previous_year_consumption_kwh"), decimals=0),
-        Column("Fed in, month", electric("utility_monthly_injection_kwh"), decimals=0),
-        Column("Fed in, year", electric("utility_yearly_injection_kwh"), decimals=0),
+        Column("Injected, month", electric("utility_monthly_injection_kwh"), decimals=0),
+        Column("Injected, year", electric("utility_yearly_injection_kwh"), decimals=0),
         Column("Load, kW", total(only(live("utility_consumption_load_kw"), ELECTRIC)), decimals=2),
         Column("Night share", f"max by ({BY_POINT}) ({past('usage_point:utility_yearly_night:share')})", "percentunit", 0),
         Column("Cost, month", total(only(past("usage_point:utility_monthly_cost:eur"), ELECTRIC)), EURO, 2),
@@ -313,7 +312,7 @@ def registers_panel() -> Panel:
                 "Index", f"sum by ({BY_POINT}, register) ({only(live('utility_consumption_index_kwh'), ELECTRIC)})", decimals=0
             ),
             Column(
-                "Fed in", f"sum by ({BY_POINT}, register) ({only(live('utility_injection_index_kwh'), ELECTRIC)})", decimals=0
+                "Injection", f"sum by ({BY_POINT}, register) ({only(live('utility_injection_index_kwh'), ELECTRIC)})", decimals=0
             ),
         ),
         Style(width=24, height=8, nothing="none given"),

@@ -27,6 +27,7 @@ LABELS = {"account": "Account", "portal": "Portal"}
 BY = "account, portal"
 RELOADED = "utility_exporter_config_last_reload_success_timestamp_seconds"
 RATE_LIMIT = 'reason="rate_limit"'
+NOT_SCRAPED = "Prometheus has not scraped it yet"
 
 
 def each(family: str) -> str:
@@ -67,7 +68,7 @@ def access_panel() -> Panel:
     return stat_panel(
         "Access and history",
         "When the first access ends that a person must renew: a token, a consent, a contract, where the portal "
-        "tells it; requests "
+        "states it; requests "
         "still to be made until everything that the portals give was asked once; history series with a "
         "reading in the last week, "
         "0 without remote read; usage points that the configuration names and that have no reading.",
@@ -102,13 +103,13 @@ def accounts() -> Panel:
     """Return the table of accounts."""
     return table_panel(
         "Accounts",
-        "When each account was asked, with what luck, and when it is asked again. Requests of a day are what "
+        "When each account was visited, whether that worked, and when it is visited again. Requests of a day are what "
         "counts against a "
         "portal's budget.",
         (
             Column("Last visit", each("utility_up"), words={"0": ("failed", "red"), "1": ("good", "text")}),
             Column("Login", each("utility_login_suspended"), words={"0": ("good", "text"), "1": ("refused", "red")}),
-            Column("Asked", f"time() - {each('utility_last_visit_timestamp_seconds')}", "s", 0),
+            Column("Visited", f"time() - {each('utility_last_visit_timestamp_seconds')}", "s", 0),
             Column("Succeeded", f"time() - {each('utility_last_success_timestamp_seconds')}", "s", 0),
             Column("New data", f"time() - {each('utility_last_new_data_timestamp_seconds')}", "s", 0),
             Column("Next visit in", f"{each('utility_next_visit_timestamp_seconds')} - time()", "s", 0),
@@ -123,7 +124,7 @@ def accounts() -> Panel:
                 0,
             ),
         ),
-        Style(width=24, height=8),
+        Style(width=24, height=8, nothing="no visit yet"),
         LABELS,
     )
 
@@ -135,7 +136,7 @@ def visits() -> Sequence[Panel]:
             "Visits",
             "Visits in an hour, by account.",
             [Query(per_hour("utility_visits_total", "account"), "{{account}}", "1h")],
-            Style("none", 8, 8),
+            Style("none", 8, 8, nothing="No visit yet"),
         ),
         bar_panel(
             "Failures by reason",
@@ -149,19 +150,19 @@ def visits() -> Sequence[Panel]:
             "Portal answers",
             "HTTP answers of the portals in an hour, by class: what call budgets count.",
             [Query(f"{per_hour('utility_portal_requests_total', 'account, status')} > 0", "{{account}} {{status}}", "1h")],
-            Style("none", 8, 8, nothing="No portal was asked"),
+            Style("none", 8, 8, nothing="No request yet"),
         ),
         line_panel(
             "How long a visit takes",
             "Duration of the last visit.",
             [Query(each("utility_visit_duration_seconds"), "{{account}}")],
-            Style("s", 12, 8),
+            Style("s", 12, 8, nothing="No visit yet"),
         ),
         line_panel(
             "Age of the newest reading",
-            "Of each account's newest usage point: saw teeth as deliveries come.",
+            "Of each account's newest usage point; it falls when new readings come.",
             [Query(f"min by (account) ({live('utility_reading_age_seconds')})", "{{account}}")],
-            Style("s", 12, 8),
+            Style("s", 12, 8, nothing="No reading yet"),
         ),
     )
 
@@ -173,7 +174,7 @@ def ledger() -> Sequence[Panel]:
             "Readings kept",
             "Readings in the ledger.",
             [Query(f"sum by (account) ({health('utility_ledger_readings')})", "{{account}}")],
-            Style("none", 8, 8),
+            Style("none", 8, 8, nothing=NOT_SCRAPED),
         ),
         table_panel(
             "History",
@@ -211,14 +212,14 @@ def receivers() -> Panel:
     target = "max by (target) ({})".format
     return table_panel(
         "Remote write",
-        "For each receiver of the history series: whether it takes them, what waits, and what it refused. "
+        "For each receiver of the history series: whether it accepts them, what waits, and what it refused. "
         "Refused samples are "
         "set aside; the log says the receiver's reason.",
         (
             Column("Last request", target(process(f"{sent}_up")), words={"0": ("failed", "red"), "1": ("good", "text")}),
             Column("Samples waiting", target(process(f"{sent}_pending_samples"))),
             Column("Waiting for", target(process(f"{sent}_lag_seconds")), "s", 0, ((None, "green"), (6 * 3600, "red"))),
-            Column("Last taken", f"time() - {target(process(f'{sent}_last_success_timestamp_seconds'))}", "s", 0),
+            Column("Last sent", f"time() - {target(process(f'{sent}_last_success_timestamp_seconds'))}", "s", 0),
             Column("Sent in a day", target(f"increase({process(f'{sent}_sent_samples_total')}[1d])"), "none", 0),
             Column(
                 "Refused in a day", target(f"increase({process(f'{sent}_refused_samples_total')}[1d])"), "none", 0, ANY_IS_BAD
@@ -249,7 +250,7 @@ def running() -> Sequence[Panel]:
                     "s",
                 ),
             ),
-            Style(width=12, height=6),
+            Style(width=12, height=6, nothing="not scraped"),
             {"instance": "Instance", "job": "Job", "version": "Version", "python": "Python"},
         ),
         stat_panel(
@@ -271,19 +272,19 @@ def running() -> Sequence[Panel]:
                     f"max({process('process_open_fds')})", "Open files", decimals=0, thresholds=((None, "text"), (500, "orange"))
                 ),
             ],
-            Style(width=12, height=6, nothing="Prometheus has not scraped it yet"),
+            Style(width=12, height=6, nothing=NOT_SCRAPED),
             listed=True,
         ),
         line_panel(
             "Processor",
             "Share of one processor.",
             [Query(f"rate({process('process_cpu_seconds_total')}[$__rate_interval])", "{{instance}}")],
-            Style("percentunit", 12, 8),
+            Style("percentunit", 12, 8, nothing=NOT_SCRAPED),
         ),
         line_panel(
             "Memory",
             "Resident memory.",
             [Query(process("process_resident_memory_bytes"), "{{instance}}")],
-            Style("bytes", 12, 8),
+            Style("bytes", 12, 8, nothing=NOT_SCRAPED),
         ),
     )

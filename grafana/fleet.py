@@ -268,7 +268,7 @@ def all_registers() -> Panel:
         (
             Column("kWh", shown("utility_consumption_index_kwh"), decimals=1),
             Column("m³", shown("utility_consumption_index_m3"), decimals=3),
-            Column("Fed in, kWh", shown("utility_injection_index_kwh"), decimals=1),
+            Column("Injected, kWh", shown("utility_injection_index_kwh"), decimals=1),
             Column("°C", shown("utility_temperature_celsius"), decimals=1),
             Column("Humidity", shown("utility_humidity_ratio"), "percentunit", 0),
             Column("kW", shown("utility_power_kw"), decimals=2),

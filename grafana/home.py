@@ -105,7 +105,7 @@ def use_panel() -> Panel:
     queries.append(Query(change, "Against last year", unit="percentunit", decimals=0, thresholds=CHANGE, nothing="–"))
     panel = stat_panel(
         "${commodity:text}",
-        "The latest day that all usage points have told, the month up to it, and how much more or less that is "
+        "The latest day that all usage points have, the month up to it, and how much more or less that is "
         "than on the same "
         "days of the year before, over the usage points that have both." + HISTORY_USED,
         queries,
@@ -264,8 +264,8 @@ def monthly_costs() -> str:
 
     consumed = " or ".join(months(of_day(past(f"utility_interval_consumption_{unit}", MONTH))) for unit in ("kwh", "m3"))
     consumed = f"({consumed}) * on ({BY_REGISTER}) group_left () {past('register:utility_consumption:price_eur')}"
-    fed = months(of_day(past("utility_interval_injection_kwh", MONTH)))
-    earned = f"{fed} * on ({BY_REGISTER}) group_left () {past('register:utility_injection:price_eur')}"
+    injected = months(of_day(past("utility_interval_injection_kwh", MONTH)))
+    earned = f"{injected} * on ({BY_REGISTER}) group_left () {past('register:utility_injection:price_eur')}"
     # On the first of each month the mean of the peaks of the year before it.
     peak = f"clamp_min(avg_over_time({past('utility_measured_peak_kw', MONTH)}[366d]), 2.5)"
     peak = months(f"({peak} and on () (day_of_month(vector(time())) == 1))")
@@ -334,9 +334,9 @@ def points_panel() -> Panel:
             Column("Year, m³", summed("utility_yearly_consumption_m3"), decimals=1),
             Column("Index, kWh", summed("utility_consumption_index_kwh"), decimals=0),
             Column("Index, m³", summed("utility_consumption_index_m3"), decimals=1),
-            Column("Fed in", summed("utility_monthly_injection_kwh"), decimals=0),
+            Column("Injected", summed("utility_monthly_injection_kwh"), decimals=0),
         ),
-        Style(width=24, height=9),
+        Style(width=24, height=9, nothing="no usage point"),
         {"usage_point": "Usage point", "commodity": "Kind", "site": "Site", "account": "Account"},
     )
 

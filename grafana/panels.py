@@ -44,7 +44,7 @@ DATE = "time:D MMM"
 
 CONSUMPTION, INJECTION = "#3F7FD9", "#4FA34A"
 COLORS = {"electricity": "#D9A514", "gas": "#A26BC9", "water": CONSUMPTION, "heat": "#D9598C", "cold": "#4FA8B8"}
-"""One colour for each commodity, legible on light and dark; blue is consumption elsewhere, green what is fed in."""
+"""One colour for each commodity, legible on light and dark; blue is consumption elsewhere, green injection."""
 YEARS = ("last year", "this year", "expected")
 """What stands behind the commodity in the names of a year's series, in the order that they are shown."""
 PALE = {"electricity": "#EBD38F", "gas": "#D3BBE4", "water": "#A5C4EE", "heat": "#EDB3CA", "cold": "#ABD5DC"}

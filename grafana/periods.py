@@ -100,7 +100,7 @@ def days_panel() -> Panel:
     named = f'label_replace({named}, "name", "$commodity, not complete", "late", "1")'
     panel = bar_panel(
         "${commodity:text} by day",
-        "Each day on its own day; over long spans each bar is a week or more. Pale: some usage points have not told it yet."
+        "Each day on its own day; over long spans each bar is a week or more. Pale: some usage points do not have it yet."
         + HISTORY_USED,
         [Query(named, "{{name}}, {{measure}}", "1d")],
         Style(height=8, nothing=NEEDS_HISTORY),

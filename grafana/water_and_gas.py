@@ -93,7 +93,7 @@ def leak_panel() -> Panel:
                 thresholds=ANY_IS_BAD,
                 words={"0": ("none", "green"), "-1": ("not known yet", "text")},
             ),
-            Query(f"sum({flag})", "Unusual, says the portal", thresholds=ANY_IS_BAD, words={"0": ("none", "green")}),
+            Query(f"sum({flag})", "Unusual, by the portal", thresholds=ANY_IS_BAD, words={"0": ("none", "green")}),
             Query(f"sum({limited})", "Flow limited", thresholds=ANY_IS_BAD, words={"0": ("none", "green")}),
         ],
         Style(width=24, height=3, decimals=0, nothing="No water meter"),
@@ -216,6 +216,6 @@ def points_panel() -> Panel:
             Column("Limited", flowing(total(live("utility_flow_limitation"))), words=YES_IS_BAD),
             Column("Days behind", flowing(total(live("utility_day_offset"))), decimals=0),
         ),
-        Style(width=24, height=10),
+        Style(width=24, height=10, nothing="no usage point"),
         POINT_LABELS | {"commodity": "Kind"},
     )

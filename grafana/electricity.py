@@ -161,7 +161,8 @@ def curve_panel() -> Panel:
     injected = f"{quarters(INJECTED)} or {halves(INJECTED)}"
     panel = step_panel(
         "Load curve",
-        "Mean power of each quarter-hour, half-hour or hour, injection below zero; over long spans of longer steps." + HISTORY_USED,
+        "Mean power of each quarter-hour, half-hour or hour, injection below zero; over long spans of longer steps."
+        + HISTORY_USED,
         [
             Query(named(consumed, ELECTRIC, days=1), "{{shown}}", "30m"),
             Query(f"-({named(injected, ELECTRIC, days=1)})", "{{shown}}, injection", "30m"),

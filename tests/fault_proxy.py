@@ -20,7 +20,7 @@ from exporter.metrics.exposition import OPENMETRICS, TEXT
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
-from exporter.portals.enedis.conso import ConsoClient
+from exporter.portals.enedis.client import ConsoClient
 from exporter.simulators.base import Handler, Simulation, run_simulation
 from tests.conftest import NOW, FakeClock, build_portal_of, load_installed_portals
 

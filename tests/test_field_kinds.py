@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from exporter.poller import AccountPoller, next_visit_time
+from exporter.account_status import next_visit_time
+from exporter.poller import AccountPoller
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.conftest import FakeClock
 from tests.fault_proxy import AccountSnapshot, Attack, FaultProxy, open_account, run_fault_proxy

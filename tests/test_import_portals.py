@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from exporter.accounts import open_session
 from exporter.client.session import Session
 from exporter.config.loader import load_config
 from exporter.demo import build_simulations
 from exporter.ledger.ledger import Ledger
-from exporter.poller import open_session
 from exporter.portals.base import Portal
 from exporter.simulators.base import Simulation, run_simulation
 from exporter.simulators.cem.simulation import CemSimulation

@@ -12,7 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from exporter.account_status import shift_to_clock
-from exporter.commands import CommandContext, open_account, visit_once
+from exporter.accounts import open_account
+from exporter.commands import CommandContext, visit_once
 from exporter.config import loader
 from exporter.errors import (
     LedgerError,

@@ -1,16 +1,23 @@
-"""What is stored of an account besides readings: its health, its key-value store, its calls."""
+"""What is stored of an account besides readings: its health, its key-value store, its calls, the coverage of its feeds.
+
+A coverage is written in the transaction of the readings that a request brought, so it never claims more than is stored.
+"""
 
 import asyncio
 import json
 import sqlite3
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from exporter.ledger.coverage import forget_refusals, select_feed_notes
 from exporter.ledger.database import Database, from_ms, optional_from_ms, optional_to_ms, to_ms
 from exporter.models import Holder
+from exporter.sync.coverage import Coverage
 
+NOTE_LIFETIME = timedelta(days=1)
+"""A note stays until its feed is answered without it, and at least so long."""
 QUOTA_RETENTION = timedelta(days=8)
 """No quota counts calls that are older."""
 
@@ -51,7 +58,7 @@ def open_account(database: Database, name: str, portal: str, zone: str, login: s
             db.execute("INSERT INTO account (name, portal, zone, login) VALUES (?, ?, ?, ?)", (name, portal, zone, login))
         elif row[1:] != (portal, login):
             db.execute("DELETE FROM memory WHERE account = ?", (row[0],))
-            forget_refusals(db, row[0])
+            _forget_refusals(db, row[0])
             db.execute(
                 "UPDATE account SET portal = ?, zone = ?, login = ?, failures = 0, reason = '', message = '',"
                 " next_visit = CASE WHEN suspended_until IS NULL THEN next_visit END, suspended_until = NULL WHERE id = ?",
@@ -77,7 +84,7 @@ def load_state(db: sqlite3.Connection, name: str) -> AccountState:
         **instants,
         **plain,
         up=None if columns["up"] is None else bool(columns["up"]),
-        notes=tuple(dict.fromkeys([*json.loads(columns["notes"]), *select_feed_notes(db, name)])),
+        notes=tuple(dict.fromkeys([*json.loads(columns["notes"]), *_select_feed_notes(db, name)])),
         holder=_parse_holder(json.loads(columns["holder"])),
         token_expires=_select_token_expiry(db, columns["id"]),
     )
@@ -235,6 +242,73 @@ class LedgerAccountStore:
             )
 
 
+def select_coverage(db: sqlite3.Connection, account: str) -> dict[str, str]:
+    """Return the stored coverage of an account's feeds, by key."""
+    return dict(
+        db.execute("SELECT feed, value FROM coverage JOIN account ON account.id = coverage.account WHERE name = ?", (account,))
+    )
+
+
+def write_coverage(
+    db: sqlite3.Connection,
+    account: int,
+    coverage: Mapping[str, str],
+    notes: Collection[str] | None,
+    at: datetime,
+    *,
+    refusal: str = "",
+) -> tuple[str, ...]:
+    """Write coverages; with the `notes` of a response, or the `refusal` of one, return those that its feed did not have."""
+    db.executemany(_UPSERT, [(account, key, value) for key, value in coverage.items()])
+    new = list[str]()
+    for key in coverage if refusal or notes is not None else ():
+        (text,) = db.execute("SELECT notes FROM coverage WHERE account = ? AND feed = ?", (account, key)).fetchone()
+        before: dict[str, int] = json.loads(text)
+        fresh = to_ms(at - NOTE_LIFETIME)
+        after = {note: last for note, last in before.items() if last > fresh} | dict.fromkeys(notes or (), to_ms(at))
+        after |= {refusal: 0} if refusal else {}
+        if after != before:
+            _update_notes(db, account, key, after)
+        new += (note for note in after if note not in before)
+    return tuple(new)
+
+
+def _select_feed_notes(db: sqlite3.Connection, account: str) -> list[str]:
+    """Return the notes of an account's feeds."""
+    rows = db.execute(
+        "SELECT coverage.notes FROM coverage JOIN account ON account.id = coverage.account"
+        " WHERE name = ? AND coverage.notes <> '{}'",
+        (account,),
+    )
+    return [note for (notes,) in rows for note in json.loads(notes)]
+
+
+def drop_notes_of_other_feeds(db: sqlite3.Connection, account: int, feeds: Collection[str]) -> None:
+    """Drop the notes of feeds that the account does not have any more; their coverage stays, they may come back."""
+    rows = db.execute("SELECT feed FROM coverage WHERE account = ? AND notes <> '{}'", (account,)).fetchall()
+    for (key,) in rows:
+        if key not in feeds:
+            _update_notes(db, account, key, {})
+
+
+def _forget_refusals(db: sqlite3.Connection, account: int) -> None:
+    """Let every feed be asked at once again: another login may be given what this one was refused."""
+    for key, text in db.execute("SELECT feed, value FROM coverage WHERE account = ?", (account,)).fetchall():
+        with suppress(ValueError, TypeError):  # written by a newer version
+            value = replace(Coverage.decode(text), failures=0, retry_at=0).encode()
+            db.execute(_UPSERT, (account, key, value))
+            _update_notes(db, account, key, {})
+
+
+def _update_notes(db: sqlite3.Connection, account: int, key: str, notes: Mapping[str, int]) -> None:
+    text = json.dumps(notes, ensure_ascii=False, separators=(",", ":"))
+    db.execute("UPDATE coverage SET notes = ? WHERE account = ? AND feed = ?", (text, account, key))
+
+
+_UPSERT = (
+    "INSERT INTO coverage (account, feed, value) VALUES (?, ?, ?)"
+    " ON CONFLICT (account, feed) DO UPDATE SET value = excluded.value"
+)
 _COUNT_CALLS = (
     "SELECT sum(calls) FROM spending JOIN account ON account.id = spending.account"
     " WHERE name = :name AND budget = :budget AND at >= :since AND (at < :far OR EXISTS ("

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from exporter.ledger.coverage import select_coverage
+from exporter.ledger.account_state import select_coverage
 from exporter.ledger.database import Database, from_ms, to_ms
 from exporter.ledger.writer import LedgerChanges, merge_changes
 from exporter.sync.feeds import Feed, FeedResult, Form, Period

@@ -14,6 +14,7 @@ from exporter.ledger import delivery_state, queries, retention, samples, usage_q
 from exporter.ledger.account_state import (
     AccountState,
     LedgerAccountStore,
+    drop_notes_of_other_feeds,
     lift_suspension,
     load_state,
     open_account,
@@ -22,9 +23,9 @@ from exporter.ledger.account_state import (
     select_account_id,
     select_suspension,
     suspend,
+    write_coverage,
 )
 from exporter.ledger.catalog import AccountCatalog, CatalogCache
-from exporter.ledger.coverage import drop_notes_of_other_feeds, write_coverage
 from exporter.ledger.database import Database
 from exporter.ledger.delivery_state import DeliveryState, PendingQuery, PendingRange, PendingReading, PendingSample
 from exporter.ledger.feed_store import LedgerFeedStore

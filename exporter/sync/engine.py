@@ -22,7 +22,7 @@ from exporter.sync import policy
 from exporter.sync.coverage import MARGIN, Coverage, State, TooOld, build_runs, decode_or_empty, judge
 from exporter.sync.feeds import Feed, FeedResult, FeedSource, Form, Pace, Period
 from exporter.sync.planner import NO_REACH, Kind, Plan, Request, apply_probe, plan, rank
-from exporter.sync.silence import describe_misread, describe_silence
+from exporter.sync.policy import describe_misread, describe_silence
 
 SessionT = TypeVar("SessionT")
 UNREACHABLE = 2

@@ -1,11 +1,13 @@
-"""When a day is asked again: one pure function, and every figure of it in one table.
+"""When a day is asked again, and when a feed's silence is noted: pure functions, and every figure of them in one table.
 
 Instants are Unix seconds and days are ordinals: a plan asks this some thousand times.
 """
 
+from collections.abc import Sequence
+from datetime import date
 from enum import Enum
 
-from exporter.sync.coverage import State, is_corrected
+from exporter.sync.coverage import Coverage, State, is_corrected
 from exporter.sync.feeds import DAY, Days, Feed
 
 HOUR = 3600
@@ -77,6 +79,43 @@ def next_ask(feed: Feed, day: int, state: State, place: Place, *, asked: int, tr
     return None if at is None else max(at, asked + SOONEST)
 
 
+def find_group(feed: Feed, day: int) -> tuple[int, int]:
+    """Return the first day of those that are asked again together, once all are old enough, and the day after the last.
+
+    A week, unless a request holds one day only.
+    """
+    return (day, day + 1) if feed.chunk == Days(1) else (day - day % 7, day - day % 7 + 7)
+
+
+def describe_silence(feed: Feed, coverage: Coverage, now: int) -> Sequence[str]:
+    """Return the note on a feed of which nothing comes, or no more; none for any other."""
+    if not (feed.if_empty or feed.if_stopped):
+        return ()
+    expected = feed.day_at(now - round(feed.delay.total_seconds())) - 1
+    known = coverage.known_span()
+    if known is None:
+        runs = [run for run in coverage.runs if run.first <= expected]
+        asked = [run.asked for run in runs]
+        is_asked_for_long = bool(runs) and (
+            max(run.tries for run in runs) >= EMPTY_TRIES or max(asked) - min(asked) >= EMPTY_TIME
+        )
+        return [feed.if_empty] if is_asked_for_long and feed.if_empty else ()
+    absent = sum(run.last - run.first + 1 for run in coverage.list_runs(known[1] + 1, expected))
+    if not feed.if_stopped or absent < STOPPED:
+        return ()
+    return [f"{feed.if_stopped}; the last day is {date.fromordinal(known[1])}"]
+
+
+def describe_misread(feed: Feed, coverage: Coverage) -> Sequence[str]:
+    """Return the note on days whose response was not understood; none if there are no such days."""
+    if not coverage.misread:
+        return ()
+    entry, *_ = feed.if_empty.split(": ")
+    days = ", ".join(f"{date.fromordinal(span.first)} to {date.fromordinal(span.last)}" for span in coverage.misread[-3:])
+    more = f" and {len(coverage.misread) - 3} more" if len(coverage.misread) > 3 else ""
+    return [f"{entry or 'one feed'}: the response for {days}{more} could not be understood; it is requested again later"]
+
+
 def _find_correction_time(feed: Feed, day: int, settled: int, asked: int, tries: int, now: int) -> int | None:
     """Return when a whole day is read again for corrections: ever more rarely, once when settled, once at `recheck`."""
     if not is_corrected(feed):
@@ -90,14 +129,6 @@ def _find_correction_time(feed: Feed, day: int, settled: int, asked: int, tries:
     recheck = feed.start(group_end) + round(feed.recheck.total_seconds())
     is_done = asked >= recheck if asked else tries > 0
     return None if is_done else recheck
-
-
-def find_group(feed: Feed, day: int) -> tuple[int, int]:
-    """Return the first day of those that are asked again together, once all are old enough, and the day after the last.
-
-    A week, unless a request holds one day only.
-    """
-    return (day, day + 1) if feed.chunk == Days(1) else (day - day % 7, day - day % 7 + 7)
 
 
 def _find_hole_step(settled: int, asked: int) -> int:

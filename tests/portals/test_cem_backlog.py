@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from exporter.accounts import open_session
 from exporter.import_command import ImportOptions, import_feeds
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
-from exporter.poller import AccountPoller, open_session
+from exporter.poller import AccountPoller
 from exporter.portals.cem.account import Cem
 from exporter.portals.cem.config import PRAGUE, CemConfig
 from exporter.simulators.base import run_simulation

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from exporter.portals.enedis.account import Enedis
 from exporter.portals.enedis.config import EnedisConfig
-from exporter.simulators.enedis.conso import build_token
+from exporter.simulators.enedis.gateways import build_token
 from tests.conftest import NOW
 
 PRM, OTHER = "04445556667778", "12345678901234"

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.portals.fluvius import oauth_metadata
+from exporter.portals.fluvius import auth
 from exporter.portals.fluvius.account import Fluvius
 from exporter.portals.fluvius.config import FluviusConfig
 from exporter.simulators.fluvius import login_service
@@ -315,7 +315,7 @@ def test_forms_of_the_metadata(config: dict[str, Any], expected: tuple[str, str]
     """
     Client, authority and redirect address are found flat or under `auth`; what is missing has its default.
     """
-    found = oauth_metadata.parse_metadata(config, account().config)
+    found = auth.parse_metadata(config, account().config)
 
     assert (found.id, found.authority, found.redirect) == ("c", *expected)
 
@@ -335,7 +335,7 @@ def test_scopes_of_the_metadata() -> None:
         },
     }
 
-    assert oauth_metadata.parse_metadata(config, account().config).scope.split() == [
+    assert auth.parse_metadata(config, account().config).scope.split() == [
         "openid",
         "https://x/one",
         "https://x/two",
@@ -364,7 +364,7 @@ def test_metadata_that_are_not_followed(config: Any, message: str) -> None:
     Metadata without a client, or with addresses on foreign hosts, are refused.
     """
     with pytest.raises(ResponseError, match=message):
-        oauth_metadata.parse_metadata(config, account().config)
+        auth.parse_metadata(config, account().config)
 
 
 @pytest.mark.parametrize(

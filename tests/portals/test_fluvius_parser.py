@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from exporter.errors import ResponseError
 from exporter.models import Commodity, Direction, Interval, Unit, UsagePoint
-from exporter.portals.fluvius import parser, parser_2024
-from exporter.portals.fluvius.amounts import ParsedAmounts, merge_amounts
+from exporter.portals.fluvius import parser
 from exporter.portals.fluvius.days import DayRange, day_start, metering_day
+from exporter.portals.fluvius.readings import ParsedAmounts, merge_amounts
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "fluvius"
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -37,7 +37,7 @@ def list_intervals(parsed: ParsedAmounts, commodity: Commodity, now: datetime = 
 
 
 def read(records: Any, commodity: Commodity = ELECTRICITY) -> ParsedAmounts:
-    return parser.parse_records(records, "the days", commodity)
+    return parser.parse_amounts(records, "the days", commodity)
 
 
 def entry(**more: Any) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def test_a_peak_without_an_instant_of_2024() -> None:
     body[0]["val"][0]["tscs"] = None
     power = body[0]["val"][0]["o"]
 
-    assert (power, None) in parser_2024.parse_peaks(body, "the peaks").months.values()
+    assert (power, None) in parser.parse_peaks_2024(body, "the peaks").months.values()
 
 
 def test_peaks_of_something_else() -> None:
@@ -159,7 +159,7 @@ def test_days_of_2024() -> None:
     """
     The old form: both meters of a replacement are read, and their halves of the day between them are added, once.
     """
-    parsed = parser_2024.parse_amounts(answer("days_2024.json"), "the days", ELECTRICITY)
+    parsed = parser.parse_amounts_2024(answer("days_2024.json"), "the days", ELECTRICITY)
     nights = [(line[0], line[3], line[5]) for line in list_intervals(parsed, ELECTRICITY) if line[2] == "night"]
     days = [(line[0], line[3], line[5]) for line in list_intervals(parsed, ELECTRICITY) if line[2] == "day" and line[5]]
 
@@ -181,8 +181,8 @@ def test_gas_and_peaks_of_2024() -> None:
     """
     The old form tells gas in kWh and m³ too, and monthly peaks.
     """
-    gas = list_intervals(parser_2024.parse_amounts(answer("gas_days_2024.json"), "the days", GAS), GAS)
-    peaks = parser_2024.parse_peaks(answer("spikes_2024.json"), "the peaks").months
+    gas = list_intervals(parser.parse_amounts_2024(answer("gas_days_2024.json"), "the days", GAS), GAS)
+    peaks = parser.parse_peaks_2024(answer("spikes_2024.json"), "the peaks").months
 
     assert [(line[2], line[5]) for line in gas] == [("energy", 8.4), ("volume", 0.75)]
     assert peaks == {(at("2023-05-31T22:00:00"), at("2023-06-30T22:00:00")): (5.098, at("2023-06-14T16:00:00"))}
@@ -222,7 +222,7 @@ def test_one_odd_value_of_2024() -> None:
     """
     body = answer("days_2024.json")
     body[0]["val"][0]["ol"] = "NaN"
-    parsed = parser_2024.parse_amounts(body, "the days", ELECTRICITY)
+    parsed = parser.parse_amounts_2024(body, "the days", ELECTRICITY)
 
     assert dict(parsed.skipped) == {"val.ol": 1}
     assert {line[0] for line in list_intervals(parsed, ELECTRICITY)} == {at("2023-07-01T22:00:00"), at("2023-07-02T22:00:00")}
@@ -271,7 +271,7 @@ def test_zero_is_no_blank(state: int | None, days: list[float]) -> None:
     """
     names = dict.fromkeys(("ol", "ih", "il"))
     day = {"d": "2023-06-30T22:00:00Z", "de": "2023-07-01T22:00:00Z", "oh": 0.0, "ohvs": state, **names}
-    parsed = parser_2024.parse_amounts([{"val": [day]}], "the days", ELECTRICITY)
+    parsed = parser.parse_amounts_2024([{"val": [day]}], "the days", ELECTRICITY)
 
     assert [line[5] for line in list_intervals(parsed, ELECTRICITY)] == days
 
@@ -390,7 +390,7 @@ def test_a_changed_form_names_its_field(records: Any, place: str) -> None:
     A changed field is an error that names it, without its value.
     """
     with pytest.raises(ResponseError, match=rf"the days has changed: {place}: ") as caught:
-        parser.parse_records(records, "the days", ELECTRICITY)
+        parser.parse_amounts(records, "the days", ELECTRICITY)
 
     assert "veel" not in str(caught.value)
 

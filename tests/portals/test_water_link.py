@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from exporter.errors import ResponseError
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, Unit, UsagePoint, VisitResult
 from exporter.portals.water_link.config import WaterLinkConfig
-from exporter.portals.water_link.days import ZONE, day_start
 from exporter.portals.water_link.parser import (
+    ZONE,
     build_usage_point,
+    day_start,
     format_address,
     parse_instant,
     parse_meter,

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from exporter.accounts import open_session
 from exporter.import_command import ImportOptions, import_feeds
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
-from exporter.poller import AccountPoller, open_session
+from exporter.poller import AccountPoller
 from exporter.portals.water_link.account import WaterLink
 from exporter.portals.water_link.config import WaterLinkConfig
-from exporter.portals.water_link.days import ZONE
+from exporter.portals.water_link.parser import ZONE
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
 from exporter.simulators.water_link.water_meter import WaterMeter

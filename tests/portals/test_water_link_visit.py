@@ -9,7 +9,7 @@ from exporter.errors import FeedRefusedError, LoginError, PortalError, RateLimit
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit
 from exporter.portals.water_link.account import WaterLink
 from exporter.portals.water_link.config import WaterLinkConfig
-from exporter.portals.water_link.days import ZONE, day_start
+from exporter.portals.water_link.parser import ZONE, day_start
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.simulation import FOREIGN_METER, WaterLinkSimulation
 from exporter.simulators.water_link.water_meter import is_away, is_leaking

@@ -15,8 +15,7 @@ from exporter.portals.base import Portal, RawCall
 from exporter.portals.cem.client import CemApiClient
 from exporter.portals.cem.config import PRAGUE, CemConfig
 from exporter.portals.cem.discover import discover_counters
-from exporter.portals.cem.feeds import build_feed, read_feed
-from exporter.portals.cem.latest import read_latest
+from exporter.portals.cem.feeds import build_feed, read_feed, read_latest
 from exporter.portals.cem.metadata import MetadataStore
 from exporter.portals.cem.raw import RAW_CALLS, REDACTION, fetch_raw
 from exporter.sync.feeds import Feed, FeedResult, Pace

@@ -9,14 +9,17 @@ from exporter.client.session import Session
 from exporter.errors import LoginError
 from exporter.models import Commodity, Discovery, Fact, Facts, Holder, Inventory, UsagePoint, VisitResult
 from exporter.portals.base import Portal, RawCall
-from exporter.portals.enedis.client import EnedisApiClient
+from exporter.portals.enedis.client import (
+    ConsoClient,
+    DataConnectClient,
+    EnedisApiClient,
+    MyElectricalDataV1Client,
+    MyElectricalDataV2Client,
+)
 from exporter.portals.enedis.config import AccessMethod, ApiVersion, EnedisConfig
-from exporter.portals.enedis.conso import ConsoClient
 from exporter.portals.enedis.contract import load_terms
-from exporter.portals.enedis.dataconnect import DataConnectClient
 from exporter.portals.enedis.discover import discover_points
 from exporter.portals.enedis.feeds import EnedisFeeds
-from exporter.portals.enedis.myelectricaldata import MyElectricalDataV1Client, MyElectricalDataV2Client
 from exporter.portals.enedis.raw import RAW_CALLS, REDACTION, fetch_raw
 from exporter.portals.enedis.refusals import ConsentError
 from exporter.portals.enedis.schedule import choose_next_visit, load_own_minute

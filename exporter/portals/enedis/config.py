@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from exporter.duration import Duration
 from exporter.portals.base import AccountConfig, BaseUrl
 from exporter.portals.enedis.auth import is_complete_token, parse_token_claims
-from exporter.portals.enedis.client import ConfiguredPoint
+from exporter.portals.enedis.measures import ConfiguredPoint
 from exporter.portals.enedis.schedule import VisitWindow
 
 DEFAULT_VISIT_INTERVAL = timedelta(hours=1)

@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field
 from exporter.errors import FeedRefusedError, NoDataError, ResponseError, UnreachableError
 from exporter.models import Direction
 from exporter.portals.base import ResponseModel, TolerantList, build_skip_note, parse_response
-from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient, describe_call
-from exporter.portals.enedis.measures import Measure
+from exporter.portals.enedis.client import EnedisApiClient, describe_call
+from exporter.portals.enedis.measures import ConfiguredPoint, Measure
 from exporter.portals.enedis.refusals import ConsentError
 
 _POWER_PATTERN = re.compile(r"\s*(\d+(?:[.,]\d+)?)\s*(k?VA|k?W)?\s*", re.ASCII | re.IGNORECASE)

@@ -5,10 +5,10 @@ from datetime import date, timedelta
 
 from exporter.errors import FeedRefusedError, LoginError, NoDataError, PortalError, RateLimitError, TooOldError
 from exporter.models import DAY, Discovery, Finding, Index, Interval, Reading, format_resolution, name_resolutions
-from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient
+from exporter.portals.enedis.client import EnedisApiClient
 from exporter.portals.enedis.contract import ContractTerms, load_terms
 from exporter.portals.enedis.feeds import CURVE_OFF_NOTE
-from exporter.portals.enedis.measures import Measure, MeasureKind
+from exporter.portals.enedis.measures import ConfiguredPoint, Measure, MeasureKind
 from exporter.portals.enedis.refusals import ConsentError
 from exporter.portals.enedis.timestamps import local_day
 

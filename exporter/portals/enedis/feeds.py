@@ -9,9 +9,9 @@ from datetime import date, datetime, timedelta
 from exporter.errors import FeedRefusedError, LoginError, NoDataError
 from exporter.models import DAY
 from exporter.portals.base import build_skip_note
-from exporter.portals.enedis.client import ConfiguredPoint, EnedisApiClient, describe_call
+from exporter.portals.enedis.client import EnedisApiClient, describe_call
 from exporter.portals.enedis.contract import ContractTerms
-from exporter.portals.enedis.measures import Measure, MeasureKind
+from exporter.portals.enedis.measures import ConfiguredPoint, Measure, MeasureKind
 from exporter.portals.enedis.refusals import ConsentError, SeriesOutageError
 from exporter.portals.enedis.timestamps import PARIS
 from exporter.sync.feeds import Days, Feed, FeedResult, Form

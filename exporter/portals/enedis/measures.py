@@ -1,8 +1,10 @@
-"""The series of Enedis: days, highest power, registers and load curve, each for one direction."""
+"""The series of Enedis: days, highest power, registers and load curve by direction; which of them are read of a usage point."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+
+from pydantic import SecretStr
 
 from exporter.models import Direction
 
@@ -63,3 +65,27 @@ MEASURES = (
     INJECTION_INDEX,
     INJECTION_CURVE,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredPoint:
+    """A usage point that is read: its number, its name in messages, and its series."""
+
+    prm: str
+    display_name: str
+    production: bool = False
+    load_curve: bool = True
+    token: SecretStr | None = None
+    consumption: bool = True
+    registers: bool = True
+    """Whether the access has registers."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The series that are read."""
+        return tuple(measure for measure in MEASURES if self._reads(measure))
+
+    def _reads(self, measure: Measure) -> bool:
+        is_offered = self.registers or measure.kind is not MeasureKind.INDEX
+        is_wanted = self.load_curve or measure.kind is not MeasureKind.CURVE
+        return is_offered and is_wanted and (self.consumption if measure.direction is Direction.CONSUMPTION else self.production)

@@ -6,23 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
 
 from exporter.errors import NoDataError, ResponseError
 from exporter.models import Commodity, Direction, Index, Interval, Peak, Reading, Register, Unit, UsagePoint
-from exporter.portals.base import parse_response
+from exporter.portals.base import FailFastList, ResponseModel, TolerantList, parse_response
 from exporter.portals.enedis.measures import Measure, MeasureKind
-from exporter.portals.enedis.response_models import (
-    CalendarResponse,
-    MeasureResponse2026,
-    MeasureResponseV5,
-    QuantityResponse,
-    RegisterRow,
-    TariffClassResponse,
-    ValueRow,
-    ValueRowV5,
-    is_v5,
-)
 from exporter.portals.enedis.timestamps import (
     PlacedValue,
     StampedValue,
@@ -33,6 +24,99 @@ from exporter.portals.enedis.timestamps import (
     place_by_start,
     to_utc,
 )
+
+FiniteNumber = Annotated[float, Field(allow_inf_nan=False)]
+"""Numbers come as text ("540"); pydantic reads both."""
+
+
+class ValueRow(ResponseModel):
+    """A value of 2026: `{"v": "412", "d": "2026-11-01 00:30:00", "p": "PT30M"}`; `v` can be null."""
+
+    value: Annotated[FiniteNumber | None, Field(alias="v")]
+    stamp: Annotated[str, Field(alias="d")]
+    length: Annotated[str | None, Field(alias="p")] = None
+
+
+class RegisterRow(ResponseModel):
+    """A reading of a register: `{"d": "2026-11-01 00:00:00", "v": 7340112}`; the parser looks at each by itself."""
+
+    value: Annotated[object, Field(alias="v")] = ""
+    stamp: Annotated[object, Field(alias="d")] = ""
+
+
+class TariffClassResponse(ResponseModel):
+    """Readings of one tariff class of a calendar."""
+
+    id: Annotated[str, Field(alias="idClasseTemporelle", min_length=1)]
+    label: Annotated[str | None, Field(alias="libelleClasseTemporelle")] = None
+    values: Annotated[TolerantList[RegisterRow] | None, Field(alias="valeur")] = None
+
+
+class CalendarResponse(ResponseModel):
+    """The tariff classes of one calendar; together they are the total."""
+
+    id: Annotated[str | None, Field(alias="idCalendrier")] = None
+    classes: Annotated[FailFastList[TariffClassResponse] | None, Field(alias="classeTemporelle")] = None
+
+
+class TotalRegisterResponse(ResponseModel):
+    """Readings of the register of all classes."""
+
+    values: Annotated[TolerantList[RegisterRow] | None, Field(alias="valeur")] = None
+
+
+class QuantityResponse(ResponseModel):
+    """A series (`grandeur`): `points`, or for registers calendars and a total."""
+
+    flow: Annotated[str, Field(alias="grandeurMetier")]
+    physical: Annotated[str, Field(alias="grandeurPhysique")]
+    unit: Annotated[str, Field(alias="unite")]
+    points: TolerantList[ValueRow] | None = None
+    calendars: Annotated[FailFastList[CalendarResponse] | None, Field(alias="calendrier")] = None
+    total: Annotated[TotalRegisterResponse | None, Field(alias="cadranTotalisateur")] = None
+
+
+class ReadingContextResponse(ResponseModel):
+    """Registers read on one occasion: `COL` is the ordinary collection, others surround events of the contract."""
+
+    occasion: Annotated[str | None, Field(alias="contexteReleve")] = None
+    quantities: Annotated[TolerantList[QuantityResponse] | None, Field(alias="grandeur")] = None
+
+
+class MeasureResponse2026(ResponseModel):
+    """A response of 2026; `grandeur` can be empty or absent."""
+
+    prm: Annotated[str, Field(alias="idPrm")]
+    quantities: Annotated[TolerantList[QuantityResponse] | None, Field(alias="grandeur")] = None
+    contexts: Annotated[FailFastList[ReadingContextResponse] | None, Field(alias="contexte")] = None
+
+
+class ValueRowV5(ResponseModel):
+    """A value of v5."""
+
+    value: FiniteNumber | None
+    stamp: Annotated[str, Field(alias="date")]
+    length: Annotated[str | None, Field(alias="interval_length")] = None
+
+
+class ReadingTypeV5(ResponseModel):
+    """What the values of v5 are."""
+
+    unit: str
+
+
+class MeasureResponseV5(ResponseModel):
+    """A response of v5, without its outer `meter_reading`."""
+
+    prm: Annotated[str, Field(alias="usage_point_id")]
+    reading_type: ReadingTypeV5
+    values: Annotated[TolerantList[ValueRowV5] | None, Field(alias="interval_reading")]
+
+
+def _is_v5(body: Any) -> bool:
+    """Whether a body is of v5, not of 2026."""
+    return isinstance(body, dict) and bool(body.keys() & {"meter_reading", "reading_type", "interval_reading"})
+
 
 UNIT_DIVISORS = {
     MeasureKind.DAYS: {"Wh": 1000, "kWh": 1},
@@ -92,7 +176,7 @@ class _Parser:
         measure = self._measure
         if measure.kind is MeasureKind.INDEX:
             return list(self._parse_indexes())
-        values = self._parse_v5() if is_v5(self._body) else self._parse_2026()
+        values = self._parse_v5() if _is_v5(self._body) else self._parse_2026()
         rows = [point for point in values.points if point.value is not None]
         if measure.kind is MeasureKind.MAX:
             return list(self._convert(rows, lambda row: _build_peak(row, values.divisor, self._point)))

@@ -6,9 +6,8 @@ from typing import Any
 
 from exporter.errors import NoDataError, ResponseError
 from exporter.portals.base import RawCall
-from exporter.portals.enedis.client import ApiRequest, ConfiguredPoint, EnedisApiClient
-from exporter.portals.enedis.measures import MEASURES
-from exporter.portals.enedis.myelectricaldata import MyElectricalDataV1Client
+from exporter.portals.enedis.client import ApiRequest, EnedisApiClient, MyElectricalDataV1Client
+from exporter.portals.enedis.measures import MEASURES, ConfiguredPoint
 from exporter.portals.enedis.timestamps import local_day
 from exporter.recording.rules import RedactionRules
 

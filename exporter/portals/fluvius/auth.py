@@ -5,11 +5,11 @@ step. The password is only ever sent to the host of `identity_url`.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 from pydantic import Field
 
@@ -21,16 +21,21 @@ from exporter.client.token_cache import Token
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.portals.base import ResponseModel, parse_response, prefix_errors
 from exporter.portals.fluvius.config import FluviusConfig
-from exporter.portals.fluvius.login_errors import (
+from exporter.portals.fluvius.login_page import (
+    PageSettings,
     build_demand_error,
     build_page_error,
     build_redirect_error,
     build_token_error,
+    find_demand_before,
+    parse_form_fields,
+    parse_settings,
     raise_for_credentials,
 )
-from exporter.portals.fluvius.login_page import PageSettings, find_demand_before, parse_form_fields, parse_settings
-from exporter.portals.fluvius.oauth_metadata import OAuthMetadata, fetch_metadata, parse_origin, require_same_host, resolve_url
 
+METADATA_PATH = "/api/global/msal/config"
+TENANT_PATH = "/klanten.onmicrosoft.com/B2C_1A_customer_signup_signin"
+REQUIRED_SCOPES = "openid", "offline_access", "https://klanten.onmicrosoft.com/MijnFluvius/user_impersonation"
 DEFAULT_TOKEN_SECONDS = 3600
 MAX_REDIRECTS = 8
 
@@ -39,7 +44,7 @@ async def sign_in(config: FluviusConfig, session: Session) -> Token:
     """Run the five steps of a login and return the token, with what renews it in `extra`."""
     await session.clear_cookies()
     with prefix_errors("sign-in, metadata"):
-        metadata = await fetch_metadata(config, session)
+        metadata = await _fetch_metadata(config, session)
     flow = _SignInFlow(config, session, metadata, PkcePair.generate(), secrets.token_urlsafe(32))
     with prefix_errors("sign-in, page"):
         form = await flow.request_page()
@@ -49,6 +54,66 @@ async def sign_in(config: FluviusConfig, session: Session) -> Token:
         code = await flow.confirm(form)
     with prefix_errors("sign-in, token"):
         return await redeem_code(config, session, metadata, code, flow.pkce)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthMetadata:
+    """An OAuth 2 client: its URLs, its id and its scopes (separated by spaces)."""
+
+    authority: str
+    id: str
+    redirect: str
+    scope: str
+
+    def build_url(self, endpoint: str) -> str:
+        """Return the URL of `authorize` or `token`."""
+        return f"{self.authority}/oauth2/v2.0/{endpoint}"
+
+
+async def _fetch_metadata(config: FluviusConfig, session: Session) -> OAuthMetadata:
+    """Return the portal's metadata. Raise ResponseError without a client, or with an authority on another host."""
+    response = await session.get(f"{config.portal_url}{METADATA_PATH}", headers=config.build_headers())
+    return parse_metadata(response.json(), config)
+
+
+def parse_metadata(body: Any, config: FluviusConfig) -> OAuthMetadata:
+    """Parse `{"clientId": ..., "authority": ..., "redirectUri": ..., "scopes": [...]}`, flat or with an `auth` in it."""
+    if not isinstance(body, dict):
+        raise ResponseError("the metadata has changed: expected an object")
+    client_id = _find_text(body, "clientId")
+    if client_id is None:
+        raise ResponseError("the metadata has changed: clientId: field required")
+    authority = (_find_text(body, "authority") or f"{config.identity_url}{TENANT_PATH}").rstrip("/")
+    _require_same_host(authority, config.identity_url, "the authority")
+    redirect = _resolve_url(f"{config.portal_url}/", _find_text(body, "redirectUri") or "/")
+    _require_same_host(redirect, config.portal_url, "the redirect address")
+    return OAuthMetadata(authority, client_id, redirect, " ".join(dict.fromkeys([*_find_scopes(body), *REQUIRED_SCOPES])))
+
+
+def _find_text(body: Mapping[str, Any], key: str) -> str | None:
+    """Return a text by its key, at the top or under `auth`."""
+    auth = body.get("auth")
+    for fields in (body, auth if isinstance(auth, dict) else {}):
+        if isinstance(value := fields.get(key), str) and value.strip():
+            return value.strip()
+    return None
+
+
+def _find_scopes(body: Mapping[str, Any]) -> Iterator[str]:
+    request = body.get("authRequest")
+    for key in ("scopes", "defaultScopes", "apiScopes"):
+        yield from _split_scopes(body.get(key))
+    yield from _split_scopes(request.get("scopes") if isinstance(request, dict) else None)
+    yield from _split_scopes(body.get("protectedResourceMap"))
+
+
+def _split_scopes(value: Any) -> Iterator[str]:
+    """Return every scope in a text, a list or the values of an object; a map of resources contains HTTP methods too."""
+    if isinstance(value, str):
+        yield from (text for text in value.split() if not text.isupper())
+    elif isinstance(value, list | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _split_scopes(inner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +152,8 @@ class _SignInFlow:
         if demand := find_demand_before(html, response.url):
             raise LoginError(f"{build_demand_error(demand)}; no password was sent")
         settings, (user, password) = parse_settings(html), parse_form_fields(html)
-        base = resolve_url(response.url, settings.hosts.tenant).rstrip("/")
-        return _SignInForm(response.url, settings, user, password, require_same_host(base, self.config.identity_url, "the page"))
+        base = _resolve_url(response.url, settings.hosts.tenant).rstrip("/")
+        return _SignInForm(response.url, settings, user, password, _require_same_host(base, self.config.identity_url, "the page"))
 
     async def send_credentials(self, form: _SignInForm) -> None:
         """Send e-mail and password; the result is in the body, with status 200 and any content type."""
@@ -135,17 +200,17 @@ class _SignInFlow:
             location = response.headers.get("Location")
             if not 300 <= response.status < 400 or location is None:
                 return response
-            target = resolve_url(response.url, location)
+            target = _resolve_url(response.url, location)
             if (redirect_query := self._parse_portal_redirect(target)) is not None:
                 return redirect_query
-            require_same_host(target, self.config.identity_url, "a redirect")
+            _require_same_host(target, self.config.identity_url, "a redirect")
             response = await self.session.get(target, headers=self.config.build_headers())
         raise ResponseError("too many redirects by the login service")
 
     def _parse_portal_redirect(self, target: str) -> dict[str, str] | None:
         """Return the query of a redirect to the portal, None for one within the login service."""
         portal = self.metadata.redirect
-        if parse_origin(target) != parse_origin(portal):
+        if _parse_origin(target) != _parse_origin(portal):
             return None
         parts = urlsplit(target)
         query = dict(parse_qsl(parts.query))
@@ -189,7 +254,7 @@ async def renew_token(config: FluviusConfig, session: Session, expired: Token | 
     ):
         return None  # A token refused before it expired was revoked, and its refresh token with it.
     metadata = OAuthMetadata(**expired.extra["client"])
-    require_same_host(metadata.authority, config.identity_url, "the authority")
+    _require_same_host(metadata.authority, config.identity_url, "the authority")
     parameters = {"grant_type": "refresh_token", "refresh_token": expired.extra["refresh_token"]}
     try:
         return await _request_token(config, session, metadata, parameters, previous_refresh_token=parameters["refresh_token"])
@@ -215,3 +280,31 @@ async def _request_token(
     body = parse_response(_B2cTokenResponse, response.json(), "the token")
     extra: dict[str, Any] = {"refresh_token": body.refresh_token or previous_refresh_token, "client": asdict(metadata)}
     return Token(body.access_token, session.now + timedelta(seconds=body.expires_in or DEFAULT_TOKEN_SECONDS), extra)
+
+
+def _parse_origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of a URL. Raise ResponseError for an invalid one."""
+    try:
+        parts = urlsplit(url)
+        usual = {"http": 80, "https": 443}[parts.scheme]
+        host, port = parts.hostname, parts.port or usual
+    except (ValueError, KeyError):
+        host = None
+    if not host:
+        raise ResponseError("expected a URL")
+    return parts.scheme, host, port
+
+
+def _resolve_url(base: str, location: str) -> str:
+    """Return the absolute URL of one that may be relative. Raise ResponseError."""
+    try:
+        return urljoin(base, location)
+    except ValueError:
+        raise ResponseError("expected a URL") from None
+
+
+def _require_same_host(url: str, host: str, description: str) -> str:
+    """Return the URL when it is on `host` (scheme and port too). Raise ResponseError otherwise."""
+    if _parse_origin(url) != _parse_origin(host):
+        raise ResponseError(f"{description} leads to another host than the configured one; nothing was sent there")
+    return url

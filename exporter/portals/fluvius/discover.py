@@ -6,11 +6,11 @@ from datetime import date, timedelta
 from exporter.client.session import Session
 from exporter.errors import LoginError, PortalError
 from exporter.models import DAY, Commodity, Discovery, Finding, format_resolution, name_resolutions
-from exporter.portals.fluvius.amounts import ParsedAmounts
 from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
 from exporter.portals.fluvius.days import ZONE, DayRange, last_complete_day, subtract_months
 from exporter.portals.fluvius.feeds import REACH, fetch_days, fetch_intervals, fetch_peaks
+from exporter.portals.fluvius.readings import ParsedAmounts
 
 BLOCK_LENGTH = timedelta(days=31)
 INTERVAL_DELAYS = timedelta(days=5), timedelta(days=8)

@@ -14,12 +14,11 @@ from enum import StrEnum
 from exporter.errors import ResponseError
 from exporter.models import Commodity
 from exporter.portals.base import build_skip_note
-from exporter.portals.fluvius import parser, parser_2024
-from exporter.portals.fluvius.amounts import ParsedAmounts, merge_amounts
+from exporter.portals.fluvius import parser
 from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
 from exporter.portals.fluvius.days import ZONE, DayRange, month_start, subtract_months
-from exporter.portals.fluvius.peaks import MonthlyPeaks, merge_monthly_peaks
+from exporter.portals.fluvius.readings import MonthlyPeaks, ParsedAmounts, merge_amounts, merge_monthly_peaks
 from exporter.sync.feeds import CalendarYear, Days, Feed, FeedResult, Form
 
 REACH = timedelta(days=3 * 365 + 1)
@@ -90,12 +89,12 @@ async def fetch_days(client: FluviusApiClient, meter: MeterConfig, window: DayRa
     """
     code, where = client.config.get_day_granularity(), f"{client.config.describe_meter(meter)}, days"
     if client.config.api == 2024:
-        return parser_2024.parse_amounts(await client.fetch_history(meter, None, window, code), where, meter.commodity)
+        return parser.parse_amounts_2024(await client.fetch_history(meter, None, window, code), where, meter.commodity)
     extended = window.extend_one_day_back() if len(meter.serial) > 1 else window
     parts = []
     for serial in reversed(meter.serial):
         body = await client.fetch_history(meter, serial, extended, code)
-        parts.append(parser.parse_records(body, where, meter.commodity))
+        parts.append(parser.parse_amounts(body, where, meter.commodity))
         if any(start < window.start for start, _ in parts[-1].amounts):
             break
     return merge_amounts(parts).drop_before(window.start)
@@ -111,7 +110,7 @@ async def fetch_intervals(client: FluviusApiClient, meter: MeterConfig, day: dat
         if not mounted.can_have_measured(number, day):
             continue
         body = await client.fetch_history(meter, meter.serial[number], window, code)
-        parts.append(parser.parse_records(body, where, meter.commodity))
+        parts.append(parser.parse_amounts(body, where, meter.commodity))
         if parts[-1].sum_interval_time() >= window.end - window.start:
             mounted.record_whole_day(number, day)
         if mounted.was_alone(number, day):
@@ -125,7 +124,7 @@ async def fetch_peaks(client: FluviusApiClient, meter: MeterConfig, first: date,
     several = client.config.api == 2025 and len(meter.serial) > 1
     window = DayRange(subtract_months(first, 1 if several else 0), last, Commodity.ELECTRICITY)
     if client.config.api == 2024:
-        return parser_2024.parse_peaks(await client.fetch_peaks(meter, None, window), where)
+        return parser.parse_peaks_2024(await client.fetch_peaks(meter, None, window), where)
     found = []
     for serial in reversed(meter.serial):
         found.append(parser.parse_peaks(await client.fetch_peaks(meter, serial, window), where))

@@ -8,12 +8,11 @@ from exporter.client.html_forms import PAGE_PHRASES
 from exporter.client.session import Session
 from exporter.errors import ConfigError
 from exporter.portals.base import RawCall
+from exporter.portals.fluvius.auth import METADATA_PATH
 from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
 from exporter.portals.fluvius.days import DayRange, last_complete_day
-from exporter.portals.fluvius.login_errors import TEXT_MESSAGES
-from exporter.portals.fluvius.login_page import SECOND_FACTOR, TERMS
-from exporter.portals.fluvius.oauth_metadata import METADATA_PATH
+from exporter.portals.fluvius.login_page import SECOND_FACTOR, TERMS, TEXT_MESSAGES
 from exporter.recording.rules import RedactionRules
 
 REDACTION = RedactionRules(

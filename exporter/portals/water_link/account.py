@@ -11,8 +11,7 @@ from exporter.portals.base import Portal, RawCall
 from exporter.portals.water_link import discover, feeds, raw
 from exporter.portals.water_link.client import RefusedMeterError, WaterLinkApiClient
 from exporter.portals.water_link.config import WaterLinkConfig
-from exporter.portals.water_link.days import ZONE
-from exporter.portals.water_link.parser import build_usage_point
+from exporter.portals.water_link.parser import ZONE, build_usage_point
 from exporter.sync.feeds import Feed, FeedResult
 
 

@@ -6,9 +6,8 @@ from exporter.errors import ResponseError
 from exporter.models import Discovery, Finding, Index, Unit
 from exporter.portals.water_link.client import RefusedMeterError, WaterLinkApiClient
 from exporter.portals.water_link.config import WaterLinkConfig
-from exporter.portals.water_link.days import ZONE, local_day, previous_month
 from exporter.portals.water_link.feeds import read_month
-from exporter.portals.water_link.parser import build_usage_point, parse_meter
+from exporter.portals.water_link.parser import ZONE, build_usage_point, local_day, parse_meter, previous_month
 
 
 async def discover_meters(client: WaterLinkApiClient, config: WaterLinkConfig, now: datetime) -> Discovery:

@@ -9,8 +9,7 @@ from exporter.errors import PortalError, RateLimitError, ResponseError, Unreacha
 from exporter.models import Inventory, Reading, Register, Unit, UsagePoint, VisitResult
 from exporter.portals.base import build_skip_note
 from exporter.portals.water_link.client import RefusedMeterError, WaterLinkApiClient
-from exporter.portals.water_link.days import ZONE, local_day
-from exporter.portals.water_link.parser import build_usage_point, parse_meter, parse_month
+from exporter.portals.water_link.parser import ZONE, build_usage_point, local_day, parse_meter, parse_month
 from exporter.sync.feeds import CalendarMonth, Feed, FeedResult
 
 MAX_UNREACHABLE_METERS = 2

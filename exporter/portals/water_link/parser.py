@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -17,9 +18,9 @@ from exporter.portals.base import (
     parse_response,
     validate_response,
 )
-from exporter.portals.water_link.days import ZONE, day_start, month_end
 from exporter.recording.shape import observe_shape
 
+ZONE = ZoneInfo("Europe/Brussels")
 LITRES_PER_M3 = 1000
 
 _GROUPED_PATTERN = re.compile(r"-?\d{1,3}(\.\d{3})+,\d+")
@@ -190,7 +191,7 @@ def parse_month(point: UsagePoint, month: date, body: Any, where: str, today: da
     """
     response = parse_response(MonthResponse, body, where, skipped)
     measured = {row.day: litres for row in response.actualConsumption or () if (litres := row.measured_litres()) is not None}
-    if measured and max(measured) > month_end(month).day:
+    if measured and max(measured) > _month_end(month).day:
         raise ResponseError(f"{where} has changed: actualConsumption: more days than the month has")
     return [
         _build_interval(point, on, litres) for day, litres in sorted(measured.items()) if (on := month.replace(day=day)) < today
@@ -200,3 +201,30 @@ def parse_month(point: UsagePoint, month: date, body: Any, where: str, today: da
 def _build_interval(point: UsagePoint, day: date, litres: float) -> Interval:
     start, end = day_start(day), day_start(day + timedelta(days=1))
     return Interval(Register(point, Unit.M3), start, end, litres / LITRES_PER_M3)
+
+
+def day_start(day: date) -> datetime:
+    """Return the instant at which a day begins, in UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=ZONE).astimezone(UTC)
+
+
+def local_day(at: datetime) -> date:
+    """Return the day of an instant."""
+    return at.astimezone(ZONE).date()
+
+
+def previous_month(day: date) -> date:
+    """Return the first day of the month before."""
+    return (day.replace(day=1) - timedelta(days=1)).replace(day=1)
+
+
+def _month_end(day: date) -> date:
+    """Return the last day of the same month."""
+    return (day.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
+
+
+def parse_month_key(text: str) -> date:
+    """Return the first day of the month "2026-03"; raise ValueError for anything else."""
+    if not re.fullmatch("2[0-9]{3}-(0[1-9]|1[0-2])", text):
+        raise ValueError("a month is written like 2026-03")
+    return date.fromisoformat(f"{text}-01")

@@ -9,7 +9,7 @@ from exporter.portals.base import RawCall
 from exporter.portals.water_link.auth import LOCKED, MAINTENANCE
 from exporter.portals.water_link.client import WaterLinkApiClient
 from exporter.portals.water_link.config import check_meter_number
-from exporter.portals.water_link.days import local_day, parse_month_key
+from exporter.portals.water_link.parser import local_day, parse_month_key
 from exporter.recording.rules import RedactionRules
 
 REDACTION = RedactionRules(

@@ -7,9 +7,13 @@ from typing import Any, ClassVar
 from aiohttp import web
 
 from exporter.simulators.base import Handler, Simulation, utc_now
-from exporter.simulators.enedis.conso import ConsoSimulator
-from exporter.simulators.enedis.dataconnect import DataConnectSimulator
-from exporter.simulators.enedis.gateways import REFUSAL_KEY
+from exporter.simulators.enedis.gateways import (
+    REFUSAL_KEY,
+    ConsoSimulator,
+    DataConnectSimulator,
+    MyElectricalDataV1Simulator,
+    MyElectricalDataV2Simulator,
+)
 from exporter.simulators.enedis.homes import (
     PARIS,
     CurveInterval,
@@ -20,7 +24,6 @@ from exporter.simulators.enedis.homes import (
     compute_index,
     find_peak,
 )
-from exporter.simulators.enedis.myelectricaldata import MyElectricalDataV1Simulator, MyElectricalDataV2Simulator
 from exporter.simulators.enedis.source import EnedisRefusalError, EnedisSource
 
 CLIENT_ID, CLIENT_SECRET = "made-up-client", "made-up-client-secret"  # invented

@@ -1,6 +1,7 @@
 """The simulation of Fluvius: login, data APIs of 2025 and 2024, and the true amounts behind both."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
@@ -9,8 +10,7 @@ from aiohttp import web
 
 from exporter.simulators.base import Handler, Simulation, utc_now
 from exporter.simulators.fluvius.data_api import DataApi
-from exporter.simulators.fluvius.faults import RESPONSE_FAULTS, change_response
-from exporter.simulators.fluvius.login_service import USERNAME, LoginService
+from exporter.simulators.fluvius.login_service import TENANT_PATH, USERNAME, LoginService, build_page
 from exporter.simulators.fluvius.usage_points import (
     BRUSSELS,
     CUBIC_METRES,
@@ -151,11 +151,11 @@ class FluviusSimulation(Simulation):
         return max(found, key=lambda peak: peak[0], default=None)
 
     async def inject_fault(self, fault: str, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Add this portal's own faults to those of all portals; see `faults`."""
-        if fault in RESPONSE_FAULTS:
-            return RESPONSE_FAULTS[fault]()
+        """Add this portal's own faults to those of all portals: `_RESPONSE_FAULTS`, and those of `_change_response`."""
+        if fault in _RESPONSE_FAULTS:
+            return _RESPONSE_FAULTS[fault]()
         response = await handler(request)
-        if isinstance(response, web.Response) and (changed := change_response(fault, response)):
+        if isinstance(response, web.Response) and (changed := _change_response(fault, response)):
             return changed
         return await super().inject_fault(fault, request, handler)
 
@@ -181,3 +181,96 @@ def _build_amount(
         end,
         value,
     )
+
+
+_LOGIN_INPUTS = '<input name="signInName"><input type="password" name="password">'
+_PAGE_ADDITIONS = {
+    "captcha-widget": f'{_LOGIN_INPUTS}<div class="g-recaptcha" data-sitekey="x"></div>',
+    "captcha-box": f'{_LOGIN_INPUTS}<label for="tekens">Typ de tekens over</label><input id="tekens" name="tekens">',
+    "remember-me": f'{_LOGIN_INPUTS}<input type="checkbox" name="rememberMe"><a href="/x">Algemene voorwaarden</a>',
+}
+"""What the sign-in page shows besides; the last is harmless."""
+_RESPONSE_FAULTS: Mapping[str, Callable[[], web.Response]] = {
+    "second-factor": lambda: _build_html(build_page("x", "y", ("verificationCode",), "SelfAsserted")),
+    "conditions": lambda: _build_html(build_page("x", "y", ("extension_termsOfUse",), "SelfAsserted")),
+    "terms-nl": lambda: _build_html("<h1>Nieuwe gebruiksvoorwaarden</h1><p>Aanvaard de voorwaarden om verder te gaan.</p>"),
+    "terms-fr": lambda: _build_html("<h1>Acceptez les conditions d'utilisation</h1>"),
+    "factor-fr": lambda: _build_html("<p>Entrez le code de vérification reçu par SMS.</p>"),
+    "factor-mark": lambda: _build_html('<body><div data-page="MultiFactorAuthentication-1.2.0"><p>Nog even geduld</p></div>'),
+    "terms-mark": lambda: _build_html('<body data-page="TermsOfUse"><p>Een ogenblik</p>'),
+    "login-page": lambda: web.Response(status=302, headers={"Location": "/aanmelden"}),
+    "locked": lambda: _build_refusal("Uw account is tijdelijk vergrendeld.", "AADB2C90114"),
+    "professional": lambda: _build_refusal("Meld u aan met itsme voor uw professionele account."),
+    "captcha": lambda: _build_refusal("Los de CAPTCHA op."),
+    "denied": lambda: web.Response(status=302, headers={"Location": "/?error=access_denied&error_description=AADB2C90091%3A+x"}),
+    "elsewhere": lambda: web.Response(status=302, headers={"Location": "https://elsewhere.invalid/next"}),
+    "nowhere": lambda: web.Response(status=302, headers={"Location": "http://[nowhere"}),
+    "circle": lambda: web.Response(status=302, headers={"Location": f"{TENANT_PATH}/api/home?to=circle"}),
+    "expired": lambda: web.Response(status=401),
+    "object": lambda: web.json_response({"message": "onderhoud"}),
+    "verdictless": lambda: web.Response(text="{}", content_type="text/json"),
+}
+
+
+def _change_response(fault: str, response: web.Response) -> web.Response | None:
+    """Return the response changed by a fault; None for an unknown fault."""
+    if fault in _PAGE_ADDITIONS:
+        response.text = (response.text or "").replace("<form></form>", f"<form>{_PAGE_ADDITIONS[fault]}</form>")
+        return response
+    if fault.startswith("field:"):
+        field = json.dumps({"UX_INPUT_TYPE": "TextBox", "ID": fault.removeprefix("field:"), "IS_REQ": True})
+        response.text = (response.text or "").replace('"AttributeFields": [', f'"AttributeFields": [{field}, ')
+        return response
+    if fault == "renamed":
+        return _build_html((response.text or "").replace("var SETTINGS", "var INSTELLINGEN"))
+    if fault == "other-state":
+        return web.Response(status=302, headers={"Location": response.headers["Location"].replace("state=", "state=x")})
+    if fault not in _RECORD_FAULTS:
+        return None
+    records = json.loads(response.text or "[]")
+    for record in records:
+        _RECORD_FAULTS[fault](record)
+    return web.json_response(records)
+
+
+def _build_html(text: str) -> web.Response:
+    return web.Response(text=text, content_type="text/html")
+
+
+def _build_refusal(message: str, code: str = "") -> web.Response:
+    return web.Response(text=json.dumps({"status": "400", "errorCode": code, "message": message}), content_type="text/json")
+
+
+def _add_unknown_codes(record: dict[str, Any]) -> None:
+    """Add an unknown register, direction and unit."""
+    for code in ({"dc": 7}, {"t": 5}, {"u": 9}):
+        record["v"] = [*(record["v"] or []), {"dc": 1, "t": 1, "st": 0, "v": 1.5, "vs": 2, "u": 3, "gcuv": None} | code]
+
+
+def _clear_values(record: dict[str, Any]) -> None:
+    for entry in record["v"] or []:
+        entry["v"] = None
+
+
+def _add_odd_values(record: dict[str, Any]) -> None:
+    """Add values that cannot be understood: not a number, negative, no register."""
+    for odd in ({"v": "NaN"}, {"v": -0.25}, {"dc": None}):
+        record["v"] = [*(record["v"] or []), {"dc": 1, "t": 1, "st": 0, "v": 1.5, "vs": 2, "u": 3, "gcuv": None} | odd]
+
+
+def _rename_value(record: dict[str, Any]) -> None:
+    for entry in record["v"] or []:
+        entry["value"] = entry.pop("v")
+
+
+def _drop_end(record: dict[str, Any]) -> None:
+    del record["de"]
+
+
+_RECORD_FAULTS: Mapping[str, Callable[[dict[str, Any]], None]] = {
+    "codes": _add_unknown_codes,
+    "odd": _add_odd_values,
+    "nulls": _clear_values,
+    "renamed-value": _rename_value,
+    "endless": _drop_end,
+}

@@ -6,11 +6,10 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypedDict, Unpack
@@ -28,18 +27,6 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_REDIRECTS = 8
 StringMap = Mapping[str, str]
 RequestBody = StringMap | bytes
-
-
-class RequestOptions(TypedDict, total=False):
-    """What every request may have; see `Session.request`."""
-
-    params: StringMap | None
-    headers: StringMap | None
-    follow_redirects: bool
-    label: str
-    raise_for_status: bool
-
-
 """A form, or raw bytes."""
 _PERSONAL = re.compile(r"\d{5}|@|%40")
 """What may be personal in a segment of a path: a meter's number, an EAN, a PRM, an e-mail address."""
@@ -68,16 +55,35 @@ class AccountStore(Protocol):
         """Return the number of calls of a quota since an instant."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One request and what came of it, as it went over the network: secrets and all, for the memory only."""
+class RequestOptions(TypedDict, total=False):
+    """What every request may have; see `Session.request`."""
 
-    method: str
-    url: str
     params: StringMap | None
     headers: StringMap | None
-    data: RequestBody | None
-    json: Any
+    follow_redirects: bool
+    label: str
+    raise_for_status: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, as it goes over the network: secrets and all, for the memory only."""
+
+    method: str
+    url: str = field(repr=False)
+    label: str
+    """What names it in messages."""
+    params: StringMap | None = field(default=None, repr=False)
+    headers: StringMap | None = field(default=None, repr=False)
+    data: RequestBody | None = field(default=None, repr=False)
+    json: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and what came of it."""
+
+    request: Request
     response: Response | None
     """None when none came; `error` says why."""
     error: PortalError | None
@@ -133,11 +139,6 @@ class Session:
         """Delete all cookies: a portal shows no login form while it knows the session."""
         self._client.cookie_jar.clear()
 
-    def get_cookie(self, url: str, name: str) -> str | None:
-        """Return the value of a cookie that would be sent to `url`."""
-        morsel = self._client.cookie_jar.filter_cookies(URL(url)).get(name)
-        return morsel.value if morsel else None
-
     async def get(self, url: str, **options: Unpack[RequestOptions]) -> Response:
         """Send a GET request; see `request`."""
         return await self.request("GET", url, **options)
@@ -168,61 +169,52 @@ class Session:
         Raise UnreachableError (network, timeout, 5xx), RateLimitError (429) and ResponseError (a response that is too
         large, or a redirect to another host).
         """
-        send = partial(self._send, headers=headers, label=label, raise_for_status=raise_for_status)
-        response = await send(method, url, params=params, data=data, json=json)
+        request = Request(method, url, label or _name_request(method, url), params, headers, data, json)
+        response = await self._send(request, raise_for_status=raise_for_status)
         for _ in range(MAX_REDIRECTS if follow_redirects else 0):
             if response.status not in (301, 302, 303, 307, 308) or not (target := response.location):
                 break
             if _parse_origin(target) != _parse_origin(response.url):
                 raise ResponseError(f"{response.label} redirects to another host")
-            next_method = method if response.status in (307, 308) else "GET"
-            body = {"data": data, "json": json} if next_method == method else {}
-            response = await send(next_method, target, **body)
+            next_method = request.method if response.status in (307, 308) else "GET"
+            body = {} if next_method == request.method else {"data": None, "json": None}
+            next_label = label or _name_request(next_method, target)
+            request = replace(request, method=next_method, url=target, label=next_label, params=None, **body)
+            response = await self._send(request, raise_for_status=raise_for_status)
         else:
             if follow_redirects:
                 raise ResponseError(f"{response.label} redirects without end")
         return response
 
-    async def _send(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: StringMap | None = None,
-        headers: StringMap | None = None,
-        data: RequestBody | None = None,
-        json: Any = None,
-        label: str = "",
-        raise_for_status: bool = True,
-    ) -> Response:
-        label = label or f"{method} {mask_path(urlsplit(url).path)}"
+    async def _send(self, request: Request, *, raise_for_status: bool) -> Response:
         await self._wait_for_gap()
         started, response, failure = time.monotonic(), None, None
         try:
-            response = await self._receive(method, url, params=params, headers=headers, data=data, json=json, label=label)
+            response = await self._receive(request)
         except PortalError as error:
             failure = error
             raise
         finally:
             if self._on_exchange and (response or failure):
-                seconds = time.monotonic() - started
-                self._on_exchange(Exchange(method, url, params, headers, data, json, response, failure, seconds))
+                self._on_exchange(Exchange(request, response, failure, time.monotonic() - started))
         return self._raise_for_status(response) if raise_for_status else response
 
-    async def _receive(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: StringMap | None,
-        headers: StringMap | None,
-        data: RequestBody | None,
-        json: Any,
-        label: str,
-    ) -> Response:
-        progress = _Progress()
+    async def _receive(self, request: Request) -> Response:
+        progress, label = _Progress(), request.label
         try:
-            async with asyncio.timeout(self._timeout), self._open(method, url, params, headers, data, json, progress) as raw:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._client.request(
+                    request.method,
+                    request.url,
+                    params=request.params,
+                    headers=request.headers,
+                    data=request.data,
+                    json=request.json,
+                    allow_redirects=False,
+                    trace_request_ctx=progress,
+                ) as raw,
+            ):
                 body = await self._read_body(raw, label)
                 response = Response(raw.status, str(raw.url), raw.headers, body, label)
         except TimeoutError:
@@ -231,7 +223,7 @@ class Session:
             raise UnreachableError(message, was_sent=progress.is_body_sent) from None
         except (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError):
             self._on_response("error")
-            message = f"{label}: the certificate of {urlsplit(url).hostname} cannot be verified"
+            message = f"{label}: the certificate of {urlsplit(request.url).hostname} cannot be verified"
             raise UnreachableError(message, was_sent=progress.is_body_sent) from None
         except (aiohttp.ClientError, OSError) as error:
             self._on_response("error")
@@ -241,27 +233,6 @@ class Session:
             raise ResponseError(f"{label} cannot be sent: the portal supplied an invalid header or address") from None
         self._on_response(f"{response.status // 100}xx")
         return response
-
-    def _open(
-        self,
-        method: str,
-        url: str,
-        params: StringMap | None,
-        headers: StringMap | None,
-        data: RequestBody | None,
-        json: Any,
-        progress: "_Progress",
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        return self._client.request(
-            method,
-            url,
-            params=params,
-            headers=headers,
-            data=data,
-            json=json,
-            allow_redirects=False,
-            trace_request_ctx=progress,
-        )
 
     async def _read_body(self, response: aiohttp.ClientResponse, label: str) -> bytes:
         body = bytearray()
@@ -351,6 +322,10 @@ def parse_retry_after(header: str | None, now: datetime) -> timedelta | None:
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return min(max(at - now, timedelta(0)), timedelta(days=7))
+
+
+def _name_request(method: str, url: str) -> str:
+    return f"{method} {mask_path(urlsplit(url).path)}"
 
 
 def _parse_origin(url: str) -> tuple[str, str | None, int | None]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from yarl import URL
 
 from exporter.client.response import Response
-from exporter.client.session import Exchange
+from exporter.client.session import Request
 from exporter.compressed_text import PREFIX, decompress_text
 from exporter.errors import PortalError
 from exporter.recording.configuration import ACCOUNT, list_secrets, redact_config
@@ -126,7 +126,7 @@ class _RecordingBuilder:
 
     def build(self, portal: BaseModel, failure: PortalError | None) -> Recording:
         exchanges = self.recorder.exchanges
-        requests = [_parse_request(exchange) for exchange in exchanges]
+        requests = [_parse_request(exchange.request) for exchange in exchanges]
         responses = [_parse_response(exchange.response) if exchange.response else None for exchange in exchanges]
         kept = {key: _parse_kept(value) for key, value in self.recorder.kept.items()}
         lists = [body for body in (*requests, *responses) if body and body.kind == "json"]
@@ -165,7 +165,7 @@ class _RecordingBuilder:
     def _build_calls(self, requests: Sequence[_Body | None], responses: Sequence[_Body | None]) -> Iterator[dict[str, Any]]:
         seen: dict[str, int] = {}
         for position, exchange in enumerate(self.recorder.exchanges):
-            call: dict[str, Any] = {"request": self._redact_request(exchange, requests[position])}
+            call: dict[str, Any] = {"request": self._redact_request(exchange.request, requests[position])}
             if response := responses[position]:
                 assert exchange.response is not None
                 body = {response.kind: self._redact_body(response)}
@@ -176,11 +176,11 @@ class _RecordingBuilder:
                 call["error"] = self._redact_message(str(exchange.error))
             yield call
 
-    def _redact_request(self, exchange: Exchange, body: _Body | None) -> dict[str, Any]:
-        url = self.redactor.redact_url(_join_query(exchange))
-        authorization = (exchange.headers or {}).get("Authorization", "")
+    def _redact_request(self, request: Request, body: _Body | None) -> dict[str, Any]:
+        url = self.redactor.redact_url(_join_query(request))
+        authorization = (request.headers or {}).get("Authorization", "")
         scheme = {"authorization": authorization.split(" ")[0] if authorization.startswith(("Bearer ", "Basic ")) else SECRET}
-        described = {"method": exchange.method, "url": url} | (scheme if authorization else {})
+        described = {"method": request.method, "url": url} | (scheme if authorization else {})
         return described | ({body.kind: self._redact_body(body)} if body else {})
 
     def _redact_head(self, response: Response, seconds: float) -> dict[str, Any]:
@@ -231,17 +231,17 @@ class _RecordingBuilder:
         return segment if segment == "…" else self.redactor.redact_text(segment)
 
 
-def _join_query(exchange: Exchange) -> str:
-    url = URL(exchange.url)
-    return str(url.update_query(dict(exchange.params)) if exchange.params else url)
+def _join_query(request: Request) -> str:
+    url = URL(request.url)
+    return str(url.update_query(dict(request.params)) if request.params else url)
 
 
-def _parse_request(exchange: Exchange) -> _Body | None:
-    if exchange.json is not None:
-        return _Body("json", parse_json(json.dumps(exchange.json)))
-    if isinstance(exchange.data, bytes):
-        return _Body("bytes", len(exchange.data))
-    return _Body("form", dict(exchange.data)) if exchange.data else None
+def _parse_request(request: Request) -> _Body | None:
+    if request.json is not None:
+        return _Body("json", parse_json(json.dumps(request.json)))
+    if isinstance(request.data, bytes):
+        return _Body("bytes", len(request.data))
+    return _Body("form", dict(request.data)) if request.data else None
 
 
 def _parse_response(response: Response) -> _Body:

@@ -136,8 +136,29 @@ _PRM = MeterField(
     "Usage points (PRM, 14 digits, on the bill; several with blanks between)",
     check_by_field(UsagePointConfig.model_fields["prm"]),
 )
-_ENEDIS_WAIT = "Asking Enedis what there is; one call a second, so it takes up to half a minute ..."
 
+
+def _build_enedis_form(access: str, **parts: Any) -> PortalForm:
+    """Return the form of an access to Enedis: what all of them have, and its own `parts`."""
+    return PortalForm(
+        account="maison",
+        selection_key="usage_points",
+        asks_production=True,
+        keys={"access": access},
+        wait="Asking Enedis what there is; one call a second, so it takes up to half a minute ...",
+        **parts,
+    )
+
+
+_CONSO = _build_enedis_form(
+    "conso",
+    title="Enedis: Linky in France",
+    intro="Needs a token: https://conso.boris.sh leads to the consent page of https://mon-compte-particulier.enedis.fr\n"
+    "and back to it; copy all of it. If a page stays empty on the way, switch your ad blocker off for it.",
+    secret_key="token",  # noqa: S106  # the key's name
+    secret="Token",  # noqa: S106  # a question
+    check_secret=check_conso_token,
+)
 FORMS: Mapping[str, PortalForm] = {
     "water-link": PortalForm(
         title="Water-Link: digital water meters in and around Antwerp",
@@ -168,19 +189,7 @@ FORMS: Mapping[str, PortalForm] = {
         ),
         wait="Logging in once, and looking since when there are days and quarter-hours ...",
     ),
-    "enedis": PortalForm(
-        title="Enedis: Linky in France",
-        intro="Needs a token: https://conso.boris.sh leads to the consent page of https://mon-compte-particulier.enedis.fr\n"
-        "and back to it; copy all of it. If a page stays empty on the way, switch your ad blocker off for it.",
-        account="maison",
-        secret_key="token",  # noqa: S106  # the key's name
-        secret="Token",  # noqa: S106  # a question
-        check_secret=check_conso_token,
-        selection_key="usage_points",
-        asks_production=True,
-        keys={"access": "conso"},
-        wait=_ENEDIS_WAIT,
-    ),
+    "enedis": _CONSO,
     "cem": PortalForm(
         title="CEM: the counters of a building in Czechia",
         intro="Needs the user name and password that the house's manager gave you; what the account holds is listed then.\n"
@@ -193,34 +202,26 @@ FORMS: Mapping[str, PortalForm] = {
     ),
 }
 ENEDIS_ACCESSES: Mapping[str, PortalForm] = {
-    "conso": FORMS["enedis"],
-    "dataconnect": PortalForm(
+    "conso": _CONSO,
+    "dataconnect": _build_enedis_form(
+        "dataconnect",
         title="Data Connect: an application of your own",
         intro="Needs client_id and client_secret of an application in Enedis's DataHub that has subscribed to the measure APIs,\n"
         "and the PRM of each usage point, whose customer has consented at https://mon-compte-particulier.enedis.fr.",
-        account="maison",
         user_key="client_id",
         user="client_id",
         secret_key="client_secret",  # noqa: S106  # the key's name
         secret="client_secret",  # noqa: S106  # a question
-        selection_key="usage_points",
         fields=(_PRM,),
-        asks_production=True,
-        keys={"access": "dataconnect"},
-        wait=_ENEDIS_WAIT,
     ),
-    "myelectricaldata": PortalForm(
+    "myelectricaldata": _build_enedis_form(
+        "myelectricaldata",
         title="MyElectricalData",
         intro="Needs the secret of your account at https://www.v2.myelectricaldata.fr, which asks for consent at Enedis,\n"
         "and the PRM of each usage point. If a page stays empty there, switch your ad blocker off for it.",
-        account="maison",
         secret_key="token",  # noqa: S106  # the key's name
         secret="Secret",  # noqa: S106  # a question
-        selection_key="usage_points",
         fields=(_PRM,),
-        asks_production=True,
-        keys={"access": "myelectricaldata"},
-        wait=_ENEDIS_WAIT,
     ),
 }
 """The accesses to Enedis; `setup` asks which, the first by default."""

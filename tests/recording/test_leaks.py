@@ -12,7 +12,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from pydantic import SecretStr
 
 from exporter.client.response import Response
-from exporter.client.session import Exchange
+from exporter.client.session import Exchange, Request
 from exporter.errors import ResponseError
 from exporter.portals.cem.account import Cem
 from exporter.portals.cem.config import CemConfig
@@ -48,8 +48,7 @@ HARMLESS = {
 
 def exchange(body: bytes, url: str, answered: dict[str, str], **request: Any) -> Exchange:
     response = Response(200, url, CIMultiDictProxy(CIMultiDict(answered)), body, "GET /x")
-    parts = {"params": None, "headers": None, "data": None, "json": None} | request
-    return Exchange("GET", url, response=response, error=None, seconds=0.1, **parts)
+    return Exchange(Request("GET", url, "GET /x", **request), response, error=None, seconds=0.1)
 
 
 def plant(text: str) -> list[Exchange]:
@@ -138,7 +137,8 @@ def is_telling(run: str) -> bool:
 
 def list_sent(recorder: Recorder) -> Iterator[str]:
     for one in recorder.exchanges:
-        yield f"{one.url} {one.params} {one.headers} {one.data!r} {one.json}"
+        sent = one.request
+        yield f"{sent.url} {sent.params} {sent.headers} {sent.data!r} {sent.json}"
         if one.response:
             yield one.response.body.decode(errors="replace")
             yield " ".join(f"{name}: {value}" for name, value in one.response.headers.items())

@@ -18,8 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from exporter.commands.demo import build_simulations
 from exporter.config.loader import load_config
-from exporter.demo import build_simulations
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from exporter.demo import SIMULATIONS, build_simulations
-from exporter.feed_reader import BackfillSettings
+from exporter.commands.demo import SIMULATIONS, build_simulations
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.simulators.base import Simulation, run_simulation
+from exporter.visit import BackfillSettings
 from tests.conftest import build_portal_of
 
 START = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)

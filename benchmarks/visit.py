@@ -16,7 +16,6 @@ from benchmarks.cem_simulator import CemSimulator, run_cem_simulator
 from benchmarks.measuring import read_memory_mb, run_in_new_process
 from benchmarks.results import Figure, Report
 from exporter import runtime
-from exporter.feed_reader import BackfillSettings
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.cache import SampleBlock, SamplesBuilder
 from exporter.metrics.page import MetricsPage
@@ -24,6 +23,7 @@ from exporter.poller import AccountPoller
 from exporter.portals.cem.account import Cem
 from exporter.portals.cem.config import CemConfig
 from exporter.simulators.cem.simulation import API_PATH, CemSimulation
+from exporter.visit import BackfillSettings
 
 VISITS = 20
 VISIT_INTERVAL = timedelta(minutes=30)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from exporter import runtime, startup_signals
+from exporter import runtime
 from exporter.clock import WallClock
 from exporter.config.loader import load_config, load_yaml_model
 from exporter.config.settings import Colour, Config
@@ -23,7 +23,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.maintenance import MaintenanceTask
 from exporter.metrics.page import AGE_STEP, MetricsPage
 from exporter.poller_group import PollerGroup
-from exporter.recording.last_failure import FailureRecordings
+from exporter.recording.recording import FailureRecordings
 from exporter.reload import Reloader, log_warnings
 from exporter.sharding import ALL_ACCOUNTS, Shard
 from exporter.sync.feeds import Pace
@@ -171,8 +171,7 @@ class Exporter:
         for number, handler in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, reloader.schedule)):
             loop.add_signal_handler(number, handler)
             stack.callback(loop.remove_signal_handler, number)
-        if startup_signals.consume_pending_reload():
-            reloader.schedule()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # blocked by `__main__`: one that waits is handled now
 
 
 def start_task(stack: AsyncExitStack, work: Coroutine[None, None, None], name: str) -> None:

@@ -8,11 +8,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from exporter import commands, log
+from exporter import log
 from exporter.app import DEFAULT_ADDRESS
-from exporter.errors import ExporterError, LoginError, PortalError
+from exporter.commands.context import report_failure
+from exporter.commands.history import export_history, import_history, resend_history
+from exporter.commands.report import write_report
+from exporter.commands.serve import check, run_demo, serve, start
+from exporter.commands.visit import print_discovery, print_raw, print_visit
+from exporter.errors import ExporterError, LoginError, PortalError, suggest
 from exporter.sharding import ALL_ACCOUNTS, Shard
-from exporter.suggestion import suggest
 from exporter.web.listen import ListenAddress
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[CommandParser]"
@@ -35,11 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PortalError as error:
         is_password = isinstance(error, LoginError) and "password" in str(error) and "--force" not in str(error)
         hint = "; few tries are left before a portal locks the account: be sure of the next" if is_password else ""
-        return commands.report_failure(f"{error.reason}: {error}{hint}")
+        return report_failure(f"{error.reason}: {error}{hint}")
     except (ExporterError, OSError) as error:
         is_missing = str(error).startswith(f"{options.config_file}: cannot be read: no such file")
         hint = "\n`utility-exporter setup` makes one; --config.file names another" if is_missing else ""
-        return commands.report_failure(f"{error}{hint}")
+        return report_failure(f"{error}{hint}")
     except KeyboardInterrupt:
         return 130
 
@@ -82,21 +86,19 @@ def build_parser() -> CommandParser:
     parser.add_argument("--version", action="version", version=f"utility-exporter {version('utility-exporter')}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = add_web_flags(
-        add_command(subparsers, "demo", commands.run_demo, "run against simulated portals; no credentials, no configuration")
+        add_command(subparsers, "demo", run_demo, "run against simulated portals; no credentials, no configuration")
     )
     demo.set_defaults(storage_path=None, log_level="warn")  # its address stands first
     add_setup_command(subparsers)
-    add_web_config_flag(add_command(subparsers, "check", commands.check, "validate the configuration offline"))
-    add_web_flags(add_command(subparsers, "serve", commands.serve, "run the exporter"))
+    add_web_config_flag(add_command(subparsers, "check", check, "validate the configuration offline"))
+    add_web_flags(add_command(subparsers, "serve", serve, "run the exporter"))
     visit = add_account_flags(
-        add_command(subparsers, "visit", commands.print_visit, "visit an account once and print its readings; stores none")
+        add_command(subparsers, "visit", print_visit, "visit an account once and print its readings; stores none")
     )
     visit.add_argument("--page", action="store_true", help="print the metrics as Prometheus would scrape them")
-    discover = add_account_flags(add_command(subparsers, "discover", commands.print_discovery, "print what an account holds"))
+    discover = add_account_flags(add_command(subparsers, "discover", print_discovery, "print what an account holds"))
     discover.add_argument("--json", action="store_true", help="print JSON")
-    raw = add_force_flag(
-        add_command(subparsers, "raw", commands.print_raw, "print the portal's own response to a named read-only call")
-    )
+    raw = add_force_flag(add_command(subparsers, "raw", print_raw, "print the portal's own response to a named read-only call"))
     raw.add_argument(
         "words",
         nargs="*",
@@ -104,7 +106,7 @@ def build_parser() -> CommandParser:
         help="the account, where there are several; the call, without it the calls are listed; its parameters",
     )
     report = add_account_flags(
-        add_command(subparsers, "report", commands.report, "record a visit as a file that is safe to publish; sends nothing")
+        add_command(subparsers, "report", write_report, "record a visit as a file that is safe to publish; sends nothing")
     )
     report.add_argument("-o", dest="output", type=Path, metavar="FILE", help="the file; default: report-ACCOUNT.json")
     report.add_argument(
@@ -115,9 +117,7 @@ def build_parser() -> CommandParser:
     )
     add_history_commands(subparsers)
     add_web_flags(
-        add_command(
-            subparsers, "start", commands.start, "serve, or run the demo if the configuration's folder is missing or empty"
-        )
+        add_command(subparsers, "start", start, "serve, or run the demo if the configuration's folder is missing or empty")
     )
     return parser
 
@@ -195,19 +195,15 @@ def add_history_commands(subparsers: Subparsers) -> None:
     )
     parts = history.add_subparsers(dest="part", required=True, metavar="COMMAND")
     import_ = add_day_flags(
-        add_command(parts, "import", commands.import_history, "fetch past readings that the portal still has into the ledger")
+        add_command(parts, "import", import_history, "fetch past readings that the portal still has into the ledger")
     )
     add_account_argument(import_)
     import_.add_argument("--again", action="store_true", help="ask for days that are complete too, to have their corrections")
     import_.add_argument("--wait", action="store_true", help="wait until the portal's limits end instead of pausing")
-    export = add_day_flags(
-        add_command(parts, "export", commands.export_history, "write the ledger as OpenMetrics with timestamps")
-    )
+    export = add_day_flags(add_command(parts, "export", export_history, "write the ledger as OpenMetrics with timestamps"))
     export.add_argument("--account", metavar="ACCOUNT", help="only this account; default: all of the ledger")
     export.add_argument("-o", dest="output", type=Path, metavar="FILE", help="the file, written completely or not at all")
-    resend = add_command(
-        parts, "resend", commands.resend_history, "send a remote write receiver that lost its data all of it again"
-    )
+    resend = add_command(parts, "resend", resend_history, "send a remote write receiver that lost its data all of it again")
     resend.add_argument("target", nargs="?", metavar="TARGET", help="its label `target`; without it, all receivers")
     resend.add_argument("--from", dest="first", type=parse_day, metavar="DAY", help="the first day, like 2025-12-31")
 

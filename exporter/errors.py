@@ -1,5 +1,7 @@
-"""Every error, and what follows from it."""
+"""Every error, what follows from it, and what a misspelt word may have meant."""
 
+import difflib
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 
@@ -95,3 +97,16 @@ class TooOldError(PortalError):
 
 class TooLongError(PortalError):
     """More days were asked for than the portal gives at once."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return the most similar known word as `; did you mean every?`, or an empty text."""
+    meant = find_similar(word, known)
+    return f"; did you mean {meant}?" if meant else ""
+
+
+def find_similar(word: str, known: Iterable[str]) -> str:
+    """Return the most similar known word, or an empty text."""
+    by_folded = {one.casefold(): one for one in known}
+    matches = difflib.get_close_matches(word.casefold(), list(by_folded), n=1, cutoff=0.6)
+    return by_folded[matches[0]] if matches else ""

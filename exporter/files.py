@@ -1,6 +1,7 @@
 """Files that the user names: read without waiting, followed for changes, and whether others may read or write them."""
 
 import os
+import re
 import shlex
 import stat
 from collections.abc import Iterable, Mapping
@@ -62,6 +63,11 @@ def find_exposure(file: Path, *, holds_secret: bool, environment: Mapping[str, s
     cure = f"chmod 600 {name}" if holds_secret else f"chmod go-w {name}"
     owner = "" if is_ours or not holds_secret else f"chown {os.geteuid()} {name} && "
     return f"{file}: others on this machine may {what}; fix it with: {owner}{cure}"
+
+
+def slugify(account: str) -> str:
+    """Return an account's name as a part of a file name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", account)[:40].strip("-") or "account"
 
 
 def _stamp_file(file: Path) -> tuple[int, int, int] | None:

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -17,19 +16,26 @@ from exporter.account_status import (
     next_visit_time,
     shift_to_clock,
 )
-from exporter.accounts import build_account_view, open_account, open_session
 from exporter.client.session import Session
 from exporter.clock import Clock
 from exporter.errors import LedgerError, LoginError, PortalError, RateLimitError, UnreachableError
-from exporter.feed_reader import DEFAULT_BACKFILL, BackfillSettings, FeedReader
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges, merge_changes
 from exporter.metrics.page import MetricsPage
 from exporter.models import VisitResult
 from exporter.portals.base import Portal
-from exporter.recording.last_failure import FailureRecordings
-from exporter.visit_watch import ShapeChanges, VisitWatch
+from exporter.recording.recording import FailureRecordings
+from exporter.visit import (
+    DEFAULT_BACKFILL,
+    BackfillSettings,
+    FeedReader,
+    ShapeChanges,
+    VisitWatch,
+    build_account_view,
+    open_account,
+    open_session,
+)
 
 CRASH_RETRY_DELAY = timedelta(minutes=5)
 """Time to the next visit if the process dies during one: a crash loop must not be a login loop."""
@@ -292,13 +298,9 @@ class AccountPoller:
             return replace(outcome, error=feeds.failure, reason=feeds.failure.reason, is_rhythm_kept=True)
         return outcome
 
-    @asynccontextmanager
-    async def _open_session(self) -> AsyncIterator[Session]:
-        responses = self.health.responses
-        async with open_session(
-            self.portal, self._ledger, self._clock.now, lambda status: responses.update((status,)), self._watch.recorder
-        ) as session:
-            yield session
+    def _open_session(self) -> Session:
+        responses, recorder = self.health.responses, self._watch.recorder
+        return open_session(self.portal, self._ledger, self._clock.now, lambda status: responses.update((status,)), recorder)
 
     async def _finish(self, before: AccountState, after: AccountState, outcome: VisitOutcome) -> None:
         """Store and show the account's health after a visit."""

@@ -6,12 +6,12 @@ from datetime import timedelta
 
 from exporter.clock import Clock
 from exporter.errors import LedgerError
-from exporter.feed_reader import DEFAULT_BACKFILL, BackfillSettings
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
-from exporter.recording.last_failure import FailureRecordings
+from exporter.recording.recording import FailureRecordings
+from exporter.visit import DEFAULT_BACKFILL, BackfillSettings
 
 WATCH_INTERVAL = timedelta(seconds=30)
 log = logging.getLogger(__name__)

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from exporter.demo import build_simulations
-from exporter.feed_reader import BackfillSettings
+from exporter.commands.demo import build_simulations
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.exposition import OPENMETRICS, TEXT
@@ -22,6 +21,7 @@ from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
 from exporter.portals.enedis.client import ConsoClient
 from exporter.simulators.base import Handler, Simulation, run_simulation
+from exporter.visit import BackfillSettings
 from tests.conftest import NOW, FakeClock, build_portal_of, load_installed_portals
 
 ReadingValues = dict[tuple[str, str, str, str, str, str, datetime], float]

@@ -131,7 +131,7 @@ def test_a_start_loads_only_what_everybody_needs():
     """
     What some portals, remote write, remote read or the status page need is loaded when they do, so that a start stays small.
     """
-    program = "import sys; from exporter import __main__; print(*sys.modules)"
+    program = "import sys; from exporter import cli; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
 
     assert {"aiohttp", "pydantic", "exporter.app"} <= set(loaded)

@@ -12,13 +12,11 @@ from typing import ClassVar
 
 import pytest
 
-from exporter.accounts import open_account, open_session
 from exporter.cli import main
 from exporter.client.session import Session
+from exporter.commands.history import ImportOptions, import_feeds
 from exporter.config import loader
 from exporter.errors import FeedRefusedError, LoginError, NoDataError, PortalError, RateLimitError, ResponseError
-from exporter.feed_reader import BackfillSettings
-from exporter.import_command import ImportOptions, import_feeds
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
@@ -29,6 +27,7 @@ from exporter.poller import AccountPoller
 from exporter.poller_group import WATCH_INTERVAL, PollerGroup
 from exporter.sync.coverage import Coverage
 from exporter.sync.feeds import CalendarMonth, Feed, FeedResult, Form, Pace
+from exporter.visit import BackfillSettings, open_account, open_session
 from tests.conftest import NOW, FakeClock
 from tests.scripted_portal import POINT, SCRIPTS, ZONE, ScriptedConfig, ScriptedPortal, VisitScript, build_day, build_index
 from tests.visit_parts import build_result

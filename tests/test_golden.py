@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from exporter.commands.demo import build_simulations
 from exporter.config.loader import load_config
-from exporter.demo import build_simulations
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.exposition import OPENMETRICS
 from exporter.metrics.families import FAMILIES

@@ -132,7 +132,7 @@ def test_start(name, command, tmp_path, monkeypatch):
     ran = []
     for mode, function in (("serve", "serve"), ("demo", "run_demo")):
         monkeypatch.setattr(
-            f"exporter.commands.{function}", lambda options, mode=mode: ran.append((mode, options.storage_path)) or 0
+            f"exporter.commands.serve.{function}", lambda options, mode=mode: ran.append((mode, options.storage_path)) or 0
         )
     folder = tmp_path / "config"
     if name is not None:

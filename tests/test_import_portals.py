@@ -11,10 +11,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from exporter.accounts import open_session
 from exporter.client.session import Session
+from exporter.commands.demo import build_simulations
 from exporter.config.loader import load_config
-from exporter.demo import build_simulations
 from exporter.ledger.ledger import Ledger
 from exporter.portals.base import Portal
 from exporter.simulators.base import Simulation, run_simulation
@@ -24,6 +23,7 @@ from exporter.simulators.fluvius.simulation import GAS_EAN, FluviusSimulation
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
 from exporter.sync.engine import Engine
 from exporter.sync.importer import Importer, Progress
+from exporter.visit import open_session
 from tests.conftest import FakeClock
 
 FIRST, LAST = date(2026, 10, 10), date(2026, 11, 19)

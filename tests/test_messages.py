@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from exporter.cli import build_parser, main
+from exporter.commands.history import describe_import
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError, RateLimitError
-from exporter.import_command import describe_import
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.water_link.simulation import FOREIGN_METER, WaterLinkSimulation

@@ -12,8 +12,8 @@ import pytest
 from pydantic import SecretStr
 
 from exporter.account_status import shift_to_clock
-from exporter.accounts import open_account
-from exporter.commands import CommandContext, visit_once
+from exporter.commands.context import CommandContext
+from exporter.commands.visit import visit_once
 from exporter.config import loader
 from exporter.errors import (
     LedgerError,
@@ -28,6 +28,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.poller_group import PollerGroup
+from exporter.visit import open_account
 from tests.conftest import NOW, FakeClock
 from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript, build_index, build_portal, hang_forever
 from tests.visit_parts import NextVisit, Note, PartialFailure, VisitPart

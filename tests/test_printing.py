@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from exporter.demo import summarize_page
+from exporter.commands.demo import summarize_page
+from exporter.commands.printing import format_discovery, format_visit
 from exporter.models import Commodity, Direction, Discovery, Finding, Index, Interval, Peak, Register, Unit, UsagePoint
-from exporter.printing import format_discovery, format_visit
 
 POINT = UsagePoint("204417", Commodity.WATER)
 REGISTER = Register(POINT, Unit.M3)

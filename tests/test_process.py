@@ -382,7 +382,7 @@ async def test_a_signal_in_the_first_moments(home):
     reading = asyncio.ensure_future(read(process, lines))
     try:
         async with asyncio.timeout(PATIENCE):
-            while not caught(process.pid, signal.SIGHUP):
+            while not is_blocked(process.pid, signal.SIGHUP):
                 assert process.returncode is None, "".join(lines)
                 await asyncio.sleep(0.002)
             process.send_signal(signal.SIGHUP)
@@ -398,10 +398,10 @@ async def test_a_signal_in_the_first_moments(home):
         await reading
 
 
-def caught(process: int, number: int) -> bool:
-    """Return whether a process catches a signal (proc_pid_status(5))."""
+def is_blocked(process: int, number: int) -> bool:
+    """Return whether a process blocks a signal (proc_pid_status(5))."""
     status = Path(f"/proc/{process}/status").read_text()
-    mask = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    mask = re.search(r"^SigBlk:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return mask is not None and bool(int(mask[1], 16) >> (number - 1) & 1)
 
 

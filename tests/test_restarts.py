@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.commands.demo import build_simulations
 from exporter.config.loader import load_config
-from exporter.demo import build_simulations
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller

@@ -17,14 +17,17 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from exporter import commands
 from exporter.app import Exporter, ServeOptions
 from exporter.client.pkce import PkcePair
 from exporter.client.session import Session
 from exporter.client.token_cache import Token
+from exporter.commands.context import CommandContext
+from exporter.commands.printing import format_discovery, format_discovery_json, format_json
+from exporter.commands.visit import VisitOutput, call_raw, discover_account, visit_once
 from exporter.config.loader import load_config, load_portals
 from exporter.errors import ExporterError
 from exporter.log import JsonFormatter, LogfmtFormatter
+from exporter.models import Discovery
 from exporter.simulators.base import Handler, run_simulation
 from exporter.web.listen import ListenAddress
 from tests.conftest import FakeClock, InMemoryAccountStore, build_portal_of
@@ -241,24 +244,22 @@ async def test_one_off_commands(tmp_path, lines, kind, attack):
     `visit` reveals no more than the page; `discover` and `raw` show the user's own data, and never a credential.
     """
     async with planted(kind, tmp_path, lines, attack) as there:
-        place = commands.CommandContext(
-            there.config, there.config.parent / "data", load_config(there.config).accounts[0].name, force=True
-        )
+        place = CommandContext(there.config, there.config.parent / "data", load_config(there.config).accounts[0].name, force=True)
         output, failures = [], list[str]()
         for call in (
-            commands.visit_once(place),
-            commands.discover_account(place),
-            *(commands.call_raw(place, *one) for one in raw_calls(there.config)),
+            visit_once(place),
+            discover_account(place),
+            *(call_raw(place, *one) for one in raw_calls(there.config)),
         ):
             body = await outcome(call)
             if isinstance(body, ExporterError):
                 failures.append(f"{body} {body!r}")
-            elif isinstance(body, commands.VisitOutput):
+            elif isinstance(body, VisitOutput):
                 failures += [body.page, body.table, body.failure]
-            elif isinstance(body, commands.Discovery):
-                output += [commands.format_discovery(body), commands.format_discovery_json(body)]
+            elif isinstance(body, Discovery):
+                output += [format_discovery(body), format_discovery_json(body)]
             else:
-                output.append(commands.format_json(body))
+                output.append(format_json(body))
 
         assert attack or len(output) > 2
         assert there.found("\n".join(failures)) == set()

@@ -134,7 +134,7 @@ def test_check_finds_no_fault(certificates, capsys, monkeypatch):
     """
     `check` says what a good web configuration has.
     """
-    monkeypatch.setattr("exporter.commands.load_config", lambda _: Config(accounts=()))
+    monkeypatch.setattr("exporter.commands.serve.load_config", lambda _: Config(accounts=()))
     code = main(["check", f"--web.config.file={write_web_config(certificates, TLS + build_user(PASSWORD_HASH))}"])
 
     assert code == 0

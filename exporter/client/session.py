@@ -1,11 +1,13 @@
 """The HTTP session of a visit: cookies, one timeout, bounded responses, and errors converted to our own."""
 
 import asyncio
+import base64
 import math
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -28,6 +30,8 @@ MAX_REDIRECTS = 8
 StringMap = Mapping[str, str]
 RequestBody = StringMap | bytes
 """A form, or raw bytes."""
+COMPRESSED_PREFIX = "zlib:"
+"""Marks a long text in an account's store that is compressed: to load a neighbour, SQLite reads past it."""
 _PERSONAL = re.compile(r"\d{5}|@|%40")
 """What may be personal in a segment of a path: a meter's number, an EAN, a PRM, an e-mail address."""
 
@@ -302,6 +306,17 @@ def _build_trace() -> aiohttp.TraceConfig:
     trace = aiohttp.TraceConfig()
     trace.on_request_chunk_sent.append(note_sent)
     return trace
+
+
+def compress_text(parts: Iterable[bytes]) -> str:
+    """Return parts of a text as one compressed text; they may be made one after another, to save memory."""
+    compressor = zlib.compressobj(1)
+    return COMPRESSED_PREFIX + base64.b64encode(b"".join((*map(compressor.compress, parts), compressor.flush()))).decode()
+
+
+def decompress_text(text: str) -> str | bytes:
+    """Return what was compressed as UTF-8; a text that was not is returned as it is."""
+    return zlib.decompress(base64.b64decode(text.removeprefix(COMPRESSED_PREFIX))) if text.startswith(COMPRESSED_PREFIX) else text
 
 
 def mask_path(path: str) -> str:

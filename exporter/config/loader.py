@@ -14,9 +14,9 @@ from exporter.config.json_schema import build_file_schema
 from exporter.config.secrets import fill_model, substitute_variables
 from exporter.config.settings import Config, ConfigFile
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_document
+from exporter.errors import suggest
 from exporter.files import find_exposure
 from exporter.portals.base import Portal
-from exporter.suggestion import suggest
 
 ENTRY_POINT_GROUP = "utility_exporter.portals"
 Model = TypeVar("Model", bound=BaseModel)

@@ -11,8 +11,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from exporter.config.yaml_document import Data, KeyPath, YamlDocument, has_control_character, read_text
+from exporter.errors import find_similar, suggest
 from exporter.files import read_pem, stamp_files
-from exporter.suggestion import find_similar, suggest
 
 MAX_SECRET_BYTES = 64 << 10
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from exporter.feed_reader import BackfillSettings
 from exporter.files import FileStamps
 from exporter.history.config import HistorySettings
 from exporter.portals.base import Portal
 from exporter.sync.feeds import Pace
+from exporter.visit import BackfillSettings
 
 DEFAULT_COLOUR = "c8d42a"
 """A yellow-green, as on common electricity meters."""

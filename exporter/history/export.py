@@ -9,7 +9,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
@@ -21,8 +21,9 @@ from exporter.errors import ExporterError, LedgerError
 from exporter.history.series import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, Aliases, HistorySeries, LabelPairs, list_series
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger, Snapshot
-from exporter.progress import show_progress
 
+ShowProgress = Callable[[str, int, str], AbstractContextManager[Callable[[int], None]]]
+"""Called with what is done, how many there are, and their unit; the block it opens is given the function that advances it."""
 MAX_STALL_SECONDS = 60.0
 """How long an export waits for whoever reads its pipe."""
 _END = ".part"
@@ -41,7 +42,14 @@ class ExportSelection:
     last_day: date | None = None
 
 
-def export_series(ledger: Ledger, aliases: Aliases, selection: ExportSelection, now: datetime, file: Path | None) -> int:
+def export_series(
+    ledger: Ledger,
+    aliases: Aliases,
+    selection: ExportSelection,
+    now: datetime,
+    file: Path | None,
+    show_progress: ShowProgress = lambda *_: nullcontext(lambda _: None),
+) -> int:
     """Write the series atomically to a file, or to standard output; return the number of samples.
 
     Raise LedgerError for an account that is not in the ledger, and ExporterError for a file that cannot be written.

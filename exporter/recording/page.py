@@ -1,6 +1,5 @@
 """Web pages reduced to what a client reads of them: forms, script variables it knows, phrases it looks for."""
 
-import html
 import json
 import re
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from exporter.client.html_forms import PAGE_PHRASES, FormInput, HtmlForm, extract_scripts, parse_page
-from exporter.recording.json_text import format_compact, parse_json
+from exporter.recording.json_text import parse_json
 from exporter.recording.redaction import Redactor
 
 MAX_VARIABLES = 50
@@ -38,17 +37,6 @@ def learn_page(redactor: Redactor, text: str, url: str) -> None:
         redactor.learn(value)
 
 
-def render_page(page: dict[str, Any]) -> str:
-    """Return a web page that a client reads as it read the one that was reduced."""
-    variables = "".join(f"var {name} = {format_compact(value)};" for name, value in page["scripts"].items())
-    forms = "".join(_render_form(form) for form in page["forms"])
-    phrases = "".join(f"<p>{html.escape(phrase)}</p>" for phrase in page["phrases"])
-    mark = html.escape(" ".join(page["marks"]))
-    captcha = '<div class="g-recaptcha"></div>' if page["captcha"] else ""
-    body = f'<body data-page="{mark}">{forms}{phrases}{captcha}</body>'
-    return f"<!DOCTYPE html><html><head><script>{variables}</script></head>{body}</html>"
-
-
 def _reduce_form(redactor: Redactor, form: HtmlForm) -> dict[str, Any]:
     inputs = [_reduce_input(redactor, field) for field in form.inputs]
     return {"action": redactor.redact_url(form.action), "method": form.method, "inputs": inputs}
@@ -71,19 +59,3 @@ def _find_variables(text: str) -> Iterator[tuple[str, Any]]:
                 yield match[1], parse_json(script[match.end() : end])
             except (ValueError, RecursionError):
                 continue
-
-
-def _render_form(form: dict[str, Any]) -> str:
-    inputs = "".join(map(_render_input, form["inputs"]))
-    return f'<form action="{html.escape(form["action"])}" method="{form["method"]}">{inputs}</form>'
-
-
-def _render_input(field: dict[str, Any]) -> str:
-    named = {
-        "name": field["name"],
-        "type": field["type"],
-        "value": field["value"],
-        "placeholder": " ".join(field.get("hints", [])),
-    }
-    written = " ".join(f'{name}="{html.escape(text)}"' for name, text in named.items())
-    return f"<input {written}{' checked' if field.get('checked') else ''}{'' if field.get('visible') else ' style=display:none'}>"

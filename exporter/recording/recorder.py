@@ -1,11 +1,18 @@
 """A visit watched: its exchanges and what the client had kept, held in the memory until they are redacted or forgotten."""
 
 import copy
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from exporter.client.session import AccountStore, Exchange
+from exporter.client.response import Response
+from exporter.client.session import AccountStore, Exchange, Request
+from exporter.recording.json_text import parse_json
+
+MAX_TEXT_LENGTH = 2000
+"""Of a text that is neither JSON nor a page; it is a message."""
+MIN_BYTES_PER_VALUE = 8
 
 
 @dataclass(slots=True)
@@ -98,3 +105,39 @@ class FreshStore:
     async def count_calls(self, quota: str, since: datetime) -> int:
         """Return the calls of the account's quota since an instant."""
         return await self._store.count_calls(quota, since) if self._store else 0
+
+
+@dataclass(slots=True)
+class Body:
+    """A body understood: what it is (`json`, `html`, `text`, `bytes`), and its value."""
+
+    kind: str
+    value: Any
+    url: str = ""
+
+
+def parse_request(request: Request) -> Body | None:
+    """Return the body of a request, or None where it has none."""
+    if request.json is not None:
+        return Body("json", parse_json(json.dumps(request.json)))
+    if isinstance(request.data, bytes):
+        return Body("bytes", len(request.data))
+    return Body("form", dict(request.data)) if request.data else None
+
+
+def parse_response(response: Response) -> Body:
+    """Return the body of a response as what it is."""
+    body = response.body
+    if not body.strip():
+        return Body("text", "")
+    if sum(map(body.count, (b",", b"[", b"{"))) <= max(len(body) // MIN_BYTES_PER_VALUE, 1_000_000):
+        try:
+            return Body("json", parse_json(body))
+        except ValueError:
+            pass
+    text = response.text()
+    if text.lstrip().startswith("<"):
+        return Body("html", text, response.url)
+    if "\0" in text or text.count("\ufffd") > len(text) // 20:
+        return Body("bytes", len(body))
+    return Body("text", text[:MAX_TEXT_LENGTH])

@@ -1,40 +1,50 @@
-"""The recording: a visit as a JSON document that is safe to publish, and how it is written and read."""
+"""The recording: a visit as a JSON document that is safe to publish; how it is written and read, and the last failed visits."""
 
+import hashlib
 import json
+import logging
 import os
 import platform
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from yarl import URL
 
 from exporter.client.response import Response
-from exporter.client.session import Request
-from exporter.compressed_text import PREFIX, decompress_text
+from exporter.client.session import COMPRESSED_PREFIX, Request, decompress_text
+from exporter.duration import format_duration
 from exporter.errors import PortalError
-from exporter.recording.configuration import ACCOUNT, list_secrets, redact_config
+from exporter.files import slugify
 from exporter.recording.dates import MOVE
-from exporter.recording.json_text import Number, format_compact, format_readable, parse_json
-from exporter.recording.recorder import Recorder
+from exporter.recording.json_text import MAX_VALUES, Number, format_compact, format_readable, parse_json, sample
+from exporter.recording.recorder import Body, Recorder, parse_request, parse_response
 from exporter.recording.redaction import SECRET, Redactor
 from exporter.recording.rules import RedactionRules
-from exporter.recording.sampling import MAX_VALUES, sample
 
 FORMAT = 1
 DESCRIPTION = (
     "A visit of utility-exporter to a portal: the structure is the portal's, every name, number, date and amount is invented."
 )
-MAX_TEXT_LENGTH = 2000
-"""Of a text that is neither JSON nor a page; it is a message."""
-MIN_BYTES_PER_VALUE = 8
+ACCOUNT = "account"
+"""What the account is called in its recording."""
+_LOGIN_NAMES = ("username", "client_id", "contact")
+"""Keys that say who logs in, though they are no secrets."""
 _PATH = re.compile(r"(?<=[A-Z] )/[^\s:,;)]*")
 _RESPONSE_HEADERS = ("Content-Type", "Location", "Retry-After", "Set-Cookie")
 _LIST_STEPS = (MAX_VALUES, 1500, 300)
+MAX_HELD_BYTES = 8 << 20
+"""Of the responses of a visit that is under way."""
+MAX_FAILURE_BYTES = 2 << 20
+FAILURE_PREFIX = "last-failure-"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +118,43 @@ def build_recording(
     return recording
 
 
-@dataclass(slots=True)
-class _Body:
-    """A body understood: what it is (`json`, `html`, `text`, `bytes`), and its value."""
+class FailureRecordings:
+    """The files of the accounts' last failures; off until it is switched on."""
 
-    kind: str
-    value: Any
-    url: str = ""
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._enabled = False
+        self._written: dict[str, tuple[str, str]] = {}
+
+    def configure(self, enabled: bool) -> None:
+        """Switch on or off; off, the files are removed."""
+        self._enabled = enabled
+        if not enabled:
+            self._written.clear()
+            with suppress(OSError):
+                for file in self._folder.glob(f"{FAILURE_PREFIX}*.json"):
+                    file.unlink(missing_ok=True)
+
+    def begin(self, now: datetime) -> Recorder | None:
+        """Return what a visit that begins is recorded by; None while switched off."""
+        return Recorder(now, MAX_HELD_BYTES) if self._enabled else None
+
+    def write(self, portal: BaseModel, account: str, rules: RedactionRules, recorder: Recorder, failure: PortalError) -> None:
+        """Keep a failed visit, unless the visit before failed in the same way; it blocks. What fails here is only logged."""
+        seen = failure.reason, str(failure)
+        if self._written.get(account) == seen:
+            return
+        try:
+            build_recording(portal, rules, recorder, failure, max_bytes=MAX_FAILURE_BYTES).write(get_file(self._folder, account))
+        except Exception:  # a response that cannot be recorded must not harm the visits
+            log.exception("account %s: failed to record the failed visit", account)
+        self._written[account] = seen
+
+
+def get_file(folder: Path, account: str) -> Path:
+    """Return the file of an account's last failure."""
+    digest = hashlib.sha256(account.encode()).hexdigest()[:8]
+    return folder / f"{FAILURE_PREFIX}{slugify(account)}-{digest}.json"
 
 
 @dataclass(slots=True)
@@ -126,8 +166,8 @@ class _RecordingBuilder:
 
     def build(self, portal: BaseModel, failure: PortalError | None) -> Recording:
         exchanges = self.recorder.exchanges
-        requests = [_parse_request(exchange.request) for exchange in exchanges]
-        responses = [_parse_response(exchange.response) if exchange.response else None for exchange in exchanges]
+        requests = [parse_request(exchange.request) for exchange in exchanges]
+        responses = [parse_response(exchange.response) if exchange.response else None for exchange in exchanges]
         kept = {key: _parse_kept(value) for key, value in self.recorder.kept.items()}
         lists = [body for body in (*requests, *responses) if body and body.kind == "json"]
         values, left_out = sample([*(body.value for body in lists), kept], self.max_values)
@@ -151,7 +191,7 @@ class _RecordingBuilder:
         }
         return Recording(document, self.redactor, left_out)
 
-    def _learn(self, bodies: Sequence[_Body | None], kept: Any) -> None:
+    def _learn(self, bodies: Sequence[Body | None], kept: Any) -> None:
         for body in bodies:
             if body and body.kind == "html":
                 from exporter.recording.page import learn_page  # noqa: PLC0415  # lxml is loaded for pages only
@@ -162,7 +202,7 @@ class _RecordingBuilder:
         self.redactor.learn(kept)
         self.redactor.plan_numbers()
 
-    def _build_calls(self, requests: Sequence[_Body | None], responses: Sequence[_Body | None]) -> Iterator[dict[str, Any]]:
+    def _build_calls(self, requests: Sequence[Body | None], responses: Sequence[Body | None]) -> Iterator[dict[str, Any]]:
         seen: dict[str, int] = {}
         for position, exchange in enumerate(self.recorder.exchanges):
             call: dict[str, Any] = {"request": self._redact_request(exchange.request, requests[position])}
@@ -176,7 +216,7 @@ class _RecordingBuilder:
                 call["error"] = self._redact_message(str(exchange.error))
             yield call
 
-    def _redact_request(self, request: Request, body: _Body | None) -> dict[str, Any]:
+    def _redact_request(self, request: Request, body: Body | None) -> dict[str, Any]:
         url = self.redactor.redact_url(_join_query(request))
         authorization = (request.headers or {}).get("Authorization", "")
         scheme = {"authorization": authorization.split(" ")[0] if authorization.startswith(("Bearer ", "Basic ")) else SECRET}
@@ -202,7 +242,7 @@ class _RecordingBuilder:
                 case _:
                     yield _keep_content_type(value)
 
-    def _redact_body(self, body: _Body) -> Any:
+    def _redact_body(self, body: Body) -> Any:
         match body.kind:
             case "json" | "form":
                 return self.redactor.redact(body.value)
@@ -236,31 +276,6 @@ def _join_query(request: Request) -> str:
     return str(url.update_query(dict(request.params)) if request.params else url)
 
 
-def _parse_request(request: Request) -> _Body | None:
-    if request.json is not None:
-        return _Body("json", parse_json(json.dumps(request.json)))
-    if isinstance(request.data, bytes):
-        return _Body("bytes", len(request.data))
-    return _Body("form", dict(request.data)) if request.data else None
-
-
-def _parse_response(response: Response) -> _Body:
-    body = response.body
-    if not body.strip():
-        return _Body("text", "")
-    if sum(map(body.count, (b",", b"[", b"{"))) <= max(len(body) // MIN_BYTES_PER_VALUE, 1_000_000):
-        try:
-            return _Body("json", parse_json(body))
-        except ValueError:
-            pass
-    text = response.text()
-    if text.lstrip().startswith("<"):
-        return _Body("html", text, response.url)
-    if "\0" in text or text.count("\ufffd") > len(text) // 20:
-        return _Body("bytes", len(body))
-    return _Body("text", text[:MAX_TEXT_LENGTH])
-
-
 def _parse_kept(value: Any) -> Any:
     """Return a kept value with its numbers as `Number`; lists that are kept as JSON text, compressed or not, are marked."""
     match value:
@@ -268,7 +283,7 @@ def _parse_kept(value: Any) -> Any:
             return {key: _parse_kept(part) for key, part in value.items()}
         case list():
             return [_parse_kept(part) for part in value]
-        case str() if value.startswith(("[", "{", PREFIX)):
+        case str() if value.startswith(("[", "{", COMPRESSED_PREFIX)):
             try:
                 return {"json_text": parse_json(decompress_text(value))}
             except ValueError:
@@ -284,3 +299,71 @@ def _keep_content_type(value: str) -> str:
     charset = rest.strip().lower()
     safe = charset if charset in ("charset=utf-8", "charset=iso-8859-1", "charset=windows-1252") else ""
     return "; ".join(filter(None, (kind if kind in known else "application/octet-stream", safe)))
+
+
+def redact_config(redactor: Redactor, config: BaseModel) -> dict[str, Any]:
+    """Return the keys that differ from their defaults, and all addresses; with them the account can be built again."""
+    redacted: dict[str, Any] = {}
+    for key, info in type(config).model_fields.items():
+        value = getattr(config, key)
+        if key in ("portal", "name"):
+            redacted[key] = value if key == "portal" else ACCOUNT
+        elif key == "aliases":
+            redacted |= {key: {redactor.redact_text(point): f"alias-{at}" for at, point in enumerate(value, 1)}} if value else {}
+        elif value is not None and (_is_url(value) or value != info.get_default(call_default_factory=True)):
+            redacted[key] = _redact_option(redactor, value, key)
+    return redacted
+
+
+def list_secrets(config: Any) -> Iterator[str]:
+    """Return the secrets of a configuration, and the names of its login."""
+    match config:
+        case SecretStr():
+            yield config.get_secret_value()
+        case BaseModel():
+            for key, info in type(config).model_fields.items():
+                value = getattr(config, key)
+                if key in _LOGIN_NAMES and value and value != info.default:
+                    yield str(value)
+                yield from list_secrets(value)
+        case Mapping() | tuple() | list():
+            for part in config.values() if isinstance(config, Mapping) else config:
+                yield from list_secrets(part)
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("http://", "https://"))
+
+
+def _redact_option(redactor: Redactor, value: Any, key: str) -> Any:
+    match value:
+        case bool() | Enum():
+            return value.value if isinstance(value, Enum) else value
+        case int() | float():
+            return Number(repr(value))
+        case timedelta():
+            return format_duration(value)
+        case tuple() | list():
+            return [_redact_element(redactor, part, key) for part in value]
+        case set() | frozenset():
+            return [_redact_element(redactor, part, key) for part in sorted(value)]
+    return _redact_option_text(redactor, value, key)
+
+
+def _redact_element(redactor: Redactor, value: Any, key: str) -> Any:
+    """Return one of several: a number there is an identifier, not an option."""
+    if isinstance(value, int) and not isinstance(value, bool | Enum):
+        return redactor.redact(Number(str(value)))
+    return _redact_option(redactor, value, key)
+
+
+def _redact_option_text(redactor: Redactor, value: Any, key: str) -> Any:
+    match value:
+        case SecretStr():
+            return redactor.redact_token(value.get_secret_value()) or SECRET
+        case BaseModel():
+            return redact_config(redactor, value)
+        case str():
+            is_times = ":" in value and not value.strip("0123456789:-")
+            return value if is_times else redactor.redact_account_text(value)
+    return None

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from exporter.commands import CommandContext, discover_account
+from exporter.commands.context import CommandContext
+from exporter.commands.printing import format_discovery
+from exporter.commands.visit import discover_account
 from exporter.config.loader import load_config
-from exporter.errors import ConfigError, LoginError
+from exporter.errors import ConfigError, LoginError, suggest
 from exporter.models import Discovery
-from exporter.printing import format_discovery
 from exporter.setup import questions
 from exporter.setup.config_file import list_account_names, name_secret_file, read_account, write_account, write_secret
 from exporter.setup.draft import Draft, SetupOptions, load_draft, require_flag, write_trial
@@ -36,7 +37,6 @@ from exporter.setup.meters import (
     name_usage_points,
     set_intervals,
 )
-from exporter.suggestion import suggest
 
 SELECTION_KEYS = frozenset({"meters", "counters", "usage_points"})
 MAX_LINES = 40

@@ -13,7 +13,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError
-from exporter.recording.last_failure import slugify
+from exporter.files import slugify
 
 
 def read_account(file: Path, name: str) -> dict[str, Any]:

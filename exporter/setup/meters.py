@@ -6,7 +6,7 @@ from typing import Any
 
 from exporter.errors import ConfigError
 from exporter.models import Discovery, Finding
-from exporter.register_kinds import name_kind
+from exporter.portals.register_kinds import name_kind
 from exporter.setup import questions
 from exporter.setup.draft import Draft, SetupOptions, load_draft, require_flag
 from exporter.setup.forms import Check, PortalForm, build_cem_selection

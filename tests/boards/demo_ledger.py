@@ -11,8 +11,8 @@ from pathlib import Path
 
 from exporter.client.session import Session
 from exporter.clock import WallClock
+from exporter.commands.demo import build_simulations
 from exporter.config.loader import load_config
-from exporter.demo import build_simulations
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.commands.demo import build_simulations
 from exporter.config.loader import load_config
-from exporter.demo import build_simulations
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter.cli import main
+from exporter.commands.history import show_progress
 from exporter.config import loader
 from exporter.errors import ExporterError, LedgerError
 from exporter.history import export as module
 from exporter.history.export import ExportSelection, export_series
 from exporter.ledger.samples import ROWS_PER_FETCH
-from exporter.progress import show_progress
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.history import programs
 from tests.history.sample_history import (

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from exporter.accounts import open_session
-from exporter.import_command import ImportOptions, import_feeds
+from exporter.commands.history import ImportOptions, import_feeds
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
@@ -18,6 +17,7 @@ from exporter.portals.cem.account import Cem
 from exporter.portals.cem.config import PRAGUE, CemConfig
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
+from exporter.visit import open_session
 from tests.conftest import NOW, FakeClock
 from tests.fault_proxy import list_readings
 

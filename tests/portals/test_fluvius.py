@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from exporter.commands import print_discovery
+from exporter.commands.visit import print_discovery
 from exporter.errors import ConfigError, RateLimitError, ResponseError, UnreachableError
 from exporter.models import Commodity, Discovery, Finding, Interval, Inventory
 from exporter.portals.fluvius.account import Fluvius

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.accounts import open_session
-from exporter.import_command import ImportOptions, import_feeds
+from exporter.commands.history import ImportOptions, import_feeds
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
@@ -20,6 +19,7 @@ from exporter.portals.water_link.parser import ZONE
 from exporter.simulators.base import run_simulation
 from exporter.simulators.water_link.simulation import WaterLinkSimulation
 from exporter.simulators.water_link.water_meter import WaterMeter
+from exporter.visit import open_session
 from tests.conftest import FakeClock
 
 METER = "204417"

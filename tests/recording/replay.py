@@ -1,6 +1,7 @@
 """A recording played: a server that answers as the portal did, over real HTTP, and the real client against it."""
 
 import asyncio
+import html
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -13,16 +14,15 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from aiohttp import web
 
-from exporter.accounts import build_session
+from exporter.commands.report import visit_fresh
 from exporter.errors import PortalError
 from exporter.models import Index, Interval, Peak, Reading, VisitResult, format_resolution
 from exporter.portals.base import Portal
 from exporter.portals.enedis.config import API_VERSIONS, BASE_URLS, AccessMethod
 from exporter.recording.json_text import Number, format_compact, to_plain
-from exporter.recording.page import render_page
 from exporter.recording.recorder import FreshStore
 from exporter.recording.recording import format_document, read_document
-from exporter.report import visit_fresh
+from exporter.visit import build_session
 from tests.conftest import build_portal_of
 
 FOLDER = Path(__file__).parent.parent / "recordings"
@@ -272,3 +272,30 @@ def add_recording(file: Path, folder: Path = FOLDER) -> Path:
 
 if __name__ == "__main__":
     add_recording(Path(sys.argv[1]))
+
+
+def render_page(page: dict[str, Any]) -> str:
+    """Return a web page that a client reads as it read the one that was reduced."""
+    variables = "".join(f"var {name} = {format_compact(value)};" for name, value in page["scripts"].items())
+    forms = "".join(_render_form(form) for form in page["forms"])
+    phrases = "".join(f"<p>{html.escape(phrase)}</p>" for phrase in page["phrases"])
+    mark = html.escape(" ".join(page["marks"]))
+    captcha = '<div class="g-recaptcha"></div>' if page["captcha"] else ""
+    body = f'<body data-page="{mark}">{forms}{phrases}{captcha}</body>'
+    return f"<!DOCTYPE html><html><head><script>{variables}</script></head>{body}</html>"
+
+
+def _render_form(form: dict[str, Any]) -> str:
+    inputs = "".join(map(_render_input, form["inputs"]))
+    return f'<form action="{html.escape(form["action"])}" method="{form["method"]}">{inputs}</form>'
+
+
+def _render_input(field: dict[str, Any]) -> str:
+    named = {
+        "name": field["name"],
+        "type": field["type"],
+        "value": field["value"],
+        "placeholder": " ".join(field.get("hints", [])),
+    }
+    written = " ".join(f'{name}="{html.escape(text)}"' for name, text in named.items())
+    return f"<input {written}{' checked' if field.get('checked') else ''}{'' if field.get('visible') else ' style=display:none'}>"

@@ -13,13 +13,13 @@ from pydantic import SecretStr
 
 from exporter.client.response import Response
 from exporter.client.session import Exchange, Request
+from exporter.commands.report import record_visit
 from exporter.errors import ResponseError
 from exporter.portals.cem.account import Cem
 from exporter.portals.cem.config import CemConfig
 from exporter.recording.json_text import parse_json
 from exporter.recording.recorder import FreshStore, Recorder
 from exporter.recording.recording import DESCRIPTION, Recording, build_recording
-from exporter.report import record_visit
 from exporter.simulators.base import run_simulation
 from tests.conftest import NOW, FakeClock
 from tests.fault_proxy import list_simulation_types

@@ -16,10 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.recording.dates import MOVE, NEVER
-from exporter.recording.json_text import Number, format_compact, format_readable, parse_json, to_plain
+from exporter.recording.json_text import Number, format_compact, format_readable, parse_json, sample, to_plain
 from exporter.recording.redaction import SECRET, Redactor
 from exporter.recording.rules import RedactionRules
-from exporter.recording.sampling import sample
 
 NOW = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 RULES = RedactionRules(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from exporter.commands.report import RecordedVisit, record_visit
 from exporter.models import Index, Interval, Reading, VisitResult
 from exporter.portals.base import Portal
 from exporter.recording.dates import MOVE
@@ -16,7 +17,6 @@ from exporter.recording.json_text import parse_json, to_plain
 from exporter.recording.recorder import FreshStore
 from exporter.recording.recording import Recording, build_recording
 from exporter.recording.redaction import Redactor
-from exporter.report import RecordedVisit, record_visit
 from exporter.simulators.base import Simulation, run_simulation
 from tests.conftest import NOW, FakeClock, build_portal_of
 from tests.fault_proxy import list_simulation_types

@@ -14,8 +14,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.cem.account import Cem
-from exporter.recording.last_failure import FailureRecordings, get_file
-from exporter.recording.recording import read_document
+from exporter.recording.recording import FailureRecordings, get_file, read_document
 from exporter.recording.rules import PUBLIC_WORDS
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
@@ -96,8 +95,8 @@ async def test_a_thousand_counters_are_a_small_file(tmp_path: Path, clock: FakeC
     """
     A report of 1,000 counters stays below 1 MB, and what is left of its lists still joins.
     """
+    from exporter.commands.report import MAX_FILE_BYTES, record_visit
     from exporter.recording.recorder import FreshStore
-    from exporter.report import MAX_FILE_BYTES, record_visit
 
     simulation = CemSimulation(clock, flats=167)
     async with run_simulation(simulation) as url:

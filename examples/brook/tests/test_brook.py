@@ -11,7 +11,6 @@ from brook_water.account import Brook, BrookConfig
 from brook_water.parser import ZONE
 from brook_water.simulation import BrookSimulation
 
-from exporter.accounts import open_account, open_session
 from exporter.clock import WallClock
 from exporter.config.loader import load_portals
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
@@ -20,6 +19,7 @@ from exporter.metrics.page import MetricsPage
 from exporter.models import Fact, Facts, Index, Interval
 from exporter.poller import AccountPoller
 from exporter.simulators.base import run_simulation
+from exporter.visit import open_account, open_session
 
 NOW = datetime(2031, 3, 31, 9, 30, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from exporter.models import Commodity, Direction, Nature, Unit, strip_noise
 from exporter.portals.cem.lists import TYPES, CounterTypeRow
-from exporter.register_kinds import CEM_PREFIX
+from exporter.portals.register_kinds import CEM_PREFIX
 
 NATURE_BY_VALUE_TYPE = {0: Nature.MOMENTARY, 1: Nature.COUNTER, 2: Nature.STATE, 3: Nature.AMOUNT}
 """`pot_type`, after the maker's own notes in code list 50; 3 is a sum of amounts, not a register."""

@@ -9,7 +9,7 @@ from exporter.portals.cem.catalog import Catalog, CatalogEntry, build_never_read
 from exporter.portals.cem.lists import CounterRow
 from exporter.portals.cem.metadata import MetadataStore
 from exporter.portals.cem.parser import parse_milliseconds
-from exporter.register_kinds import name_kind
+from exporter.portals.register_kinds import name_kind
 
 
 async def discover_counters(metadata: MetadataStore) -> Discovery:

@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from exporter.client.response import Response
-from exporter.compressed_text import compress_text, decompress_text
+from exporter.client.session import compress_text, decompress_text
 from exporter.errors import ResponseError
 from exporter.portals.base import FailFastList, describe_field
 from exporter.portals.cem.parser import CleanText, Flag, OptionalInteger, OptionalNumber, RowId, parse_number

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 
 from exporter.models import Nature, Unit
-from exporter.register_kinds import find_kind
+from exporter.portals.register_kinds import find_kind
 
 THIN_SPACE = "\u202f"
 """The narrow space between thousands and before units."""

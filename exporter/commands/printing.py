@@ -7,7 +7,7 @@ from datetime import tzinfo
 from typing import Any
 
 from exporter.models import Discovery, Finding, Index, Interval, Peak, Reading, Unit, UsagePoint
-from exporter.register_kinds import name_kind
+from exporter.portals.register_kinds import name_kind
 
 MAX_ROWS = 40
 INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:[+-]\d\d:\d\d)?")

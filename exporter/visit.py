@@ -1,24 +1,84 @@
-"""The feeds of one account: in `serve` what is due at visits, and the backlog between them; in `visit` read without storing."""
+"""What a visit to an account is made with: its state, its session, the reader of its feeds, and the watch over its responses."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
-from exporter.account_status import HistoryStatus
-from exporter.client.session import Session
-from exporter.errors import PortalError, RateLimitError
+from exporter.account_status import AccountView, HistoryStatus
+from exporter.client.session import AccountStore, Session
+from exporter.errors import LedgerError, PortalError, RateLimitError
+from exporter.ledger.account_state import AccountState
 from exporter.ledger.feed_store import LedgerFeedStore
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
 from exporter.models import Reading
 from exporter.portals.base import Portal
+from exporter.recording.recorder import Recorder, RecordingStore
+from exporter.recording.recording import FailureRecordings
+from exporter.recording.shape import ShapeHistory, Shapes, watch_shapes
 from exporter.sync.engine import Engine, StepResult
 from exporter.sync.feeds import Feed, FeedResult, Pace, Period
 from exporter.sync.planner import Kind
 
 NEXT_STEP_KEY = "next step"
 """Where an account's store has the end of a rate limit: a restart does not shorten it."""
+SHAPES_KEY = "shapes"
+log = logging.getLogger(__name__)
+
+
+def open_account(ledger: Ledger, portal: Portal) -> AccountState:
+    """Open an account in the ledger; raise LedgerError."""
+    return ledger.open_account(
+        portal.name,
+        portal=portal.config.portal,
+        zone=portal.zone.key,
+        login=portal.config.login_digest(),
+        derives_days=portal.derives_days,
+    )
+
+
+def build_account_view(portal: Portal) -> AccountView:
+    """Return how an account is shown on the page."""
+    shown = portal.config.aliases, portal.config.personal_data, portal.stale_after, portal.config.configured_usage_points()
+    return AccountView(portal.name, portal.config.portal, portal.zone, *shown)
+
+
+def open_session(
+    portal: Portal,
+    ledger: Ledger,
+    now: Callable[[], datetime],
+    on_response: Callable[[str], None] = lambda _: None,
+    recorder: Recorder | None = None,
+) -> Session:
+    """Return the session of a visit to an account."""
+    store: AccountStore = ledger.get_account_store(portal.name)
+    return build_session(portal, RecordingStore(store, recorder) if recorder else store, now, on_response, recorder)
+
+
+def build_session(
+    portal: Portal,
+    store: AccountStore,
+    now: Callable[[], datetime],
+    on_response: Callable[[str], None] = lambda _: None,
+    recorder: Recorder | None = None,
+) -> Session:
+    """Return a session with an account's options and any store."""
+    ca_file, verify_tls = portal.config.tls_settings()
+    return Session(
+        store=store,
+        clock=now,
+        timeout=portal.config.timeout,
+        min_request_gap=portal.config.min_request_gap,
+        ca_file=ca_file,
+        verify_tls=verify_tls,
+        on_response=on_response,
+        on_exchange=recorder.observe if recorder else None,
+        user_agent=portal.config.build_user_agent(),
+        max_response_bytes=portal.max_response_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +187,16 @@ class FeedReader:
         self.history = HistoryStatus(done, result.pending, remaining, begins)
 
 
+async def read_feeds_dry(portal: Portal, ledger: Ledger, session: Session) -> tuple[list[Reading], list[PortalError]]:
+    """Return what a visit would read of the feeds, and how they failed; nothing is stored."""
+    if not portal.feeds():
+        return [], []
+    store = _DryFeedStore(ledger.get_feed_store(portal.name))
+    engine = Engine[Session](portal, store, every=portal.config.every, pace=portal.pace)
+    result = await engine.visit(session, session.now)
+    return store.readings, [*([result.stopped] if result.stopped else []), *result.failures.values()]
+
+
 class _DryFeedStore:
     """What is stored, and in memory what a visit would add to it."""
 
@@ -147,11 +217,62 @@ class _DryFeedStore:
         return LedgerChanges()
 
 
-async def read_feeds_dry(portal: Portal, ledger: Ledger, session: Session) -> tuple[list[Reading], list[PortalError]]:
-    """Return what a visit would read of the feeds, and how they failed; nothing is stored."""
-    if not portal.feeds():
-        return [], []
-    store = _DryFeedStore(ledger.get_feed_store(portal.name))
-    engine = Engine[Session](portal, store, every=portal.config.every, pace=portal.pace)
-    result = await engine.visit(session, session.now)
-    return store.readings, [*([result.stopped] if result.stopped else []), *result.failures.values()]
+@dataclass(frozen=True, slots=True)
+class ShapeChanges:
+    """What changed of a portal's responses."""
+
+    count: int
+    """Changes since the visit before."""
+    notes: tuple[str, ...]
+    """The recent ones."""
+
+
+class VisitWatch:
+    """Watches the visits of one account, one at a time."""
+
+    def __init__(self, portal: Portal, ledger: Ledger, recordings: FailureRecordings | None) -> None:
+        self._portal, self._ledger, self._recordings = portal, ledger, recordings
+        self.recorder: Recorder | None = None
+        """Of the visit under way."""
+        self._shapes = Shapes()
+
+    @contextmanager
+    def watch(self, now: datetime) -> Iterator[None]:
+        """Watch a visit."""
+        self.recorder = self._recordings.begin(now) if self._recordings else None
+        with self.watch_step():
+            yield
+
+    @contextmanager
+    def watch_step(self) -> Iterator[None]:
+        """Watch the shapes of what a step of the backlog brings."""
+        with watch_shapes() as self._shapes:
+            yield
+
+    async def finish(self, error: Exception | None, now: datetime) -> ShapeChanges | None:
+        """Write the recording of a failed visit, and compare the shapes."""
+        recorder, self.recorder = self.recorder, None
+        if recorder and self._recordings and isinstance(error, PortalError):
+            config, rules = self._portal.config, self._portal.redaction_rules()
+            await asyncio.to_thread(self._recordings.write, config, config.name, rules, recorder, error)
+        return await self.compare_shapes(now)
+
+    async def compare_shapes(self, now: datetime) -> ShapeChanges | None:
+        """Compare the shapes with those of the visits before; return what changed, None where the ledger cannot tell."""
+        name, day = self._portal.name, now.astimezone(self._portal.zone).date()
+        store = self._ledger.get_account_store(name)
+        try:
+            stored = await store.get(SHAPES_KEY, now)
+            history = ShapeHistory.parse(stored)
+            changes = history.add(self._shapes, day)
+            if self._shapes.fields and history.dump() != stored:
+                await store.put(SHAPES_KEY, history.dump())
+        except LedgerError as error:
+            log.debug("account %s: shapes are not compared: %s", name, error)
+            return None
+        for change in changes:
+            log.warning("account %s: %s", name, change)
+        if unknown := sorted(self._shapes.unknown):
+            log.debug("account %s: fields of responses that are not used: %s", name, ", ".join(unknown))
+        self._shapes = Shapes()
+        return ShapeChanges(len(changes), tuple(history.recent(day)))

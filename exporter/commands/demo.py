@@ -16,8 +16,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from exporter.app import Exporter, ServeOptions
+from exporter.commands.printing import format_number, format_table
 from exporter.models import natural_sort_key
-from exporter.printing import format_number, format_table
 from exporter.simulators.base import Simulation, run_simulation, utc_now
 from exporter.simulators.cem.simulation import CemSimulation
 from exporter.simulators.enedis.simulation import EnedisSimulation

@@ -10,7 +10,7 @@ from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.models import Commodity, Index, Inventory, Register, Unit, UsagePoint, VisitResult
 
 SERIES_PER_POINT = 5

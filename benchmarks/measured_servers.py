@@ -35,7 +35,7 @@ def make_exporter_app(folder: Path, series: int) -> web.Application:
     FLEETS.append(fleet)
     fleet.record_first_visit()
     (folder / PLAIN).write_bytes(fleet.page.render())
-    (folder / ZIPPED).write_bytes(fleet.page.render_gzip())
+    (folder / ZIPPED).write_bytes(b"".join(fleet.page.render_parts(compress=True)))
     runtime.trim_memory()
     context = WebContext(fleet.page, PollerGroup(fleet.ledger, fleet.page, WallClock()))
     context.ready.set()

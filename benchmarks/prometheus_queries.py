@@ -26,7 +26,7 @@ from exporter.history.read_worker import RemoteReader
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.models import Commodity, Interval, Register, Unit, UsagePoint, VisitResult
 from exporter.poller_group import PollerGroup
 from exporter.web.app import WebContext, make_app

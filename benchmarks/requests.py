@@ -21,7 +21,7 @@ from typing import Any
 from exporter.commands.demo import build_simulations
 from exporter.config.loader import load_config
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.simulators.base import Simulation, run_simulation
 

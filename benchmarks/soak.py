@@ -15,7 +15,7 @@ from pathlib import Path
 
 from exporter.commands.demo import SIMULATIONS, build_simulations
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.simulators.base import Simulation, run_simulation
 from exporter.visit import BackfillSettings

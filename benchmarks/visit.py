@@ -17,8 +17,7 @@ from benchmarks.measuring import read_memory_mb, run_in_new_process
 from benchmarks.results import Figure, Report
 from exporter import runtime
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.cache import SampleBlock, SamplesBuilder
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage, SampleBlock, SamplesBuilder
 from exporter.poller import AccountPoller
 from exporter.portals.cem.account import Cem
 from exporter.portals.cem.config import CemConfig

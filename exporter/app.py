@@ -21,7 +21,8 @@ from exporter.history.remote_write import RemoteWriteManager
 from exporter.history.series import Aliases
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.maintenance import MaintenanceTask
-from exporter.metrics.page import AGE_STEP, MetricsPage
+from exporter.metrics.cache import MetricsPage
+from exporter.metrics.exposition import AGE_STEP
 from exporter.poller_group import PollerGroup
 from exporter.recording.recording import FailureRecordings
 from exporter.reload import Reloader, log_warnings

@@ -22,7 +22,7 @@ from exporter.errors import LedgerError, LoginError, PortalError, RateLimitError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges, merge_changes
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.models import VisitResult
 from exporter.portals.base import Portal
 from exporter.recording.recording import FailureRecordings

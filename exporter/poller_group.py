@@ -7,7 +7,7 @@ from datetime import timedelta
 from exporter.clock import Clock
 from exporter.errors import LedgerError
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
 from exporter.recording.recording import FailureRecordings

@@ -10,7 +10,7 @@ from exporter.clock import WallClock
 from exporter.config.settings import Config
 from exporter.errors import ConfigError, LedgerError
 from exporter.files import FileStamps, stamp_files
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
 

@@ -15,8 +15,8 @@ from aiohttp import web
 from exporter.commands.demo import build_simulations
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
+from exporter.metrics.cache import MetricsPage
 from exporter.metrics.exposition import OPENMETRICS, TEXT
-from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
 from exporter.portals.enedis.client import ConsoClient

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from exporter.account_status import AccountHealth, AccountView
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.models import (
     Commodity,
     Direction,

@@ -21,7 +21,7 @@ from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.migrations import APPLICATION_ID, MIGRATIONS
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.models import Direction, Peak, Register, Unit
 from exporter.poller import AccountPoller
 from exporter.poller_group import WATCH_INTERVAL, PollerGroup

@@ -14,8 +14,8 @@ from exporter.account_status import AccountHealth, AccountView, HistoryStatus
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.derived_days import derive_days
 from exporter.ledger.ledger import Ledger
+from exporter.metrics.cache import MetricsPage
 from exporter.metrics.days import DayStatistics
-from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Direction, Index, Inventory, Nature, Register, Unit, UsagePoint
 from exporter.sync.feeds import Days, Feed
 from tests.conftest import NOW, FakeClock

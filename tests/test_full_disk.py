@@ -14,7 +14,7 @@ from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import LEDGER_FILE
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation

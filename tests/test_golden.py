@@ -17,9 +17,9 @@ import pytest
 from exporter.commands.demo import build_simulations
 from exporter.config.loader import load_config
 from exporter.ledger.ledger import Ledger
+from exporter.metrics.cache import MetricsPage
 from exporter.metrics.exposition import OPENMETRICS
 from exporter.metrics.families import FAMILIES
-from exporter.metrics.page import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.simulators.base import Simulation, run_simulation
 from tests.conftest import NOW, FakeClock

@@ -16,9 +16,9 @@ from exporter.client.token_cache import Token, TokenCache
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
+from exporter.metrics.cache import MetricsPage
 from exporter.metrics.exposition import OPENMETRICS, TEXT
 from exporter.metrics.families import FAMILIES, MetricType
-from exporter.metrics.page import MetricsPage
 from exporter.models import (
     Commodity,
     Direction,

@@ -21,12 +21,23 @@ from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
-from exporter.metrics.aggregates import TIMESTAMP_FAMILY, SampleReader, build_health_samples, display_name, find_month_start
-from exporter.metrics.cache import MIN_OWN_MEMBER_BYTES, USAGE_POINTS_PER_BLOCK, AgePrefixes, FamilyLines
+from exporter.metrics.aggregates import SampleReader, display_name, find_month_start
+from exporter.metrics.cache import USAGE_POINTS_PER_BLOCK, MetricsPage
 from exporter.metrics.days import SampleContext
-from exporter.metrics.exposition import OPENMETRICS, TEXT, build_metric, format_lines, format_value, render_registry
-from exporter.metrics.families import AGE_FAMILY, FAMILIES, FAMILIES_BY_NAME, LabelValues, Samples
-from exporter.metrics.page import AGE_STEP, MetricsPage
+from exporter.metrics.exposition import (
+    AGE_STEP,
+    MIN_OWN_MEMBER_BYTES,
+    OPENMETRICS,
+    TEXT,
+    AgePrefixes,
+    FamilyLines,
+    build_metric,
+    format_lines,
+    format_value,
+    render_registry,
+)
+from exporter.metrics.families import AGE_FAMILY, FAMILIES, FAMILIES_BY_NAME, TIMESTAMP_FAMILY, LabelValues, Samples
+from exporter.metrics.process import build_health_samples
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Inventory, Register, Unit, UsagePoint
 from exporter.sync.feeds import FeedResult
 from tests.conftest import NOW, FakeClock
@@ -226,13 +237,17 @@ def test_gzip_is_the_same_page(tmp_path, form):
     fleet.page.refresh(
         "town", fleet.record(*(part for one in range(len(fleet.points)) for part in step(fleet, "read", one, one % 9)))
     )
-    ours = [line for line in gzip.decompress(fleet.page.render_gzip(form)).split(b"\n") if b"utility" in line]
+    ours = [
+        line
+        for line in gzip.decompress(b"".join(fleet.page.render_parts(form, compress=True))).split(b"\n")
+        if b"utility" in line
+    ]
     fleet.ledger.close()
 
     assert ours == [line for line in fleet.page.render(form).split(b"\n") if b"utility" in line]
     assert (
         sum(
-            lines.compressed is not None
+            bool(lines.compressed)
             for cached in fleet.page.accounts["town"].kept_samples.lines_by_family.values()
             for lines in cached
         )
@@ -276,7 +291,7 @@ def test_a_refresh_that_failed_is_made_good(fleet, monkeypatch):
     """
     recorded = fleet.record(*step(fleet, "read", 0, 5))
     with monkeypatch.context() as broken:
-        broken.setattr("exporter.metrics.page.update_samples", lambda *_: (_ for _ in ()).throw(LedgerError("the disk is gone")))
+        broken.setattr("exporter.metrics.cache.update_samples", lambda *_: (_ for _ in ()).throw(LedgerError("the disk is gone")))
         with pytest.raises(LedgerError):
             fleet.page.refresh("town", recorded)
     fleet.page.refresh("town", fleet.record())
@@ -303,19 +318,19 @@ def test_ages_of_many_are_written_ahead(tmp_path, monkeypatch, gzipped):
     """
     Of many usage points the ages are as of the last whole step, and the next step's are there before anybody asks.
     """
-    monkeypatch.setattr("exporter.metrics.page.STEPPED_ABOVE", 3)
+    monkeypatch.setattr("exporter.metrics.exposition.STEPPED_ABOVE", 3)
     fleet = Fleet(tmp_path)
     fleet.page.refresh("town", fleet.record(*(part for point in range(6) for part in step(fleet, "read", point, 1))))
 
     def ages() -> list[bytes]:
-        page = fleet.page.render_gzip() if gzipped else fleet.page.render()
+        page = b"".join(fleet.page.render_parts(compress=gzipped))
         lines = (gzip.decompress(page) if gzipped else page).split(b"\n")
         return [line.split()[-1] for line in lines if line.startswith(b"utility_reading_age_seconds")]
 
     fleet.clock.at = NOW + timedelta(seconds=AGE_STEP + 4)
     assert ages() == [b"%d.0" % (3600 + AGE_STEP)] * 6
     fleet.page.render_ages_ahead()
-    monkeypatch.setattr("exporter.metrics.page.RenderedAges._render", lambda *_: pytest.fail("nothing was written ahead"))
+    monkeypatch.setattr("exporter.metrics.exposition.RenderedAges._render", lambda *_: pytest.fail("nothing was written ahead"))
     fleet.clock.at += timedelta(seconds=AGE_STEP)
 
     assert ages() == [b"%d.0" % (3600 + 2 * AGE_STEP)] * 6
@@ -403,7 +418,7 @@ def test_replaced_lines_equal_lines_built_anew(before, data):
 
     assert (lines and lines.text) == (written and written.text)
     assert lines is None or list(map(format_value, lines.numbers)) == list(map(format_value, after.values()))
-    assert lines is None or (lines.compressed is None) == (len(lines.text) < MIN_OWN_MEMBER_BYTES)
+    assert lines is None or (not lines.compressed) == (len(lines.text) < MIN_OWN_MEMBER_BYTES)
 
 
 @given(st.dictionaries(texts, st.integers(0, 10**10), min_size=1), st.data())

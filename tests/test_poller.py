@@ -25,7 +25,7 @@ from exporter.errors import (
     UnreachableError,
 )
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.poller_group import PollerGroup
 from exporter.visit import open_account

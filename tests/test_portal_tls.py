@@ -12,7 +12,7 @@ from exporter.clock import WallClock
 from exporter.config.loader import load_config
 from exporter.errors import UnreachableError
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation

@@ -18,7 +18,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.ledger.maintenance import STARTUP_DELAY, MaintenanceTask, run_maintenance, wait_for_steady_clock
 from exporter.ledger.migrations import MIGRATIONS
 from exporter.ledger.retention import select_superfluous
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.models import Commodity, Index, Interval, Peak, Register, Unit, UsagePoint
 from exporter.sync.feeds import FeedResult
 from tests.conftest import NOW, FakeClock

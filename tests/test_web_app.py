@@ -15,8 +15,8 @@ import pytest
 from exporter.clock import WallClock
 from exporter.errors import ConfigError, LoginError
 from exporter.ledger.ledger import Ledger
+from exporter.metrics.cache import MetricsPage
 from exporter.metrics.exposition import OPENMETRICS, TEXT
-from exporter.metrics.page import MetricsPage
 from exporter.models import Commodity, Register, Unit, UsagePoint
 from exporter.poller_group import PollerGroup
 from exporter.web.app import MAX_WAITING_RENDERS, RenderQueue, WebContext, make_app

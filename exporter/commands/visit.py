@@ -25,7 +25,7 @@ from exporter.config.loader import load_config
 from exporter.errors import ConfigError, find_similar, suggest
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.models import Discovery, VisitResult
 from exporter.portals.base import Portal
 from exporter.visit import build_account_view, read_feeds_dry

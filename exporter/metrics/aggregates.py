@@ -1,4 +1,4 @@
-"""What is derived from stored readings: sums of days, gaps, loads, peaks, and the health of accounts."""
+"""What is derived from stored readings: sums of days, gaps, loads and peaks."""
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -9,22 +9,19 @@ from itertools import groupby, islice
 from operator import itemgetter
 from zoneinfo import ZoneInfo
 
-from exporter.account_status import AccountHealth, AccountView
+from exporter.account_status import AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import NewestIndex, SeriesRow, UsagePointRow
 from exporter.metrics.days import MAX_SILENCE, DailyAggregates, DayStatistics, SampleContext
-from exporter.metrics.families import FAILURE_REASONS, FAMILY_GROUPS, STATUS_CLASSES, LabelValues, Sample, Samples
+from exporter.metrics.families import MONTH_START_FAMILY, TIMESTAMP_FAMILY, LabelValues, Sample, Samples
 from exporter.models import Direction, Fact, Nature, Unit, clean_label, next_month, strip_noise
 
 _LOAD_FAMILY_NAMES: Mapping[Direction, str] = {
     Direction.CONSUMPTION: "utility_consumption_load_kw",
     Direction.INJECTION: "utility_injection_load_kw",
 }
-
-
 MIN_MONTHLY_PEAK_KW = 2.5
 """The Flemish capacity tariff counts a lower monthly peak as this."""
-
 _INDEX_FAMILY_NAMES: Mapping[tuple[str, str, str], str] = {
     (Nature.COUNTER, Unit.KWH, Direction.CONSUMPTION): "utility_consumption_index_kwh",
     (Nature.COUNTER, Unit.M3, Direction.CONSUMPTION): "utility_consumption_index_m3",
@@ -42,14 +39,10 @@ _FACT_FAMILIES: Mapping[Fact, str] = {
     Fact.DAY_OFFSET: "utility_day_offset",
     Fact.SUBSCRIBED_POWER: "utility_subscribed_power_kva",
 }
-TIMESTAMP_FAMILY = "utility_reading_timestamp_seconds"
-MONTH_START_FAMILY = "utility_month_start_timestamp_seconds"
 READING_INDEPENDENT_FAMILIES = frozenset(
     {"utility_usage_point_info", "utility_register_info", MONTH_START_FAMILY, *_FACT_FAMILIES.values()}
 )
 """Families that new readings alone do not change."""
-PERIOD_FAMILIES = frozenset(family.name for group in ("amounts", "days", "powers") for family in FAMILY_GROUPS[group])
-"""Families of days, intervals and peaks: a new index alone does not change them."""
 USAGE_POINTS_PER_QUERY = 1000
 SeriesWithIndex = tuple[SeriesRow, tuple[int, float] | None]
 """A series, and for an index the newest timestamp in milliseconds and value."""
@@ -267,40 +260,3 @@ def find_month_start(at: datetime, zone: ZoneInfo) -> datetime:
     """Return when the local month of an instant began."""
     local = at.astimezone(zone)
     return datetime(local.year, local.month, 1, tzinfo=zone)
-
-
-def build_health_samples(view: AccountView, health: AccountHealth, now: datetime) -> Samples:
-    """Return the samples of an account's health."""
-    state, key = health.state, (view.account, view.portal)
-    samples: Samples = {
-        "utility_visits_total": {key: health.visits},
-        "utility_visit_failures_total": {(*key, reason): health.failures[reason] for reason in FAILURE_REASONS},
-        "utility_visit_interval_seconds": {key: health.interval.total_seconds()},
-        "utility_login_suspended": {key: health.is_suspended(now)},
-        "utility_portal_requests_total": {(*key, status): health.responses[status] for status in STATUS_CLASSES},
-        "utility_ledger_readings": {(view.account,): state.readings},
-        "utility_corrections_total": {(view.account,): state.corrections},
-        "utility_history_pending_requests": {(view.account,): health.history.pending},
-        "utility_skipped_values_total": {(view.account,): health.skipped},
-        "utility_portal_shape_changes_total": {(view.account,): health.shape_changes},
-        "utility_usage_point_configured": {(view.account, display_name(view, one)): 1 for one in sorted(view.configured)},
-    }
-    instants = {
-        "utility_last_visit_timestamp_seconds": state.last_visit,
-        "utility_last_success_timestamp_seconds": state.last_success,
-        "utility_last_new_data_timestamp_seconds": state.last_new_data,
-        "utility_next_visit_timestamp_seconds": state.next_visit,
-        "utility_access_expires_timestamp_seconds": state.holder.access_expires,
-        "utility_login_valid_from_timestamp_seconds": state.holder.login_valid_from,
-        "utility_token_expires_timestamp_seconds": state.token_expires,
-    }
-    samples |= {family: {key: at.timestamp()} for family, at in instants.items() if at is not None}
-    if state.up is not None:
-        samples["utility_up"] = {key: state.up}
-    if state.duration is not None:
-        samples["utility_visit_duration_seconds"] = {key: state.duration}
-    holder = state.holder
-    personal = (holder.name, holder.company, holder.company_id, holder.customer_id, holder.person_id)
-    labels = (clean_label(text) if view.show_personal else "" for text in personal)
-    samples["utility_account_info"] = {(*key, *labels): 1}
-    return samples

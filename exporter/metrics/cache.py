@@ -1,168 +1,49 @@
-"""The metrics cache: the lines of all readings, as text and gzip, renewed after each visit.
+"""The metrics cache: the samples of all readings as kept lines, renewed after each visit, and the page that is made of them.
 
-Problem: a page of 100,000 usage points has 20 MB, and a visit changes a few of its lines. Rendering it at each scrape
-takes seconds, rendering it after each visit as well, and samples as objects take several times the memory of the text.
+Problem: rendering 100,000 usage points takes seconds, and a visit changes a few of their lines. Samples as objects would take
+several times the memory of their text.
 
-Idea: an account's usage points are divided into blocks of some hundred (`SampleBlock`). A block holds one text per
-family (`FamilyLines`), compressed as a gzip member of its own, so that a page is the concatenation of members. A visit
-formats only the lines of the usage points it changed again, and compresses only their blocks again.
+Idea: an account's usage points are divided into blocks of some hundred (`SampleBlock`), each with the lines of its families as
+text and gzip (`FamilyLines`). A visit formats only the lines of the usage points it changed again, and compresses only their
+blocks again (`SamplesBuilder`). A scrape joins what is kept, the ages and a tail (`MetricsPage`).
 
-Invariants: blocks and samples are never changed, only replaced, so a scrape needs no lock; a usage point keeps its
-block; an unchanged `FamilyLines` stays the same object; the samples can be read back from the lines.
+Invariants: blocks and samples are never changed, only replaced, so a scrape needs no lock; a usage point keeps its block; an
+unchanged `FamilyLines` stays the same object; what failed to be renewed is built anew the next time.
 """
 
-import re
-from array import array
+import logging
+import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from itertools import compress, count, islice
-from operator import is_, ne
+from itertools import count, islice
+from operator import is_
 from typing import Self
 
-from exporter.ledger.ledger import Snapshot
+from exporter.account_status import AccountHealth, AccountView
+from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.ledger.writer import LedgerChanges
 from exporter.metrics.aggregates import (
-    MONTH_START_FAMILY,
-    PERIOD_FAMILIES,
     READING_INDEPENDENT_FAMILIES,
-    TIMESTAMP_FAMILY,
     MonthlyPeakHistory,
     NamedPoint,
     SampleReader,
     average_peaks,
     display_name,
+    find_month_start,
 )
-from exporter.metrics.days import SampleContext
-from exporter.metrics.exposition import (
-    build_prefixer,
-    compress_member,
-    decompress_member,
-    format_lines,
-    format_value,
-    parse_columns,
-)
-from exporter.metrics.families import AGE_FAMILY, LabelValues, Sample, Samples
+from exporter.metrics.days import ALL_USAGE_POINTS, SampleContext, list_history_starts
+from exporter.metrics.exposition import TEXT, AgePrefixes, FamilyLines, PageBody, compress_member
+from exporter.metrics.families import MONTH_START_FAMILY, PERIOD_FAMILIES, TIMESTAMP_FAMILY, LabelValues, Sample, Samples
+from exporter.metrics.process import PageTail, build_health_samples, build_program_samples
 
 USAGE_POINTS_PER_BLOCK = 500
 """Usage points of a block: few enough that a change is cheap, many enough that gzip compresses well."""
 BLOCKS_AT_A_TIME = 10
-MIN_OWN_MEMBER_BYTES = 16 * 1024
-"""Lines of at least this size are a gzip member of their own; smaller ones are compressed with their neighbours."""
-COMPACT_FAMILIES = PERIOD_FAMILIES | {MONTH_START_FAMILY}
-"""Families that change once a day or less: of lines that are a member of their own no text is kept."""
 HISTORY_FAMILIES = "utility_history_start_timestamp_seconds", "utility_history_missing_days"
-_VALUE_PATTERN = re.compile(rb" [^ \n]+\n")
-_AGE_NAME, _TIMESTAMP_NAME_LENGTH = AGE_FAMILY.encode(), len(TIMESTAMP_FAMILY)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FamilyLines:
-    """The lines of one family in a block, never changed, only replaced."""
-
-    family: str
-    kept_text: bytes | None
-    """The text; None where it is made from the compressed one when it is needed: of `COMPACT_FAMILIES`."""
-    compressed: bytes | None
-
-    @property
-    def text(self) -> bytes:
-        """The lines as text."""
-        if self.kept_text is not None:
-            return self.kept_text
-        assert self.compressed is not None
-        return decompress_member(self.compressed)
-
-    @property
-    def lines(self) -> list[bytes]:
-        """The lines, without line ends."""
-        return self.text.split(b"\n")[:-1]
-
-    @property
-    def numbers(self) -> list[float]:
-        """The values of the lines, in their order."""
-        return [float(line[line.rindex(b" ") :]) for line in self.lines]
-
-    @classmethod
-    def from_samples(cls, family: str, values: Mapping[LabelValues, float]) -> Self | None:
-        """Return the lines of samples; None without samples."""
-        return cls._build(family, "\n".join([*format_lines(family, values), ""]).encode()) if values else None
-
-    def replace_usage_points(self, names: Set[str], samples: Mapping[LabelValues, float]) -> Self | None:
-        """Return the lines with `samples` as the only ones of the usage points of these names.
-
-        Return this object if nothing differs. Of a known series only the value is formatted again.
-        """
-        before, format_prefix = self.text, build_prefixer(self.family)
-        lines = before.split(b"\n")[:-1]
-        (usage_points,) = parse_columns(self.family, before, ("usage_point",))
-        positions = list(compress(count(), map(names.__contains__, usage_points)))
-        known = zip(*parse_columns(self.family, b"".join(lines[position] + b"\n" for position in positions)), strict=True)
-        position_by_labels = dict(zip(known, positions, strict=True))
-        for labels, value in samples.items():
-            if (position := position_by_labels.pop(labels, None)) is None:
-                lines.append((format_prefix(labels) + format_value(value)).encode())
-            else:
-                line = lines[position]
-                lines[position] = line[: line.rindex(b" ") + 1] + format_value(value).encode()
-        for position in sorted(position_by_labels.values(), reverse=True):
-            del lines[position]
-        text = b"\n".join([*lines, b""])
-        return self if text == before else self._build(self.family, text) if text else None
-
-    def replace_values(self, value: float) -> Self:
-        """Return the lines with one value in all of them."""
-        return self._build(self.family, _VALUE_PATTERN.sub(b" %b\n" % format_value(value).encode(), self.text))
-
-    @classmethod
-    def _build(cls, family: str, text: bytes) -> Self:
-        if len(text) < MIN_OWN_MEMBER_BYTES:
-            return cls(family, text, None)
-        return cls(family, None if family in COMPACT_FAMILIES else text, compress_member(text))
-
-
-@dataclass(frozen=True, slots=True)
-class AgePrefixes:
-    """The prefixes of the age lines of a block, and the timestamps (whole seconds since 1970) that the ages count from."""
-
-    text: bytes = b""
-    """The prefixes, one a line: as objects they would take half as much again."""
-    timestamps: Sequence[int] = ()
-
-    @property
-    def prefixes(self) -> list[bytes]:
-        """The prefixes, one for each timestamp."""
-        return self.text.split(b"\n") if self.timestamps else []
-
-    @classmethod
-    def from_lines(cls, lines: FamilyLines) -> Self:
-        """Return the prefixes of the timestamp lines: they have the same labels, escaped in the same form."""
-        split = [_split_line(line) for line in lines.lines]
-        return cls(b"\n".join(prefix for prefix, _ in split), array("q", [timestamp for _, timestamp in split]))
-
-    def update(self, previous: FamilyLines, current: FamilyLines) -> Self:
-        """Return the prefixes of lines that replaced the previous ones; only lines that differ are parsed."""
-        lines = current.lines
-        if len(lines) != len(self.timestamps):
-            return self.from_lines(current)
-        prefixes, timestamps = self.prefixes, array("q", self.timestamps)
-        for position in compress(count(), map(ne, previous.lines, lines)):
-            prefixes[position], timestamps[position] = _split_line(lines[position])
-        return type(self)(b"\n".join(prefixes), timestamps)
-
-    def list_names_before(self, instant: float) -> list[str]:
-        """Return the names of the usage points whose newest reading is older than an instant."""
-        if not self.timestamps or min(self.timestamps) >= instant:
-            return []
-        older = [prefix for prefix, timestamp in zip(self.prefixes, self.timestamps, strict=True) if timestamp < instant]
-        return parse_columns(AGE_FAMILY, b"".join(older), ("usage_point",))[0]
-
-
-def _split_line(line: bytes) -> tuple[bytes, int]:
-    prefix, _, timestamp = line.rpartition(b" ")
-    return _AGE_NAME + prefix[_TIMESTAMP_NAME_LENGTH:] + b" ", int(float(timestamp))
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +84,9 @@ class SampleBlock:
             if lines:
                 lines_by_family[family] = lines
         others = {labels: peaks for labels, peaks in self.monthly_peaks.items() if labels[1] not in names}
-        ages, history = self._update_ages(lines_by_family.get(TIMESTAMP_FAMILY)), self._update_history(lines_by_family)
+        ages = self.ages.update(self.lines_by_family.get(TIMESTAMP_FAMILY), lines_by_family.get(TIMESTAMP_FAMILY))
+        before, after = (tuple(map(lines.get, HISTORY_FAMILIES)) for lines in (self.lines_by_family, lines_by_family))
+        history = self.history if all(map(is_, before, after)) else HistoryTotals.from_lines(*after)
         return type(self)(lines_by_family, {**others, **monthly_peaks}, ages, history)
 
     def with_month_start(self, month_start: datetime) -> Self:
@@ -215,42 +98,27 @@ class SampleBlock:
         lines_by_family = {family: lines for family, lines in {**self.lines_by_family, **changed}.items() if lines}
         return replace(self, lines_by_family=lines_by_family)
 
-    def _update_ages(self, timestamps: FamilyLines | None) -> AgePrefixes:
-        previous = self.lines_by_family.get(TIMESTAMP_FAMILY)
-        if timestamps is None:
-            return AgePrefixes()
-        return self.ages.update(previous, timestamps) if previous else AgePrefixes.from_lines(timestamps)
 
-    def _update_history(self, lines_by_family: Mapping[str, FamilyLines]) -> HistoryTotals:
-        previous, current = (tuple(map(lines.get, HISTORY_FAMILIES)) for lines in (self.lines_by_family, lines_by_family))
-        return self.history if all(map(is_, previous, current)) else HistoryTotals.from_lines(*current)
-
-
+@dataclass(frozen=True, eq=False)
 class AccountSamples:
-    """All samples of an account's readings, as cached lines.
+    """All samples of an account's readings, as kept lines; never changed, only replaced."""
 
-    Never changed, only replaced.
-    """
+    context: SampleContext
+    """What the lines depend on besides the readings."""
+    blocks: Sequence[SampleBlock] = ()
+    block_positions: Mapping[str, int] = field(default_factory=dict)
+    """Display name -> the position of its block."""
+    shared_names: Mapping[str, list[str]] = field(default_factory=dict)
+    """Display name -> its usage points, if it is not the name of just one."""
 
-    def __init__(
-        self,
-        blocks: Sequence[SampleBlock] = (),
-        block_positions: Mapping[str, int] | None = None,
-        shared_names: Mapping[str, list[str]] | None = None,
-        month_start: datetime | None = None,
-    ) -> None:
-        self.blocks = blocks
-        self.month_start = month_start
-        """When the running month began, as the lines say."""
-        self.block_positions: Mapping[str, int] = block_positions or {}
-        """Display name -> the position of its block."""
-        self.shared_names: Mapping[str, list[str]] = shared_names or {}
-        """Display name -> its usage points, if it is not the name of just one."""
-        self.lines_by_family: dict[str, list[FamilyLines]] = defaultdict(list)
-        """The cached lines by family, in the order of the page."""
-        for block in blocks:
+    @cached_property
+    def lines_by_family(self) -> Mapping[str, Sequence[FamilyLines]]:
+        """The kept lines by family, in the order of the page."""
+        lines_by_family = defaultdict[str, list[FamilyLines]](list)
+        for block in self.blocks:
             for family, lines in block.lines_by_family.items():
-                self.lines_by_family[family].append(lines)
+                lines_by_family[family].append(lines)
+        return lines_by_family
 
     @property
     def history(self) -> HistoryTotals:
@@ -269,36 +137,37 @@ class AccountSamples:
 
     def with_month_start(self, month_start: datetime) -> "AccountSamples":
         """Return the samples after the running month has begun at another instant."""
-        if self.month_start == month_start:
+        if self.context.month_start == month_start:
             return self
         blocks = [block.with_month_start(month_start) for block in self.blocks]
-        return AccountSamples(blocks, self.block_positions, self.shared_names, month_start)
+        return replace(self, context=replace(self.context, month_start=month_start), blocks=blocks)
 
 
 def build_samples(snapshot: Snapshot, context: SampleContext) -> AccountSamples:
     """Return the samples of everything an account holds."""
-    builder = SamplesBuilder(AccountSamples(month_start=context.month_start), snapshot, context)
+    builder = SamplesBuilder(AccountSamples(context), snapshot)
     builder.rebuild(None)
     return builder.build()
 
 
 def update_samples(samples: AccountSamples, snapshot: Snapshot, context: SampleContext, changes: LedgerChanges) -> AccountSamples:
-    """Return the samples with everything rebuilt that a visit has changed.
+    """Return the samples with everything rebuilt that a visit has changed, or whose history begins elsewhere now.
 
     A few blocks at a time: the new samples of 100,000 usage points would briefly double the memory.
     """
-    builder = SamplesBuilder(samples.with_month_start(context.month_start), snapshot, context)
+    moved = _find_moved_starts(samples.context, context, snapshot)
+    builder = SamplesBuilder(replace(samples.with_month_start(context.month_start), context=context), snapshot)
     rebuilds = builder.rebuild, builder.rebuild_readings, builder.rebuild_indexes
     known = {rebuild: defaultdict[int, list[str]](list) for rebuild in rebuilds}
     new = list[str]()
-    for usage_point in changes.usage_points:
+    for usage_point in changes.usage_points | moved:
         name = display_name(context.view, usage_point)
         is_alone = samples.shared_names.get(name, [name]) == [usage_point]
         if (position := samples.block_positions.get(name)) is None:
             new.append(usage_point)
         elif usage_point in changes.described_usage_points or not is_alone:
             known[builder.rebuild][position].append(usage_point)
-        elif usage_point in changes.live_usage_points:
+        elif usage_point in changes.live_usage_points and usage_point not in moved:
             known[builder.rebuild_indexes][position].append(usage_point)
         else:
             known[builder.rebuild_readings][position].append(usage_point)
@@ -315,10 +184,10 @@ def update_samples(samples: AccountSamples, snapshot: Snapshot, context: SampleC
 class SamplesBuilder:
     """Blocks while they are rebuilt: a name is written into its own block, or a new one into the last that is not full."""
 
-    def __init__(self, samples: AccountSamples, snapshot: Snapshot, context: SampleContext) -> None:
-        self._blocks, self._month_start = list(samples.blocks), samples.month_start
+    def __init__(self, samples: AccountSamples, snapshot: Snapshot) -> None:
+        self._blocks, self._context, self._view = list(samples.blocks), samples.context, samples.context.view
         self._block_positions, self._shared_names = dict(samples.block_positions), dict(samples.shared_names)
-        self._snapshot, self._context, self._view = snapshot, context, context.view
+        self._snapshot = snapshot
 
     @cached_property
     def _new_positions(self) -> Iterator[int]:
@@ -329,7 +198,7 @@ class SamplesBuilder:
 
     def build(self) -> AccountSamples:
         """Return the samples."""
-        return AccountSamples(self._blocks, self._block_positions, self._shared_names, self._month_start)
+        return AccountSamples(self._context, self._blocks, self._block_positions, self._shared_names)
 
     def add(self, usage_points: Collection[str]) -> None:
         """Add new usage points in the order of the ledger: neighbours are similar, and compress better."""
@@ -394,7 +263,138 @@ class SamplesBuilder:
             )
 
     def _find_position(self, name: str) -> int:
-        position = self._block_positions.get(name)
-        if position is None:
-            position = self._block_positions[name] = next(self._new_positions)
-        return position
+        if name not in self._block_positions:
+            self._block_positions[name] = next(self._new_positions)
+        return self._block_positions[name]
+
+
+@dataclass(slots=True)
+class AccountMetrics:
+    """The metrics of one account."""
+
+    view: AccountView
+    health: AccountHealth
+    kept_samples: AccountSamples
+    ledger_counts: tuple[int, int] | None = None
+    """Numbers of readings (thinned ones included) and corrections as of `kept_samples`; None if these must be rebuilt."""
+
+
+class MetricsPage:
+    """The metrics of all accounts and of the process.
+
+    `refresh` reads the ledger and keeps lines (off the event loop); `render_parts` adds the ages and the tail to them.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Callable[[], datetime],
+        version: str,
+        collect_extra: Callable[[], Samples] = dict,
+    ) -> None:
+        """`collect_extra` returns further samples at each scrape."""
+        self._ledger, self._clock, self._version, self._collect_extra = ledger, clock, version, collect_extra
+        self.accounts: dict[str, AccountMetrics] = {}
+        self.last_reload_successful = True
+        self.last_reload: datetime | None = None
+        self._body, self._tail = PageBody(), PageTail()
+        self._replace_lock = threading.Lock()
+
+    def add_account(self, view: AccountView, health: AccountHealth) -> AccountMetrics:
+        """Add (or replace) an account; if its view is unchanged, its lines stay until it is refreshed.
+
+        `health` is owned by the account's poller.
+        """
+        previous = self.accounts.get(view.account)
+        empty = AccountSamples(SampleContext(view, self._find_month_start(view)))
+        samples = previous.kept_samples if previous and previous.view == view else empty
+        self.accounts[view.account] = AccountMetrics(view, health, samples)
+        return self.accounts[view.account]
+
+    def is_current(self, account: str, counts: tuple[int, int]) -> bool:
+        """Return whether an account, if it is shown, is as the ledger has it, by its counts of readings and corrections."""
+        shown = self.accounts.get(account)
+        return shown is None or shown.ledger_counts in {None, counts}
+
+    def remove_account(self, account: str) -> None:
+        """Remove an account."""
+        self.accounts.pop(account, None)
+
+    def refresh(self, account: str, changes: LedgerChanges | None = None) -> None:
+        """Read an account's samples from the ledger again, or only the `changes` of a visit.
+
+        Raise LedgerError; the account then stays as it was.
+        """
+        with self._ledger.snapshot() as snapshot:
+            self.refresh_from_snapshot(snapshot, account, changes)
+
+    def refresh_from_snapshot(self, snapshot: Snapshot, account: str, changes: LedgerChanges | None = None) -> None:
+        """Do the same from an open snapshot."""
+        metrics, state = self.accounts[account], snapshot.get_state(account)
+        previous, metrics.ledger_counts = metrics.ledger_counts, None
+        history_starts = list_history_starts(metrics.health.history.begins)
+        context = SampleContext(metrics.view, self._find_month_start(metrics.view), history_starts)
+        # Other counts than expected: another process has imported readings, and all samples must be rebuilt.
+        if changes and previous == (state.readings + state.thinned - changes.new, state.corrections - changes.corrected):
+            samples = update_samples(metrics.kept_samples, snapshot, context, changes)
+        else:
+            samples = build_samples(snapshot, context)
+        with self._replace_lock:
+            kept = [samples if other is metrics else other.kept_samples for other in list(self.accounts.values())]
+            self._body = self._build_body(kept)  # here, so that no scrape waits for it
+            metrics.kept_samples = samples
+        metrics.ledger_counts = state.readings + state.thinned, state.corrections
+
+    def render_parts(self, content_type: str = TEXT, *, compress: bool = False) -> list[bytes]:
+        """Return the page as text or OpenMetrics, in parts to be sent one after the other."""
+        now = self._clock()
+        body = self._get_body().render(content_type, int(now.timestamp()), compress=compress)
+        tail = self._tail.render(self._collect_tail(now), content_type)
+        return [*body, compress_member(tail) if compress else tail]
+
+    def render(self, content_type: str = TEXT) -> bytes:
+        """Return the page as text or OpenMetrics."""
+        return b"".join(self.render_parts(content_type))
+
+    def render_ages_ahead(self) -> None:
+        """Render the ages of the next scrapes; takes a tenth of a second at 100,000 usage points, so not on the event loop."""
+        self._body.ages.render_ahead(int(self._clock().timestamp()))
+
+    def _find_month_start(self, view: AccountView) -> datetime:
+        return find_month_start(self._clock(), view.zone)
+
+    def _get_body(self) -> PageBody:
+        """Return the body, as of the running month though no visit has happened since it began."""
+        accounts = list(self.accounts.values())
+        for account in accounts:
+            month_start = self._find_month_start(account.view)
+            if account.kept_samples.context.month_start != month_start:
+                with self._replace_lock:
+                    account.kept_samples = account.kept_samples.with_month_start(month_start)
+        kept = [account.kept_samples for account in accounts]
+        if not self._body.is_current([samples.lines_by_family for samples in kept]):
+            self._body = self._build_body(kept)
+        return self._body
+
+    def _build_body(self, kept: Sequence[AccountSamples]) -> PageBody:
+        ages = [block.ages for samples in kept for block in samples.blocks]
+        body = PageBody([samples.lines_by_family for samples in kept], ages, self._body)
+        body.ages.render_ahead(int(self._clock().timestamp()), [0])
+        return body
+
+    def _collect_tail(self, now: datetime) -> Iterator[Samples]:
+        yield build_program_samples(self._version, self.last_reload, last_reload_successful=self.last_reload_successful)
+        yield self._collect_extra()
+        for account in list(self.accounts.values()):
+            try:
+                yield build_health_samples(account.view, account.health, now)
+            except Exception:  # one account's bug must not empty the page of the others
+                log.exception("failed to render the health of account %s", account.view.account)
+
+
+def _find_moved_starts(before: SampleContext, after: SampleContext, snapshot: Snapshot) -> frozenset[str]:
+    """Return the usage points whose history begins elsewhere than before."""
+    moved = frozenset(usage_point for (usage_point, _), _ in before.history_starts.items() ^ after.history_starts.items())
+    if ALL_USAGE_POINTS in moved:
+        return moved - {ALL_USAGE_POINTS} | snapshot.select_usage_points_with_days(after.view.account)
+    return moved

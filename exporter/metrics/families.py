@@ -337,7 +337,10 @@ FAMILY_GROUPS = {
     "delivery": _REMOTE_WRITE_FAMILIES,
 }
 """Related families."""
-AGE_FAMILY = "utility_reading_age_seconds"
+AGE_FAMILY, TIMESTAMP_FAMILY = "utility_reading_age_seconds", "utility_reading_timestamp_seconds"
+MONTH_START_FAMILY = "utility_month_start_timestamp_seconds"
+PERIOD_FAMILIES = frozenset(family.name for group in ("amounts", "days", "powers") for family in FAMILY_GROUPS[group])
+"""Families of days, intervals and peaks: a new index alone does not change them. They change once a day or so."""
 TAIL_FAMILIES = (
     "utility_account_info",
     *(family.name for family in (*_HEALTH_FAMILIES, *_EXPORTER_FAMILIES, *_REMOTE_WRITE_FAMILIES)),

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from exporter.errors import BusyError, ConfigError, LedgerError, LoginError, RequestError, UnsupportedError
 from exporter.history.read_worker import RemoteReader
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
 from exporter.web.connections import find_peer, track_request

@@ -14,7 +14,7 @@ from exporter.clock import WallClock
 from exporter.commands.demo import build_simulations
 from exporter.config.loader import load_config
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
 from exporter.simulators.base import run_simulation, utc_now

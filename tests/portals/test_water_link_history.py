@@ -11,7 +11,7 @@ import pytest
 
 from exporter.commands.history import ImportOptions, import_feeds
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.water_link.account import WaterLink
 from exporter.portals.water_link.config import WaterLinkConfig

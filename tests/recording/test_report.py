@@ -11,7 +11,7 @@ import pytest
 from exporter.cli import main
 from exporter.errors import ResponseError
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.cem.account import Cem
 from exporter.recording.recording import FailureRecordings, get_file, read_document

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.base import FailFastList, ResponseModel, parse_response
 from exporter.recording.shape import ShapeHistory, Shapes, observe_rows, watch_shapes

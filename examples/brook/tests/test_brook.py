@@ -15,7 +15,7 @@ from exporter.clock import WallClock
 from exporter.config.loader import load_portals
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.page import MetricsPage
+from exporter.metrics.cache import MetricsPage
 from exporter.models import Fact, Facts, Index, Interval
 from exporter.poller import AccountPoller
 from exporter.simulators.base import run_simulation

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from exporter.ledger.account_state import AccountState
-from exporter.metrics.page import AccountMetrics
+from exporter.metrics.cache import AccountMetrics
 from exporter.web.status.formatting import (
     NO_BREAK_SPACE,
     PageClock,

@@ -9,16 +9,15 @@ metrics cache has as numbers.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from exporter.account_status import AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import UsagePointRow
 from exporter.metrics.aggregates import MonthlyPeakHistory, SampleReader, display_name, find_month_start
-from exporter.metrics.days import SampleContext
+from exporter.metrics.cache import AccountMetrics
 from exporter.metrics.families import LabelValues
-from exporter.metrics.page import AccountMetrics
 from exporter.models import DAY, Commodity, Fact, clean_label, natural_sort_key
 from exporter.web.status.formatting import NO_BREAK_SPACE
 
@@ -122,7 +121,7 @@ class MeterReader:
         rows = list(rows)
         usage_points = [row.usage_point for row in rows]
         month_start = find_month_start(self._now, self._view.zone)
-        reader = SampleReader(self._snapshot, SampleContext(self._view, month_start, self._account.history_starts))
+        reader = SampleReader(self._snapshot, replace(self._account.kept_samples.context, month_start=month_start))
         found = self._snapshot.select_usage_points(self._view.account, usage_points)
         points = ((display_name(self._view, row.usage_point), row) for row in found)
         values: dict[str, dict[str, dict[LabelValues, float]]] = defaultdict(lambda: defaultdict(dict))

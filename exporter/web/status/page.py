@@ -15,7 +15,7 @@ from exporter.config.settings import DEFAULT_COLOUR, Colour
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Snapshot
-from exporter.metrics.page import AccountMetrics, MetricsPage
+from exporter.metrics.cache import AccountMetrics, MetricsPage
 from exporter.models import DAY
 from exporter.poller_group import PollerGroup
 from exporter.web.status.accounts import (

@@ -7,7 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as model
 
 from grafana.panels import SOURCE, Panel
-from grafana.queries import ACCOUNT, POINT, PROCESS
+from grafana.queries import ACCOUNT, POINT
 
 TAG = "utility-exporter"
 COMMODITIES = ("Electricity", "Gas", "Water", "Heat", "Cold")
@@ -38,15 +38,15 @@ def hidden(variable: dashboard.QueryVariable) -> dashboard.QueryVariable:
 
 DATASOURCE = dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus").multi(False).include_all(False)
 JOB = hidden(choice("job", "Job", "label_values(utility_exporter_build_info, job)", "Scrape jobs of the exporter."))
-INSTANCE = hidden(
-    choice("instance", "Instance", 'label_values(utility_exporter_build_info{job=~"$job"}, instance)', "Running exporters.")
-)
+INSTANCE = hidden(choice("instance", "Instance", "label_values(utility_exporter_build_info, instance)", "Running exporters."))
 
 
 def account(*matchers: str) -> dashboard.QueryVariable:
     """Choose among the accounts, or those whose usage points match."""
-    family = "utility_usage_point_info" if matchers else "utility_account_info"
-    return choice("account", "Account", f"label_values({family}{{{','.join((PROCESS, *matchers))}}}, account)", "Logins.")
+    selected = f"utility_usage_point_info{{{','.join(matchers)}}}" if matchers else "utility_account_info"
+    # Not by job and instance, which are seldom chosen: Grafana asks for one variable after the other where they depend, and
+    # no panel is drawn before the last.
+    return choice("account", "Account", f"label_values({selected}, account)", "Logins.")
 
 
 def usage_point(*matchers: str) -> dashboard.QueryVariable:

@@ -1,7 +1,5 @@
 """Home: what was used and what it costs, against last year; is anything wrong; how fresh is this."""
 
-from collections.abc import Sequence
-
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from grafana.dashboard import Row, account, build_dashboard, commodity, usage_point
@@ -36,6 +34,7 @@ from grafana.periods import (
     NOT_TWICE,
     THIS,
     calendar_panel,
+    counted_once,
     cumulative_panel,
     days_panel,
     latest_days,
@@ -49,10 +48,8 @@ from grafana.queries import (
     MONTH,
     RULES_LOADED,
     alerts_firing,
-    both_years,
     counted,
     dated,
-    day_and_month,
     health,
     live,
     longer_than_allowed,
@@ -66,6 +63,7 @@ from grafana.queries import (
 
 YES_IS_BAD = {"0": ("no", "text"), "1": ("yes", "red")}
 NO_IS_BAD = {"0": ("no", "red"), "1": ("yes", "text")}
+NO_YEAR_BEFORE = {"-9": ("load rules.yaml", "text")}
 POINT_LABELS = {"usage_point": "Usage point", "account": "Account"}
 WATER, ELECTRIC = 'commodity="water"', 'commodity="electricity"'
 METERED = 'commodity=~"electricity|gas|water|heat|cold"'
@@ -92,22 +90,20 @@ def home() -> Dashboard:
 
 def use_panel() -> Panel:
     """Return the tiles of each commodity: the latest day, the month so far, and that against the year before."""
-    day = f"vector(scalar(min({latest_days(THIS)})) + 43200)"
-    queries = []
+    # The date has a line of its own: as part of a name it would be asked for in kWh and in m³, and twice, for day and month.
+    queries = [Query(f"1000 * (min({latest_days(THIS)}) + 43200)", "Latest day", unit=DATE)]
     for unit, daily in zip((KWH, M3), of_commodity(select_live, *families("daily")), strict=True):
-        expr = f"{daily} * on () group_left (date) {day_and_month(day)}"
-        queries.append(Query(expr, "Latest day, {{date}}", unit=unit, decimals=1 if unit == KWH else 2))
+        queries.append(Query(daily, "Used that day", unit=unit, decimals=1 if unit == KWH else 2))
     months = of_commodity(select_live, *families("monthly"))
     for unit, monthly in zip((KWH, M3), months, strict=True):
         queries.append(Query(monthly, "Month so far", unit=unit, decimals=0 if unit == KWH else 1))
-    # Where there is a month and no year before, a line without a value says so.
-    change = " or on () ".join(f"({one})" for one in (*month_change(), f"({' or on () '.join(months)}) * NaN"))
-    queries.append(Query(change, "Against last year", unit="percentunit", decimals=0, thresholds=CHANGE, nothing="–"))
+    change = Query(month_change(), "Against last year", "", "percentunit", 0, CHANGE, NO_YEAR_BEFORE, nothing="–")
+    queries.append(change)
     panel = stat_panel(
         "${commodity:text}",
         "The latest day that all usage points have, the month up to it, and how much more or less that is "
         "than on the same "
-        "days of the year before, over the usage points that have both." + HISTORY_USED,
+        "days of the year before, over the usage points that have both." + HISTORY_USED + RULES_USED,
         queries,
         Style(height=5, nothing="No whole day known yet"),
         listed=True,
@@ -125,13 +121,15 @@ def select_live(name: str) -> str:
     return live(name, *((NOT_TWICE,) if name.endswith("m3") else ()))
 
 
-def month_change() -> Sequence[str]:
-    """Return how much more the month so far is than the same days of the year before, in kWh and in m³."""
-    found = []
-    for name, more in (("utility_month_to_date_consumption_kwh", ()), ("utility_month_to_date_consumption_m3", (NOT_TWICE,))):
-        this, before = (f"sum({counted(part, THIS)})" for part in both_years(name, *more))
-        found.append(f"{this} / {before} - 1")
-    return found
+def month_change() -> str:
+    """Return how much more the month so far is than the same days of the year before; NaN or -9 say why there is nothing.
+
+    By rules: every tile would read both years of all meters anew, which takes as long as all else that is seen first.
+    """
+    years = (recent(f"register:utility_month_to_date:{year}", NOT_TWICE) for year in ("this_year", "year_before"))
+    this, before = (f"sum({year} and on ({BY_REGISTER}) {counted_once(THIS)})" for year in years)
+    known = f"count({only(live('utility_latest_day_timestamp_seconds'), THIS)})"
+    return f"{this} / {before} - 1 or on () {known} * (sum({RULES_LOADED}) * NaN or vector(-9))"
 
 
 def cost_panel() -> Panel:

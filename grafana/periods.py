@@ -23,6 +23,7 @@ from grafana.queries import (
     BY_REGISTER,
     DAY,
     MONTH,
+    WHOLE,
     counted,
     dated,
     days,
@@ -53,6 +54,12 @@ def of_commodity(select: Callable[[str], str], kwh: str, m3: str, days: int = 0,
 
 OF_ENERGY = 'unit=~".*Wh|.*J"'
 """Registers that are counted in kWh, whatever the portal's unit."""
+
+
+def counted_once(*matchers: str) -> str:
+    """Return the facts of the registers that make a sum of one unit: those in kWh, or all where none is."""
+    energy, every = (live("utility_register_info", WHOLE, *more, *matchers) for more in ((OF_ENERGY,), ()))
+    return f"({energy} or on () {every})"
 
 
 def either(select: Callable[[str], str], kwh: str, m3: str, days: int = 0, by: str = "") -> str:

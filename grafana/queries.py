@@ -30,8 +30,6 @@ RULES_LOADED = "utility_rules:loaded"
 
 DAY, MONTH, HOUR = 'resolution="P1D"', 'resolution="P1M"', 'resolution="PT1H"'
 QUARTER, FINE = 'resolution="PT15M"', 'resolution=~"PT(10|30)M"'
-YEAR_BEFORE = 365 * 86400
-"""Seconds of a common year."""
 
 
 def live(name: str, *more: str) -> str:
@@ -143,20 +141,6 @@ def of_day(selected: str) -> str:
     return f"last_over_time({selected}[1d] offset -8h)"
 
 
-def year_before(selected: str) -> str:
-    """Return the same day of the year before (of the 29th of February the 28th); gas days too."""
-    same = f"day_of_month(vector(time())) == on () day_of_month(vector(time() - {YEAR_BEFORE}))"
-    common, leap = (f"last_over_time({selected}[1d] offset {days * 24 - 8}h)" for days in (365, 366))
-    return f"({common} and on () ({same}) or {leap})"
-
-
-def both_years(name: str, *more: str) -> tuple[str, str]:
-    """Return the newest running sums of this year that have one of the year before, and those of the year before."""
-    now, before = of_day(past(name, *more)), year_before(past(name, *more))
-    join = f"on ({BY_REGISTER})"
-    return (f"last_over_time(({now} and {join} {before})[10d:1d])", f"last_over_time(({before} and {join} {now})[10d:1d])")
-
-
 def dated(expression: str, span: str, date: str) -> str:
     """Return a value for every `month` or `day` of a span, with the label `date`: 2026-11 or 2026-11-28.
 
@@ -169,12 +153,6 @@ def dated(expression: str, span: str, date: str) -> str:
     form = "$1-$2-$3" if date == "day" else "$1-$2"
     stamped = f'{expression} * on () group_left (date) count_values("date", {number})'
     return f'label_replace(last_over_time(({stamped})[{span}:1d]), "date", "{form}", "date", "{parts}")'
-
-
-def day_and_month(instant: str) -> str:
-    """Return the vector 1 with the label `date`: 28/11."""
-    number = f'count_values("date", 100 * day_of_month({instant}) + month({instant}))'
-    return f'label_replace({number}, "date", "$1/$2", "date", "(.+)(..)")'
 
 
 def quarters(name: str, *more: str) -> str:

@@ -90,7 +90,7 @@ def _describe_part(part: Any) -> str:
 
 
 def _pluralize(words: str) -> str:
-    return words if words.endswith("t") else f"{words}s"
+    return words if words.endswith(("t", "`")) else f"{words}s"
 
 
 def describe_bounds(field: FieldInfo) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from exporter import runtime
 from exporter.clock import WallClock
-from exporter.config.loader import load_config, load_yaml_model
+from exporter.config.loader import load_config
 from exporter.config.settings import Colour, Config
 from exporter.files import stamp_files
 from exporter.history.read_worker import RemoteReader
@@ -32,7 +32,6 @@ from exporter.web.access_control import AccessControl, load_access_control
 from exporter.web.app import Application, WebContext, make_app
 from exporter.web.listen import ListenAddress, listen, open_inherited_sockets
 from exporter.web.status.page import StatusPage
-from exporter.web.web_config import WebConfig
 
 DEFAULT_ADDRESS = ListenAddress("127.0.0.1", 10230)
 """Quarter-hours reveal when people are at home: other machines can read them only on request."""
@@ -156,7 +155,7 @@ class Exporter:
     async def _open_access_control(self, stack: AsyncExitStack) -> AccessControl | None:
         if (file := self._options.web_config_file) is None:
             return None
-        access_control = await asyncio.to_thread(load_access_control, file, read_web_config)
+        access_control = await asyncio.to_thread(load_access_control, file)
         stack.callback(access_control.close)
         start_task(stack, access_control.watch_files(), "web configuration")
         return access_control
@@ -192,11 +191,6 @@ async def render_ages_ahead(page: MetricsPage, clock: WallClock) -> None:
     while True:
         await clock.sleep(timedelta(seconds=AGE_STEP) / 2)
         await asyncio.to_thread(page.render_ages_ahead)
-
-
-def read_web_config(file: Path) -> WebConfig:
-    """Return a web configuration file; raise ConfigError."""
-    return load_yaml_model(file, WebConfig)
 
 
 def build_quota_reader(ledger: Ledger) -> Callable[[str, str, datetime], int]:

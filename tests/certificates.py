@@ -8,7 +8,6 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from exporter.app import read_web_config
 from exporter.web.access_control import AccessControl, load_access_control
 
 
@@ -57,6 +56,6 @@ def write_web_config(certificates: CertificateFolder, text: str) -> Path:
 
 
 def build_access_control(certificates: CertificateFolder, text: str) -> AccessControl:
-    access_control = load_access_control(write_web_config(certificates, text), read_web_config)
+    access_control = load_access_control(write_web_config(certificates, text))
     access_control.close()
     return access_control

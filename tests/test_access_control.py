@@ -18,7 +18,6 @@ import pytest
 import trustme
 from aiohttp import web
 
-from exporter.app import read_web_config
 from exporter.errors import BusyError, ConfigError
 from exporter.web.access_control import (
     MAX_WAITING_CHECKS,
@@ -63,7 +62,7 @@ async def serve(certificates: CertificateFolder) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def make(text: str) -> Served:
-            access_control = load_access_control(write_web_config(certificates, text), read_web_config)
+            access_control = load_access_control(write_web_config(certificates, text))
             stack.callback(access_control.close)
             app = web.Application()
             app.router.add_get("/", come_in)
@@ -594,7 +593,7 @@ async def test_systemd_sockets(serve, certificates):
     port = opened.getsockname()[1]
     opened.close()
     environment = {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid()), "LISTEN_FDNAMES": "http"}
-    access_control = load_access_control(write_web_config(certificates, TLS), read_web_config)
+    access_control = load_access_control(write_web_config(certificates, TLS))
     app = web.Application()
     async with AsyncExitStack() as stack:
         stack.callback(access_control.close)

@@ -12,7 +12,7 @@ from exporter.cli import main
 from exporter.config.settings import Config
 from exporter.errors import ConfigError
 from exporter.web.access_control import find_warnings
-from exporter.web.web_config import CURVES
+from exporter.web.tls import CURVES
 from tests.certificates import build_access_control, write_web_config
 from tests.web_configs import CASES, PASSWORD_HASH, SAME_AS_PROMTOOL, TLS, build_tls, build_user
 

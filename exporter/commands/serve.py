@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from exporter import runtime
-from exporter.app import DEFAULT_ADDRESS, Exporter, ServeOptions, read_web_config
+from exporter.app import DEFAULT_ADDRESS, Exporter, ServeOptions
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError
 from exporter.web.access_control import load_access_control
@@ -90,6 +90,6 @@ def check_web_config(options: argparse.Namespace) -> list[str]:
     """Return what the web configuration and the files it names have, if there is one; raise ConfigError."""
     if (file := options.web_config_file) is None:
         return []
-    access_control = load_access_control(file, read_web_config)
+    access_control = load_access_control(file)
     access_control.close()
     return [f"{file}: {'TLS' if access_control.config.tls.enabled else 'no TLS'}, {len(access_control.config.users)} user(s)"]

@@ -17,11 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import bcrypt
 from aiohttp import web
 
+from exporter.config.loader import load_yaml_model
 from exporter.errors import BusyError, ConfigError
 from exporter.files import FileStamps, find_exposure, stamp_files
 from exporter.web.tls import choose_curve, make_context, read_alternative_names
@@ -192,11 +193,11 @@ class _LoadedConfig:
     file_stamps: FileStamps
 
     @classmethod
-    def from_file(cls, file: Path, parse: Callable[[Path], WebConfig]) -> "_LoadedConfig":
+    def from_file(cls, file: Path) -> Self:
         """Load a file and all files that it names; raise ConfigError that names the file."""
         # Stamped before it is read: a change in between causes a reload.
         config_stamp = stamp_files([file])
-        config = parse(file)
+        config = load_yaml_model(file, WebConfig)
         stamps = config_stamp + stamp_files(_list_referenced_files(config))
         try:
             context = make_context(config.tls) if config.tls.enabled else None
@@ -214,9 +215,8 @@ class _LoadedConfig:
 class AccessControl:
     """Decides about requests by the current web configuration, reloaded when its files change."""
 
-    def __init__(self, file: Path, parse: Callable[[Path], WebConfig], loaded: _LoadedConfig) -> None:
-        self._file, self._parse, self._loaded = file, parse, loaded
-        self._last_error = ""
+    def __init__(self, file: Path, loaded: _LoadedConfig) -> None:
+        self._file, self._loaded, self._last_error = file, loaded, ""
         self._passwords = PasswordQueue()
 
     @property
@@ -268,7 +268,7 @@ class AccessControl:
 
     async def load(self) -> _LoadedConfig:
         """Load the file and all files that it names, for `apply`; raise ConfigError."""
-        loaded = await asyncio.to_thread(_LoadedConfig.from_file, self._file, self._parse)
+        loaded = await asyncio.to_thread(_LoadedConfig.from_file, self._file)
         if (loaded.tls_context is None) != (self._loaded.tls_context is None):
             raise ConfigError(f"{self._file}: TLS can be switched on or off only by a restart")
         return loaded
@@ -298,14 +298,11 @@ class AccessControl:
         return web.Response(status=401, text="Unauthorized.\n", headers=headers)
 
 
-def load_access_control(file: Path, parse: Callable[[Path], WebConfig]) -> AccessControl:
-    """Load the access control of a file; `parse` reads its YAML.
-
-    Raise ConfigError. Reads files, so not for the event loop.
-    """
-    loaded = _LoadedConfig.from_file(file, parse)
+def load_access_control(file: Path) -> AccessControl:
+    """Load the access control of a web configuration; raise ConfigError. Reads files, so not for the event loop."""
+    loaded = _LoadedConfig.from_file(file)
     log_warnings(file, loaded.config)
-    return AccessControl(file, parse, loaded)
+    return AccessControl(file, loaded)
 
 
 def log_warnings(file: Path, config: WebConfig) -> None:

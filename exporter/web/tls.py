@@ -12,7 +12,10 @@ from typing import Any
 
 from exporter.errors import ConfigError
 from exporter.files import read_pem
-from exporter.web.web_config import CURVES, VERIFYING_AUTH_TYPES, TlsConfig
+from exporter.web.web_config import VERIFYING_AUTH_TYPES, Curve, TlsConfig
+
+CURVES: dict[Curve, str] = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
+"""OpenSSL's names of the curves."""
 
 
 def make_context(tls: TlsConfig) -> ssl.SSLContext:
@@ -42,7 +45,7 @@ def read_alternative_names(certificate: Mapping[str, Any] | None) -> set[str]:
     return names
 
 
-def choose_curve(curves: tuple[str, ...]) -> str:
+def choose_curve(curves: tuple[Curve, ...]) -> Curve:
     """Choose the one curve to offer if only one is possible: CurveP256, which every client has, if configured."""
     return "CurveP256" if "CurveP256" in curves else curves[0]
 
@@ -53,7 +56,7 @@ def _set_versions(context: ssl.SSLContext, tls: TlsConfig) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2 if tls.max_version == "TLS12" else ssl.TLSVersion.TLSv1_3
 
 
-def _set_curves(context: ssl.SSLContext, curves: tuple[str, ...]) -> None:
+def _set_curves(context: ssl.SSLContext, curves: tuple[Curve, ...]) -> None:
     if not curves:
         return
     if sys.version_info >= (3, 15):

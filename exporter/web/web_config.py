@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from exporter.config.yaml_document import parse_scalar
 from exporter.duration import Duration
 
-CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 ALLOWED_HEADERS: dict[str, tuple[str, ...]] = {
     "Strict-Transport-Security": (),
     "X-Content-Type-Options": ("nosniff",),
@@ -30,6 +29,9 @@ MAX_BCRYPT_COST = 18
 VERIFYING_AUTH_TYPES = ("RequireAnyClientCert", "RequireClientCert", "RequireAndVerifyClientCert")
 _BCRYPT_HASH = re.compile(r"\$2[abxy]?\$([0-9]{2})\$([./A-Za-z0-9]{22})[./A-Za-z0-9]{31}")
 TlsVersion = Literal["TLS10", "TLS11", "TLS12", "TLS13"]
+Curve = Literal["CurveP256", "CurveP384", "CurveP521", "X25519"]
+Boolean = Annotated[bool, BeforeValidator(parse_scalar), Field(strict=True)]
+WholeNumber = Annotated[int, BeforeValidator(parse_scalar), Field(strict=True, le=1 << 62)]
 LimitedText = Annotated[str, Field(max_length=1 << 16)]
 
 
@@ -60,9 +62,6 @@ def check_bcrypt_hash(secret: SecretStr) -> SecretStr:
     except ValueError:
         raise ValueError("is not a bcrypt hash: bcrypt does not accept its salt") from None
     return secret
-
-
-Boolean = Annotated[bool, BeforeValidator(parse_scalar), Field(strict=True)]
 
 
 class _WebConfigModel(BaseModel):
@@ -98,7 +97,7 @@ class TlsConfig(_WebConfigModel):
     min_version: Annotated[TlsVersion | None, Field(description="The minimum TLS version; TLS12 if not set.")] = None
     max_version: Annotated[TlsVersion | None, Field(description="The maximum TLS version.")] = None
     cipher_suites: Annotated[tuple[str, ...] | None, Field(description="The suites of TLS 1.2, by their standard names.")] = None
-    curve_preferences: Annotated[tuple[str, ...] | None, Field(description="The curves, by Go's names.")] = None
+    curve_preferences: Annotated[tuple[Curve, ...] | None, Field(description="The curves, by Go's names.")] = None
     prefer_server_cipher_suites: Annotated[
         Boolean | None, Field(description="Prefer the server's order of suites to the client's.")
     ] = None
@@ -125,21 +124,8 @@ class TlsConfig(_WebConfigModel):
             find_cipher(suite)
         return suites
 
-    @field_validator("curve_preferences")
-    @classmethod
-    def _check_curves(cls, curves: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for curve in curves or ():
-            if curve not in CURVES:
-                raise ValueError(f"{curve} is not a supported curve; use {', '.join(CURVES)}")
-        return curves
-
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
-        for fault in self._find_faults():
-            raise ValueError(fault)
-        return self
-
-    def _find_faults(self) -> list[str]:
         key, ca, sans = self.key or self.key_file, self.client_ca or self.client_ca_file, self.client_allowed_sans
         checks = {
             "has no certificate: set cert_file or cert": (
@@ -162,7 +148,10 @@ class TlsConfig(_WebConfigModel):
                 self.max_version == "TLS12" and self.cipher_suites and not self.ciphers
             ),
         }
-        return [fault for fault, found in checks.items() if found]
+        for fault, found in checks.items():
+            if found:
+                raise ValueError(fault)
+        return self
 
 
 class HttpConfig(_WebConfigModel):
@@ -188,10 +177,7 @@ class RateLimit(_WebConfigModel):
     """`rate_limit`: a bucket of `burst` requests, refilled by one every `interval`; 0 is no limit."""
 
     interval: Annotated[Duration | None, Field(description="How often one more request is allowed: 500ms, 1s.")] = None
-    burst: Annotated[
-        Annotated[int, BeforeValidator(parse_scalar), Field(strict=True, le=1 << 62)] | None,
-        Field(description="How many requests are allowed at once."),
-    ] = None
+    burst: Annotated[WholeNumber | None, Field(description="How many requests are allowed at once.")] = None
 
     @model_validator(mode="after")
     def _check_burst(self) -> Self:

@@ -5,7 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from exporter.account_status import (
@@ -31,6 +31,7 @@ from exporter.visit import (
     BackfillSettings,
     FeedReader,
     ShapeChanges,
+    VisitOutcome,
     VisitWatch,
     build_account_view,
     open_account,
@@ -44,30 +45,6 @@ JITTER = 0.05
 MAX_SLEEP = timedelta(seconds=30)
 """The wall clock is read this often while waiting: it may be set meanwhile."""
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class VisitOutcome:
-    """How a visit ended."""
-
-    changes: LedgerChanges = field(default_factory=LedgerChanges)
-    error: PortalError | LedgerError | None = None
-    """The first error."""
-    reason: str = ""
-    is_rhythm_kept: bool = False
-    """Whether the next visit is at the usual time: feeds that fail have a backoff of their own."""
-    next_visit: datetime | None = None
-    """When the portal wants the next one."""
-
-    @classmethod
-    def from_error(cls, error: PortalError | LedgerError) -> "VisitOutcome":
-        """Return the outcome of a visit that failed."""
-        return cls(error=error, reason=error.reason)
-
-    @classmethod
-    def from_bug(cls, message: str) -> "VisitOutcome":
-        """Return the outcome of a visit that met a bug, which is logged."""
-        return cls(error=PortalError(message), reason="bug")
 
 
 class AccountPoller:
@@ -95,6 +72,8 @@ class AccountPoller:
         """One visit, step or refresh at a time."""
         self.health = AccountHealth(portal.config.every)
         """How the account is doing: changed here alone, read by the page."""
+        self._stored_suspension: datetime | None = None
+        """As the ledger has it, as far as we know: another one is by another process."""
 
     @property
     def state(self) -> AccountState:
@@ -108,6 +87,7 @@ class AccountPoller:
         """
         portal = self.portal
         state = await asyncio.to_thread(open_account, self._ledger, portal)
+        self._stored_suspension = state.suspended_until
         self.health.state = cap_suspension(state, self._clock.now())
         self._page.add_account(build_account_view(portal), self.health)
         self._show_shapes(await self._watch.compare_shapes(self._clock.now()))
@@ -126,7 +106,8 @@ class AccountPoller:
         while True:
             is_step = await self._wait_until_due()
             async with self._lock:
-                if not await self._adopt_suspension():
+                await self._adopt_suspension()
+                if not self.health.is_suspended(self._clock.now()):
                     await (self.step() if is_step else self.visit())
             if not is_step:
                 self._visit_requested.clear()  # a request during the visit is served by it: its result may forbid another one
@@ -231,11 +212,14 @@ class AccountPoller:
     async def _record_start(self, state: AccountState) -> VisitOutcome | None:
         """Record that a visit has started; if that fails, return the outcome, and the portal is not asked."""
         try:
-            login = self.portal.config.login_digest()
-            await asyncio.to_thread(self._ledger.record_visit_start, self.portal.name, state, login=login)
+            self._stored_suspension = await asyncio.to_thread(self._save_start, state)
         except LedgerError as error:
             return VisitOutcome.from_error(error)
         return None
+
+    def _save_start(self, state: AccountState) -> datetime | None:
+        self._ledger.record_visit_start(self.portal.name, state, login=self.portal.config.login_digest())
+        return self._ledger.get_state(self.portal.name).suspended_until
 
     async def _call_portal(self, begun: AccountState, now: datetime) -> VisitOutcome:
         """Ask for the latest values, store and show them; then for the days of feeds."""
@@ -307,6 +291,7 @@ class AccountPoller:
         name = self.portal.name
         try:
             after = await asyncio.to_thread(self._save_health, after)
+            self._stored_suspension = after.suspended_until
             await asyncio.to_thread(self._ledger.free_memory)
         except LedgerError as error:
             after = replace(
@@ -365,6 +350,7 @@ class AccountPoller:
     async def _wait_until_due(self) -> bool:
         """Wait for a visit, or for a step of the backlog; return whether it is a step."""
         while not self._visit_requested.is_set():
+            await self._adopt_suspension()
             now = self._clock.now()
             self.health.state = shift_to_clock(self.state, now)
             due, step = next_visit_time(self.state), self._feeds.next_step_time(now) if self.state.up else None
@@ -381,18 +367,18 @@ class AccountPoller:
                 timer.cancel()
         return False
 
-    async def _adopt_suspension(self) -> bool:
-        """Adopt a suspension by an import in another process since our last visit; return whether there is one."""
-        now, state, login = self._clock.now(), self.state, self.portal.config.login_digest()
+    async def _adopt_suspension(self) -> None:
+        """Adopt a suspension that another process, such as a command, has set or lifted since we stored or read it."""
+        name, login, now = self.portal.name, self.portal.config.login_digest(), self._clock.now()
         try:
-            suspension = await asyncio.to_thread(self._ledger.get_suspension, self.portal.name, login=login)
+            stored = await asyncio.to_thread(self._ledger.get_state_of_login, name, login=login)
         except LedgerError:
-            return False  # the visit reports it, and asks no portal
-        if state.suspended_until or not suspension or suspension[0] <= now:
-            return False
-        until = min(suspension[0], now + LOGIN_SUSPENSION)
-        self.health.state = replace(
-            state, suspended_until=until, next_visit=until, up=False, reason=LoginError.reason, message=suspension[1]
-        )
-        log.warning("account %s: visit failed (%s): %s", self.portal.name, LoginError.reason, suspension[1])
-        return True
+            return  # the visit reports it, and asks no portal
+        if stored is None or stored.suspended_until == self._stored_suspension:
+            return
+        self._stored_suspension = stored.suspended_until
+        self.health.state = cap_suspension(stored, now)
+        if self.health.is_suspended(now):
+            log.warning("account %s: visit failed (%s): %s", name, LoginError.reason, stored.message)
+        else:
+            log.info("account %s: no longer suspended: a command was given the login", name)

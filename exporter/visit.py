@@ -82,6 +82,30 @@ def build_session(
 
 
 @dataclass(frozen=True, slots=True)
+class VisitOutcome:
+    """How a visit ended."""
+
+    changes: LedgerChanges = field(default_factory=LedgerChanges)
+    error: PortalError | LedgerError | None = None
+    """The first error."""
+    reason: str = ""
+    is_rhythm_kept: bool = False
+    """Whether the next visit is at the usual time: feeds that fail have a backoff of their own."""
+    next_visit: datetime | None = None
+    """When the portal wants the next one."""
+
+    @classmethod
+    def from_error(cls, error: PortalError | LedgerError) -> "VisitOutcome":
+        """Return the outcome of a visit that failed."""
+        return cls(error=error, reason=error.reason)
+
+    @classmethod
+    def from_bug(cls, message: str) -> "VisitOutcome":
+        """Return the outcome of a visit that met a bug, which is logged."""
+        return cls(error=PortalError(message), reason="bug")
+
+
+@dataclass(frozen=True, slots=True)
 class BackfillSettings:
     """Whether `serve` reads the history, and the oldest day that is requested."""
 

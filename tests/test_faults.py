@@ -315,7 +315,7 @@ ROWS = (
         "SIGTERM in a visit": "test_process.py::test_sigterm_in_a_visit",
         "killed in a visit": "test_process.py::test_killed_in_a_visit_and_started_again",
         "login refused to a command (`visit`, `discover`, `raw`, `report`)": (
-            "test_poller.py::test_a_login_refused_to_a_command_is_not_tried_again"
+            "test_process.py::test_a_login_refused_to_a_command_and_given_again"
         ),
         "login refused, and restarts": "test_process.py::test_a_wrong_password_costs_one_login_over_restarts",
         "a broken configuration at a reload": "test_process.py::test_reload_by_signal",

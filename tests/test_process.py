@@ -22,6 +22,16 @@ from exporter.simulators.base import run_simulation
 from exporter.simulators.cem.simulation import CemSimulation
 
 PATIENCE = 30.0
+WATCHFUL = """
+import sys
+from datetime import timedelta
+from exporter import poller
+poller.MAX_SLEEP = timedelta(seconds=0.2)
+from exporter.cli import main
+sys.exit(main())
+"""
+WATCHFUL_PROGRAM = sys.executable, "-c", WATCHFUL
+"""The program, whose `serve` looks often for what other processes do."""
 
 
 @dataclass
@@ -230,6 +240,28 @@ async def test_a_wrong_password_costs_one_login_over_restarts(home):
         await program.until('utility_up{account="block-of-flats",portal="cem"} 1.0')
 
 
+async def test_a_login_refused_to_a_command_and_given_again(home):
+    """
+    A running `serve` stops at once when a command is refused its login, and goes on when a command is given it again.
+    """
+    up, suspended = (f'utility_{name}{{account="block-of-flats",portal="cem"}} ' for name in ("up", "login_suspended"))
+    async with launched("serve", folder=home.folder, env=environment(), program=WATCHFUL_PROGRAM) as program:
+        await program.until(f"{up}1.0")
+        right, home.portal.password = home.portal.password, "changed at the portal"
+        refused = await home.command("report")
+        await program.until(f"{suspended}1.0")
+        tried, home.portal.password = logins(home), right
+        edit_ledger(home, "DELETE FROM memory WHERE key = 'token'")
+        accepted = await home.command("visit", "--force")
+        await program.until(f"{suspended}0.0")
+        await program.until(f"{up}1.0")
+
+    assert refused[0] == 0
+    assert "outcome    login: " in refused[1]
+    assert accepted[0] == 0
+    assert logins(home) == tried + 1
+
+
 async def test_a_damaged_ledger_at_start(home):
     """
     One loud line naming both files, and the exporter goes on afresh.
@@ -363,8 +395,13 @@ async def until(true) -> None:
 def make_due(home: Home) -> None:
     """Let the next visit be due now, as if its time had come."""
     past = datetime.now(UTC) - timedelta(minutes=1)
+    edit_ledger(home, f"UPDATE account SET next_visit = {int(past.timestamp() * 1000)}")
+
+
+def edit_ledger(home: Home, statement: str) -> None:
+    """Change the ledger as nobody but a test does."""
     with contextlib.closing(sqlite3.connect(home.folder / "data/ledger.sqlite")) as db:
-        db.execute("UPDATE account SET next_visit = ?", (int(past.timestamp() * 1000),))
+        db.execute(statement)
         db.commit()
 
 

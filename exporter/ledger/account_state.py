@@ -132,14 +132,9 @@ def lift_suspension(db: sqlite3.Connection, name: str) -> None:
     )
 
 
-def select_suspension(database: Database, name: str, login: str) -> tuple[datetime, str] | None:
-    """Return until when an account is suspended and why, if this login was refused."""
-    with database.read() as db:
-        row = db.execute(
-            "SELECT suspended_until, message FROM account WHERE name = ? AND login = ? AND suspended_until IS NOT NULL",
-            (name, login),
-        ).fetchone()
-    return (from_ms(row[0]), row[1]) if row else None
+def has_login(db: sqlite3.Connection, name: str, login: str) -> bool:
+    """Return whether an account was last opened or visited with a login."""
+    return db.execute("SELECT 1 FROM account WHERE name = ? AND login = ?", (name, login)).fetchone() is not None
 
 
 _HOLDER_INSTANTS = ("access_expires", "login_valid_from")

@@ -15,13 +15,13 @@ from exporter.ledger.account_state import (
     AccountState,
     LedgerAccountStore,
     drop_notes_of_other_feeds,
+    has_login,
     lift_suspension,
     load_state,
     open_account,
     save_health,
     save_login,
     select_account_id,
-    select_suspension,
     suspend,
     write_coverage,
 )
@@ -112,9 +112,10 @@ class Ledger:
         with self.database.write() as db:
             save_health(db, account, state)
 
-    def get_suspension(self, account: str, *, login: str) -> tuple[datetime, str] | None:
-        """Return until when an account is suspended and why, if this login was refused."""
-        return select_suspension(self.database, account, login)
+    def get_state_of_login(self, account: str, *, login: str) -> AccountState | None:
+        """Return an account's state, or None where another process has opened it with another login."""
+        with self.database.read() as db:
+            return load_state(db, account) if has_login(db, account, login) else None
 
     def suspend(self, account: str, reason: str, *, until: datetime) -> None:
         """Store that the portal refused an account's login, and nothing else of the health that a running `serve` stores."""

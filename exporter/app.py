@@ -15,7 +15,6 @@ from exporter import runtime
 from exporter.clock import WallClock
 from exporter.config.loader import load_config
 from exporter.config.settings import Colour, Config
-from exporter.files import stamp_files
 from exporter.history.read_worker import RemoteReader
 from exporter.history.remote_write import RemoteWriteManager
 from exporter.history.series import Aliases
@@ -77,7 +76,6 @@ class Exporter:
 
         Raise ConfigError, LedgerError, and OSError for an address that cannot be listened on.
         """
-        stamp = stamp_files([self._options.config_file])
         config = await asyncio.to_thread(self._options.load_config)
         log_warnings(config)
         async with AsyncExitStack() as stack:
@@ -121,7 +119,7 @@ class Exporter:
                 await senders.configure(config.history.remote_write, collect_aliases(config))
 
             await apply_config(config)
-            reloader = Reloader(self._options.load_config, page, pollers, self._clock, apply_config, access_control)
+            reloader = Reloader(config, self._options.load_config, page, pollers, self._clock, apply_config, access_control)
             stack.push_async_callback(reloader.stop)
             self._install_signal_handlers(reloader, stack)
             context = WebContext(
@@ -141,7 +139,7 @@ class Exporter:
             context.ready.set()
             reloader.begin()
             if self._options.watch_config:
-                start_task(stack, reloader.watch_files(config, self._options.config_file, stamp), "configuration")
+                start_task(stack, reloader.watch_files(), "configuration")
             log_addresses(len(config.accounts), addresses)
             await asyncio.to_thread(runtime.trim_memory)
             on_ready(addresses)

@@ -4,13 +4,22 @@ import difflib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from exporter.files import FileStamps
+
 
 class ExporterError(Exception):
     """Any error of this program; its message is for the user and holds no secret."""
 
 
 class ConfigError(ExporterError):
-    """The configuration cannot be used; the message names file and line, one fault a line."""
+    """The configuration cannot be used; the message names file and line, one fault a line.
+
+    `stamps` are those of its file and of all files that it names, before they were read: one that changes may cure it.
+    """
+
+    def __init__(self, message: str, stamps: FileStamps | None = None) -> None:
+        super().__init__(message)
+        self.stamps: FileStamps = stamps or {}
 
 
 class LedgerError(ExporterError):

@@ -7,8 +7,9 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-FileStamps = tuple[tuple[int, int, int] | None, ...]
-"""Modification time, inode and size of each file; None if it does not exist."""
+FileStamp = tuple[int, ...] | None
+FileStamps = Mapping[Path, FileStamp]
+"""Modification time, inode, size, mode and owners of each file; None if it is not there, or its folder may not be entered."""
 MAX_PEM_BYTES = 1 << 20
 
 
@@ -35,9 +36,9 @@ def read_pem(file: Path) -> str:
     return read_file(file, MAX_PEM_BYTES).decode("ascii", "replace").replace("\ufffd", "?")
 
 
-def stamp_files(files: Iterable[Path]) -> FileStamps:
+def stamp_files(files: Iterable[Path]) -> dict[Path, FileStamp]:
     """Return the stamps of files. A link is followed: secrets of Kubernetes change by another link."""
-    return tuple(map(_stamp_file, files))
+    return {file: _stamp_file(file) for file in files}
 
 
 def find_exposure(file: Path, *, holds_secret: bool, environment: Mapping[str, str] = os.environ) -> str | None:
@@ -70,9 +71,9 @@ def slugify(account: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", account)[:40].strip("-") or "account"
 
 
-def _stamp_file(file: Path) -> tuple[int, int, int] | None:
+def _stamp_file(file: Path) -> FileStamp:
     try:
         found = file.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
+    return found.st_mtime_ns, found.st_ino, found.st_size, found.st_mode, found.st_uid, found.st_gid

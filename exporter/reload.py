@@ -3,13 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from pathlib import Path
 
 from exporter.clock import WallClock
 from exporter.config.settings import Config
 from exporter.errors import ConfigError, LedgerError
-from exporter.files import FileStamps, stamp_files
+from exporter.files import stamp_files
 from exporter.metrics.cache import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
@@ -24,6 +22,7 @@ class Reloader:
 
     def __init__(
         self,
+        config: Config,
         read_config: Callable[[], Config],
         page: MetricsPage,
         pollers: PollerGroup,
@@ -33,27 +32,21 @@ class Reloader:
     ) -> None:
         self._read_config, self._page, self._pollers, self._clock = read_config, page, pollers, clock
         self._apply_config, self._access_control = apply_config, access_control
-        self._config = Config(accounts=())
+        self._stamps = dict(config.stamps)
+        """The files that were read last, or should have been, each as it was before."""
         self._lock, self._started = asyncio.Lock(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def watch_files(self, config: Config, config_file: Path, stamp: FileStamps) -> None:
-        """Reload whenever the configuration or a file of a secret has changed, until cancelled.
+    async def watch_files(self) -> None:
+        """Reload whenever a file has changed, until cancelled.
 
-        `config` is the current one, `stamp` that of its file before it was read.
+        These are the configuration and its secrets; after a reload that failed, also all that the faulty configuration names,
+        such as a secret that is not there yet.
         """
-        self._config = config
-        stamps = stamp + config.secret_stamps
         while True:
             await asyncio.sleep(FILE_CHECK_SECONDS)
-            files = [config_file, *self._config.secret_files]
-            found = await asyncio.to_thread(stamp_files, files)
-            if found != stamps:
-                stamps = found
-                with suppress(ConfigError):
-                    await self.reload()
-                    # Of all files as they were before they were read: a later change is seen again.
-                    stamps = found[:1] + self._config.secret_stamps
+            if await asyncio.to_thread(stamp_files, self._stamps) != self._stamps:
+                await asyncio.wait([self._start()])
 
     def begin(self) -> None:
         """Begin to reload: the accounts of the start are open, so that they undo no reload requested before."""
@@ -88,8 +81,10 @@ class Reloader:
     async def _reload_once(self) -> None:
         await self._started.wait()
         async with self._lock:
+            self._stamps = await asyncio.to_thread(stamp_files, self._stamps)
             try:
                 config = await asyncio.to_thread(self._read_config)
+                self._stamps |= config.stamps
                 web_rules = await self._access_control.load() if self._access_control else None
                 log_warnings(config)
                 await self._pollers.reconcile(config.accounts, config.backfill)
@@ -97,10 +92,12 @@ class Reloader:
                     self._access_control.apply(web_rules)
                 await self._apply_config(config)
             except (ConfigError, LedgerError) as error:
+                if isinstance(error, ConfigError):
+                    self._stamps |= error.stamps
                 self._page.last_reload_successful = False
                 log.error("reload failed, keeping the previous configuration: %s", error)  # noqa: TRY400  # the message says it all
                 raise ConfigError(str(error)) from None
-            self._config = config
+            self._stamps = dict(config.stamps)
             self._page.last_reload_successful = True
             self._page.last_reload = self._clock.now()
             log.info("configuration reloaded: %d account(s)", len(config.accounts))

@@ -303,9 +303,9 @@ def test_an_empty_text_is_an_absent_key(folder: Path):
         secrets = list_secret_fields(model)
         keys = [key for key, field in list_keys(model).items() if {Path, SecretStr} & set(expand_union(field.annotation))]
         keys += [f"{key}_file" for key in secrets] + [key for key in ("cert", "client_ca") if key in model.model_fields]
-        document = YamlDocument(folder / "config.yaml")
-        assert fill_model(document, model, dict.fromkeys(keys, ""), ()) == {}
-        document.raise_faults()
+        document = YamlDocument(folder / "config.yaml", {}, {}, {(): 1}, frozenset(), ())
+        filled = fill_model(document, model, dict.fromkeys(keys, ""), ())
+        assert (filled.data, filled.problems) == ({}, ())
         found += keys
     assert {"cert_file", "key", "client_ca", "ca_file", "bearer_token_file", "password", "password_file", "token"} <= set(found)
 
@@ -321,10 +321,22 @@ def test_a_secret_that_changes_after_it_was_read(folder: Path):
     A configuration knows how its secrets' files were when it read them, so that no later change is missed.
     """
     config = load(folder, HOME + "  client_secret_file: secrets/good")
-    assert stamp_files(config.secret_files) == config.secret_stamps
+    assert config.stamps.keys() == {folder / "config.yaml", folder / "secrets" / "good"}
+    assert stamp_files(config.stamps) == config.stamps
 
     (folder / "secrets" / "good").write_text("longer than before")
-    assert stamp_files(config.secret_files) != config.secret_stamps
+    assert stamp_files(config.stamps) != config.stamps
+
+
+def test_a_file_whose_mode_changes_is_another(folder: Path):
+    """
+    A file that could not be read, and can be, is a changed one.
+    """
+    (folder / "key").touch(mode=0)
+    before = stamp_files([folder / "key"])
+    (folder / "key").chmod(0o600)
+
+    assert stamp_files([folder / "key"]) != before
 
 
 def test_variables(folder: Path):

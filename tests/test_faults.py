@@ -319,6 +319,9 @@ ROWS = (
         ),
         "login refused, and restarts": "test_process.py::test_a_wrong_password_costs_one_login_over_restarts",
         "a broken configuration at a reload": "test_process.py::test_reload_by_signal",
+        "a secret's file that is missing, empty or unreadable at a reload": (
+            "test_reload.py::test_a_file_that_is_named_and_wrong_is_followed"
+        ),
         "two days without rest": "test_faults.py::test_two_days_without_rest",
     }
 )

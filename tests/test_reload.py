@@ -233,6 +233,53 @@ async def test_a_changed_file_is_followed(start, monkeypatch, caplog):
     assert sum("keeping the previous" in record.message for record in caplog.records) == 1
 
 
+async def test_a_file_that_is_named_and_wrong_is_followed(start, monkeypatch):
+    """
+    A configuration that fails because of a file that it names is read again when that file is there, filled, or one.
+    """
+    monkeypatch.setattr("exporter.reload.FILE_CHECK_SECONDS", 0.02)
+    SCRIPTS["home"] = VisitScript([hang_forever] * 9)
+    running = await start("home", watch_config=True)
+    page = running.exporter.page
+    breaks: dict[str, Callable[[Path], Any]] = {
+        "missing": lambda _: None,
+        "empty": Path.touch,
+        "binary": lambda file: file.write_bytes(b"\xff"),
+        "folder": Path.mkdir,
+        "missing folder": lambda file: file.parent.rmdir(),
+        "ca_file": Path.mkdir,  # one that is missing, or without certificates, is met by the requests
+    }
+    for name, break_file in breaks.items():
+        file = running.file.parent / name / "secret"
+        file.parent.mkdir()
+        break_file(file)
+        receiver = {"url": "http://127.0.0.1:9/", "ca_file": str(file)}
+        running.more = {"history": {"remote_write": [receiver]}} if name == "ca_file" else {}
+        running.write("home", **({} if name == "ca_file" else {"password_file": str(file)}))
+        await until(lambda: not page.last_reload_successful)
+        file.parent.mkdir(exist_ok=True)
+        if file.is_dir():
+            file.rmdir()
+        file.write_text("secret")
+        await until(lambda: page.last_reload_successful)
+
+
+async def test_what_a_web_configuration_held_up_is_read_again(start, monkeypatch, certificates: CertificateFolder):
+    """
+    A reload that fails because of the web configuration is done when that is mended, though the configuration is as it was.
+    """
+    monkeypatch.setattr("exporter.reload.FILE_CHECK_SECONDS", 0.02)
+    SCRIPTS.update({name: VisitScript([hang_forever] * 2) for name in ("home", "other")})
+    web_file = write_web_config(certificates, "http_server_config: {headers: {X-Frame-Options: deny}}\n")
+    running = await start("home", web_config_file=web_file, watch_config=True)
+    write_web_config(certificates, build_user("secret"))
+    running.write("home", "other")
+    await until(lambda: not running.exporter.page.last_reload_successful)
+    write_web_config(certificates, build_user(PASSWORD_HASH))
+
+    await until(lambda: "other" in running.exporter.page.accounts)
+
+
 async def test_a_reload_paints_the_faces(start):
     """
     The colour of the faces follows the file.

@@ -2,20 +2,21 @@
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from exporter.config.json_schema import build_file_schema
-from exporter.config.secrets import fill_model, substitute_variables
+from exporter.config.secrets import FilledData, fill_model, substitute_variables
 from exporter.config.settings import Config, ConfigFile
-from exporter.config.yaml_document import Data, KeyPath, YamlDocument, read_document
-from exporter.errors import suggest
-from exporter.files import find_exposure
+from exporter.config.yaml_document import Data, KeyPath, Problem, YamlDocument, read_document
+from exporter.errors import ConfigError, suggest
+from exporter.files import FileStamps, find_exposure
 from exporter.portals.base import Portal
 
 ENTRY_POINT_GROUP = "utility_exporter.portals"
@@ -62,23 +63,22 @@ def load_config(path: Path, environment: Mapping[str, str] = os.environ) -> Conf
 
     Raise ConfigError that lists every fault, one a line: `config.yaml:7: accounts[1].every: must be 15m to 1d`.
     """
-    document = read_document(path)
-    substitute_variables(document, environment)
-    document.data = fill_model(document, ConfigFile, document.data, ())
-    file = validate(document, ConfigFile, document.data, ())
+    document = substitute_variables(read_document(path), environment)
+    file = read_section(document, ConfigFile, document.data, ())
     entries = document.data.get("accounts") if isinstance(document.data, dict) else None
     accounts = _build_accounts(document, entries if isinstance(entries, list) else [])
-    document.raise_faults()
-    assert file is not None
+    filled = [file.filled, *(account.filled for account in accounts if account.filled)]
+    problems = [*document.problems, *file.problems, *(problem for account in accounts for problem in account.problems)]
+    if file.model is None or not all(problem.is_warning for problem in problems):
+        raise _build_error(document, problems, filled)
     return Config(
-        accounts=tuple(accounts),
-        history=file.history,
-        ledger=file.ledger,
-        web=file.web,
-        recording=file.recording,
-        warnings=tuple(_collect_warnings(document, environment)),
-        secret_files=tuple(document.secret_files),
-        secret_stamps=document.secret_stamps,
+        accounts=tuple(account.portal for account in accounts if account.portal),
+        history=file.model.history,
+        ledger=file.model.ledger,
+        web=file.model.web,
+        recording=file.model.recording,
+        warnings=tuple(_format_warnings(document, problems, filled, environment)),
+        stamps=_merge_stamps([document.stamps, *(one.secret_stamps for one in filled)]),
     )
 
 
@@ -88,10 +88,11 @@ def load_yaml_model(path: Path, model: type[Model]) -> Model:
     It may be empty, and its strings may have line breaks. Raise ConfigError as `load_config` does.
     """
     document = read_document(path, plain=True)
-    result = validate(document, model, fill_model(document, model, document.data, ()), ())
-    document.raise_faults()
-    assert result is not None
-    return result
+    whole = read_section(document, model, document.data, ())
+    problems = [*document.problems, *whole.problems]
+    if whole.model is None or not all(problem.is_warning for problem in problems):
+        raise _build_error(document, problems, [whole.filled])
+    return whole.model
 
 
 def load_portals(names: Collection[str] | None = None) -> dict[str, type[Portal]]:
@@ -108,22 +109,53 @@ def build_schema() -> dict[str, Any]:
     return build_file_schema(ConfigFile, {name: portal.config_model for name, portal in load_portals().items()})
 
 
-def validate(document: YamlDocument, model: type[Model], data: Data, path: KeyPath) -> Model | None:
-    """Return the model of data; on errors record them as faults of the document and return None."""
+@dataclass(frozen=True, slots=True)
+class Section(Generic[Model]):
+    """A part of a document: its model, None where there are faults, and all problems in it."""
+
+    model: Model | None
+    problems: tuple[Problem, ...]
+    filled: FilledData
+
+
+def read_section(document: YamlDocument, model: type[Model], data: Data, path: KeyPath) -> Section[Model]:
+    """Return the model of a part of a document, or why it is none."""
+    filled = fill_model(document, model, data, path)
     try:
-        return model.model_validate(data)
+        return Section(model.model_validate(filled.data), filled.problems, filled)
     except ValidationError as error:
+        problems = list(filled.problems)
         for details in error.errors(include_url=False):
-            error_path = _resolve_path(data, details, path)
-            if error_path in document.excused_paths or document.has_faults_below(error_path):
+            error_path = _resolve_path(filled.data, details, path)
+            if error_path in filled.excused_paths or _has_faults_below(error_path, [*document.problems, *problems]):
                 continue
             message = _format_message(details)
             if details["type"] == "missing" and error_path in document.line_numbers:  # an empty text counts as absent
                 message = "must not be empty"
-            elif details["type"] == "missing" and error_path in document.secret_paths:
+            elif details["type"] == "missing" and error_path in filled.secret_paths:
                 message += f" ({error_path[-1]} or {error_path[-1]}_file)"
-            document.add_fault(error_path, message)
-        return None
+            problems.append(Problem(error_path, message))
+        return Section(None, tuple(problems), filled)
+
+
+def _has_faults_below(path: KeyPath, problems: Iterable[Problem]) -> bool:
+    """Return whether a part of a value has a fault: what is wrong with the whole may only follow from that."""
+    return any(len(one.path) > len(path) and one.path[: len(path)] == path for one in problems if not one.is_warning)
+
+
+def _build_error(document: YamlDocument, problems: Iterable[Problem], filled: Sequence[FilledData]) -> ConfigError:
+    named = [stamps for one in filled for stamps in (one.secret_stamps, one.other_stamps)]
+    message = "\n".join(document.format_faults(problems, _join_private_paths(filled)))
+    return ConfigError(message, _merge_stamps([document.stamps, *named]))
+
+
+def _join_private_paths(filled: Sequence[FilledData]) -> frozenset[KeyPath]:
+    return frozenset[KeyPath]().union(*(one.private_paths for one in filled))
+
+
+def _merge_stamps(stamps: Sequence[FileStamps]) -> FileStamps:
+    """Return all of them; of a file in two the first counts: it may have changed before it was read again."""
+    return {file: stamp for one in reversed(stamps) for file, stamp in one.items()}
 
 
 def _installed_portals() -> dict[str, EntryPoint]:
@@ -139,33 +171,39 @@ def _load_portal(entry: EntryPoint) -> type[Portal] | str:
     return portal if isinstance(portal, type) and issubclass(portal, Portal) else "it is not a Portal"
 
 
-def _build_accounts(document: YamlDocument, entries: list[Data]) -> list[Portal]:
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """An entry of `accounts`: its portal, None where there are faults, and all problems in it."""
+
+    portal: Portal | None
+    problems: tuple[Problem, ...]
+    filled: FilledData | None = None
+
+
+def _build_accounts(document: YamlDocument, entries: list[Data]) -> list[_Account]:
     known = load_portals({str(entry.get("portal")) for entry in entries if isinstance(entry, dict)})
     names: dict[str, int] = {}
     accounts = []
     for position, entry in enumerate(entries):
         path: KeyPath = ("accounts", position)
         if not isinstance(entry, dict):
-            document.add_fault(path, "must be a block of keys, such as name and portal")
+            accounts.append(_Account(None, (Problem(path, "must be a block of keys, such as name and portal"),)))
             continue
         if isinstance(name := entry.get("name"), str) and (first := names.setdefault(name, position)) != position:
-            document.add_fault((*path, "name"), f"is the name of accounts[{first}] already")
-        if account := _build_account(document, entry, path, known):
-            accounts.append(account)
+            accounts.append(_Account(None, (Problem((*path, "name"), f"is the name of accounts[{first}] already"),)))
+        accounts.append(_build_account(document, entry, path, known))
     return accounts
 
 
-def _build_account(
-    document: YamlDocument, entry: dict[str, Data], path: KeyPath, known: Mapping[str, type[Portal]]
-) -> Portal | None:
+def _build_account(document: YamlDocument, entry: dict[str, Data], path: KeyPath, known: Mapping[str, type[Portal]]) -> _Account:
     portal = known.get(str(entry.get("portal")))
     if portal is None:
-        document.add_fault((*path, "portal"), _describe_unknown_portal(entry.get("portal")))
-        return None
-    config = validate(document, portal.config_model, fill_model(document, portal.config_model, entry, path), path)
+        return _Account(None, (Problem((*path, "portal"), _describe_unknown_portal(entry.get("portal"))),))
+    section = read_section(document, portal.config_model, entry, path)
+    config = section.model
     usage_points = config.configured_usage_points() if config else frozenset()
-    _check_aliases(document, entry.get("aliases"), usage_points, (*path, "aliases"))
-    return portal(config) if config else None
+    problems = (*section.problems, *_check_aliases(document, entry.get("aliases"), usage_points, (*path, "aliases")))
+    return _Account(portal(config) if config else None, problems, section.filled)
 
 
 def _describe_unknown_portal(name: Data) -> str:
@@ -180,33 +218,44 @@ def _describe_unknown_portal(name: Data) -> str:
     return f"unknown portal{suggest(name, known)}; {listed}"
 
 
-def _check_aliases(document: YamlDocument, aliases: Data, usage_points: frozenset[str], path: KeyPath) -> None:
-    """Report two usage points of one name; `usage_points` are those that other keys of the account name."""
-    names: set[str] = set()
-    if usage_points and isinstance(aliases, dict) and (strange := aliases.keys() - usage_points):
-        for line in sorted({document.line_numbers[*path, key] for key in strange}):
-            document.add_warning(path, "a name for a usage point that is not configured", line)
-    for usage_point, alias in aliases.items() if isinstance(aliases, dict) else ():
-        alias_path = (*path, usage_point)
-        if alias == "":
-            document.add_fault(alias_path, "a name must not be empty")
-        elif alias in names:
-            document.add_fault(alias_path, "this name stands for two usage points")
-        elif alias != usage_point and alias in usage_points | aliases.keys():
-            document.add_fault(alias_path, "this name is the id of another usage point")
-        elif isinstance(alias, str):
-            names.add(alias)
+def _check_aliases(document: YamlDocument, aliases: Data, usage_points: frozenset[str], path: KeyPath) -> list[Problem]:
+    """Return what is wrong with names of usage points; `usage_points` are those that other keys of the account name."""
+    if not isinstance(aliases, dict):
+        return []
+    unknown = aliases.keys() - usage_points if usage_points else ()
+    lines = sorted({document.line_numbers[*path, usage_point] for usage_point in unknown})
+    problems = [Problem(path, "a name for a usage point that is not configured", line, is_warning=True) for line in lines]
+    others, first = usage_points | aliases.keys(), dict[str, str]()
+    for usage_point, alias in aliases.items():
+        if isinstance(alias, str):
+            reason = _find_alias_fault(usage_point, alias, others, first.setdefault(alias, usage_point))
+            problems += [Problem((*path, usage_point), reason)] if reason else []
+    return problems
 
 
-def _collect_warnings(document: YamlDocument, environment: Mapping[str, str]) -> list[str]:
-    warnings = list(document.warnings)
-    for path in sorted(document.secret_paths & document.commented_paths, key=document.line_numbers.__getitem__):
-        place = f"{document.file}:{document.line_numbers[path]}: {document.format_path(path)}"
-        warnings.append(f"{place}: the # and the rest of the line are a comment; if they belong to it, it needs quotes")
-    files = {document.file: document.holds_secret} | dict.fromkeys(document.other_files, False)
-    files |= dict.fromkeys(document.secret_files, True)
+def _find_alias_fault(usage_point: str, alias: str, usage_points: Set[str], first: str) -> str:
+    """Return what is wrong with the name of a usage point, or an empty text; `first` is the first one of this name."""
+    if not alias:
+        return "a name must not be empty"
+    if first != usage_point:
+        return "this name stands for two usage points"
+    return "this name is the id of another usage point" if alias != usage_point and alias in usage_points else ""
+
+
+def _format_warnings(
+    document: YamlDocument, problems: Iterable[Problem], filled: Sequence[FilledData], environment: Mapping[str, str]
+) -> list[str]:
+    """Return the warnings about a valid configuration, a line each: of its values, and of files that others may read or write."""
+    private_paths = _join_private_paths(filled)
+    secret_paths = frozenset[KeyPath]().union(*(one.secret_paths for one in filled))
+    reason = "the # and the rest of the line are a comment; if they belong to it, it needs quotes"
+    commented = sorted(secret_paths & document.commented_paths, key=document.line_numbers.__getitem__)
+    warnings = [problem for problem in problems if problem.is_warning] + [Problem(path, reason) for path in commented]
+    files = {document.file: any(one.holds_secret for one in filled)}
+    files |= dict.fromkeys((file for one in filled for file in one.other_stamps), False)
+    files |= dict.fromkeys((file for one in filled for file in one.secret_stamps), True)
     exposures = (find_exposure(file, holds_secret=secret, environment=environment) for file, secret in files.items())
-    return warnings + [exposure for exposure in exposures if exposure]
+    return [document.format_problem(warning, private_paths) for warning in warnings] + [one for one in exposures if one]
 
 
 def _format_message(error: ErrorDetails) -> str:

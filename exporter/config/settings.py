@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -119,11 +118,8 @@ class Config(_Section):
     recording: RecordingSettings = RecordingSettings()
     warnings: tuple[str, ...] = ()
     """Warnings, one a line."""
-    secret_files: tuple[Path, ...] = ()
-    """The files that secrets were read from."""
-    secret_stamps: FileStamps = ()
-    """Their stamps before they were read."""
-
+    stamps: FileStamps = {}
+    """The files it was read from, itself and those of secrets, each as it was before: one that changes calls for a reload."""
     pace: Pace | None = None
     """How fast the history is read; None: as each portal allows."""
 

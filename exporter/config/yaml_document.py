@@ -1,15 +1,16 @@
-"""A YAML file as plain data, with the line number of every value and the faults found."""
+"""A YAML file as plain data, with the line number of every value and the problems found."""
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from exporter.errors import ConfigError
-from exporter.files import FileStamps, read_file
+from exporter.files import FileStamps, read_file, stamp_files
 
 MAX_FILE_BYTES = 1 << 20
 MAX_VALUES = 100_000
@@ -40,69 +41,50 @@ _SYNTAX_MESSAGES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A fault of a value, or a warning about it."""
+
+    path: KeyPath
+    reason: str
+    line: int | None = None
+    """Where it stands; None: on the line of the value, or of its nearest parent that has one."""
+    is_warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class YamlDocument:
-    """The content of a file: plain data, the line number of each value, and the faults found so far.
+    """The content of a file: plain data, the line number of each value, and the problems found in it."""
 
-    Of several faults of one value the first is kept: the others mostly follow from it.
-    """
+    file: Path
+    stamps: FileStamps
+    """The file's stamp before it was read."""
+    data: Data
+    line_numbers: Mapping[KeyPath, int]
+    commented_paths: frozenset[KeyPath]
+    """Values without quotes that a comment follows on the same line."""
+    problems: tuple[Problem, ...]
+    environment_paths: frozenset[KeyPath] = frozenset()
+    """Values that an environment variable stood in."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.data: Data = None
-        self.line_numbers: dict[KeyPath, int] = {(): 1}
-        self.secret_paths: set[KeyPath] = set()
-        """Values that are secrets."""
-        self.secret_files: list[Path] = []
-        """The files that secrets were read from."""
-        self.secret_stamps: FileStamps = ()
-        """Their stamps before they were read."""
-        self.other_files: list[Path] = []
-        """The files that other keys name, such as certificates."""
-        self.holds_secret = False
-        """Whether the file itself holds a secret."""
-        self.environment_paths: set[KeyPath] = set()
-        self.commented_paths: set[KeyPath] = set()
-        """Values without quotes that a comment follows on the same line."""
-        self.excused_paths: set[KeyPath] = set()
-        """Keys that are not missing, but misspelt: the unknown key is the fault."""
-        self.private_paths: set[KeyPath] = set()
-        """Mappings whose keys are the user's own, such as usage points: no message shows them."""
-        self.warnings: list[str] = []
-        self._faults: dict[KeyPath, tuple[int | None, str]] = {}
+    def find_line(self, path: KeyPath) -> int:
+        """Return the line of a value, or of its nearest parent that has one."""
+        return next(self.line_numbers[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.line_numbers)
 
-    def add_fault(self, path: KeyPath, reason: str, line: int | None = None) -> None:
-        """Record a fault of a value; its line is that of the nearest known parent."""
-        if line is None:
-            line = next(self.line_numbers[path[:end]] for end in range(len(path), -1, -1) if path[:end] in self.line_numbers)
-        self._faults.setdefault(path, (line, reason))
+    def format_problem(self, problem: Problem, private_paths: Set[KeyPath]) -> str:
+        """Return a line for people: `config.yaml:7: accounts[1].every: must be 15m to 1d`."""
+        line = self.find_line(problem.path) if problem.line is None else problem.line
+        place = format_path(problem.path, private_paths)
+        return ": ".join(part for part in (f"{self.file}:{line}" if line else str(self.file), place, problem.reason) if part)
 
-    def add_warning(self, path: KeyPath, reason: str, line: int) -> None:
-        """Record a warning."""
-        self.warnings.append(self._format_fault(line, path, reason))
-
-    def has_faults_below(self, path: KeyPath) -> bool:
-        """Return whether a part of a value has a fault: what is wrong with the whole may only follow from that."""
-        return any(len(fault) > len(path) and fault[: len(path)] == path for fault in self._faults)
-
-    def raise_faults(self) -> None:
-        """Raise ConfigError with every fault, in the order of the file."""
-        if self._faults:
-            faults = sorted(self._faults.items(), key=lambda fault: fault[1][0] or 0)
-            raise ConfigError("\n".join(self._format_fault(line, path, reason) for path, (line, reason) in faults))
-
-    def format_path(self, path: KeyPath) -> str:
-        """Return a path as text: accounts[1].usage_points[0].prm."""
-        text = ""
-        for end, part in enumerate(path):
-            if path[:end] in self.private_paths or not (isinstance(part, int) or _KEY_PATTERN.fullmatch(part)):
-                break
-            text += f"[{part}]" if isinstance(part, int) else f".{part}"
-        return text.removeprefix(".")
-
-    def _format_fault(self, line: int | None, path: KeyPath, reason: str) -> str:
-        return ": ".join(
-            part for part in (f"{self.file}:{line}" if line else str(self.file), self.format_path(path), reason) if part
-        )
+    def format_faults(self, problems: Iterable[Problem], private_paths: Set[KeyPath]) -> list[str]:
+        """Return the faults in the order of the file. Of several of one value the first is kept: others mostly follow from it."""
+        faults: dict[KeyPath, Problem] = {}
+        for problem in problems:
+            if not problem.is_warning:
+                faults.setdefault(problem.path, problem)
+        ordered = sorted(faults.values(), key=lambda one: self.find_line(one.path) if one.line is None else one.line)
+        return [self.format_problem(fault, private_paths) for fault in ordered]
 
 
 def read_document(file: Path, *, plain: bool = False) -> YamlDocument:
@@ -110,25 +92,13 @@ def read_document(file: Path, *, plain: bool = False) -> YamlDocument:
 
     A `plain` one may be empty, and its strings may have line breaks, as a certificate has.
     """
-    document = YamlDocument(file)
+    stamps = stamp_files([file])
     try:
-        text = read_text(file, MAX_FILE_BYTES)
+        return _parse_document(file, read_text(file, MAX_FILE_BYTES), stamps, plain=plain)
     except ValueError as error:
-        raise ConfigError(f"{file}: {error}") from None
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-    except yaml.YAMLError as error:
-        line, reason = _describe_syntax_error(error, text)
-        raise ConfigError(f"{file}:{line}: {reason}") from None
-    except (ValueError, OverflowError):  # PyYAML's own, for a \U escape or a version beyond all numbers
-        raise ConfigError(f"{file}: is no YAML: it has a number or an escape that is too large") from None
-    document.data = _DataBuilder(document, loader.tagged, plain=plain).build(node, ()) if node else None
-    if document.data is None and plain:
-        document.data = {}
-    if document.data is None:
-        raise ConfigError(f"{file}:1: is empty")
-    return document
+        raise ConfigError(f"{file}: {error}", stamps) from None
+    except ConfigError as error:
+        raise ConfigError(str(error), stamps) from None
 
 
 def read_text(file: Path, max_bytes: int) -> str:
@@ -155,6 +125,39 @@ def has_control_character(text: str) -> bool:
     return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
+def format_path(path: KeyPath, private_paths: Set[KeyPath]) -> str:
+    """Return a path as text, accounts[1].usage_points[0].prm, without the keys of `private_paths`: those are the user's own."""
+    text = ""
+    for end, part in enumerate(path):
+        if path[:end] in private_paths or not (isinstance(part, int) or _KEY_PATTERN.fullmatch(part)):
+            break
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".")
+
+
+def _parse_document(file: Path, text: str, stamps: FileStamps, *, plain: bool) -> YamlDocument:
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+    except yaml.YAMLError as error:
+        line, reason = _describe_syntax_error(error, text)
+        raise ConfigError(f"{file}:{line}: {reason}") from None
+    except (ValueError, OverflowError):  # PyYAML's own, for a \U escape or a version beyond all numbers
+        raise ConfigError(f"{file}: is no YAML: it has a number or an escape that is too large") from None
+    builder = _DataBuilder(file, loader.tagged, plain=plain)
+    data = builder.build(node, ()) if node else None
+    if data is None and not plain:
+        raise ConfigError(f"{file}:1: is empty")
+    return YamlDocument(
+        file,
+        stamps,
+        {} if data is None else data,
+        builder.line_numbers,
+        frozenset(builder.commented_paths),
+        tuple(builder.problems),
+    )
+
+
 class _Loader(yaml.SafeLoader):
     """Composes nodes, in plain Python so that depth is bounded, and records which of them have an explicit tag."""
 
@@ -176,39 +179,46 @@ class _Loader(yaml.SafeLoader):
 
 
 class _DataBuilder:
-    """Builds plain data from nodes."""
+    """Builds plain data from the nodes of a file, with what is known of each value."""
 
-    def __init__(self, document: YamlDocument, tagged: set[yaml.Node], *, plain: bool) -> None:
-        self._document, self._tagged, self._plain = document, tagged, plain
+    def __init__(self, file: Path, tagged: Set[yaml.Node], *, plain: bool) -> None:
+        self.line_numbers: dict[KeyPath, int] = {(): 1}
+        self.commented_paths: set[KeyPath] = set()
+        self.problems: list[Problem] = []
+        self._file, self._tagged, self._plain = file, tagged, plain
         self._count = 0
         self._open_nodes: list[yaml.Node] = []
 
     def build(self, node: yaml.Node, path: KeyPath, line: int | None = None) -> Data:
-        self._document.line_numbers[path] = line or _line_number(node)
+        self.line_numbers[path] = line or _line_number(node)
         self._count += 1
         if self._count > MAX_VALUES:
-            raise ConfigError(f"{self._document.file}: has more than {MAX_VALUES} values; are there aliases of aliases?")
+            raise ConfigError(f"{self._file}: has more than {MAX_VALUES} values; are there aliases of aliases?")
         if node in self._tagged:
-            self._document.add_fault(path, "has a tag, and none is known here; text that begins with ! needs quotes")
+            self._add_fault(path, "has a tag, and none is known here; text that begins with ! needs quotes")
         if isinstance(node, yaml.ScalarNode):
             return self._build_scalar(node, path)
         if node in self._open_nodes:
-            return self._document.add_fault(path, "is an alias of a block it stands in itself")
+            self._add_fault(path, "is an alias of a block it stands in itself")
+            return None
         if len(self._open_nodes) == MAX_DEPTH:
-            raise ConfigError(f"{self._document.file}:{self._document.line_numbers[path]}: is nested too deep")
+            raise ConfigError(f"{self._file}:{self.line_numbers[path]}: is nested too deep")
         self._open_nodes.append(node)
         data = self._build_mapping(node, path) if isinstance(node, yaml.MappingNode) else self._build_sequence(node, path)
         self._open_nodes.pop()
         return data
 
+    def _add_fault(self, path: KeyPath, reason: str, line: int | None = None) -> None:
+        self.problems.append(Problem(path, reason, line))
+
     def _build_scalar(self, node: yaml.ScalarNode, path: KeyPath) -> str | None:
         """Return the text as written: the model decides what it means, and 0123 may be a serial number."""
         if node.style is None and _COMMENT.match(node.end_mark.buffer or "", node.end_mark.pointer):
-            self._document.commented_paths.add(path)
+            self.commented_paths.add(path)
         if node.tag == _NULL and node.style is None:
             return None
         if has_control_character(node.value.replace("\n", "") if self._plain else node.value):
-            self._document.add_fault(path, "has a line break or another control character in it")
+            self._add_fault(path, "has a line break or another control character in it")
         return str(node.value)
 
     def _build_sequence(self, node: yaml.Node, path: KeyPath) -> list[Data]:
@@ -218,8 +228,8 @@ class _DataBuilder:
         mapping: dict[str, Data] = {}
         for key, line, value in self._iterate_keys(node, path):
             if key in mapping:
-                first = self._document.line_numbers[(*path, key)]
-                self._document.add_fault((*path, key), f"the same key stands on line {first} already", line)
+                first = self.line_numbers[(*path, key)]
+                self._add_fault((*path, key), f"the same key stands on line {first} already", line)
             else:
                 mapping[key] = self.build(value, (*path, key), line)
         return mapping
@@ -227,9 +237,9 @@ class _DataBuilder:
     def _iterate_keys(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[str, int, yaml.Node]]:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or not key.value or has_control_character(key.value):
-                self._document.add_fault((*path, ""), "a key must be a plain word", _line_number(key))
+                self._add_fault((*path, ""), "a key must be a plain word", _line_number(key))
             elif key.tag == _MERGE:
-                self._document.add_fault((*path, ""), "merging with << is not known here; write the keys out", _line_number(key))
+                self._add_fault((*path, ""), "merging with << is not known here; write the keys out", _line_number(key))
             else:
                 yield str(key.value), _line_number(key), value
 

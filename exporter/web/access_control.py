@@ -198,11 +198,11 @@ class _LoadedConfig:
         # Stamped before it is read: a change in between causes a reload.
         config_stamp = stamp_files([file])
         config = load_yaml_model(file, WebConfig)
-        stamps = config_stamp + stamp_files(_list_referenced_files(config))
+        stamps = config_stamp | stamp_files(_list_referenced_files(config))
         try:
             context = make_context(config.tls) if config.tls.enabled else None
         except ConfigError as error:
-            raise ConfigError("\n".join(f"{file}: {line}" for line in str(error).splitlines())) from None
+            raise ConfigError("\n".join(f"{file}: {line}" for line in str(error).splitlines()), stamps) from None
         return cls(
             config,
             context,

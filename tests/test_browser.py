@@ -21,6 +21,7 @@ from tests.visit_parts import Note
 
 pytestmark = pytest.mark.skipif(not shutil.which("chromium"), reason="there is no chromium")
 
+SEARCH = "?account=block-of-flats&search=flat"
 POINT = "usage-point?account=maison&usage_point=01234567890123"
 TOWN = "?account=town"
 HOSTILE_POINT = {"account": MALICIOUS_TEXT[:90], "usage_point": "1"}
@@ -88,7 +89,7 @@ async def test_on_a_phone(page):
     """
     browser, url = page
     for width in (320, 360, 390):
-        for path in ("", "?account=block-of-flats&search=flat", POINT, f"usage-point?{urlencode(HOSTILE_POINT)}", TOWN):
+        for path in ("", SEARCH, f"{SEARCH}&still", POINT, f"usage-point?{urlencode(HOSTILE_POINT)}", TOWN):
             await browser.open_page(url + path, width=width, height=740)
 
             assert await browser.evaluate(WIDER) == [], path

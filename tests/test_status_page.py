@@ -425,13 +425,17 @@ def test_the_peak_of_a_month_that_has_ended(accounts):
 
 def test_a_search_survives_the_refresh(accounts):
     """
-    The page is asked for anew by its own address; the form keeps the account, the text, and that the page stands still.
+    The page is asked for anew by its own address. Only a page that stands still has a field, so that nothing typed is lost;
+    its form keeps the account, the text, and that the page stands still.
     """
     accounts.add_account("flats", build_flats(30))
     page = shown(accounts, StatusQuery.from_query({"account": "flats", "search": "heat"}))
     still = shown(accounts, StatusQuery.from_query({"account": "flats", "search": "heat", "still": ""}))
 
     assert page.select_one("meta[http-equiv=refresh]")["content"] == "60"
+    assert not page.select("input")
+    assert page.select_one(".find a")["href"] == "./?account=flats&search=heat&still=#f1"
+    assert still.select_one("#f1")["name"] == "search"
     assert [(field["name"], field.get("value")) for field in still.select("form input")] == [
         ("account", "flats"), ("still", None), ("search", "heat")
     ]  # fmt: skip

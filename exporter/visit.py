@@ -188,7 +188,7 @@ class FeedReader:
 
     async def _finish(self, result: StepResult) -> FeedsOutcome:
         now = self._clock()
-        failures = self._failures | result.failures
+        failures = {**self._failures, **result.failures}
         self._failures = {key: error for key, error in failures.items() if self._engine.coverage(key).failures}
         self._update_history(result, now)
         self.plan_step(result.next_step)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from heapq import heapify, heappop, heappush
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from exporter.errors import (
     FeedRefusedError,
@@ -20,7 +20,7 @@ from exporter.errors import (
 )
 from exporter.sync import policy
 from exporter.sync.coverage import MARGIN, Coverage, State, TooOld, build_runs, decode_or_empty, judge
-from exporter.sync.feeds import Feed, FeedResult, FeedSource, Form, Pace, Period
+from exporter.sync.feeds import Feed, FeedResult, FeedSource, FeedStore, Form, Pace, Period, SaveResult
 from exporter.sync.planner import NO_REACH, Kind, Plan, Request, apply_probe, plan, rank
 from exporter.sync.policy import describe_misread, describe_silence
 
@@ -32,40 +32,23 @@ LOOKBACK_DAYS = 40
 log = logging.getLogger(__name__)
 
 
-class SaveResult(Protocol):
-    """What a transaction changed."""
+@dataclass(frozen=True, slots=True)
+class RequestResult:
+    """What came of one request of a feed."""
 
-    @property
-    def new(self) -> int:
-        """How many readings were not known."""
-
-    @property
-    def corrected(self) -> int:
-        """How many readings were known otherwise."""
-
-
-class FeedStore(Protocol):
-    """What the engine needs of the ledger, for one account."""
-
-    async def load_coverage(self) -> Mapping[str, str]:
-        """Return the stored coverage of all feeds, by key."""
-
-    async def read_periods(self, feeds: Sequence[Feed], start: datetime, end: datetime) -> Mapping[str, Sequence[Period]]:
-        """Return by key what the ledger holds of each feed's readings that begin in [start, end): sorted, each period once.
-
-        Registers are not told apart. A feed of form VISIT is never asked for.
-        """
-
-    async def save(
-        self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime, *, refusal: str = ""
-    ) -> SaveResult:
-        """Store coverages and the readings and notes of a result, in one transaction.
-
-        A `refusal` is a note too; it ends with the feed's next response.
-        """
+    requests: int = 1
+    """More than one where the portal needs several for one."""
+    new: int = 0
+    corrected: int = 0
+    skipped: int = 0
+    notes: Sequence[str] = ()
+    failure: PortalError | None = None
+    """What failed; the other feeds go on."""
+    refusal: FeedRefusedError | None = None
+    """What the portal does not give; no failure of the visit."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """What came of a visit's feeds, or of a step of the backlog."""
 
@@ -73,10 +56,10 @@ class StepResult:
     new: int = 0
     corrected: int = 0
     skipped: int = 0
-    notes: list[str] = field(default_factory=list)
-    failures: dict[str, PortalError] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    failures: Mapping[str, PortalError] = field(default_factory=dict)
     """By feed: what failed while the others went on."""
-    refused: dict[str, FeedRefusedError] = field(default_factory=dict)
+    refused: Mapping[str, FeedRefusedError] = field(default_factory=dict)
     """By feed: what the portal does not give; no failure of the visit."""
     stopped: PortalError | None = None
     """What ended it early: a rate limit, a refused login, or a portal that is not reached."""
@@ -165,65 +148,77 @@ class Engine(Generic[SessionT]):
         await self.refresh(now)
         return await self._run(session, now, list(Kind) if self._backfill else [Kind.DUE, Kind.AGAIN], self.pace.requests)
 
-    async def ask(self, session: SessionT, feed: Feed, request: Request, now: datetime, result: StepResult) -> None:
-        """Make one request and store what it brought, or how it failed.
+    async def ask(self, session: SessionT, feed: Feed, request: Request, now: datetime) -> RequestResult:
+        """Make one request, store what it brought, or how it failed, and return that.
 
         What is no matter of this feed alone is raised: RateLimitError, LoginError; LedgerError.
         """
-        first, last = request.days
-        at, before = to_seconds(now), self.coverage(feed.key)
-        found: FeedResult | None = None
+        at, found = to_seconds(now), await self._read(session, feed, request)
+        if isinstance(found, PortalError):
+            refusal = found if isinstance(found, FeedRefusedError) else None
+            await self._save(feed.key, self._apply_error(feed, request, found, at), None, now, refusal=str(refusal or ""))
+            is_failure = not isinstance(found, FeedRefusedError | TooOldError | TooLongError)
+            return RequestResult(failure=found if is_failure else None, refusal=refusal)
+        after = await self._apply_answer(feed, request, found, at)
+        found = replace(found, notes=(*found.notes, *describe_silence(feed, after, at), *describe_misread(feed, after)))
+        saved = await self._save(feed.key, after, found, now)
+        return RequestResult(found.requests, saved.new, saved.corrected, found.skipped, found.notes)
+
+    async def _read(self, session: SessionT, feed: Feed, request: Request) -> FeedResult | PortalError:
+        """Return what a request brought, or how it failed; raise RateLimitError and LoginError."""
         try:
-            found = await self._source.read(session, feed, first, last)
+            return await self._source.read(session, feed, *request.days)
         except (RateLimitError, LoginError):
             raise
-        except TooOldError as error:
-            after = self._apply_too_old(feed, request, at, error)
         except NoDataError:
-            found = FeedResult()
+            return FeedResult()
         except TooLongError as error:
-            after = self._apply_too_long(request, before, at, error, feed, result)
-        except FeedRefusedError as error:
-            result.refused[feed.key] = error
-            until = to_seconds(error.until) if error.until else at + policy.REFUSED
-            after = replace(before, retry_at=max(until, at + policy.SOONEST))
+            return error if request.first < request.last else ResponseError(f"{error}, even for one day")
         except PortalError as error:
-            after = self._apply_failure(request, before, at, error, feed, result)
-        if found is not None:
-            after = await self._apply_answer(feed, request, found, at)
-            found = replace(found, notes=(*found.notes, *describe_silence(feed, after, at), *describe_misread(feed, after)))
-            result.notes += (note for note in found.notes if note not in result.notes)
-            result.skipped += found.skipped
-        result.requests += found.requests if found else 1
-        await self._keep(feed.key, after, found, now, result, refusal=str(result.refused.get(feed.key, "")) if not found else "")
+            return error
 
     async def _run(self, session: SessionT, now: datetime, kinds: Sequence[Kind], allowance: int) -> StepResult:
-        result, unreached = StepResult(), list[str]()
+        results, requests, unreached = list[tuple[str, RequestResult]](), 0, list[str]()
+        stopped: PortalError | None = None
+        stopped_in: Kind | None = None
         for kind in kinds:
             if kind is Kind.BACKLOG:
-                allowance = min(allowance, result.requests + self.pace.requests)
+                allowance = min(allowance, requests + self.pace.requests)
             queue = [entry for key in self._feeds if (entry := self._entry(key, kind, now))]
             heapify(queue)
-            while queue and result.requests < allowance and not result.stopped:
+            while queue and requests < allowance and not stopped:
                 feed = self._feeds[heappop(queue)[-2]]
                 request = self._plan(feed.key, to_seconds(now)).requests[kind]
                 try:
-                    await self.ask(session, feed, request, now, result)
+                    result = await self.ask(session, feed, request, now)
                 except (RateLimitError, LoginError) as error:
-                    result.requests += 1
-                    result.stopped, result.stopped_in = error, kind
+                    requests += 1
+                    stopped, stopped_in = error, kind
                     break
-                failure = result.failures.get(feed.key)
-                unreached = [*unreached, feed.key] if isinstance(failure, UnreachableError) else []
+                requests += result.requests
+                results.append((feed.key, result))
+                unreached = [*unreached, feed.key] if isinstance(result.failure, UnreachableError) else []
                 if len(unreached) == UNREACHABLE:
-                    result.stopped, result.stopped_in = failure, kind
+                    stopped, stopped_in = result.failure, kind
                 if kind is Kind.SEARCH:
                     break  # one request a visit: what is not given now is in no hurry
                 if entry := self._entry(feed.key, kind, now):
                     heappush(queue, entry)
-        await self._forgive(result.stopped, unreached, now)
-        self._summarise(result, now)
-        return result
+        await self._forgive(stopped, unreached, now)
+        plans = [self._plan(key, to_seconds(now)) for key in self._feeds]
+        return StepResult(
+            requests,
+            new=sum(result.new for _, result in results),
+            corrected=sum(result.corrected for _, result in results),
+            skipped=sum(result.skipped for _, result in results),
+            notes=list(dict.fromkeys(note for _, result in results for note in result.notes)),
+            failures={key: result.failure for key, result in results if result.failure},
+            refused={key: result.refusal for key, result in results if result.refusal},
+            stopped=stopped,
+            stopped_in=stopped_in,
+            pending=sum(plan.pending for plan in plans) if self._backfill else 0,
+            next_step=self._find_next_step(plans, stopped, now),
+        )
 
     def _entry(self, key: str, kind: Kind, now: datetime) -> tuple[Any, ...] | None:
         """Return the place of a feed's next request in the queue of a kind."""
@@ -243,32 +238,29 @@ class Engine(Generic[SessionT]):
         self._plans[key] = (now, fresh)
         return fresh
 
-    def _summarise(self, result: StepResult, now: datetime) -> None:
-        at = to_seconds(now)
-        plans = [self._plan(key, at) for key in self._feeds]
-        result.pending = sum(one.pending for one in plans) if self._backfill else 0
+    def _find_next_step(self, plans: Sequence[Plan], stopped: PortalError | None, now: datetime) -> datetime | None:
         wanted = set(Kind) if self._backfill else {Kind.DUE, Kind.AGAIN}
-        if any(wanted & one.requests.keys() for one in plans) and not isinstance(result.stopped, LoginError):
-            wait = self.pace.pause
-            if isinstance(result.stopped, RateLimitError):
-                wait = max(result.stopped.retry_after or timedelta(hours=1), wait)
-            elif result.stopped:
-                wait = timedelta(seconds=policy.SOONEST)
-            result.next_step = now + wait
+        if isinstance(stopped, LoginError) or not any(wanted & one.requests.keys() for one in plans):
+            return None
+        wait = self.pace.pause
+        if isinstance(stopped, RateLimitError):
+            wait = max(stopped.retry_after or timedelta(hours=1), wait)
+        elif stopped:
+            wait = timedelta(seconds=policy.SOONEST)
+        return now + wait
 
     def _put(self, key: str, coverage: Coverage) -> None:
         self._coverage[key] = coverage
         self._plans.pop(key, None)
 
-    async def _keep(
-        self, key: str, coverage: Coverage, found: FeedResult | None, now: datetime, result: StepResult, *, refusal: str = ""
-    ) -> None:
+    async def _save(
+        self, key: str, coverage: Coverage, found: FeedResult | None, now: datetime, *, refusal: str = ""
+    ) -> SaveResult:
         text = coverage.encode()
         saved = await self._store.save({key: text}, found, now, refusal=refusal)
         self._put(key, coverage)
         self._stored[key] = text
-        result.new += saved.new
-        result.corrected += saved.corrected
+        return saved
 
     async def _forgive(self, stopped: PortalError | None, unreached: Sequence[str], now: datetime) -> None:
         """Let feeds be asked at the next visit after what was no matter of theirs: a portal not reached, a refused login."""
@@ -302,6 +294,23 @@ class Engine(Generic[SessionT]):
             after = replace(after, too_old=replace(bound, last=request.first - 1) if bound.first < request.first else None)
         return after
 
+    def _apply_error(self, feed: Feed, request: Request, error: PortalError, at: int) -> Coverage:
+        """Return the coverage after a request that failed."""
+        before = self.coverage(feed.key)
+        if isinstance(error, TooOldError):
+            return self._apply_too_old(feed, request, at, error)
+        if isinstance(error, TooLongError):
+            days = request.last - request.first + 1
+            return replace(before, max_days=days - 1 if days <= 7 else days // 2)
+        if isinstance(error, FeedRefusedError):
+            until = to_seconds(error.until) if error.until else at + policy.REFUSED
+            return replace(before, retry_at=max(until, at + policy.SOONEST))
+        if isinstance(error, ResponseError):
+            before = before.with_misread(request.first, request.last, at)
+        failures = before.failures + 1
+        row = policy.FAILED[:3] if isinstance(error, UnreachableError) else policy.FAILED
+        return replace(before, failures=failures, retry_at=at + policy.wait(row, failures))
+
     def _apply_too_old(self, feed: Feed, request: Request, at: int, error: TooOldError) -> Coverage:
         """Return the coverage after a request that began too early."""
         before = self.coverage(feed.key)
@@ -317,24 +326,6 @@ class Engine(Generic[SessionT]):
             return replace(before, too_old=replace(bound, first=request.first, at=at, tries=1), failures=0)
         last = min(request.last, known[0] - 1) if known else request.last
         return replace(before, too_old=TooOld(request.first, last, at), failures=0, retry_at=0)
-
-    def _apply_too_long(
-        self, request: Request, before: Coverage, at: int, error: TooLongError, feed: Feed, result: StepResult
-    ) -> Coverage:
-        days = request.last - request.first + 1
-        if days == 1:
-            return self._apply_failure(request, before, at, ResponseError(f"{error}, even for one day"), feed, result)
-        return replace(before, max_days=days - 1 if days <= 7 else days // 2)
-
-    def _apply_failure(
-        self, request: Request, before: Coverage, at: int, error: PortalError, feed: Feed, result: StepResult
-    ) -> Coverage:
-        result.failures[feed.key] = error
-        if isinstance(error, ResponseError):
-            before = before.with_misread(request.first, request.last, at)
-        failures = before.failures + 1
-        row = policy.FAILED[:3] if isinstance(error, UnreachableError) else policy.FAILED
-        return replace(before, failures=failures, retry_at=at + policy.wait(row, failures))
 
     async def _judge_stored_readings(self, feeds: Sequence[Feed], now: datetime) -> None:
         """Judge feeds of which nothing is stored by the readings that are there: those of an older ledger."""

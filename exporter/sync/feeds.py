@@ -1,7 +1,7 @@
-"""What a portal declares: its feeds, how a request of each is cut, and what one request brings."""
+"""What a portal declares: its feeds, how a request of each is cut, and what one request brings; and what stores that."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
@@ -189,6 +189,39 @@ class FeedSource(Protocol[SessionT_contra]):
         """
 
 
+class SaveResult(Protocol):
+    """What a transaction changed."""
+
+    @property
+    def new(self) -> int:
+        """How many readings were not known."""
+
+    @property
+    def corrected(self) -> int:
+        """How many readings were known otherwise."""
+
+
+class FeedStore(Protocol):
+    """What the engine needs of the ledger, for one account."""
+
+    async def load_coverage(self) -> Mapping[str, str]:
+        """Return the stored coverage of all feeds, by key."""
+
+    async def read_periods(self, feeds: Sequence[Feed], start: datetime, end: datetime) -> Mapping[str, Sequence[Period]]:
+        """Return by key what the ledger holds of each feed's readings that begin in [start, end): sorted, each period once.
+
+        Registers are not told apart. A feed of form VISIT is never asked for.
+        """
+
+    async def save(
+        self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime, *, refusal: str = ""
+    ) -> SaveResult:
+        """Store coverages and the readings and notes of a result, in one transaction.
+
+        A `refusal` is a note too; it ends with the feed's next response.
+        """
+
+
 @lru_cache(maxsize=16384)
 def _start(zone: ZoneInfo, day_start: time, day: int) -> int:
     return round(datetime.combine(date.fromordinal(day), day_start, zone).timestamp())
@@ -206,9 +239,3 @@ def length_of(resolution: str) -> int:
 def _has_length(resolution: str, others: tuple[str, ...], seconds: int) -> bool:
     spares = {"P1D": 3600, "P1M": 3 * DAY + 3600}
     return any(abs(seconds - length_of(each)) <= spares.get(each, 0) for each in (resolution, *others))
-
-
-__all__ = [
-    "DAY", "CalendarMonth", "CalendarYear", "Chunk", "Days", "Feed", "FeedResult", "FeedSource", "Form", "Pace", "Period",
-    "length_of",
-]  # fmt: skip

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import Generic, TypeVar
 
 from exporter.errors import FeedRefusedError, PortalError, RateLimitError, UnreachableError
-from exporter.sync.engine import Engine, StepResult, to_seconds
+from exporter.sync.engine import Engine, RequestResult, to_seconds
 from exporter.sync.feeds import Feed
 from exporter.sync.planner import Kind, Plan, Request, plan_import, rank
 
@@ -112,20 +112,18 @@ class Importer(Generic[SessionT]):
     async def _ask(self, session: SessionT, feed: Feed, request: Request) -> None:
         retries, before = iter(RETRIES), self._engine.coverage(feed.key)
         while True:
-            result = StepResult()
             try:
-                await self._engine.ask(session, feed, request, self._now(), result)
+                result = await self._engine.ask(session, feed, request, self._now())
             except RateLimitError as error:
                 if not await self._wait_for_limit(error):
                     return
                 continue
-            failure = result.failures.get(feed.key)
-            if not isinstance(failure, UnreachableError):
+            if not isinstance(result.failure, UnreachableError):
                 break
             wait = next(retries, None)
             if wait is None:
-                raise failure
-            log.warning("%s; trying again in %d s", failure, wait.total_seconds())
+                raise result.failure
+            log.warning("%s; trying again in %d s", result.failure, wait.total_seconds())
             await self._sleep(wait)
         self._count(feed, result)
         after = self._engine.coverage(feed.key)
@@ -134,17 +132,17 @@ class Importer(Generic[SessionT]):
         found_nothing = request.stretch and not result.new
         self._asked.setdefault(feed.key, []).append(request.stretch if request.stretch and found_nothing else _span(request))
 
-    def _count(self, feed: Feed, result: StepResult) -> None:
+    def _count(self, feed: Feed, result: RequestResult) -> None:
         progress = self.progress
         progress.done += 1
         progress.new += result.new
         progress.corrected += result.corrected
         progress.skipped += result.skipped
         progress.notes += (note for note in result.notes if note not in progress.notes)
-        progress.failures |= result.failures
-        progress.refused |= result.refused
-        self._in_a_row[feed.key] = self._in_a_row[feed.key] + 1 if result.failures else 0
-        if result.refused or self._in_a_row[feed.key] >= GIVES_UP:
+        progress.failures |= {feed.key: result.failure} if result.failure else {}
+        progress.refused |= {feed.key: result.refusal} if result.refusal else {}
+        self._in_a_row[feed.key] = self._in_a_row[feed.key] + 1 if result.failure else 0
+        if result.refusal or self._in_a_row[feed.key] >= GIVES_UP:
             self._left.add(feed.key)
 
     async def _wait_for_limit(self, error: RateLimitError) -> bool:

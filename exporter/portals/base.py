@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -218,7 +218,7 @@ def describe_field(error: ValidationError, list_name: str | None) -> str:
 
 
 TolerantList = Annotated[list[ItemT], Field(fail_fast=True), WrapValidator(_skip_invalid_items)]
-"""A list whose items that cannot be understood are left out and counted, when `parse_response` is given a counter.
+"""A list whose items that cannot be understood are left out and counted by `parse_tolerantly`.
 
 When none of its items can be understood the list itself is invalid."""
 
@@ -240,28 +240,36 @@ class ResponseModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
 
-def parse_response(model: type[ModelT], body: Any, where: str = "the response", skipped: Counter[str] | None = None) -> ModelT:
-    """Return a response validated by its model; `skipped` counts what its tolerant lists leave out, by field.
+def parse_response(model: type[ModelT], body: Any, where: str = "the response") -> ModelT:
+    """Return a response validated by its model. Raise ResponseError that names the field, and never its value."""
+    observe_shape(model, body, where)
+    return validate_response(model, body, where)
+
+
+def parse_tolerantly(model: type[ModelT], body: Any, where: str) -> tuple[ModelT, Counter[str]]:
+    """Return a response validated by its model, and what its tolerant lists left out, counted by field.
 
     Raise ResponseError that names the field, and never its value.
     """
     observe_shape(model, body, where)
-    return validate_response(model, body, where, skipped)
+    skipped = Counter[str]()
+    return validate_response(model, body, where, {"skipped": skipped}), skipped
 
 
-def validate_response(model: type[ModelT], body: Any, where: str, skipped: Counter[str] | None = None) -> ModelT:
+def validate_response(model: type[ModelT], body: Any, where: str, context: Mapping[str, Any] | None = None) -> ModelT:
     """Return a part of a response validated by its model, without a note of its shape; raise ResponseError."""
     try:
-        return model.model_validate(body, context={"skipped": skipped})
+        return model.model_validate(body, context=context)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         field_path = ".".join(str(part) for part in first["loc"]) or "itself"
         raise ResponseError(f"{where} has changed: {field_path}: {first['msg'].lower()}") from None
 
 
-def build_skip_note(where: str, skipped: Counter[str]) -> str:
-    """Return the note on what was left out of a response: its fields, without counts, so that it stays the same."""
-    return f"{where}: left out what could not be understood: {', '.join(sorted(skipped))}"
+def build_skip_notes(where: str, skipped: Iterable[str]) -> tuple[str, ...]:
+    """Return the note on the fields that were left out of a response, without counts, so that it stays the same; none if none."""
+    fields = ", ".join(sorted(skipped))
+    return (f"{where}: left out what could not be understood: {fields}",) if fields else ()
 
 
 def parse_decimal_comma(text: str) -> float:

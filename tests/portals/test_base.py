@@ -1,13 +1,14 @@
 """What all portals' parsers share."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import RootModel
 
 from exporter.errors import ResponseError
-from exporter.portals.base import ResponseModel, TolerantList, build_skip_note, parse_response
+from exporter.portals.base import ResponseModel, TolerantList, build_skip_notes, parse_response, parse_tolerantly
 
 
 class Value(ResponseModel):
@@ -46,22 +47,19 @@ def test_one_odd_item_costs_one_item(body: Any, kept: list[int], skipped: dict[s
     """
     What cannot be understood is left out of its list and counted by its field; an item of which nothing is left counts once.
     """
-    counter = Counter[str]()
-    found = parse_response(Days, body, "the days", counter)
+    found, counter = parse_tolerantly(Days, body, "the days")
 
     assert [len(one.values) for one in found.root] == kept
     assert counter == skipped
 
 
-@pytest.mark.parametrize("counter", [Counter(), None])
-def test_a_list_of_which_nothing_is_understood(counter: Counter[str] | None) -> None:
+@pytest.mark.parametrize("parse", [parse_tolerantly, parse_response])
+def test_a_list_of_which_nothing_is_understood(parse: Callable[..., object]) -> None:
     """
-    When no item can be understood the response has changed: the error names the field of the first, and nothing is counted.
+    When no item can be understood the response has changed: the error names the field of the first.
     """
     with pytest.raises(ResponseError, match=r"^the days has changed: 0\.values\.0\.v: input should be a valid number"):
-        parse_response(Days, [day(STRANGE), day(STRANGE)], "the days", counter)
-
-    assert not counter
+        parse(Days, [day(STRANGE), day(STRANGE)], "the days")
 
 
 def test_without_a_counter_nothing_is_left_out() -> None:
@@ -76,6 +74,7 @@ def test_the_note_stays_the_same() -> None:
     """
     The note names the fields and not how many, so that it is logged once.
     """
-    assert build_skip_note("meters[0], days", Counter({"v.vs": 3, "v.dc": 1})) == (
-        "meters[0], days: left out what could not be understood: v.dc, v.vs"
+    assert build_skip_notes("meters[0], days", Counter({"v.vs": 3, "v.dc": 1})) == (
+        "meters[0], days: left out what could not be understood: v.dc, v.vs",
     )
+    assert build_skip_notes("meters[0], days", Counter()) == ()

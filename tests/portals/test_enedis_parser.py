@@ -1,6 +1,5 @@
 """Responses of Enedis, parsed to exact values."""
 
-from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -35,7 +34,7 @@ def test_days_of_2026() -> None:
     """
     A day is its local day, in kWh; a null is no reading.
     """
-    found = parse_readings(load_fixture("2026_days"), PRM, CONSUMPTION_DAYS)
+    found = parse_readings(load_fixture("2026_days"), PRM, CONSUMPTION_DAYS).readings
 
     assert found == [
         Interval(USED, at(2026, 10, 31, 23), at(2026, 11, 1, 23), 9.12),
@@ -47,7 +46,7 @@ def test_days_of_production_are_chosen_among_series_and_zero_is_a_value() -> Non
     """
     The series is chosen by what it measures, its unit is read, and nothing fed in is 0 kWh.
     """
-    found = parse_readings(load_fixture("2026_days_production"), PRM, INJECTION_DAYS)
+    found = parse_readings(load_fixture("2026_days_production"), PRM, INJECTION_DAYS).readings
 
     assert found == [
         Interval(FED_IN, at(2026, 10, 31, 23), at(2026, 11, 1, 23), 0),
@@ -59,7 +58,7 @@ def test_curve_of_2026_has_intervals_of_every_length() -> None:
     """
     Stamps are ends, energy is power times the interval's own length, and 0 W is a value.
     """
-    found = parse_readings(load_fixture("2026_curve"), PRM, CONSUMPTION_CURVE)
+    found = parse_readings(load_fixture("2026_curve"), PRM, CONSUMPTION_CURVE).readings
 
     assert found == [
         Interval(USED, at(2026, 10, 31, 23), at(2026, 10, 31, 23, 30), 0.206),
@@ -76,7 +75,7 @@ def test_largest_power_of_2026() -> None:
     """
     A day's largest power is in kVA, at the local time it happened.
     """
-    found = parse_readings(load_fixture("2026_max"), PRM, CONSUMPTION_MAX)
+    found = parse_readings(load_fixture("2026_max"), PRM, CONSUMPTION_MAX).readings
 
     assert found == [
         Peak(POINT, Unit.KVA, at(2026, 10, 31, 23), at(2026, 11, 1, 23), 5.31, at(2026, 11, 1, 18, 42, 11)),
@@ -88,7 +87,7 @@ def test_registers_of_2026() -> None:
     """
     Each tariff class of the first calendar is a register; the total and a second calendar would count the same twice.
     """
-    found = parse_readings(load_fixture("2026_index"), PRM, CONSUMPTION_INDEX)
+    found = parse_readings(load_fixture("2026_index"), PRM, CONSUMPTION_INDEX).readings
 
     low = Register(POINT, Unit.KWH, name="HC", description="Heures Creuses")
     high = Register(POINT, Unit.KWH, name="HP", description="Heures Pleines")
@@ -104,7 +103,7 @@ def test_a_register_without_classes_is_the_total() -> None:
     """
     Only where there are no classes, the summing dial is the register.
     """
-    found = parse_readings(load_fixture("2026_index_production"), PRM, INJECTION_INDEX)
+    found = parse_readings(load_fixture("2026_index_production"), PRM, INJECTION_INDEX).readings
 
     assert found == [Index(FED_IN, 5120.3, at(2026, 10, 31, 23))]
 
@@ -118,7 +117,7 @@ def test_a_single_class_is_the_total() -> None:
     quantity["calendrier"] = quantity["calendrier"][:1]
     del quantity["calendrier"][0]["classeTemporelle"][1]
 
-    found = parse_readings(answer, PRM, CONSUMPTION_INDEX)
+    found = parse_readings(answer, PRM, CONSUMPTION_INDEX).readings
 
     assert [(index.register.name, index.value) for index in found] == [("total", 7340.112), ("total", 7343.0)]  # type: ignore[union-attr]
 
@@ -131,7 +130,7 @@ def test_classes_that_change_keep_each_day_whole() -> None:
     for each in answer["contexte"][0]["grandeur"][0]["calendrier"][0]["classeTemporelle"]:
         del each["valeur"][0]
 
-    found = parse_readings(answer, PRM, CONSUMPTION_INDEX)
+    found = parse_readings(answer, PRM, CONSUMPTION_INDEX).readings
 
     assert [index.register.name for index in found] == ["HCH", "HPH", "HC", "HP"]  # type: ignore[union-attr]
 
@@ -147,7 +146,7 @@ def test_a_class_beside_one_without_values_keeps_its_name(of_the_other: int | No
     high["valeur"] = [{"d": "2026-11-01 00:00:00", "v": of_the_other, "iv": 0}]
     del answer["contexte"][0]["grandeur"][0]["calendrier"][1]
 
-    found = parse_readings(answer, PRM, CONSUMPTION_INDEX)
+    found = parse_readings(answer, PRM, CONSUMPTION_INDEX).readings
 
     assert [(index.register.name, index.value) for index in found] == [("HC", 7000), ("HP", 0)][
         : 1 if of_the_other is None else 2
@@ -161,7 +160,10 @@ def test_of_two_calendars_the_suppliers_is_chosen_in_any_order() -> None:
     answer = load_fixture("2026_index")
     answer["contexte"][0]["grandeur"][0]["calendrier"].reverse()
 
-    assert parse_readings(answer, PRM, CONSUMPTION_INDEX) == parse_readings(load_fixture("2026_index"), PRM, CONSUMPTION_INDEX)
+    assert (
+        parse_readings(answer, PRM, CONSUMPTION_INDEX).readings
+        == parse_readings(load_fixture("2026_index"), PRM, CONSUMPTION_INDEX).readings
+    )
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -174,7 +176,10 @@ def test_a_context_of_another_quantity_is_left_aside(place: int) -> None:
     other["grandeur"][0]["grandeurPhysique"] = "ER"
     answer["contexte"].insert(place, other)
 
-    assert parse_readings(answer, PRM, CONSUMPTION_INDEX) == parse_readings(load_fixture("2026_index"), PRM, CONSUMPTION_INDEX)
+    assert (
+        parse_readings(answer, PRM, CONSUMPTION_INDEX).readings
+        == parse_readings(load_fixture("2026_index"), PRM, CONSUMPTION_INDEX).readings
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,12 +203,11 @@ def test_one_odd_row_costs_one_row(name: str, change: dict[str, Any], kept: list
     answer = load_fixture(name)
     rows = answer["meter_reading"]["interval_reading"] if name.startswith("v5") else answer["grandeur"][0]["points"]
     rows[0] |= change
-    counter = Counter[str]()
 
-    found = parse_readings(answer, PRM, CONSUMPTION_CURVE if "curve" in name else CONSUMPTION_DAYS, skipped=counter)
+    parsed = parse_readings(answer, PRM, CONSUMPTION_CURVE if "curve" in name else CONSUMPTION_DAYS)
 
-    assert [each.amount for each in found] == kept  # type: ignore[union-attr]
-    assert counter == {skipped: 1}
+    assert [each.amount for each in parsed.readings] == kept  # type: ignore[union-attr]
+    assert parsed.skipped == {skipped: 1}
 
 
 @pytest.mark.parametrize("odd", [{"v": "many"}, {"v": -1}, {"v": True, "d": None}, {"d": "2026-11-01"}])
@@ -216,12 +220,12 @@ def test_one_odd_reading_of_a_register_costs_one_reading(odd: dict[str, Any]) ->
     (calendar, *_) = answer["contexte"][0]["grandeur"][0]["calendrier"]
     answer["contexte"][0]["grandeur"][0]["calendrier"] = [calendar]
     calendar["classeTemporelle"][1]["valeur"] = [odd]
-    counter = Counter[str]()
 
-    found = parse_readings(answer, PRM, CONSUMPTION_INDEX, skipped=counter)
+    parsed = parse_readings(answer, PRM, CONSUMPTION_INDEX)
 
-    assert [(index.register.name, index.value) for index in found] == [("HC", 7340.112), ("HC", 7343.0)]  # type: ignore[union-attr]
-    assert counter.total() == 1
+    indexes = [(index.register.name, index.value) for index in parsed.readings]  # type: ignore[union-attr]
+    assert indexes == [("HC", 7340.112), ("HC", 7343.0)]
+    assert parsed.skipped.total() == 1
 
 
 @pytest.mark.parametrize("outer", [True, False])
@@ -233,15 +237,15 @@ def test_v5(outer: bool) -> None:
         load_fixture(name) if outer else load_fixture(name)["meter_reading"] for name in ("v5_days", "v5_curve", "v5_max")
     )
 
-    assert parse_readings(days, PRM, CONSUMPTION_DAYS) == [
+    assert parse_readings(days, PRM, CONSUMPTION_DAYS).readings == [
         Interval(USED, at(2026, 4, 30, 22), at(2026, 5, 1, 22), 9.12),
         Interval(USED, at(2026, 5, 1, 22), at(2026, 5, 2, 22), 8.455),
     ]
-    assert parse_readings(curve, PRM, CONSUMPTION_CURVE) == [
+    assert parse_readings(curve, PRM, CONSUMPTION_CURVE).readings == [
         Interval(USED, at(2026, 4, 30, 22), at(2026, 4, 30, 22, 30), 0.206),
         Interval(USED, at(2026, 5, 1, 21, 30), at(2026, 5, 1, 22), 0.12),
     ]
-    assert parse_readings(largest, PRM, CONSUMPTION_MAX) == [
+    assert parse_readings(largest, PRM, CONSUMPTION_MAX).readings == [
         Peak(POINT, Unit.KVA, at(2026, 4, 30, 22), at(2026, 5, 1, 22), 5.31, at(2026, 5, 1, 17, 42, 11))
     ]
 
@@ -250,7 +254,7 @@ def test_stamps_at_starts() -> None:
     """
     Where a gateway has moved the stamps to the starts of the intervals, they are the starts.
     """
-    found = parse_readings(load_fixture("v5_curve"), PRM, CONSUMPTION_CURVE, stamps_are_starts=True)
+    found = parse_readings(load_fixture("v5_curve"), PRM, CONSUMPTION_CURVE, stamps_are_starts=True).readings
 
     assert [(each.start, each.end) for each in found] == [  # type: ignore[union-attr]
         (at(2026, 4, 30, 22, 30), at(2026, 4, 30, 23)),
@@ -271,7 +275,7 @@ def test_a_night_in_october_by_the_wall_clock(points: int, kept: int, energy: fl
     body = load_fixture("2026_curve")
     body["grandeur"][0]["points"] = [{"v": "345", "d": stamp, "p": "PT30M"} for stamp in kept_stamps]
 
-    found = parse_readings(body, PRM, CONSUMPTION_CURVE, stamps_are_starts=True)
+    found = parse_readings(body, PRM, CONSUMPTION_CURVE, stamps_are_starts=True).readings
 
     assert len(kept_stamps) == points
     assert len({each.start for each in found}) == kept  # type: ignore[union-attr]
@@ -343,7 +347,7 @@ def test_contracts(name: str) -> None:
     """
     Of a contract are kept the subscribed power of consumption and its first day, and nothing of its customer.
     """
-    found = parse_contract(load_fixture(name))
+    found, _ = parse_contract(load_fixture(name))
 
     assert (found.power_kva, found.activation_day) == (9.0, date(2019, 3, 4))
     assert "Invented" not in repr(found)
@@ -409,7 +413,7 @@ def test_contracts_of_every_form(answer: Any, expected: ContractTerms) -> None:
     """
     What a contract states is taken whatever else of it is missing, null or strange.
     """
-    assert parse_contract(answer) == expected
+    assert parse_contract(answer)[0] == expected
 
 
 def test_a_changed_contract_is_named() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -42,12 +41,12 @@ def meter(**changed):
     return result.facts[0], list(result.notes), result.readings[0] if result.readings else None, result.skipped
 
 
-def month(*bars, of=date(2026, 1, 1), today=date(2026, 2, 1), skipped=None):
+def month(*bars, of=date(2026, 1, 1), today=date(2026, 2, 1)):
     whole = [
         {"day": 1, "total": 1, "isActualConsumption": True, "isZeroConsumption": False} | bar if isinstance(bar, dict) else bar
         for bar in bars
     ]
-    return parse_month(POINT, of, {"actualConsumption": whole}, WHERE, today, Counter() if skipped is None else skipped)
+    return parse_month(POINT, of, {"actualConsumption": whole}, WHERE, today)
 
 
 # Configuration keys
@@ -369,7 +368,7 @@ def test_a_month_tells_its_measured_days():
     """
     Litres become m³; a filler is zero; what is not measured, or a plain 0, is no reading; estimates are passed over.
     """
-    intervals = parse_month(POINT, date(2026, 1, 1), fixture("month.json"), WHERE, date(2026, 1, 6), Counter())
+    intervals, _ = parse_month(POINT, date(2026, 1, 1), fixture("month.json"), WHERE, date(2026, 1, 6))
 
     register = Register(POINT, Unit.M3)
     assert intervals == [
@@ -393,7 +392,7 @@ def test_a_day_is_as_long_as_it_is_in_brussels(of, day, start, hours):
     """
     23 hours when the clocks go forward, 25 when they go back.
     """
-    (interval,) = month({"day": day}, of=of, today=date(2029, 1, 1))
+    ((interval,), _) = month({"day": day}, of=of, today=date(2029, 1, 1))
 
     assert interval.start == datetime.fromisoformat(start)
     assert interval.end - interval.start == timedelta(hours=hours)
@@ -403,7 +402,7 @@ def test_the_present_day_and_those_to_come_are_no_readings():
     """
     The present day's value still grows, whatever the portal calls it.
     """
-    intervals = month({"day": 13}, {"day": 14}, {"day": 15}, today=date(2026, 1, 14))
+    intervals, _ = month({"day": 13}, {"day": 14}, {"day": 15}, today=date(2026, 1, 14))
 
     assert [interval.start for interval in intervals] == [day_start(date(2026, 1, 13))]
 
@@ -412,7 +411,7 @@ def test_a_zero_day_is_zero_even_without_a_filler():
     """
     In a month without any use, two per cent of the average is 0: the flag says that it was measured.
     """
-    assert [interval.amount for interval in month({"total": 0, "isZeroConsumption": True})] == [0]
+    assert [interval.amount for interval in month({"total": 0, "isZeroConsumption": True})[0]] == [0]
 
 
 @pytest.mark.parametrize("zero", [True, False])
@@ -420,7 +419,7 @@ def test_a_day_that_is_not_measured_is_no_reading_whatever_its_bar(zero):
     """
     The portal may draw what it expects, or nothing; neither was measured.
     """
-    assert month({"total": 210, "isActualConsumption": False, "isZeroConsumption": zero}) == []
+    assert month({"total": 210, "isActualConsumption": False, "isZeroConsumption": zero}) == ([], {})
 
 
 def test_days_that_are_no_days_are_drawing_unless_they_are_measured():
@@ -429,7 +428,7 @@ def test_days_that_are_no_days_are_drawing_unless_they_are_measured():
     """
     february = {"of": date(2026, 2, 1), "today": date(2026, 4, 1)}
 
-    assert month({"day": 30, "isActualConsumption": False, "total": 0}, **february) == []
+    assert month({"day": 30, "isActualConsumption": False, "total": 0}, **february) == ([], {})
     with pytest.raises(ResponseError, match="actualConsumption: more days than the month has"):
         month({"day": 30}, **february)
 
@@ -453,8 +452,8 @@ def test_an_odd_bar_costs_one_day(name):
     """
     It is left out and counted by its field; the other days are kept.
     """
-    (bar, field), skipped = ODD_BARS[name], Counter[str]()
-    intervals = month(GOOD_BARS[0], {"day": 2} | bar if isinstance(bar, dict) else bar, GOOD_BARS[1], skipped=skipped)
+    bar, field = ODD_BARS[name]
+    intervals, skipped = month(GOOD_BARS[0], {"day": 2} | bar if isinstance(bar, dict) else bar, GOOD_BARS[1])
 
     assert [(interval.start, interval.amount) for interval in intervals] == [
         (day_start(date(2026, 1, 1)), 0.001),
@@ -468,9 +467,9 @@ def test_a_field_that_one_day_lacks_is_named(field):
     """
     Without one of these four a measured day cannot be understood rightly; the others can.
     """
-    body, skipped = fixture("month.json"), Counter[str]()
+    body = fixture("month.json")
     body["actualConsumption"][1]["other"] = body["actualConsumption"][1].pop(field)
-    intervals = parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1), skipped)
+    intervals, skipped = parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1))
 
     assert [interval.amount for interval in intervals] == [0.22, 1.2105, 0.03]
     assert skipped == {f"actualConsumption.{field}": 1}
@@ -485,7 +484,7 @@ def test_a_field_that_all_days_lack_is_an_error(field):
     body["actualConsumption"] = [{**bar, field: "?"} for bar in body["actualConsumption"] if bar["isActualConsumption"]]
 
     with pytest.raises(ResponseError, match=rf"^meters\[0\] has changed: actualConsumption.0.{field}: "):
-        parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1), Counter())
+        parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1))
 
 
 @pytest.mark.parametrize("lacking", ["total", "isZeroConsumption"])
@@ -494,11 +493,9 @@ def test_a_day_that_is_not_measured_needs_no_value(lacking):
     Its total and its flag say nothing; nothing is skipped.
     """
     bar = {"day": 2, "total": 1, "isActualConsumption": False, "isZeroConsumption": False}
-    skipped = Counter[str]()
     body = {"actualConsumption": [{key: value for key, value in bar.items() if key != lacking}, {**bar, lacking: "?"}]}
 
-    assert parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1), skipped) == []
-    assert not skipped
+    assert parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1)) == ([], {})
 
 
 @pytest.mark.parametrize(
@@ -517,7 +514,7 @@ def test_a_chart_that_is_none_is_an_error(body, field):
     An empty body is not an empty month.
     """
     with pytest.raises(ResponseError, match=rf"^meters\[0\] has changed: {field}: "):
-        parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1), Counter())
+        parse_month(POINT, date(2026, 1, 1), body, WHERE, date(2026, 2, 1))
 
 
 @pytest.mark.parametrize("days", [[], None])
@@ -525,4 +522,4 @@ def test_a_month_may_be_empty(days):
     """
     Before the meter was mounted there is nothing to draw.
     """
-    assert parse_month(POINT, date(2026, 1, 1), {"actualConsumption": days}, WHERE, date(2026, 2, 1), Counter()) == []
+    assert parse_month(POINT, date(2026, 1, 1), {"actualConsumption": days}, WHERE, date(2026, 2, 1)) == ([], {})

@@ -1,6 +1,5 @@
 """The responses of Brook: their models, and the readings in them."""
 
-from collections import Counter
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -9,7 +8,14 @@ from pydantic import BeforeValidator, Field
 
 from exporter.errors import ResponseError
 from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, Unit, UsagePoint
-from exporter.portals.base import ResponseModel, TolerantList, build_skip_note, parse_decimal_comma, parse_response
+from exporter.portals.base import (
+    ResponseModel,
+    TolerantList,
+    build_skip_notes,
+    parse_decimal_comma,
+    parse_response,
+    parse_tolerantly,
+)
 from exporter.sync.feeds import FeedResult
 
 ZONE = ZoneInfo("Europe/Dublin")
@@ -69,11 +75,10 @@ def parse_meter(contract: str, body: Any, now: datetime) -> tuple[Index, Facts]:
 
 def parse_days(contract: str, body: Any, today: date) -> FeedResult:
     """Return the days that are in; today still grows, and is left out. Raise ResponseError."""
-    skipped = Counter[str]()
-    rows = parse_response(BrookDaysResponse, body, "the list of days", skipped).days
-    days = [_build_interval(contract, row.day, row.litres) for row in rows if row.litres is not None and row.day < today]
-    notes = (build_skip_note("the list of days", skipped),) if skipped else ()
-    return FeedResult(days, notes, skipped.total())
+    response, skipped = parse_tolerantly(BrookDaysResponse, body, "the list of days")
+    known = ((row.day, row.litres) for row in response.days if row.litres is not None and row.day < today)
+    days = [_build_interval(contract, day, litres) for day, litres in known]
+    return FeedResult(days, build_skip_notes("the list of days", skipped), skipped.total())
 
 
 def _build_interval(contract: str, day: date, litres: float) -> Interval:

@@ -140,34 +140,47 @@ class ListParser(Generic[RowT]):
         self._valid_bare_adapter: TypeAdapter[list[RowT | None]] = TypeAdapter(FailFastList[valid_row])
         self._valid_wrapped_adapter: TypeAdapter[WrappedList[RowT | None]] = TypeAdapter(WrappedList[valid_row])
 
-    def parse(self, text: str | bytes, where: str, skipped: Counter[str] | None = None) -> list[RowT]:
-        """Return the rows of a list, bare or wrapped; rows that cannot be understood are left out and counted in `skipped`.
+    def parse(self, text: str | bytes, where: str) -> list[RowT]:
+        """Return the rows of a list, bare or wrapped.
 
-        Raise ResponseError that names the field when no row can be understood, or too many cannot, and ValueError for no
-        JSON.
+        Raise ResponseError that names the field when a row cannot be understood, and ValueError for no JSON.
         """
-        is_bare = text[:64].lstrip()[:1] in ("[", b"[")
-        if len(text) > PIECE_LENGTH and (pieces := self._parse_pieces(text)) is not None:
-            return pieces
-        try:
-            return self._bare_adapter.validate_json(text) if is_bare else self._wrapped_adapter.validate_json(text).data
-        except ValidationError as error:
-            whole = _build_validation_error(error, where)
-        if skipped is None or not isinstance(whole, ResponseError):
+        rows = self._parse_whole(text, where)
+        if isinstance(rows, Exception):
+            raise rows
+        return rows
+
+    def parse_tolerantly(self, text: str | bytes, where: str) -> tuple[list[RowT], Counter[str]]:
+        """Return the rows of a list that can be understood, and what was left out, counted by field.
+
+        Raise ResponseError when no row can be understood, or too many cannot, and ValueError for no JSON.
+        """
+        whole = self._parse_whole(text, where)
+        if not isinstance(whole, Exception):
+            return whole, Counter()
+        if not isinstance(whole, ResponseError):
             raise whole
         tally = _RowTally()
         try:
             rows = (
                 self._valid_bare_adapter.validate_json(text, context=tally)
-                if is_bare
+                if _is_bare(text)
                 else self._valid_wrapped_adapter.validate_json(text, context=tally).data
             )
         except ValidationError:
             raise whole from None
         if not tally.kept:
             raise whole
-        skipped += tally.skipped
-        return [row for row in rows if row is not None]
+        return [row for row in rows if row is not None], tally.skipped
+
+    def _parse_whole(self, text: str | bytes, where: str) -> list[RowT] | ValueError | ResponseError:
+        """Return the rows of a list, or why they cannot be understood; an error that is raised would keep the text in memory."""
+        if len(text) > PIECE_LENGTH and (pieces := self._parse_pieces(text)) is not None:
+            return pieces
+        try:
+            return self._bare_adapter.validate_json(text) if _is_bare(text) else self._wrapped_adapter.validate_json(text).data
+        except ValidationError as error:
+            return _build_validation_error(error, where)
 
     def _parse_pieces(self, text: str | bytes) -> list[RowT] | None:
         """Return the rows of a long list, some at a time: its JSON as a whole takes several times as much memory.
@@ -185,17 +198,17 @@ class ListParser(Generic[RowT]):
             return None
         return rows
 
-    def parse_response(self, response: Response, where: str, skipped: Counter[str] | None = None) -> list[RowT]:
-        """Return the rows of a response; raise ResponseError."""
+    def parse_response(self, response: Response, where: str) -> tuple[list[RowT], Counter[str]]:
+        """Return the rows of a response that can be understood, and what was left out, by field; raise ResponseError."""
         if not 200 <= response.status < 300:
             response.json()
         observe_rows(self._row_type, response.body)
         try:
-            return self.parse(response.body, where, skipped)
+            return self.parse_tolerantly(response.body, where)
         except ValueError:
             body = response.json()  # repairs half a character, and raises its own error for what is no JSON
         try:
-            return self.parse(json.dumps(body), where, skipped)
+            return self.parse_tolerantly(json.dumps(body), where)
         except (ValueError, RecursionError):
             raise ResponseError(f"{where} cannot be read") from None
 
@@ -216,6 +229,10 @@ class ListParser(Generic[RowT]):
 
 OBJECTS, METERS, COUNTERS = ListParser(ObjectRow), ListParser(MeterRow), ListParser(CounterRow)
 TYPES = ListParser(CounterTypeRow)
+
+
+def _is_bare(text: str | bytes) -> bool:
+    return text[:64].lstrip()[:1] in ("[", b"[")
 
 
 def _split_wrapper(text: str | bytes) -> tuple[str | bytes, int, int]:

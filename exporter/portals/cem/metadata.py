@@ -14,7 +14,7 @@ from exporter import runtime
 from exporter.client.session import Session
 from exporter.errors import NoDataError, PortalError, ResponseError, UnreachableError
 from exporter.models import Holder, Nature
-from exporter.portals.base import build_skip_note, parse_response
+from exporter.portals.base import build_skip_notes, parse_response
 from exporter.portals.cem.catalog import (
     CachedSelection,
     Catalog,
@@ -207,9 +207,8 @@ class MetadataStore:
         where = f"id={FUNCTIONS[name]} ({name})"
 
         async def fetch() -> dict[str, Any]:
-            skipped: Counter[str] = Counter()
             # The response is not kept by a name: a city's would stay beside the rows made of it.
-            rows = await asyncio.to_thread(table.parse_response, await self.client.get_response(FUNCTIONS[name]), where, skipped)
+            rows, skipped = await asyncio.to_thread(table.parse_response, await self.client.get_response(FUNCTIONS[name]), where)
             if empty_error and not rows:
                 # Not cached: an empty list would stand for hours or days.
                 raise empty_error(f"{where} is empty")
@@ -217,8 +216,7 @@ class MetadataStore:
             return {"data": await asyncio.to_thread(table.dump, rows), "skipped": list(skipped)}
 
         stored = await self._cache.get(name, self._refresh_interval(name) if every is None else every, fetch)
-        if fields := stored.get("skipped"):
-            self._notes.append(build_skip_note(where, Counter(fields)))
+        self._notes += build_skip_notes(where, stored.get("skipped", ()))
         return await asyncio.to_thread(table.load, stored["data"], where)
 
 

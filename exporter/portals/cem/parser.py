@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from exporter.errors import ResponseError
 from exporter.models import Index, Register, is_possible_value
-from exporter.portals.base import ResponseModel, build_skip_note
+from exporter.portals.base import ResponseModel, build_skip_notes
 
 _NUMBER_PATTERN = re.compile(r"\s*[+-]?[0-9]{1,30}([.,][0-9]{1,30})?([eE][+-]?[0-9]{1,3})?\s*", re.ASCII)
 MAX_CLOCK_SKEW = timedelta(minutes=5)
@@ -116,8 +116,11 @@ class CounterValues:
         """Return no values yet; later ones may not lie after `now`."""
         return cls((now + MAX_CLOCK_SKEW).timestamp() * 1000)
 
-    def add(self, counter: int, row: Mapping[str, Any]) -> None:
+    def add(self, counter: int, row: Any) -> None:
         """Add one {"value": 412.008, "timestamp": 1768428045000}; without value or time it is no reading."""
+        if not isinstance(row, dict):
+            self.skipped["an entry"] += 1
+            return
         value, time = row.get("value"), row.get("timestamp")
         if value is None or time is None:
             return
@@ -139,9 +142,8 @@ class CounterValues:
 
 def build_value_notes(skipped: Counter[str], where: str) -> list[str]:
     """Return notes on the values that were left out."""
-    fields = Counter({name: count for name, count in skipped.items() if name != "timestamp"})
     times = [IMPOSSIBLE_TIME_NOTE] if skipped["timestamp"] else []
-    return [*times, build_skip_note(where, fields)] if fields else times
+    return [*times, *build_skip_notes(where, skipped.keys() - {"timestamp"})]
 
 
 _MIN_MILLISECONDS = FIRST_YEAR.timestamp() * 1000
@@ -153,7 +155,10 @@ def parse_last_values(body: Any, now: datetime, requested_counter: int | None = 
     With `requested_counter`, `var_id` may be absent (id=8 by GET, id=3). Raise ResponseError.
     """
     values, rows = CounterValues.empty(now), require_list(body, where)
-    for row in _select_objects(rows, values):
+    for row in rows:
+        if not isinstance(row, dict):
+            values.skipped["an entry"] += 1
+            continue
         counter = parse_integer(row.get("var_id")) if requested_counter is None else requested_counter
         if counter is not None:
             values.add(counter, row)
@@ -170,13 +175,16 @@ def parse_all_values(body: Any, now: datetime, where: str = "id=20") -> CounterV
     """Parse [{"var_id": "80001", "values": [{"timestamp": 1768424445000, "value": 411.9}]}]; raise ResponseError."""
     values, rows = CounterValues.empty(now), require_list(body, where)
     all_readings: list[Any] = []
-    for row in _select_objects(rows, values):
+    for row in rows:
+        if not isinstance(row, dict):
+            values.skipped["an entry"] += 1
+            continue
         counter, readings = parse_integer(row.get("var_id")), row.get("values")
         if counter is None:
             values.skipped["var_id"] += 1
         elif isinstance(readings, list):
             all_readings += readings
-            for reading in _select_objects(readings, values):
+            for reading in readings:
                 values.add(counter, reading)
         elif readings is not None:
             values.skipped["values"] += 1
@@ -191,14 +199,6 @@ def _require_any_value(values: CounterValues, where: str) -> None:
     """Raise ResponseError for a response of which nothing could be understood; an impossible time is understood."""
     if fields := [name for name in values.skipped if name != "timestamp"]:
         raise ResponseError(f"{where} has changed: {fields[0]}: cannot be understood")
-
-
-def _select_objects(rows: Iterable[Any], values: CounterValues) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        if isinstance(row, dict):
-            yield row
-        else:
-            values.skipped["an entry"] += 1
 
 
 def _check_field_names(rows: list[Any], where: str, known: Set[str], optional: Set[str] = frozenset()) -> None:

@@ -4,7 +4,6 @@ Data Connect is Enedis's own API, for an application's id and secret; the two ot
 """
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,11 +16,11 @@ from exporter.client.response import Response
 from exporter.client.session import Session
 from exporter.client.token_cache import Token, TokenCache
 from exporter.errors import LoginError, NoDataError, PortalError, RateLimitError, ResponseError, TooOldError
-from exporter.models import DAY, Reading
+from exporter.models import DAY
 from exporter.portals.base import ResponseModel, parse_response
 from exporter.portals.enedis.auth import log_in, parse_access, parse_token_claims
 from exporter.portals.enedis.measures import ConfiguredPoint, Measure, MeasureKind
-from exporter.portals.enedis.parser import parse_readings
+from exporter.portals.enedis.parser import ParsedReadings, parse_readings
 from exporter.portals.enedis.refusals import ConsentError, RefusalReason, raise_for_refusal
 
 
@@ -66,15 +65,13 @@ class EnedisApiClient(ABC):
         """
         return None
 
-    async def fetch_measure(
-        self, point: ConfiguredPoint, measure: Measure, first: date, end: date, skipped: Counter[str] | None = None
-    ) -> list[Reading]:
-        """Return the readings of local days [first, end) of a series; what is left out is counted in `skipped`, by field.
+    async def fetch_measure(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ParsedReadings:
+        """Return the readings of local days [first, end) of a series, and what was left out.
 
         Raise PortalErrors, also those of `refusals`.
         """
         body = await self.fetch_json(self.build_measure_request(point, measure, first, end))
-        return parse_readings(body, point.prm, measure, stamps_are_starts=self.curve_stamps_are_starts, skipped=skipped)
+        return parse_readings(body, point.prm, measure, stamps_are_starts=self.curve_stamps_are_starts)
 
     async def fetch_contract(self, point: ConfiguredPoint) -> Any:
         """Return the response about the contract."""
@@ -324,15 +321,13 @@ class MyElectricalDataV2Client(EnedisApiClient):
         """Return the request for the contract."""
         return self._build_request(f"contract/{point.prm}", describe_call(point, "contract"), {"use_cache": "true"})
 
-    async def fetch_measure(
-        self, point: ConfiguredPoint, measure: Measure, first: date, end: date, skipped: Counter[str] | None = None
-    ) -> list[Reading]:
+    async def fetch_measure(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ParsedReadings:
         """Return the readings of local days [first, end) of a series.
 
         Raise TooOldError for several days without a value: the gateway hides that the first one is before the activation.
         """
         try:
-            return await super().fetch_measure(point, measure, first, end, skipped)
+            return await super().fetch_measure(point, measure, first, end)
         except NoDataError as nothing:
             if end - first <= DAY or measure.kind is MeasureKind.CURVE:
                 raise

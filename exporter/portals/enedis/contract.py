@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from exporter.errors import FeedRefusedError, NoDataError, ResponseError, UnreachableError
 from exporter.models import Direction
-from exporter.portals.base import ResponseModel, TolerantList, build_skip_note, parse_response
+from exporter.portals.base import ResponseModel, TolerantList, build_skip_notes, parse_tolerantly
 from exporter.portals.enedis.client import EnedisApiClient, describe_call
 from exporter.portals.enedis.measures import ConfiguredPoint, Measure
 from exporter.portals.enedis.refusals import ConsentError
@@ -101,25 +101,26 @@ class ContractTerms:
         return self.activation_day if measure.direction is Direction.CONSUMPTION else self.production_day
 
 
-def parse_contract(body: Any, skipped: Counter[str] | None = None) -> ContractTerms:
-    """Return the terms of a response: a list (2026), an object around it (MyElectricalData v2), or `customer` (v5).
+def parse_contract(body: Any) -> tuple[ContractTerms, Counter[str]]:
+    """Return the terms of a response and what was left out, by field.
 
+    It is a list (2026), an object around it (MyElectricalData v2), or `customer` (v5).
     Raise NoDataError when it states nothing of them, ResponseError when nothing of it can be understood.
     """
-    counter = Counter[str]() if skipped is None else skipped
     activation: _ActivationResponse | None = None
     if isinstance(body, dict) and "customer" in body:
-        points = parse_response(_ContractResponseV5, body, "the contract", counter).customer.usage_points
-        contracts = [point.contracts for point in points]
+        found, skipped = parse_tolerantly(_ContractResponseV5, body, "the contract")
+        contracts = [point.contracts for point in found.customer.usage_points]
     elif isinstance(body, dict) and body.keys() & {"situation_contrat", "synthese_contrat"}:
-        found = parse_response(_ContractObject2026, body, "the contract", counter)
-        contracts, activation = found.contracts or [], found.activation
+        whole, skipped = parse_tolerantly(_ContractObject2026, body, "the contract")
+        contracts, activation = whole.contracts or [], whole.activation
     else:
-        contracts = parse_response(_ContractList2026, {"contracts": body}, "the contract", counter).contracts
+        listed, skipped = parse_tolerantly(_ContractList2026, {"contracts": body}, "the contract")
+        contracts = listed.contracts
     terms = _build_terms(contracts, activation or _ActivationResponse())
     if terms == ContractTerms():
         raise NoDataError("the contract states no subscribed power")
-    return terms
+    return terms, skipped
 
 
 def _build_terms(contracts: Sequence[ContractResponse], activation: _ActivationResponse) -> ContractTerms:
@@ -161,10 +162,9 @@ async def load_terms(client: EnedisApiClient, point: ConfiguredPoint) -> Contrac
 
 
 async def _fetch_terms(client: EnedisApiClient, point: ConfiguredPoint) -> tuple[dict[str, Any], timedelta]:
-    skipped = Counter[str]()
     where = describe_call(point, "contract")
     try:
-        found = parse_contract(await client.fetch_contract(point), skipped)
+        found, skipped = parse_contract(await client.fetch_contract(point))
     except UnreachableError as outage:
         return {"why_not": str(outage)}, OUTAGE_KEPT_FOR
     except (FeedRefusedError, ConsentError) as refusal:
@@ -175,4 +175,5 @@ async def _fetch_terms(client: EnedisApiClient, point: ConfiguredPoint) -> tuple
         return {}, CONTRACT_KEPT_FOR
     days = {"activation": found.activation_day, "production": found.production_day}
     terms: dict[str, Any] = {"power": found.power_kva} | {name: str(day) for name, day in days.items() if day}
-    return terms | ({"why_not": build_skip_note(where, skipped)} if skipped else {}), CONTRACT_KEPT_FOR
+    notes = build_skip_notes(where, skipped)
+    return terms | ({"why_not": notes[0]} if notes else {}), CONTRACT_KEPT_FOR

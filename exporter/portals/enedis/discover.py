@@ -116,7 +116,7 @@ async def _fetch_newest(
     """Return the readings of [first, last], of fewer days where that is before the beginning."""
     while True:
         try:
-            return await client.fetch_measure(point, measure, first, last + DAY)
+            return (await client.fetch_measure(point, measure, first, last + DAY)).readings
         except TooOldError:
             if first == last:
                 raise

@@ -1,14 +1,13 @@
 """The feeds of an account, one for each series of a usage point, and reading some days of one."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from exporter.errors import FeedRefusedError, LoginError, NoDataError
 from exporter.models import DAY
-from exporter.portals.base import build_skip_note
+from exporter.portals.base import build_skip_notes
 from exporter.portals.enedis.client import EnedisApiClient, describe_call
 from exporter.portals.enedis.contract import ContractTerms
 from exporter.portals.enedis.measures import ConfiguredPoint, Measure, MeasureKind
@@ -92,11 +91,11 @@ class EnedisFeeds:
         A series without consent is refused by itself; when all are, so is the login.
         """
         point, measure = self.series[feed.key]
-        now, skipped = client.session.now, Counter[str]()
+        now = client.session.now
         self._raise_if_point_is_refused(feed.key, point, now)
         try:
             await client.check_access(point)
-            readings = await client.fetch_measure(point, measure, first, last + DAY, skipped)
+            found = await client.fetch_measure(point, measure, first, last + DAY)
         except ConsentError as refusal:
             self._record_refusal(feed.key, point, refusal, now)
             raise FeedRefusedError(str(refusal), now + REFUSAL_PAUSE) from None
@@ -115,10 +114,10 @@ class EnedisFeeds:
             return FeedResult(requests=client.calls_made)
         self._refused.pop(feed.key, None)
         self._silent.discard(feed.key)
-        newest = feed.day_at(round(max(period[0] for reading in readings if (period := feed.period(reading)))))
+        newest = feed.day_at(round(max(period[0] for reading in found.readings if (period := feed.period(reading)))))
         self._newest[feed.key] = max(date.fromordinal(newest), self._newest.get(feed.key, date.min))
-        notes = (build_skip_note(describe_call(point, measure.key), skipped),) if skipped else ()
-        return FeedResult(readings, notes, skipped.total(), client.calls_made)
+        notes = build_skip_notes(describe_call(point, measure.key), found.skipped)
+        return FeedResult(found.readings, notes, found.skipped.total(), client.calls_made)
 
     def _raise_if_point_is_refused(self, key: str, point: ConfiguredPoint, now: datetime) -> None:
         refusal, until = self._refused_points.get(point, (None, now))

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from exporter.errors import NoDataError, ResponseError
 from exporter.models import Commodity, Direction, Index, Interval, Peak, Reading, Register, Unit, UsagePoint
-from exporter.portals.base import FailFastList, ResponseModel, TolerantList, parse_response
+from exporter.portals.base import FailFastList, ResponseModel, TolerantList, parse_tolerantly
 from exporter.portals.enedis.measures import Measure, MeasureKind
 from exporter.portals.enedis.timestamps import (
     PlacedValue,
@@ -134,6 +134,7 @@ _LENGTH_PATTERN = re.compile(r"PT(?:(\d{1,2})H)?(?:(\d{1,2})M)?", re.ASCII)
 
 
 AnyRow = ValueRow | ValueRowV5 | RegisterRow
+MeasureT = TypeVar("MeasureT", MeasureResponse2026, MeasureResponseV5)
 RowT = TypeVar("RowT")
 ResultT = TypeVar("ResultT")
 
@@ -150,26 +151,31 @@ class SeriesValues:
     points: Sequence[ValueRow | ValueRowV5]
 
 
-def parse_readings(
-    body: Any, prm: str, measure: Measure, *, stamps_are_starts: bool = False, skipped: Counter[str] | None = None
-) -> list[Reading]:
+@dataclass(frozen=True, slots=True)
+class ParsedReadings:
+    """The readings of a response; `skipped` counts the rows that could not be understood, by field."""
+
+    readings: Sequence[Reading]
+    skipped: Counter[str]
+
+
+def parse_readings(body: Any, prm: str, measure: Measure, *, stamps_are_starts: bool = False) -> ParsedReadings:
     """Return the readings of a response; with `stamps_are_starts` the timestamps of a load curve are starts of intervals.
 
-    Rows that cannot be understood are left out and counted in `skipped`, by field. Raise NoDataError when the response has no
-    value, and ResponseError when nothing of it can be understood.
+    Raise NoDataError when the response has no value, and ResponseError when nothing of it can be understood.
     """
-    counter = Counter[str]() if skipped is None else skipped
-    found = _Parser(body, UsagePoint(prm, Commodity.ELECTRICITY), measure, counter).parse(stamps_are_starts=stamps_are_starts)
-    if not found:
+    parser = _Parser(body, UsagePoint(prm, Commodity.ELECTRICITY), measure)
+    if not (readings := parser.parse(stamps_are_starts=stamps_are_starts)):
         raise NoDataError(f"the response of {measure.key} has no value")
-    return found
+    return ParsedReadings(readings, parser.skipped)
 
 
 class _Parser:
     """Parses one response."""
 
-    def __init__(self, body: Any, point: UsagePoint, measure: Measure, skipped: Counter[str]) -> None:
-        self._body, self._point, self._measure, self._skipped = body, point, measure, skipped
+    def __init__(self, body: Any, point: UsagePoint, measure: Measure) -> None:
+        self.skipped = Counter[str]()
+        self._body, self._point, self._measure = body, point, measure
         self._where = f"the response of {measure.key}"
 
     def parse(self, *, stamps_are_starts: bool) -> list[Reading]:
@@ -198,24 +204,20 @@ class _Parser:
                 invalid[str(error)] += 1
         if invalid and not found:
             raise ResponseError(f"{self._where} has changed: invalid {next(iter(invalid))}")
-        self._skipped.update(invalid)
+        self.skipped.update(invalid)
         return found
 
     def _parse_v5(self) -> SeriesValues:
-        body = self._body.get("meter_reading", self._body)
-        found = parse_response(MeasureResponseV5, body, self._where, self._skipped)
-        self._check_usage_point(found.prm)
+        found = self._validate(MeasureResponseV5, self._body.get("meter_reading", self._body))
         return SeriesValues(self._find_divisor(found.reading_type.unit), found.values or ())
 
     def _parse_2026(self) -> SeriesValues:
-        found = parse_response(MeasureResponse2026, self._body, self._where, self._skipped)
-        self._check_usage_point(found.prm)
+        found = self._validate(MeasureResponse2026, self._body)
         series = self._select_series([quantity for quantity in found.quantities or () if quantity.points])
         return SeriesValues(self._find_divisor(series[0].unit), series[0].points or ()) if series else SeriesValues(1, ())
 
     def _parse_indexes(self) -> Iterable[Index]:
-        found = parse_response(MeasureResponse2026, self._body, self._where, self._skipped)
-        self._check_usage_point(found.prm)
+        found = self._validate(MeasureResponse2026, self._body)
         ordinary_last = sorted(found.contexts or (), key=lambda context: context.occasion == "COL")
         series = self._select_series([quantity for context in ordinary_last for quantity in context.quantities or ()])
         if not series:
@@ -240,9 +242,12 @@ class _Parser:
             raise ResponseError(f"{self._where} has changed: its unit is none of {', '.join(scales)}")
         return scales[unit]
 
-    def _check_usage_point(self, found: str) -> None:
-        if found != self._point.id:
+    def _validate(self, model: type[MeasureT], body: Any) -> MeasureT:
+        found, skipped = parse_tolerantly(model, body, self._where)
+        self.skipped += skipped
+        if found.prm != self._point.id:
             raise ResponseError(f"{self._where} is about another usage point than the requested one")
+        return found
 
 
 def _build_day(row: AnyRow, divisor: int, register: Register) -> Interval:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from exporter.errors import ResponseError
 from exporter.models import Commodity
-from exporter.portals.base import build_skip_note
+from exporter.portals.base import build_skip_notes
 from exporter.portals.fluvius import parser
 from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
@@ -65,7 +65,7 @@ async def read_feed(client: FluviusApiClient, entry: MeterFeed, first: date, las
     if entry.kind is FeedKind.PEAKS:
         peaks = await fetch_peaks(client, meter, first, last)
         _require_any(where, peaks.skipped, has_any=bool(peaks.months))
-        found, notes = [*peaks.build_readings(meter.usage_point)], _list_notes(where, peaks.skipped)
+        found, notes = [*peaks.build_readings(meter.usage_point)], build_skip_notes(where, peaks.skipped)
         return FeedResult(found, notes, peaks.skipped.total(), client.request_count - before)
     if entry.kind is FeedKind.DAYS:
         parsed = await fetch_days(client, meter, DayRange(first, last, meter.commodity))
@@ -74,7 +74,7 @@ async def read_feed(client: FluviusApiClient, entry: MeterFeed, first: date, las
         parsed = await fetch_intervals(client, meter, first)
         code, has_length = client.config.get_interval_granularity(meter), bool(parsed.sum_interval_time())
     _require_any(where, parsed.skipped, has_any=bool(parsed.amounts))
-    notes = _list_notes(where, parsed.skipped)
+    notes = build_skip_notes(where, parsed.skipped)
     if parsed.amounts and not has_length:
         notes += (f"{where}: code {code} brought records of another length: see the key `granularity`",)
     readings = [*parsed.build_readings(meter.usage_point, client.session.now)]
@@ -200,7 +200,3 @@ def _build_feed(config: FluviusConfig, meter: MeterConfig, kind: FeedKind) -> Fe
 def _require_any(where: str, skipped: Counter[str], *, has_any: bool) -> None:
     if skipped and not has_any:
         raise ResponseError(f"{where}: nothing in the response could be understood ({', '.join(sorted(skipped))})")
-
-
-def _list_notes(where: str, skipped: Counter[str]) -> tuple[str, ...]:
-    return (build_skip_note(where, skipped),) if skipped else ()

@@ -3,14 +3,13 @@
 2025: records of `d`, `de`, and in `v` one value for each register. 2024: one object for each meter, its registers as fields.
 """
 
-from collections import Counter
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BeforeValidator, Field, RootModel
 
 from exporter.errors import ResponseError
 from exporter.models import Commodity
-from exporter.portals.base import Detail, ResponseModel, TolerantList, parse_response
+from exporter.portals.base import Detail, ResponseModel, TolerantList, parse_tolerantly
 from exporter.portals.fluvius.readings import (
     CONSUMPTION_CODE,
     DAY_REGISTER,
@@ -86,8 +85,8 @@ def parse_amounts(body: Any, where: str, commodity: Commodity) -> ParsedAmounts:
 
     A missing `t` means consumption. Raise ResponseError that names the field when nothing can be understood.
     """
-    skipped = Counter[str]()
-    records = parse_response(_RecordList, body, where, skipped).root
+    response, skipped = parse_tolerantly(_RecordList, body, where)
+    records = response.root
     _check_values_present(records, where)
     parsed = build_amounts((_build_record(record) for record in records), commodity)
     parsed.skipped += skipped
@@ -99,8 +98,8 @@ def parse_peaks(body: Any, where: str) -> MonthlyPeaks:
 
     Raise ResponseError that names the field when nothing can be understood.
     """
-    skipped = Counter[str]()
-    records = parse_response(_PeakRecordList, body, where, skipped).root
+    response, skipped = parse_tolerantly(_PeakRecordList, body, where)
+    records = response.root
     _check_values_present(records, where)
     peaks = build_monthly_peaks(
         PeakRecord(record.d, record.de, _normalize_direction(value.t), value.u, value.v, value.vs, value.sst)
@@ -179,10 +178,9 @@ def parse_amounts_2024(body: Any, where: str, commodity: Commodity) -> ParsedAmo
     Each meter of the EAN is parsed by itself, then they are merged.
     Raise ResponseError that names the field when nothing can be understood.
     """
-    skipped = Counter[str]()
-    meters = parse_response(_MeterList2024, body, where, skipped).root
+    response, skipped = parse_tolerantly(_MeterList2024, body, where)
     parsed = merge_amounts(
-        build_amounts((_build_record_2024(day, commodity) for day in meter.val or ()), commodity) for meter in meters
+        build_amounts((_build_record_2024(day, commodity) for day in meter.val or ()), commodity) for meter in response.root
     )
     parsed.skipped += skipped
     return parsed
@@ -193,14 +191,13 @@ def parse_peaks_2024(body: Any, where: str) -> MonthlyPeaks:
 
     Raise ResponseError that names the field when nothing can be understood.
     """
-    skipped = Counter[str]()
-    meters = parse_response(_PeakMeterList2024, body, where, skipped).root
+    response, skipped = parse_tolerantly(_PeakMeterList2024, body, where)
     peaks = merge_monthly_peaks(
         build_monthly_peaks(
             PeakRecord(record.d, record.de, CONSUMPTION_CODE, KW_CODE, record.o, record.ovs, record.tscs)
             for record in meter.val or ()
         )
-        for meter in meters
+        for meter in response.root
     )
     peaks.skipped += skipped
     return peaks

@@ -1,13 +1,12 @@
 """What is asked of Water-Link: the state of each meter at every visit, and the days of a month as a feed."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
 from exporter.errors import PortalError, RateLimitError, ResponseError, UnreachableError
-from exporter.models import Inventory, Reading, Register, Unit, UsagePoint, VisitResult
-from exporter.portals.base import build_skip_note
+from exporter.models import Inventory, Register, Unit, UsagePoint, VisitResult
+from exporter.portals.base import build_skip_notes
 from exporter.portals.water_link.client import RefusedMeterError, WaterLinkApiClient
 from exporter.portals.water_link.parser import ZONE, build_usage_point, local_day, parse_meter, parse_month
 from exporter.sync.feeds import CalendarMonth, Feed, FeedResult
@@ -76,7 +75,5 @@ async def fetch_states(client: WaterLinkApiClient, numbers: Sequence[str], now: 
 async def read_month(client: WaterLinkApiClient, point: UsagePoint, month: date, where: str, now: datetime) -> FeedResult:
     """Return the measured days of a month; one before the meter was mounted has none. Raise PortalError."""
     response = await client.get_month(point.id, month, where)
-    skipped = Counter[str]()
-    readings: list[Reading] = [*parse_month(point, month.replace(day=1), response.json(), where, local_day(now), skipped)]
-    notes = (build_skip_note(where, skipped),) if skipped else ()
-    return FeedResult(readings, notes, skipped.total())
+    readings, skipped = parse_month(point, month.replace(day=1), response.json(), where, local_day(now))
+    return FeedResult(readings, build_skip_notes(where, skipped), skipped.total())

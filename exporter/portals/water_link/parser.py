@@ -13,9 +13,9 @@ from exporter.models import Commodity, Fact, Facts, Index, Interval, Register, U
 from exporter.portals.base import (
     ResponseModel,
     TolerantList,
-    build_skip_note,
+    build_skip_notes,
     parse_decimal_comma,
-    parse_response,
+    parse_tolerantly,
     validate_response,
 )
 from exporter.recording.shape import observe_shape
@@ -146,12 +146,11 @@ def parse_meter(number: str, body: Any, where: str, now: datetime) -> VisitResul
     left out: any other instant would be a guess that looks like a measurement. Raise ResponseError when the response has
     none of the fields, or none can be understood.
     """
-    skipped = Counter[str]()
-    meter = _parse_meter_fields(body, where, skipped)
+    meter, skipped = _parse_meter_fields(body, where)
     if meter.read_at and meter.read_at > now:
         skipped["latestMeterReading (in the future)"] += 1
     point = UsagePoint(number, Commodity.WATER, address=meter.address)
-    notes = [build_skip_note(where, skipped)] if skipped else []
+    notes = [*build_skip_notes(where, skipped)]
     if meter.no_permission:
         notes.append(f"{where}: the portal may show no readings: sign in with a browser and consent to their processing")
     elif not skipped and (missing := meter.missing_field()):
@@ -163,13 +162,13 @@ def parse_meter(number: str, body: Any, where: str, now: datetime) -> VisitResul
     return VisitResult(readings=indexes, facts=[facts], notes=notes, skipped=skipped.total())
 
 
-def _parse_meter_fields(body: Any, where: str, skipped: Counter[str]) -> MeterResponse:
-    """Parse a meter's state field by field, and count the fields that cannot be understood."""
+def _parse_meter_fields(body: Any, where: str) -> tuple[MeterResponse, Counter[str]]:
+    """Parse a meter's state field by field; return it, and the fields that cannot be understood."""
     known = [field.alias for field in MeterResponse.model_fields.values() if field.alias]
     if not isinstance(body, dict) or body.keys().isdisjoint(known):
         raise ResponseError(f"{where} has changed: it has none of {', '.join(known)}")
     observe_shape(MeterResponse, body, where)
-    good, first_error = {}, None
+    good, skipped, first_error = {}, Counter[str](), None
     for name in [name for name in known if name in body]:
         try:
             validate_response(MeterResponse, {name: body[name]}, where)
@@ -180,22 +179,21 @@ def _parse_meter_fields(body: Any, where: str, skipped: Counter[str]) -> MeterRe
             good[name] = body[name]
     if first_error and not good:
         raise first_error
-    return validate_response(MeterResponse, good, where)
+    return validate_response(MeterResponse, good, where), skipped
 
 
-def parse_month(point: UsagePoint, month: date, body: Any, where: str, today: date, skipped: Counter[str]) -> list[Interval]:
+def parse_month(point: UsagePoint, month: date, body: Any, where: str, today: date) -> tuple[list[Interval], Counter[str]]:
     """Parse {"actualConsumption": [{"day": 1, "total": 220, "isActualConsumption": true, ...}, ...]}.
 
-    Return the measured days of `month` before `today`, whose value still grows; `skipped` counts the bars that cannot be
-    understood. Raise ResponseError.
+    Return the measured days of `month` before `today`, whose value still grows, and what was left out of the bars that
+    cannot be understood, by field. Raise ResponseError.
     """
-    response = parse_response(MonthResponse, body, where, skipped)
+    response, skipped = parse_tolerantly(MonthResponse, body, where)
     measured = {row.day: litres for row in response.actualConsumption or () if (litres := row.measured_litres()) is not None}
     if measured and max(measured) > _month_end(month).day:
         raise ResponseError(f"{where} has changed: actualConsumption: more days than the month has")
-    return [
-        _build_interval(point, on, litres) for day, litres in sorted(measured.items()) if (on := month.replace(day=day)) < today
-    ]
+    days = ((month.replace(day=day), litres) for day, litres in sorted(measured.items()))
+    return [_build_interval(point, day, litres) for day, litres in days if day < today], skipped
 
 
 def _build_interval(point: UsagePoint, day: date, litres: float) -> Interval:

@@ -120,10 +120,16 @@ def running_year(name: str) -> str:
     return of_day(past(name, *((NOT_TWICE,) if name.endswith("m3") else ())))
 
 
+def week_of(instant: str, year: str) -> str:
+    """Return the week of an instant in its year, 0 for the first seven days: older VictoriaMetrics has no `day_of_year`."""
+    begin = f"86400 * (365 * ({year} - 1970) + floor(({year} - 1969) / 4))"
+    return f"floor(({instant} - {begin}) / 604800)"
+
+
 def of_two_years(selected: str, part: str) -> str:
     """Label each register's amounts of this year and the last with month or week, and as `year` with whose year it is."""
     instant = "vector(time() - 43200)"
-    number = f"month({instant})" if part == "month" else f"floor((day_of_year({instant}) - 1) / 7)"
+    number = f"month({instant})" if part == "month" else week_of(instant, f"year({instant})")
     # Four digits, the last two of which are the month or week: 10 before them is last year, 11 this one.
     slot = f'count_values("slot", 1100 + 100 * ((year({instant}) - {YEAR_NOW}) >= -1) + {number})'
     found = f"max_over_time(({selected} * on () group_left (slot) {slot})[732d:1d])"
@@ -142,8 +148,8 @@ def of_year(name: str) -> str:
     """Return each register's running sum of this year and the last by week, and where this year is expected to end."""
     more = (NOT_TWICE,) if name.endswith("m3") else ()
     yearly = name.replace("year_to_date", "yearly")
-    latest = f"vector(scalar(max({only(live('utility_latest_day_timestamp_seconds'), THIS)})) + 43200)"
-    week = f'count_values("week", 100 + floor((day_of_year({latest}) - 1) / 7))'
+    latest = f"max({only(live('utility_latest_day_timestamp_seconds'), THIS)}) + 43200"
+    week = f'count_values("week", 100 + ({week_of(latest, f"vector({YEAR_NOW})")} >= 0))'
     week = f'label_replace({week}, "week", "$1", "week", ".(..)")'
     end = recent(f"register:{yearly}:expected", *more)
     expected = (

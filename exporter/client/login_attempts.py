@@ -12,6 +12,8 @@ from exporter.client.response import Response
 from exporter.client.session import RequestBody, Session, StringMap
 from exporter.errors import LoginError, PortalError, ResponseError, UnreachableError
 
+ATTEMPTS_SUFFIX = "-retries"
+"""Ends the keys of an account's store under which its failed logins stand."""
 RESPONSE_WAITS = (timedelta(minutes=20), timedelta(hours=3), timedelta(hours=8), timedelta(days=1))
 """The waits after logins that were not understood: at most four on the first day, then one a day."""
 UNREACHABLE_WAITS = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=6))
@@ -22,7 +24,7 @@ class LoginAttempts:
     """The failed logins of an account since the last good one, stored with the account."""
 
     def __init__(self, session: Session, key: str = "token") -> None:
-        self._session, self._key = session, f"{key}-retries"
+        self._session, self._key = session, f"{key}{ATTEMPTS_SUFFIX}"
 
     async def check(self) -> None:
         """Raise the last error with its message while the next login is not due."""

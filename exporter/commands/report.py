@@ -45,25 +45,50 @@ MAX_WORDS = 40
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedVisit:
+    """What a visit brought, or why it failed, and its recording."""
+
+    result: VisitResult
+    failure: PortalError | None
+    recording: Recording
+
+
 def write_report(options: argparse.Namespace) -> int:
     """Record a visit, or fetch the recording of the last failed one, show what is in it, and write it."""
     context = build_context(options)
-    document = read_last_failure(context) if options.last_failure else asyncio.run(record_account(context)).document
+    if options.last_failure:
+        document, failure = read_last_failure(context), None
+    else:
+        visit = asyncio.run(record_account(context))
+        document, failure = visit.recording.document, visit.failure
     file = options.output or Path(f"report-{slugify(options.account)}.json")
     sys.stdout.write(f"Recording of {strip_control(options.account)}; nothing has been sent to anybody.\n")
+    if failure and not document["calls"]:
+        sys.stdout.write(f"No request was made: {strip_control(str(failure))}\n")
+        if get_file(context.storage_path, context.account).exists():
+            sys.stdout.write("The last failed visit of serve is recorded: --last-failure reports it.\n")
     sys.stdout.write("".join(f"{strip_control(line)}\n" for line in summarize(document).splitlines()))
     size = write_document(document, file)
     sys.stdout.write(f"Look through it before you publish it: {file} ({max(size // 1000, 1)} kB)\n")
     return 0
 
 
-async def record_account(context: CommandContext) -> Recording:
-    """Return the recording of a visit that starts with an empty store; raise ConfigError, LedgerError and LoginError."""
-    async with open_visit(context, proves_login=False) as (portal, ledger, _):
-        visit = await record_visit(portal, utc_now, ledger.get_account_store(portal.name))
-        if isinstance(visit.failure, LoginError):
-            await suspend(ledger, portal, visit.failure)
-        return visit.recording
+async def record_account(context: CommandContext) -> RecordedVisit:
+    """Return a visit that starts with an empty store; while the login is suspended, the reason that none is made.
+
+    Raise ConfigError and LedgerError.
+    """
+    try:
+        async with open_visit(context, proves_login=False) as (portal, ledger, _):
+            visit = await record_visit(portal, utc_now, ledger.get_account_store(portal.name))
+            if isinstance(visit.failure, LoginError):
+                await suspend(ledger, portal, visit.failure)
+            return visit
+    except LoginError as error:
+        portal = find_account(context)
+        recording = build_small_recording(portal.config, portal.redaction_rules(), Recorder(utc_now(), MAX_BYTES), error)
+        return RecordedVisit(VisitResult(), error, recording)
 
 
 def read_last_failure(context: CommandContext) -> dict[str, Any]:
@@ -77,15 +102,6 @@ def read_last_failure(context: CommandContext) -> dict[str, Any]:
         raise ConfigError(f"{file} cannot be read: {error}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedVisit:
-    """What a visit brought, or why it failed, and its recording."""
-
-    result: VisitResult
-    failure: PortalError | None
-    recording: Recording
-
-
 async def record_visit(
     portal: Portal,
     now: Callable[[], datetime],
@@ -94,7 +110,7 @@ async def record_visit(
     discover: bool = True,
     build: Callable[..., Recording] = build_small_recording,
 ) -> RecordedVisit:
-    """Visit once, look at what there is, and return the recording; quotas are counted in `store`."""
+    """Visit once, look at what there is, and return the recording; quotas and failed logins are counted in `store`."""
     recorder = Recorder(now(), MAX_BYTES)
     result, failure = VisitResult(), None
     async with build_session(portal, FreshStore(store), now, recorder=recorder) as session:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from exporter.client.login_attempts import ATTEMPTS_SUFFIX
 from exporter.client.response import Response
 from exporter.client.session import AccountStore, Exchange, Request
 from exporter.recording.json_text import parse_json
@@ -77,7 +78,10 @@ class RecordingStore:
 
 
 class FreshStore:
-    """A store that begins empty and is forgotten, so that a visit logs in and asks everything; quotas are the account's own."""
+    """A store that begins empty and is forgotten, so that a visit logs in and asks everything.
+
+    Quotas and failed logins are the account's own: a visit more must not send a password that has to wait.
+    """
 
     def __init__(self, store: AccountStore | None = None) -> None:
         self._store = store
@@ -85,16 +89,22 @@ class FreshStore:
         self.cache: dict[str, Any] = {}
 
     async def get(self, key: str, now: datetime) -> Any | None:
-        """Return a value of this visit."""
+        """Return a value of this visit, or the account's failed logins."""
+        if self._store and key.endswith(ATTEMPTS_SUFFIX):
+            return await self._store.get(key, now)
         value, ends = self._values.get(key, (None, None))
         return None if ends and ends <= now else value
 
     async def put(self, key: str, value: Any, expires_at: datetime | None = None) -> None:
-        """Keep a value for this visit."""
+        """Keep a value for this visit, failed logins for longer."""
+        if self._store and key.endswith(ATTEMPTS_SUFFIX):
+            await self._store.put(key, value, expires_at)
         self._values[key] = value, expires_at
 
     async def delete(self, key: str) -> None:
         """Forget a value."""
+        if self._store and key.endswith(ATTEMPTS_SUFFIX):
+            await self._store.delete(key)
         self._values.pop(key, None)
 
     async def record_calls(self, quota: str, at: datetime, calls: int = 1) -> None:

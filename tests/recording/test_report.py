@@ -1,5 +1,6 @@
 """`report`: one visit as a file, the last failure of `serve` as a file, and what a person sees of it."""
 
+import asyncio
 import json
 import re
 import stat
@@ -27,17 +28,20 @@ from tests.recording.test_replay import FACTOR, expected, make_account, read_val
 
 async def run_command(tmp_path: Path, *arguments: str, faults: tuple[tuple[str, str], ...] = ()) -> int:
     """Run a command on the simulated block of flats."""
-    import asyncio
-
     simulation = CemSimulation()
     for pattern, fault in faults:
         simulation.faults.add(pattern, fault)
     async with run_simulation(simulation) as url:
-        config = tmp_path / "config.yaml"
-        config.write_text(json.dumps({"accounts": simulation.build_accounts(url)}))
-        config.chmod(0o600)
-        flags = [f"--config.file={config}", f"--storage.path={tmp_path / 'data'}"]
-        return await asyncio.to_thread(main, [arguments[0], *flags, *arguments[1:]])
+        return await run_command_at(url, simulation, tmp_path, *arguments)
+
+
+async def run_command_at(url: str, simulation: CemSimulation, tmp_path: Path, *arguments: str) -> int:
+    """Run a command on a simulation that runs."""
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"accounts": simulation.build_accounts(url)}))
+    config.chmod(0o600)
+    flags = [f"--config.file={config}", f"--storage.path={tmp_path / 'data'}"]
+    return await asyncio.to_thread(main, [arguments[0], *flags, *arguments[1:]])
 
 
 async def test_report_shows_what_it_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,6 +77,30 @@ async def test_a_failing_visit_is_recorded_to_its_failure(tmp_path: Path, capsys
     assert outcome.failure
     assert outcome.failure.reason == "response"
     assert str(outcome.failure) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("fault", "reason"), [("status:503", "unreachable"), ("html", "response"), ("unauthorized", "login")])
+async def test_a_password_that_has_to_wait_is_not_sent_for_a_report(
+    fault: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Whether the portal failed at the password or refused it: the next report sends none, says until when, and has the reason;
+    `--force` sends it.
+    """
+    simulation, sent = CemSimulation(), list[int]()
+    report = "report", "block-of-flats", "-o", str(tmp_path / "report.json")
+    simulation.faults.add("id=4", fault)
+    async with run_simulation(simulation) as url:
+        for flags in ([], [], ["--force"]):
+            assert await run_command_at(url, simulation, tmp_path, *report, *flags) == 0
+            sent.append(len(simulation.requests))
+            shown = capsys.readouterr().out
+            document = read_document(tmp_path / "report.json")
+            assert document["failure"]["reason"] == reason
+            assert bool(document["calls"]) != ("No request was made: " in shown)
+            assert bool(document["calls"]) or re.search(r"not .*before 20\d\d-\d\d-\d\d \d\d:\d\d UTC", shown)
+
+    assert sent[0] == sent[1] < sent[2]
 
 
 def test_a_portal_of_another_package_is_redacted_by_its_own_words() -> None:

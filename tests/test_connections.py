@@ -5,6 +5,7 @@ import logging
 import resource
 import socket
 import ssl
+from collections import Counter
 from contextlib import AsyncExitStack, suppress
 
 import aiohttp
@@ -18,18 +19,53 @@ from tests.test_process import environment, home, launched  # noqa: F401  # a fi
 ATTACKERS = 1100
 
 
+class WatchedLimiter(ConnectionLimiter):
+    """A limiter that counts what happens, and lets a test wait for it."""
+
+    def __init__(self, max_connections: int) -> None:
+        super().__init__(max_connections)
+        self.counts = Counter[str]()
+        self._changed = asyncio.Event()
+
+    def count(self, what: str) -> None:
+        self.counts[what] += 1
+        self._changed.set()
+
+    async def until(self, what: str, count: int) -> None:
+        """Wait until something has happened so often since the start."""
+        async with asyncio.timeout(20):
+            while self.counts[what] < count:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def admit(self, connection):
+        admitted = super().admit(connection)
+        self.count("connections")
+        return admitted
+
+    def begin_stall(self, connection):
+        self.count("stalls")
+        super().begin_stall(connection)
+
+    def _close(self, connection):
+        self.count("closed")
+        super()._close(connection)
+
+
 @pytest.fixture
 async def serve(authority):
-    """A function that serves an application with a limit of connections, over TLS if that is asked for, and returns its port."""
+    """A function that serves an application with a limit of connections, over TLS if asked; it returns its port and limiter."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     async with AsyncExitStack() as stack:
 
-        async def start(max_connections: int, tls: bool = False) -> int:
+        async def start(max_connections: int, tls: bool = False) -> tuple[int, WatchedLimiter]:
+            limiter = WatchedLimiter(max_connections)
             app = web.Application(middlewares=[track_request])
             waiting = asyncio.Event()
 
             async def answer(request: web.Request) -> web.Response:
+                limiter.count("requests")
                 if request.path == "/wait":
                     await waiting.wait()
                 if request.path == "/large":
@@ -42,13 +78,13 @@ async def serve(authority):
 
             app.router.add_get("/{path:.*}", answer)
             get_context = (lambda: context) if tls else lambda: None
-            runner = LimitedRunner(app, ConnectionLimiter(max_connections), get_context, handler_cancellation=True)
+            runner = LimitedRunner(app, limiter, get_context, handler_cancellation=True)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             stack.callback(waiting.set)
             site = web.TCPSite(runner, "127.0.0.1", 0)
             await site.start()
-            return site._server.sockets[0].getsockname()[1]
+            return site._server.sockets[0].getsockname()[1], limiter
 
         yield start
 
@@ -94,7 +130,7 @@ async def test_who_sends_no_request_is_disconnected(serve, connect, monkeypatch,
     """
     monkeypatch.setattr(connections, "FIRST_REQUEST_SECONDS", 0.2)
     monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.05)
-    port = await serve(10, tls=scheme == "https")
+    port, _ = await serve(10, tls=scheme == "https")
     silent = await connect(port, text)
     async with aiohttp.ClientSession() as client:
         for _ in range(2):
@@ -110,7 +146,7 @@ async def test_who_does_not_agree_to_the_end_of_tls_is_disconnected(serve, monke
     A client that reads the answer and then no more keeps no place: the end of the connection does not wait for it.
     """
     monkeypatch.setattr(connections, "TLS_SHUTDOWN_SECONDS", 0.2)
-    port = await serve(10, tls=True)
+    port, _ = await serve(10, tls=True)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode()).wrap_bio(
         incoming, outgoing, server_hostname="127.0.0.1"
@@ -140,22 +176,22 @@ async def test_who_reads_no_answer_keeps_no_place(serve, connect, monkeypatch):
     Clients that ask for a large page and do not read it make room for others, and are disconnected in the end.
     """
     monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.05)
-    port = await serve(4)
+    port, limiter = await serve(4)
     stalled = [await connect(port, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(3)]
     for reader in stalled:
         await reader.read(100)
-    await asyncio.sleep(0.1)
+    await limiter.until("stalls", 3)
 
     monkeypatch.setattr(connections, "MAX_STALLED", 3)
     stalled.append(await connect(port, b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n"))
-    await asyncio.sleep(0.1)
+    await limiter.until("stalls", 4)
     async with asyncio.timeout(20):  # it would stay open, were it not the first of too many
         with suppress(ConnectionError):
             while await stalled[0].read(1 << 20):
                 pass
     assert await get(port) == "here"
     monkeypatch.setattr(connections, "STALL_SECONDS", 0.1)
-    await asyncio.sleep(0.3)
+    await limiter.until("closed", 4)
     received = []
     async with asyncio.timeout(20):
         for reader in stalled:
@@ -170,11 +206,11 @@ async def test_an_address_with_many_requests_leaves_room_for_others(serve, conne
     """
     Where every place has a request under way, the address that has the most gives one to another address.
     """
-    port = await serve(4)
+    port, limiter = await serve(4)
     greedy = [await connect(port, b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n", "127.0.0.2") for _ in range(4)]
-    await asyncio.sleep(0.1)
+    await limiter.until("requests", 4)
     others = [await connect(port, b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(2)]
-    await asyncio.sleep(0.1)
+    await limiter.until("requests", 6)
     refused = await connect(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "127.0.0.2")
 
     assert await is_closed(refused)
@@ -187,19 +223,19 @@ async def test_the_longest_silent_one_makes_room(serve, connect, scheme):
     Where all places are taken, a new connection has the place of the one that has been silent for longest; requests under way
     keep theirs, and where all are under way the new connection is refused.
     """
-    port = await serve(3, tls=scheme == "https")
+    port, limiter = await serve(3, tls=scheme == "https")
     waiting = asyncio.ensure_future(get(port, "/wait", scheme))
-    await asyncio.sleep(0.1)
+    await limiter.until("requests", 1)
     first = await connect(port)
-    await asyncio.sleep(0.05)
+    await limiter.until("connections", 2)
     second = await connect(port)
-    await asyncio.sleep(0.05)
+    await limiter.until("connections", 3)
 
     assert await get(port, "/", scheme) == "here"
     assert await is_closed(first)
     assert not second.at_eof()
     others = [asyncio.ensure_future(get(port, "/wait", scheme)) for _ in range(2)]
-    await asyncio.sleep(0.2)
+    await limiter.until("requests", 4)
     with pytest.raises(aiohttp.ClientError):
         await get(port, "/", scheme)
     assert not waiting.done()
@@ -212,10 +248,11 @@ async def test_many_silent_ones_push_out_each_other(serve):
     """
     An address that opens one silent connection after the other loses its own; another one's, silent for longer, stays.
     """
-    port, connections = await serve(3), []
+    (port, limiter), connections = await serve(3), []
     for address in ("127.0.0.2", *["127.0.0.3"] * 4):
         connections.append(await asyncio.open_connection("127.0.0.1", port, local_addr=(address, 0)))
-        await asyncio.sleep(0.05)
+        await limiter.until("connections", len(connections))
+    assert [await is_closed(reader) for reader, _ in connections[1:3]] == [True, True]
     closed = [reader.at_eof() or reader.exception() is not None for reader, _ in connections]
     for _, writer in connections:
         writer.transport.abort()
@@ -237,7 +274,6 @@ async def test_a_thousand_silent_sockets_do_not_stop_a_scrape(home):  # noqa: F8
         async with launched("serve", env=environment(), folder=home.folder, program=program) as served:
             host, port = served.url.removeprefix("http://").split(":")
             sockets.extend(socket.create_connection((host, int(port)), timeout=10) for _ in range(ATTACKERS))
-            await asyncio.sleep(0.5)
             async with aiohttp.ClientSession() as client, asyncio.timeout(10):
                 for _ in range(3):
                     async with client.get(f"{served.url}/-/healthy") as answer:

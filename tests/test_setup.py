@@ -203,6 +203,66 @@ def test_a_configuration_that_would_be_bad_is_not_written(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["config.yaml"]
 
 
+def read_files(folder: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("exporter.setup.config_file.load_config", KeyboardInterrupt()),
+        ("exporter.setup.config_file.load_config", ConfigError("config.yaml:1: refused")),
+        ("os.fsync", OSError("disk full")),
+        ("pathlib.Path.replace", KeyboardInterrupt()),
+    ],
+)
+def test_a_setup_that_is_stopped_changes_nothing(tmp_path, monkeypatch, step, error):
+    """
+    Wherever the writing ends, the configuration and the file of its secret are those of before, and no other is there.
+    """
+    file = write_home(tmp_path, "old")
+    before = read_files(tmp_path)
+
+    def stop(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(step, stop)
+    with pytest.raises(type(error)):
+        write_home(tmp_path, "new")
+    monkeypatch.undo()
+
+    assert read_files(tmp_path) == before
+    assert load_config(file).accounts[0].config.password.get_secret_value() == "old"
+
+
+def write_home(folder: Path, password: str, name: str = "home water") -> Path:
+    """Write an account with a password as `setup` does; return the configuration."""
+    file = folder / "config.yaml"
+    entry = {"name": name, "portal": "water-link", "username": "me", "password": password, "meters": ["123456"]}
+    write_account(file, entry, frozenset({"meters"}), secret_keys=frozenset({"password"}))
+    return file
+
+
+def test_a_secret_is_written_to_a_file_of_its_own(tmp_path):
+    """
+    A new secret takes the place of the old one, in a file that only its user can read; that of another account with a similar
+    name stays, and so does a file that somebody else put there.
+    """
+    (tmp_path / "home-water.password").write_text("somebody's")
+    file = write_home(tmp_path, "old")
+    write_home(tmp_path, "other", "home/water")
+    names = {"config.yaml", "home-water.password", "home-water-2.password", "home-water-3.password"}
+    assert read_files(tmp_path).keys() == names
+    write_home(tmp_path, "new")
+
+    files = read_files(tmp_path)
+    assert files.keys() == names - {"home-water-2.password"} | {"home-water-4.password"}
+    assert files["home-water.password"] == "somebody's"
+    assert [portal.config.password.get_secret_value() for portal in load_config(file).accounts] == ["new", "other"]
+    assert stat.S_IMODE((tmp_path / "home-water-4.password").stat().st_mode) == 0o600
+    assert load_config(file).warnings == ()
+
+
 def answer(folder: Path, flags: list[str], answers: list[tuple[str, str]]) -> tuple[int, str]:
     """Answer the questions of `setup` in a terminal; return its exit code and all it showed."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"}
@@ -275,13 +335,13 @@ async def test_water_link_from_nothing_to_serving(tmp_path):
             [
                 ("Which portal?", ENTER),
                 ("A name for the account", ENTER),
-                ("E-mail address:", account["username"] + ENTER),
-                ("Password (not shown)", "wrong" + ENTER),
+                ("E-mail address you sign in with:", account["username"] + ENTER),
+                ("Password you sign in with (not shown)", "wrong" + ENTER),
                 ("Meter numbers", "204417, 20441" + ENTER),
                 ("20441: a meter's number is six digits", "9" + ENTER),
                 ("Once more; a third wrong one may lock the account", ""),
-                ("E-mail address:", ENTER),
-                ("Password (not shown)", account["password"] + ENTER),
+                ("E-mail address you sign in with:", ENTER),
+                ("Password you sign in with (not shown)", account["password"] + ENTER),
                 ("Not found: 204419", ""),
                 ("Meter numbers", "\x7f8" + ENTER),
                 ("A name for 204417", "bath" + ENTER),
@@ -300,7 +360,7 @@ async def test_water_link_from_nothing_to_serving(tmp_path):
     assert account["password"] not in shown
     example = re.findall(r"(?m)^(\? [^?:]+[?:]|(?:Needs|open) .*)", (ROOT / "README.md").read_text())
     assert len(example) == 8
-    assert [line for line in example if line.replace("123456 (e", "204417 (e").strip("? ") not in ESCAPES.sub("", shown)] == []
+    assert [line for line in example if line.replace("123456 (s", "204417 (s").strip("? ") not in ESCAPES.sub("", shown)] == []
     (written,) = (portal.config for portal in load_config(tmp_path / "config.yaml", {}).accounts)
     assert (written.name, written.meters, written.aliases) == ("home-water", ("204417", "204418"), {"204417": "bath"})
     secret = tmp_path / "home-water.password"
@@ -323,17 +383,17 @@ async def test_fluvius_from_nothing_to_serving(tmp_path):
             [
                 ("Which portal?", DOWN + ENTER),
                 ("A name for the account", ENTER),
-                ("E-mail address:", account["username"] + ENTER),
-                ("Password (not shown)", account["password"] + ENTER),
+                ("E-mail address you sign in with:", account["username"] + ENTER),
+                ("Password you sign in with (not shown)", account["password"] + ENTER),
                 ("EAN", solar["ean"][:-1] + ENTER),
                 ("an EAN has 18 digits; this has 17", solar["ean"][-1] + ENTER),
                 ("Serial number", " ".join(solar["serial"]) + ENTER),
                 ("What it measures", ENTER),
-                ("Another meter?", "y"),
+                ("Another meter of this account?", "y"),
                 ("EAN", gas["ean"] + ENTER),
                 ("Serial number", gas["serial"][0] + ENTER),
                 ("What it measures", DOWN + ENTER),
-                ("Another meter?", "n"),
+                ("Another meter of this account?", "n"),
                 (f"A name for {solar['ean']}", ENTER),
                 (f"A name for {gas['ean']}", "\x15heating" + ENTER),
             ],
@@ -368,9 +428,9 @@ async def test_enedis_from_nothing_to_serving(tmp_path):
             [f"--set=base_url={account['base_url']}", "--set=calls_per_second=5"],
             [
                 ("Which portal?", DOWN * 2 + ENTER),
-                ("Which access?", ENTER),
+                ("Which access to Enedis?", ENTER),
                 ("A name for the account", ENTER),
-                ("Token (not shown)", account["token"].partition(".")[0] + ENTER),
+                ("Token from conso.boris.sh (not shown)", account["token"].partition(".")[0] + ENTER),
                 ("this is no complete Conso API token; copy it again", "." + account["token"].partition(".")[2] + ENTER),
                 ("Tick what to read", DOWN + TAB + ENTER),
                 ("have injection, from solar panels?", "y"),
@@ -436,10 +496,13 @@ async def test_cem_from_nothing_to_serving(tmp_path):
             ["flats"],
             [
                 ("Which portal?", DOWN * 3 + ENTER),
-                ("Address:", "\x15" + account["base_url"].removeprefix("http://") + ENTER),
+                (
+                    "Address of your CEM",
+                    "\x15" + account["base_url"].removeprefix("http://") + ENTER,
+                ),
                 ("must be an address like https://host/path", "\x15" + account["base_url"] + ENTER),
-                ("User name:", account["username"] + ENTER),
-                ("Password (not shown)", account["password"] + ENTER),
+                ("User name you sign in with:", account["username"] + ENTER),
+                ("Password you sign in with (not shown)", account["password"] + ENTER),
                 ("Read all of it?", "n"),
                 ("Tick what to read", "byt 3"),
                 ("byt 3\x1b[0m...", TAB + ENTER),

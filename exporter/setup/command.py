@@ -16,7 +16,7 @@ from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LoginError, suggest
 from exporter.models import Discovery
 from exporter.setup import questions
-from exporter.setup.config_file import list_account_names, name_secret_file, read_account, write_account, write_secret
+from exporter.setup.config_file import list_account_names, read_account, write_account
 from exporter.setup.draft import Draft, SetupOptions, load_draft, require_flag, write_trial
 from exporter.setup.forms import (
     ACCESS_TITLES,
@@ -39,6 +39,8 @@ from exporter.setup.meters import (
 )
 
 SELECTION_KEYS = frozenset({"meters", "counters", "usage_points"})
+NAME_QUESTION = "A name for the account (of your choice; metrics and commands show it)"
+ADDRESS_QUESTION = "Address of your CEM (Enter keeps the usual one)"
 MAX_LINES = 40
 """What is more is counted instead of shown."""
 
@@ -62,39 +64,23 @@ def add_account(options: SetupOptions) -> None:
     """Ask for an account, try it, and write it; raise as `run_setup`."""
     draft = start_draft(options)
     if not draft.is_new:
-        draft.known = load_draft(draft, options).configured_usage_points()
-    choose_meters(draft, options)
-    discovery = discover_draft(draft, options)
-    choose_counters(draft, discovery, options)
-    set_intervals(draft, discovery)
-    name_usage_points(draft, discovery, options)
+        draft = replace(draft, known=load_draft(draft, options).configured_usage_points())
+    draft, discovery = try_draft(choose_meters(draft, options), options)
+    draft = choose_counters(draft, discovery, options)
+    draft = name_usage_points(set_intervals(draft, discovery), discovery, options)
     config = load_draft(draft, options)
-    for key in options.keys:  # a number is written as one
-        if isinstance(value := getattr(config, key, None), int | float):
-            draft.entry[key] = value
-    write_draft(draft, discovery, options.config_file)
+    # A number is written as one.
+    numbers = {key: value for key in options.keys if isinstance(value := getattr(config, key, None), int | float)}
+    write_draft(draft.with_keys(numbers), discovery, options.config_file)
 
 
 def write_draft(draft: Draft, discovery: Discovery, config_file: Path) -> None:
-    """Write the secret to a file of its own and the account into the configuration, or neither; raise ConfigError."""
-    replaced, secret_file = set(SELECTION_KEYS), None
-    if draft.secret:
-        key = draft.form.secret_key
-        draft.entry[f"{key}_file"] = name = name_secret_file(draft.entry["name"], key)
-        secret_file = config_file.with_name(name)
-        is_new = not secret_file.exists()
-        write_secret(secret_file, draft.secret)
-        replaced.add(key)
-        draft.entry.pop(key, None)
-    for key in (*sorted(SELECTION_KEYS), "aliases"):  # the long ones stand last
-        if key in draft.entry:
-            draft.entry[key] = draft.entry.pop(key)
-    try:
-        write_account(config_file, draft.entry, frozenset(replaced), describe_counters(discovery.findings))
-    except ConfigError:
-        if secret_file and is_new:
-            secret_file.unlink()
-        raise
+    """Write the account into the configuration, a secret in a new file of its own, or nothing; raise ConfigError."""
+    secrets = {draft.form.secret_key: draft.secret} if draft.secret else {}
+    # The long keys stand last.
+    ordered = {key: draft.entry[key] for key in (*sorted(SELECTION_KEYS), "aliases") if key in draft.entry}
+    entry = {**draft.without(*ordered).entry, **secrets, **ordered}
+    write_account(config_file, entry, SELECTION_KEYS, describe_counters(discovery.findings), frozenset(secrets))
 
 
 def start_draft(options: SetupOptions) -> Draft:
@@ -122,7 +108,7 @@ def find_form(portal: str, known: Mapping[str, Any], options: SetupOptions) -> P
         return FORMS[portal]
     access = str(known.get("access") or options.access or options.keys.get("access") or "")
     if not access:
-        access = "conso" if options.yes or known else questions.choose("Which access?", ACCESS_TITLES)
+        access = "conso" if options.yes or known else questions.choose("Which access to Enedis?", ACCESS_TITLES)
     if access not in ENEDIS_ACCESSES:
         raise ConfigError(
             f"there is no access {access!r}{suggest(access, ENEDIS_ACCESSES)}; there is {', '.join(ENEDIS_ACCESSES)}"
@@ -136,53 +122,49 @@ def ask_login(portal: str, form: PortalForm, options: SetupOptions) -> Draft:
     name = options.account or (
         require_flag(None, "ACCOUNT")
         if options.yes
-        else questions.ask("A name for the account", _find_free(form.account, names), _check_name(names))
+        else questions.ask(NAME_QUESTION, _find_free(form.account, names), _check_name(names))
     )
     draft = Draft(form, {"name": name, "portal": portal, **form.keys, **options.keys})
     if form.asks_address and "base_url" not in draft.entry and not options.yes:
-        address = questions.ask("Address", USUAL_CEM_ADDRESS, check_cem_address)
-        draft.entry |= {"base_url": address} if address != USUAL_CEM_ADDRESS else {}
+        address = questions.ask(ADDRESS_QUESTION, USUAL_CEM_ADDRESS, check_cem_address)
+        draft = draft.with_keys({"base_url": address} if address != USUAL_CEM_ADDRESS else {})
     if form.user_key:
-        draft.entry[form.user_key] = options.username or (
+        user = options.username or (
             require_flag(None, "--username") if options.yes else questions.ask(form.user, check=require_text)
         )
+        draft = draft.with_keys({form.user_key: user})
     if options.secret_file:
-        draft.entry[f"{form.secret_key}_file"] = str(options.secret_file.absolute())
-    elif options.yes:
+        return draft.with_keys({f"{form.secret_key}_file": str(options.secret_file.absolute())})
+    if options.yes:
         require_flag(None, "--password-file")
-    else:
-        draft.secret = questions.ask_secret(form.secret, form.check_secret)
-    return draft
+    return replace(draft, secret=questions.ask_secret(form.secret, form.check_secret))
 
 
-def discover_draft(draft: Draft, options: SetupOptions) -> Discovery:
-    """Return what the account holds, and show it; what is refused is asked for once more.
+def try_draft(draft: Draft, options: SetupOptions) -> tuple[Draft, Discovery]:
+    """Return the account, and what it holds, which is shown; what is refused is asked for once more.
 
     Raise PortalError, and ConfigError where a meter is not there.
     """
+    form = draft.form
     try:
         discovery = _discover(draft, options)
     except LoginError as error:
         if options.yes:
             raise
         sys.stdout.write(f"The login is refused: {error}\nOnce more; a third wrong one may lock the account.\n")
-        if draft.form.user_key:
-            draft.entry[draft.form.user_key] = questions.ask(
-                draft.form.user, str(draft.entry.get(draft.form.user_key, "")), require_text
-            )
-        draft.secret = questions.ask_secret(draft.form.secret, draft.form.check_secret)
-        draft.entry.pop(f"{draft.form.secret_key}_file", None)
+        user = questions.ask(form.user, str(draft.entry.get(form.user_key, "")), require_text) if form.user_key else ""
+        draft = draft.with_login(user, questions.ask_secret(form.secret, form.check_secret))
         discovery = _discover(draft, options)
-    if not options.yes and draft.form.fields and (missing := find_missing(draft, discovery)):
+    if not options.yes and form.fields and (missing := find_missing(draft, discovery)):
         print_discovery(discovery)
         sys.stdout.write(f"Not found: {', '.join(missing)}\n")
-        correct_meters(draft, missing, options)
+        draft = correct_meters(draft, missing, options)
         discovery = _discover(draft, options)
     print_discovery(discovery)
     if discovery.is_empty or any(finding.is_missing for finding in discovery.findings):
         missing = find_missing(draft, discovery)
         raise ConfigError(f"not found: {', '.join(missing) or 'anything'}; check the numbers; the configuration is as it was")
-    return discovery
+    return draft, discovery
 
 
 def print_discovery(discovery: Discovery) -> None:
@@ -231,7 +213,6 @@ def _discover(draft: Draft, options: SetupOptions) -> Discovery:
     sys.stdout.flush()
     with tempfile.TemporaryDirectory() as folder:
         # What is selected now must not hide what else could be.
-        whole = replace(draft, entry={key: value for key, value in draft.entry.items() if key != "counters"})
-        trial = write_trial(whole, Path(folder), options.config_file.parent)
+        trial = write_trial(draft.without("counters"), Path(folder), options.config_file.parent)
         context = CommandContext(trial, options.storage_path, str(draft.entry["name"]), force=True)
         return asyncio.run(discover_account(context))

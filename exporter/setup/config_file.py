@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from exporter.config.loader import load_config
 from exporter.errors import ConfigError
 from exporter.files import slugify
+
+MAX_FILES = 1000
+"""How many files of secrets one account may have left behind, at the most."""
 
 
 def read_account(file: Path, name: str) -> dict[str, Any]:
@@ -31,12 +35,69 @@ def _list_entries(file: Path) -> list[Any]:
 
 
 def write_account(
-    file: Path, entry: Mapping[str, Any], replaced: frozenset[str], comments: Mapping[str, str] | None = None
+    file: Path,
+    entry: Mapping[str, Any],
+    replaced: frozenset[str],
+    comments: Mapping[str, str] | None = None,
+    secret_keys: frozenset[str] = frozenset(),
 ) -> None:
     """Add an account, or change it: its keys of `replaced` that `entry` lacks are deleted. `comments` say what counters are.
 
-    Raise ConfigError when the whole would be no valid configuration; the file stays as it was then.
+    The texts of `secret_keys` are written to new files beside the configuration, which names these. So all changes at once,
+    when the configuration is replaced; whoever stops before has changed nothing.
+    Raise ConfigError when the whole would be no valid configuration.
     """
+    leftovers = list(_list_secret_files(file, entry["name"], secret_keys))
+    named: dict[str, Any] = {}
+    try:
+        for key, value in entry.items():
+            if key in secret_keys:
+                written = _write_secret(file.parent, entry["name"], key, value)
+                leftovers.append(written)
+                named[f"{key}_file"] = written.name
+            else:
+                named[key] = value
+        _replace(file, _build_content(file, named, replaced | secret_keys, comments or {}))
+    finally:
+        _delete_unnamed(file, leftovers)
+
+
+def _list_secret_files(file: Path, account: str, keys: Iterable[str]) -> Iterator[Path]:
+    """Yield the files that `setup` wrote for secrets of an account before."""
+    before = read_account(file, account)
+    for key in keys:
+        name = str(before.get(f"{key}_file", ""))
+        if re.fullmatch(rf"{re.escape(slugify(account))}(-\d+)?\.{key}", name):
+            yield file.with_name(name)
+
+
+def _write_secret(folder: Path, account: str, key: str, secret: str) -> Path:
+    """Write a secret to a new file that its user alone may read; return it."""
+    stem = slugify(account)
+    names = (f"{stem}{suffix}.{key}" for suffix in ("", *(f"-{number}" for number in range(2, MAX_FILES))))
+    file = next(file for name in names if not os.path.lexists(file := folder / name))
+    _write(file, secret + "\n", 0o600)
+    return file
+
+
+def _delete_unnamed(file: Path, secret_files: Iterable[Path]) -> None:
+    """Delete files of secrets that the configuration does not name."""
+    named = set(_list_texts(_read(file)))
+    for secret_file in secret_files:
+        if secret_file.name not in named:
+            secret_file.unlink(missing_ok=True)
+
+
+def _list_texts(data: Any) -> Iterator[str]:
+    if isinstance(data, dict | list):
+        for part in data.values() if isinstance(data, dict) else data:
+            yield from _list_texts(part)
+    else:
+        yield str(data)
+
+
+def _build_content(file: Path, entry: Mapping[str, Any], replaced: frozenset[str], comments: Mapping[str, str]) -> Any:
+    """Return the content of a configuration with an account added or changed."""
     content = _read(file)
     if content.get("accounts") is None:
         content["accounts"] = CommentedSeq()
@@ -49,28 +110,24 @@ def write_account(
         del account[key]
     _merge(account, entry)
     if isinstance(counters := account.get("counters"), CommentedMap):
-        _add_comments(counters.get("include") or [], comments or {})
+        _add_comments(counters.get("include") or [], comments)
+    return content
+
+
+def _replace(file: Path, content: Any) -> None:
+    """Replace a configuration in one step; raise ConfigError where it would not be valid."""
     text = io.StringIO()
     _build_yaml().dump(content, text)
     draft = file.with_name(f".{file.name}.setup")
-    _write_private(draft, text.getvalue(), file.stat().st_mode & 0o777 if file.exists() else 0o600)
+    draft.unlink(missing_ok=True)
     try:
+        _write(draft, text.getvalue(), file.stat().st_mode & 0o777 if file.exists() else 0o600)
         load_config(draft)
         draft.replace(file)
     except ConfigError as error:
         raise ConfigError(str(error).replace(str(draft), str(file))) from None
     finally:
         draft.unlink(missing_ok=True)
-
-
-def name_secret_file(account: str, key: str) -> str:
-    """Return the name of the file of a secret, beside the configuration."""
-    return f"{slugify(account)}.{key}"
-
-
-def write_secret(file: Path, secret: str) -> None:
-    """Write a secret to a file that its user alone may read."""
-    _write_private(file, secret + "\n", 0o600)
 
 
 def _read(file: Path) -> Any:
@@ -131,8 +188,16 @@ def _quote(value: Any) -> Any:
     return DoubleQuotedScalarString(value.replace("${", "$${")) if isinstance(value, str) else value
 
 
-def _write_private(file: Path, text: str, mode: int) -> None:
+def _write(file: Path, text: str, mode: int) -> None:
+    """Write a new file, to the disk."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        os.fchmod(stream.fileno(), mode)
-        stream.write(text)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        file.unlink()
+        raise

@@ -2,8 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,12 @@ class SetupOptions:
     yes: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Draft:
     """An account as far as it is known."""
 
     form: PortalForm
-    entry: dict[str, Any]
+    entry: Mapping[str, Any]
     is_new: bool = True
     known: frozenset[str] = frozenset()
     """The usage points that were configured before."""
@@ -48,6 +48,23 @@ class Draft:
     def meters(self) -> list[Any]:
         """What is configured to be read, where that is a list."""
         return list(self.entry.get(self.form.selection_key) or []) if self.form.selection_key != "counters" else []
+
+    def with_keys(self, keys: Mapping[str, Any]) -> "Draft":
+        """Return it with other keys."""
+        return replace(self, entry={**self.entry, **keys})
+
+    def with_meters(self, meters: Sequence[Any]) -> "Draft":
+        """Return it with other meters, or usage points, to be read."""
+        return self.with_keys({self.form.selection_key: list(meters)})
+
+    def without(self, *keys: str) -> "Draft":
+        """Return it without some keys."""
+        return replace(self, entry={key: value for key, value in self.entry.items() if key not in keys})
+
+    def with_login(self, user: str, secret: str) -> "Draft":
+        """Return it with another login; its secret stands in no file yet."""
+        draft = self.with_keys({self.form.user_key: user}) if self.form.user_key else self
+        return replace(draft.without(f"{self.form.secret_key}_file"), secret=secret)
 
 
 def load_draft(draft: Draft, options: SetupOptions) -> AccountConfig:
@@ -63,7 +80,7 @@ def load_draft(draft: Draft, options: SetupOptions) -> AccountConfig:
 
 def write_trial(draft: Draft, folder: Path, config_folder: Path) -> Path:
     """Write a configuration of this account alone into a folder that nobody else may read."""
-    entry = draft.entry | ({draft.form.secret_key: draft.secret.replace("${", "$${")} if draft.secret else {})
+    entry = {**draft.entry} | ({draft.form.secret_key: draft.secret.replace("${", "$${")} if draft.secret else {})
     entry |= {key: str((config_folder / str(path)).absolute()) for key, path in entry.items() if key.endswith("_file")}
     file = folder / "config.yaml"
     file.touch(mode=0o600)

@@ -47,9 +47,9 @@ class PortalForm:
     """Whether customers have hosts of their own."""
     user_key: str = ""
     """The key of the user name; empty where there is none."""
-    user: str = ""
+    user: str = "E-mail address you sign in with"
     secret_key: str = "password"  # noqa: S105  # the key's name
-    secret: str = "Password"  # noqa: S105  # a question
+    secret: str = "Password you sign in with"  # noqa: S105  # a question
     check_secret: Check = accept
     selection_key: str = "meters"
     """The key that says what is read."""
@@ -121,7 +121,7 @@ check_cem_address = check_by_field(CemConfig.model_fields["base_url"])
 
 def require_text(text: str) -> str:
     """Refuse an empty answer."""
-    return "" if text.strip() else "this is needed"
+    return "" if text.strip() else "an answer is needed"
 
 
 def build_cem_selection(counters: Sequence[str]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def build_cem_selection(counters: Sequence[str]) -> dict[str, Any]:
 
 _PRM = MeterField(
     "prm",
-    "Usage points (PRM, 14 digits, on the bill; several with blanks between)",
+    "Usage points (PRM: 14 digits, on the bill; blanks between several)",
     check_by_field(UsagePointConfig.model_fields["prm"]),
 )
 
@@ -154,9 +154,10 @@ _CONSO = _build_enedis_form(
     "conso",
     title="Enedis: Linky in France",
     intro="Needs a token: https://conso.boris.sh leads to the consent page of https://mon-compte-particulier.enedis.fr\n"
-    "and back to it; copy all of it. If a page stays empty on the way, switch your ad blocker off for it.",
+    "and back to it, where the token is shown: copy all of it, a long text with two dots in it. If a page stays empty on the\n"
+    "way, switch your ad blocker off for it.",
     secret_key="token",  # noqa: S106  # the key's name
-    secret="Token",  # noqa: S106  # a question
+    secret="Token from conso.boris.sh",  # noqa: S106  # a question
     check_secret=check_conso_token,
 )
 FORMS: Mapping[str, PortalForm] = {
@@ -166,8 +167,7 @@ FORMS: Mapping[str, PortalForm] = {
         "open the meter there; its number is the six digits at the end of the address, .../water-meter/123456.",
         account="home-water",
         user_key="username",
-        user="E-mail address",
-        fields=(MeterField("number", "Meter numbers (six digits, several with blanks between)", check_water_meter),),
+        fields=(MeterField("number", "Meter numbers (six digits each; blanks between several)", check_water_meter),),
         has_plain_meters=True,
     ),
     "fluvius": PortalForm(
@@ -176,12 +176,11 @@ FORMS: Mapping[str, PortalForm] = {
         "both stand on the meter's page there. Switch quarter-hours on there too, if you want them.",
         account="home-power",
         user_key="username",
-        user="E-mail address",
         fields=(
-            MeterField("ean", "EAN (18 digits)", check_by_field(MeterConfig.model_fields["ean"])),
+            MeterField("ean", "EAN (18 digits, on the meter's page)", check_by_field(MeterConfig.model_fields["ean"])),
             MeterField(
                 "serial",
-                "Serial number of the meter (if it was replaced: all, the oldest first)",
+                "Serial number (on the meter's page; if the meter was replaced, all of them, the oldest first, blanks between)",
                 check_by_field(MeterConfig.model_fields["serial"]),
                 has_several=True,
             ),
@@ -197,7 +196,7 @@ FORMS: Mapping[str, PortalForm] = {
         account="block-of-flats",
         asks_address=True,
         user_key="username",
-        user="User name",
+        user="User name you sign in with",
         selection_key="counters",
     ),
 }
@@ -209,9 +208,9 @@ ENEDIS_ACCESSES: Mapping[str, PortalForm] = {
         intro="Needs client_id and client_secret of an application in Enedis's DataHub that has subscribed to the measure APIs,\n"
         "and the PRM of each usage point, whose customer has consented at https://mon-compte-particulier.enedis.fr.",
         user_key="client_id",
-        user="client_id",
+        user="client_id of the application, from the DataHub",
         secret_key="client_secret",  # noqa: S106  # the key's name
-        secret="client_secret",  # noqa: S106  # a question
+        secret="client_secret of the application, from the DataHub",  # noqa: S106  # a question
         fields=(_PRM,),
     ),
     "myelectricaldata": _build_enedis_form(
@@ -220,7 +219,7 @@ ENEDIS_ACCESSES: Mapping[str, PortalForm] = {
         intro="Needs the secret of your account at https://www.v2.myelectricaldata.fr, which asks for consent at Enedis,\n"
         "and the PRM of each usage point. If a page stays empty there, switch your ad blocker off for it.",
         secret_key="token",  # noqa: S106  # the key's name
-        secret="Secret",  # noqa: S106  # a question
+        secret="Secret of your account at MyElectricalData",  # noqa: S106  # a question
         fields=(_PRM,),
     ),
 }
@@ -228,5 +227,5 @@ ENEDIS_ACCESSES: Mapping[str, PortalForm] = {
 ACCESS_TITLES: Mapping[str, str] = {
     "conso": "Conso API: a token after your consent, for everybody",
     "dataconnect": "Data Connect: an application of your own, for companies",
-    "myelectricaldata": "MyElectricalData: an account there",
+    "myelectricaldata": "MyElectricalData: an account at www.v2.myelectricaldata.fr",
 }

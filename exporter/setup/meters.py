@@ -18,49 +18,48 @@ MAX_NAMES = 10
 """Of more meters the names are not asked one by one."""
 
 
-def choose_meters(draft: Draft, options: SetupOptions) -> None:
-    """Let people say which meters are read, where that is known or needed before the portal is asked."""
+def choose_meters(draft: Draft, options: SetupOptions) -> Draft:
+    """Return the account with the meters that people name, where that is known or needed before the portal is asked."""
     form, known = draft.form, {draft.form.find_number(meter): meter for meter in draft.meters} if draft.form.fields else {}
     if options.meters:
-        draft.entry |= build_selection(form, options.meters, draft.meters)
+        draft = draft.with_keys(build_selection(form, options.meters, draft.meters))
     elif form.fields and not options.yes:
-        draft.entry[form.selection_key] = ask_meters(form, known)
+        draft = draft.with_meters(ask_meters(form, known))
     elif form.fields and not known:
         require_flag(None, "--meter")
-    if form.asks_production:
-        choose_usage_points(draft, options)
+    return choose_usage_points(draft, options) if form.asks_production else draft
 
 
-def choose_counters(draft: Draft, discovery: Discovery, options: SetupOptions) -> None:
-    """Let people tick what is read of what the portal lists; raise ConfigError where a flag names what it does not."""
+def choose_counters(draft: Draft, discovery: Discovery, options: SetupOptions) -> Draft:
+    """Return the account with the counters that people tick of what the portal lists, where it lists any.
+
+    Raise ConfigError where a flag names what it does not.
+    """
     if draft.form.selection_key != "counters":
-        return
-    if missing := set(options.meters) - describe_counters(discovery.findings).keys():
+        return draft
+    there = describe_counters(discovery.findings).keys()
+    if missing := set(options.meters) - there:
         raise ConfigError(
             f"not found: {', '.join(sorted(missing))}; `discover` prints the numbers; the configuration is as it was"
         )
     if options.meters or options.yes:
-        return
+        return draft
     before = [str(number) for number in (draft.entry.get("counters") or {}).get("include", [])]
-    draft.entry.pop("counters", None)
+    everything = draft.without("counters")
     choices = list_fitting_choices(discovery.findings)
-    if len(choices) == 1 or questions.confirm("Read all of it?", default=not before):
-        return
-    there = describe_counters(discovery.findings).keys()
-    numbers = questions.ask_choices(choices, before) if choices else ask_counters(there)
-    draft.entry |= build_cem_selection(numbers)
+    if len(choices) == 1 or questions.confirm("Read all of it? (No: tick what)", default=not before):
+        return everything
+    return everything.with_keys(build_cem_selection(questions.ask_choices(choices, before) if choices else ask_counters(there)))
 
 
-def correct_meters(draft: Draft, missing: Sequence[str], options: SetupOptions) -> None:
-    """Ask again for the meters that were not found."""
+def correct_meters(draft: Draft, missing: Sequence[str], options: SetupOptions) -> Draft:
+    """Return the account with other meters in the place of those that were not found."""
     form = draft.form
     known = {form.find_number(meter): meter for meter in draft.meters}
-    if len(form.fields) == 1:
-        draft.entry[form.selection_key] = meters = ask_meters(form, known)
-        if form.asks_production:
-            ask_production(meters, draft.known | known.keys(), options)
-        return
-    draft.entry[form.selection_key] = [ask_meter(form, meter) if number in missing else meter for number, meter in known.items()]
+    if len(form.fields) > 1:
+        return draft.with_meters([ask_meter(form, meter) if number in missing else meter for number, meter in known.items()])
+    meters = ask_meters(form, known)
+    return draft.with_meters(ask_production(meters, draft.known | known.keys(), options) if form.asks_production else meters)
 
 
 def find_missing(draft: Draft, discovery: Discovery) -> list[str]:
@@ -73,17 +72,25 @@ def find_missing(draft: Draft, discovery: Discovery) -> list[str]:
     ]
 
 
-def set_intervals(draft: Draft, discovery: Discovery) -> None:
-    """Read quarter-hours where the portal has them, unless the configuration says otherwise."""
-    by_number = {str(finding.facts["ean"]): finding for finding in discovery.findings if "ean" in finding.facts}
-    for meter in draft.meters:
-        finding = by_number.get(str(meter.get("ean"))) if isinstance(meter, dict) else None
-        if finding and "intervals" not in meter and any(child.facts.get("line") == "intervals" for child in finding.children):
-            meter["intervals"] = True
+def set_intervals(draft: Draft, discovery: Discovery) -> Draft:
+    """Return the account with quarter-hours where the portal has them, unless the configuration says otherwise."""
+    found = {
+        str(finding.facts["ean"])
+        for finding in discovery.findings
+        if "ean" in finding.facts and any(child.facts.get("line") == "intervals" for child in finding.children)
+    }
+    if not found:
+        return draft
+    return draft.with_meters(
+        [
+            {**meter, "intervals": True} if str(meter.get("ean")) in found and "intervals" not in meter else meter
+            for meter in draft.meters
+        ]
+    )
 
 
-def name_usage_points(draft: Draft, discovery: Discovery, options: SetupOptions) -> None:
-    """Ask for names of the usage points whose numbers would be shown; names of those no longer read are dropped."""
+def name_usage_points(draft: Draft, discovery: Discovery, options: SetupOptions) -> Draft:
+    """Return the account with names of usage points whose numbers would be shown, without those of what is no longer read."""
     aliases = {str(number): str(name) for number, name in (draft.entry.get("aliases") or {}).items()} | options.names
     suggested = suggest_names(draft, discovery, options)
     if draft.form.selection_key != "counters":
@@ -93,10 +100,7 @@ def name_usage_points(draft: Draft, discovery: Discovery, options: SetupOptions)
         aliases |= {number: name for number, name in pending.items() if name}
     elif not options.yes and not options.names and pending:
         aliases |= ask_names(pending, aliases)
-    if aliases:
-        draft.entry["aliases"] = aliases
-    else:
-        draft.entry.pop("aliases", None)
+    return draft.with_keys({"aliases": aliases}) if aliases else draft.without("aliases")
 
 
 def build_selection(form: PortalForm, words: Sequence[str], known: Sequence[Any]) -> dict[str, Any]:
@@ -115,10 +119,10 @@ def ask_meters(form: PortalForm, known: Mapping[str, Any]) -> list[Any]:
         numbers = questions.ask_words(first.question, " ".join(known), first.check)
         return [known.get(number, number if form.has_plain_meters else {first.key: number}) for number in numbers]
     meters = list(known.values())
-    if len(meters) > 1 and not questions.confirm(f"Keep all {len(meters)} meters?"):
+    if len(meters) > 1 and not questions.confirm(f"Keep all {len(meters)} meters? (No: tick which)"):
         choices = [questions.Choice(form.format_meter(meter), (number,)) for number, meter in known.items()]
         meters = [known[number] for number in questions.ask_choices(choices, list(known))]
-    while not meters or questions.confirm("Another meter?", default=False):
+    while not meters or questions.confirm("Another meter of this account?", default=False):
         meters.append(ask_meter(form, {}))
     return meters
 
@@ -138,36 +142,40 @@ def ask_meter(form: PortalForm, old: Mapping[str, Any]) -> dict[str, Any]:
     return meter
 
 
-def choose_usage_points(draft: Draft, options: SetupOptions) -> None:
-    """Let people tick usage points, which a token names, and say which of them have injection."""
-    key, known = draft.form.selection_key, {str(point.get("prm")): point for point in draft.meters}
+def choose_usage_points(draft: Draft, options: SetupOptions) -> Draft:
+    """Return the account with the usage points that people tick, which a token names, and which of them have injection."""
+    known = {str(point.get("prm")): point for point in draft.meters}
     if options.yes:
         prms = list(known) or (sorted(load_draft(draft, options).configured_usage_points()) if options.production else [])
     else:
         if not draft.form.fields and not options.meters:
-            draft.entry.pop(key, None)
+            draft = draft.without(draft.form.selection_key)
         prms = sorted(load_draft(draft, options).configured_usage_points())
         if not draft.form.fields and len(prms) > 1 and not options.meters:
             prms = questions.ask_choices([questions.Choice(prm, (prm,)) for prm in prms], list(known) or prms)
-    points = [dict(known.get(prm, {"prm": prm})) for prm in prms]
-    ask_production(points, draft.known, options)
-    if points:
-        draft.entry[key] = points
+    points = [known.get(prm, {"prm": prm}) for prm in prms]
+    return draft.with_meters(ask_production(points, draft.known, options)) if points else draft
 
 
-def ask_production(points: Sequence[dict[str, Any]], known: Set[str], options: SetupOptions) -> None:
-    """Ask which of the usage points that are not known have injection, unless flags tell it."""
+def ask_production(points: Sequence[Mapping[str, Any]], known: Set[str], options: SetupOptions) -> list[dict[str, Any]]:
+    """Return the usage points with injection where they have it: as flags tell, else as people say of those not known."""
     asks = not options.yes and not options.production
-    for point in points:
-        prm = point["prm"]
-        question = f"Does {prm} have injection, from solar panels?"
-        if prm in options.production or (asks and prm not in known and questions.confirm(question, default=False)):
-            point["production"] = True
+    return [
+        {**point, "production": True}
+        if point["prm"] in options.production
+        or (
+            asks
+            and point["prm"] not in known
+            and questions.confirm(f"Does {point['prm']} have injection, from solar panels?", default=False)
+        )
+        else dict(point)
+        for point in points
+    ]
 
 
 def ask_counters(there: Set[str]) -> list[str]:
     """Return the counters that people name where there are too many to be ticked."""
-    question = "Too many sites to be ticked here: the numbers of the counters (`discover` prints them; with blanks between)"
+    question = "Numbers of the counters (`discover` prints them; blanks between several; there are too many sites to tick)"
     return questions.ask_words(question, check=lambda number: "" if number in there else "is not there")
 
 
@@ -188,12 +196,12 @@ def ask_names(pending: Mapping[str, str], others: Mapping[str, str]) -> dict[str
     """Return names for usage points: one by one, or all as suggested where they are many."""
     if len(pending) > MAX_NAMES:
         example = next(iter(pending.values()))
-        question = f"Name the {len(pending)} meters by place and kind, such as {example!r}?"
+        question = f"Name the {len(pending)} meters by place and kind, such as {example!r}? (No: their numbers are shown)"
         return dict(pending) if questions.confirm(question) else {}
     names: dict[str, str] = {}
     for number, suggested in pending.items():
         used = {*others.values(), *names.values(), *(pending.keys() - {number})}
-        name = questions.ask(f"A name for {number} (empty: none)", suggested, _check_unused(used))
+        name = questions.ask(f"A name for {number} (shown in its place; empty: none)", suggested, _check_unused(used))
         names |= {number: name} if name else {}
     return names
 

@@ -45,7 +45,7 @@ def ask_words(question: str, default: str = "", check: Check = accept) -> list[s
 
     def check_words(text: str) -> str:
         faults = ((word, check(word)) for word in split_words(text))
-        return next((f"{word}: {fault}" for word, fault in faults if fault), "" if split_words(text) else "this is needed")
+        return next((f"{word}: {fault}" for word, fault in faults if fault), "" if split_words(text) else "an answer is needed")
 
     return split_words(ask(question, default, check_words))
 
@@ -59,7 +59,7 @@ def ask_secret(question: str, check: Check = accept) -> str:
     """Return a text that is not shown."""
 
     def validate(text: str) -> bool | str:
-        return ("" if text else "this is needed") or check(text) or True
+        return ("" if text else "an answer is needed") or check(text) or True
 
     return str(questionary.password(f"{question} (not shown):", validate=validate, validate_while_typing=False).unsafe_ask())
 

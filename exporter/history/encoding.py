@@ -19,9 +19,6 @@ SAMPLE_BYTES = 18
 _SAMPLE_TEMPLATE = b"\x12\x10\x09" + bytes(8) + b"\x10" + bytes(6)
 """samples = 2, 16 bytes: value = 1 as eight bytes, timestamp = 2 as a varint of six."""
 _VALUE_OFFSET, _TIMESTAMP_OFFSET = 3, 12
-_SEVEN_BIT_MASKS = [0x7F << 7 * part for part in range(6)]
-_CONTINUATION_BITS = 0x80_80_80_80_80
-"""Every byte of a varint but the last has its highest bit set."""
 CHUNK_BYTES = 64 * 1024
 """How many bytes of a large response are compressed at a time."""
 MAX_BLOCK_BYTES = (1 << 32) - 1
@@ -39,11 +36,10 @@ def encode_columns(timestamps: Sequence[int], values: Sequence[float]) -> bytes:
     The timestamps are one long number of 64 bits each: six masks and shifts encode all of them as varints at once.
     """
     count = len(timestamps)
-    ones = int.from_bytes(b"\x01\0\0\0\0\0\0\0" * count, "little")
+    spread, masks = _build_masks(count)
     whole = int.from_bytes(struct.pack(f"<{count}q", *timestamps), "little")
-    spread = ones * _CONTINUATION_BITS
-    for part, mask in enumerate(_SEVEN_BIT_MASKS):
-        spread |= (whole & ones * mask) << part
+    for part, mask in enumerate(masks):
+        spread |= (whole & mask) << part
     numbers, varints = struct.pack(f"<{count}d", *values), spread.to_bytes(8 * count, "little")
     out = bytearray(_SAMPLE_TEMPLATE * count)
     for byte in range(8):
@@ -51,6 +47,13 @@ def encode_columns(timestamps: Sequence[int], values: Sequence[float]) -> bytes:
     for byte in range(6):
         out[_TIMESTAMP_OFFSET + byte :: SAMPLE_BYTES] = varints[byte::8]
     return bytes(out)
+
+
+@lru_cache(maxsize=4)
+def _build_masks(count: int) -> tuple[int, list[int]]:
+    """Return the continuation bits of so many varints of six bytes, and the masks of their groups of seven bits."""
+    ones = int.from_bytes(b"\x01\0\0\0\0\0\0\0" * count, "little")
+    return ones * 0x80_80_80_80_80, [ones * (0x7F << 7 * part) for part in range(6)]
 
 
 def encode_labels(pairs: Iterable[tuple[str, str]]) -> bytes:

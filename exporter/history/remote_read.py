@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from google.protobuf.message import DecodeError
 
@@ -19,6 +19,8 @@ MAX_COUNTED_SERIES = 200_000
 """How many series all queries of a request may select together, unless a single query selects all there are."""
 MAX_SAMPLED_BYTES = 16 << 20
 """The size from which a response is sent as chunks to clients that accept both: samples they hold all at once."""
+MAX_KEPT_SAMPLES = 16_384
+"""How many calculated samples of a request are kept from their count to the response, instead of calculated twice."""
 STREAM_BYTES = 64 * 1024
 """The size of the parts in which frames are sent, however small or large they are."""
 _SAMPLES, _STREAMED_XOR_CHUNKS = remote_pb2.ReadRequest.SAMPLES, remote_pb2.ReadRequest.STREAMED_XOR_CHUNKS
@@ -49,15 +51,23 @@ class ReadRequest:
         return _STREAMED_XOR_CHUNKS in self.accepted_types and sampled_size > MAX_SAMPLED_BYTES
 
 
-@dataclass(slots=True)
-class _Plan:
-    """The answer to a query before it is read: the positions of the series with samples, how many, and the size in bytes."""
+@dataclass(frozen=True, slots=True)
+class _SeriesPlan:
+    """A series that has samples: its position, how many of them are requested, and the samples if they are at hand already."""
 
-    query: ReadQuery
+    position: int
+    count: int
+    rows: SampleRows | None
+
+
+@dataclass(frozen=True, slots=True)
+class _QueryPlan:
+    """The answer to a query before it is read: the span, the series with samples, and the size in bytes."""
+
     start_ms: int
     end_ms: int
-    counts: list[tuple[int, int]] = field(default_factory=list)
-    size: int = 0
+    series: Sequence[_SeriesPlan]
+    size: int
 
 
 class RemoteReadHandler:
@@ -94,42 +104,22 @@ class RemoteReadHandler:
 
     def _plan(
         self, snapshot: Snapshot, index: SeriesIndex, queries: Sequence[ReadQuery], now: int, check: Callable[[], None]
-    ) -> list[_Plan]:
+    ) -> list[_QueryPlan]:
         """Return the plans of all queries; raise RequestError if together they cost too much."""
         selector = Selector(index, self._external_labels)
         selector.check_cost(query.matchers for query in queries)
-        plans = [
-            _Plan(query, max(query.start_ms, MIN_TIMESTAMP_MS), min(query.end_ms, now, MAX_TIMESTAMP_MS)) for query in queries
+        queries = [
+            replace(query, start_ms=max(query.start_ms, MIN_TIMESTAMP_MS), end_ms=min(query.end_ms, now, MAX_TIMESTAMP_MS))
+            for query in queries
         ]
-        selections, selected = [], 0
-        for plan in plans:
-            selections.append(selector.select(plan.query.matchers, check) if plan.start_ms <= plan.end_ms else 0)
+        selections, selected = list[int](), 0
+        for query in queries:
+            selections.append(selector.select(query.matchers, check) if query.start_ms <= query.end_ms else 0)
             selected += selections[-1].bit_count()
         if selected > max(MAX_COUNTED_SERIES, len(index.series)):
             raise RequestError("the queries select too many series together; request less at once")
-        self._count_samples(snapshot, index, zip(plans, selections, strict=True), check)
-        return plans
-
-    def _count_samples(
-        self, snapshot: Snapshot, index: SeriesIndex, selections: Iterable[tuple[_Plan, int]], check: Callable[[], None]
-    ) -> None:
-        """Complete plans with the samples of the series that their queries select; raise RequestError if they are too many."""
-        samples_left = self._max_samples
-        for plan, selection in selections:
-            for position in list_positions(selection):
-                check()
-                series = index.series[position]
-                if count := snapshot.count_samples(series.series_id, series.timestamp_rule, plan.start_ms, plan.end_ms):
-                    requested = 0 if plan.query.series_only else count
-                    samples_left -= requested
-                    size = len(index.encode_labels(position)) + requested * encoding.SAMPLE_BYTES
-                    plan.counts.append((position, requested))
-                    plan.size += len(_encode_entry_header(size)) + size
-                if samples_left < 0:
-                    raise RequestError(
-                        f"the request selects more than {self._max_samples} samples;"
-                        " request less at once, or raise history.max_samples"
-                    )
+        planner = _Planner(snapshot, index, self._max_samples, check)
+        return [planner.plan(query, list_positions(selection)) for query, selection in zip(queries, selections, strict=True)]
 
     def _get_series_index(self, snapshot: Snapshot) -> SeriesIndex:
         """Return the index of series, rebuilt when the series have changed."""
@@ -139,6 +129,46 @@ class RemoteReadHandler:
             if cached is None or cached[0] != version:
                 cached = self._cached_index = version, SeriesIndex(list_series(snapshot, self._aliases))
         return cached[1]
+
+
+class _Planner:
+    """Plans the queries of one request within its limits."""
+
+    def __init__(self, snapshot: Snapshot, index: SeriesIndex, max_samples: int, check: Callable[[], None]) -> None:
+        self._snapshot, self._index, self._max_samples, self._check = snapshot, index, max_samples, check
+        self._requested = self._kept = 0
+
+    def plan(self, query: ReadQuery, positions: Iterable[int]) -> _QueryPlan:
+        """Return the plan of a query that selects these series; raise RequestError if the request has too many samples."""
+        found, size = list[_SeriesPlan](), 0
+        for position in positions:
+            self._check()
+            if single := self._plan_series(query, position):
+                found.append(single)
+                entry_size = len(self._index.encode_labels(position)) + single.count * encoding.SAMPLE_BYTES
+                size += len(_encode_entry_header(entry_size)) + entry_size
+                self._requested += single.count
+            if self._requested > self._max_samples:
+                raise RequestError(
+                    f"the request selects more than {self._max_samples} samples;"
+                    " request less at once, or raise history.max_samples"
+                )
+        return _QueryPlan(query.start_ms, query.end_ms, found, size)
+
+    def _plan_series(self, query: ReadQuery, position: int) -> _SeriesPlan | None:
+        """Return the plan of a series, None if it has no samples; what is calculated to count them is kept if it is little."""
+        series, rows = self._index.series[position], None
+        rule = series.timestamp_rule
+        if rule.calendar:
+            rows = self._snapshot.calculate_samples(series.series_id, rule.calendar, query.start_ms, query.end_ms)
+            count = len(rows)
+        else:
+            count = self._snapshot.count_samples(series.series_id, rule, query.start_ms, query.end_ms)
+        if query.series_only or rows is None or self._kept + count > MAX_KEPT_SAMPLES:
+            rows = None
+        else:
+            self._kept += count
+        return _SeriesPlan(position, 0 if query.series_only else count, rows) if count else None
 
 
 def parse_read_request(body: bytes) -> ReadRequest:
@@ -158,7 +188,7 @@ def parse_read_request(body: bytes) -> ReadRequest:
 
 
 def stream_response(
-    snapshot: Snapshot, index: SeriesIndex, plans: Sequence[_Plan], check: Callable[[], None] = lambda: None
+    snapshot: Snapshot, index: SeriesIndex, plans: Sequence[_QueryPlan], check: Callable[[], None] = lambda: None
 ) -> Iterator[bytes]:
     """Yield the response to planned queries as one snappy block, in chunks; raise RequestError before the first one."""
     length = _measure_response(plans)
@@ -185,32 +215,39 @@ def _encode_entry_header(size: int) -> bytes:
     return encoding.encode_field_header(1, size)
 
 
-def _measure_response(plans: Iterable[_Plan]) -> int:
+def _measure_response(plans: Iterable[_QueryPlan]) -> int:
     """Return how many bytes the response to planned queries takes as samples."""
     return sum(len(_encode_entry_header(plan.size)) + plan.size for plan in plans)
 
 
-def _stream_result(snapshot: Snapshot, index: SeriesIndex, plan: _Plan, check: Callable[[], None]) -> Iterator[bytes]:
+def _stream_result(snapshot: Snapshot, index: SeriesIndex, plan: _QueryPlan, check: Callable[[], None]) -> Iterator[bytes]:
     yield _encode_entry_header(plan.size)
-    for position, count in plan.counts:
+    for single in plan.series:
         check()
-        series, labels = index.series[position], index.encode_labels(position)
-        yield _encode_entry_header(len(labels) + count * encoding.SAMPLE_BYTES) + labels
-        if count:
-            for rows in snapshot.iterate_samples(series.series_id, series.timestamp_rule, plan.start_ms, plan.end_ms):
-                yield encoding.encode_samples(rows)
+        labels = index.encode_labels(single.position)
+        yield _encode_entry_header(len(labels) + single.count * encoding.SAMPLE_BYTES) + labels
+        yield from map(encoding.encode_samples, _iterate_rows(snapshot, index, plan, single))
 
 
-def _stream_frames(snapshot: Snapshot, index: SeriesIndex, plans: Sequence[_Plan], check: Callable[[], None]) -> Iterator[bytes]:
-    def read_slices(position: int, plan: _Plan) -> Iterator[SampleRows]:
-        series = index.series[position]
-        for rows in snapshot.iterate_samples(series.series_id, series.timestamp_rule, plan.start_ms, plan.end_ms):
+def _stream_frames(
+    snapshot: Snapshot, index: SeriesIndex, plans: Sequence[_QueryPlan], check: Callable[[], None]
+) -> Iterator[bytes]:
+    def read_slices(plan: _QueryPlan, single: _SeriesPlan) -> Iterator[SampleRows]:
+        for rows in _iterate_rows(snapshot, index, plan, single):
             check()
             yield rows
 
     for number, plan in enumerate(plans):
-        for position, count in plan.counts:
+        for single in plan.series:
             check()
-            yield from xor_chunks.encode_frames(
-                index.encode_labels(position), read_slices(position, plan) if count else (), number
-            )
+            yield from xor_chunks.encode_frames(index.encode_labels(single.position), read_slices(plan, single), number)
+
+
+def _iterate_rows(snapshot: Snapshot, index: SeriesIndex, plan: _QueryPlan, single: _SeriesPlan) -> Iterable[SampleRows]:
+    """Return the requested samples of a series, in slices."""
+    if not single.count:
+        return ()
+    if single.rows is not None:
+        return (single.rows,)
+    series = index.series[single.position]
+    return snapshot.iterate_samples(series.series_id, series.timestamp_rule, plan.start_ms, plan.end_ms)

@@ -1,10 +1,10 @@
 """The history series: their names, labels and timestamps, by series of the ledger."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from itertools import chain
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from exporter.ledger.ledger import Snapshot
@@ -103,28 +103,36 @@ def list_series(snapshot: Snapshot, aliases: Aliases, *, stored_only: bool = Fal
     """
     found: dict[LabelPairs, HistorySeries] = {}
     rows = snapshot.select_series()
-    stored = (build_series(row, aliases.get(row.account, {})) for row in rows)
-    calculated = [] if stored_only else _iterate_calculated(rows, aliases, snapshot.select_zones())
-    for series in chain(filter(None, stored), calculated):
+    for series in _iterate_stored(rows, aliases) if stored_only else _iterate_all(rows, aliases, snapshot.select_zones()):
         found.setdefault(series.labels, series)
     return sorted(found.values(), key=lambda series: series.labels)
 
 
-def _iterate_calculated(rows: Sequence[SeriesRow], aliases: Aliases, zones: Mapping[str, str]) -> Iterator[HistorySeries]:
-    """Yield the history series that are calculated from days, and those that mark estimates."""
-    rows = [row for row in rows if (row.form, row.unit, row.direction) in _INTERVAL_KEYS and row.resolution != "P1M"]
+def _iterate_stored(rows: Iterable[SeriesRow], aliases: Aliases) -> Iterator[HistorySeries]:
+    return filter(None, (_build_stored_series(row, aliases.get(row.account, {})) for row in rows))
+
+
+def _iterate_all(rows: Sequence[SeriesRow], aliases: Aliases, zones: Mapping[str, str]) -> Iterator[HistorySeries]:
+    """Yield the history series of stored series, each followed by what is calculated from its days and marks its estimates."""
     days, lengths = defaultdict[tuple[str, ...], list[int]](list), defaultdict[tuple[str, ...], list[int]](list)
-    for row in rows:
+    for row in filter(_is_amount, rows):
         lengths[_length_key(row)].append(row.id)
         if row.resolution == "P1D":
             days[_days_key(row)].append(row.id)
     for row in rows:
-        names, zone = aliases.get(row.account, {}), ZoneInfo(zones[row.account])
-        if row.resolution == "P1D":
-            yield from _build_calendar_series(row, names, zone, tuple(days[_days_key(row)]))
-        if (ids := lengths[_length_key(row)])[0] == row.id:
-            rule = replace(_choose_timestamp_rule(row), estimated=tuple(ids))
-            yield _build(row, names, ESTIMATED_FAMILY, rule, row.resolution)
+        yield from _iterate_stored([row], aliases)
+        if _is_amount(row):
+            names = aliases.get(row.account, {})
+            if row.resolution == "P1D":
+                yield from _build_calendar_series(row, names, ZoneInfo(zones[row.account]), tuple(days[_days_key(row)]))
+            if (ids := lengths[_length_key(row)])[0] == row.id:
+                rule = replace(_choose_timestamp_rule(row.form, row.resolution), estimated=tuple(ids))
+                yield _build(row, names, ESTIMATED_FAMILY, rule, row.resolution)
+
+
+def _is_amount(row: SeriesRow) -> bool:
+    """Return whether a series has amounts of at most a day."""
+    return (row.form, row.unit, row.direction) in _INTERVAL_KEYS and row.resolution != "P1M"
 
 
 def _days_key(row: SeriesRow) -> tuple[str, ...]:
@@ -145,12 +153,12 @@ def _build_calendar_series(
         yield _build(row, aliases, family, rule, "")
 
 
-def build_series(row: SeriesRow, aliases: Mapping[str, str]) -> HistorySeries | None:
+def _build_stored_series(row: SeriesRow, aliases: Mapping[str, str]) -> HistorySeries | None:
     """Return the history series of a series of the ledger; None if it has none."""
     family = HISTORY_FAMILIES.get((row.form, row.unit, row.direction))
     if family is None or (row.form == "index" and row.nature is not Nature.COUNTER):
         return None
-    return _build(row, aliases, family, _choose_timestamp_rule(row), row.resolution)
+    return _build(row, aliases, family, _choose_timestamp_rule(row.form, row.resolution), row.resolution)
 
 
 def _build(
@@ -163,14 +171,21 @@ def _build(
         "resolution": resolution,
         "usage_point": clean_label(aliases.get(row.usage_point, row.usage_point)),
     }
-    pairs = tuple((name, value) for name, value in labels.items() if value)
+    pairs = tuple(_share_pair(name, value) for name, value in labels.items() if value)
     return HistorySeries(pairs, row.id, row.account, rule, family, row.form, resolution)
 
 
-def _choose_timestamp_rule(row: SeriesRow) -> TimestampRule:
-    if row.form == "index":
+@lru_cache(maxsize=256)
+def _share_pair(name: str, value: str) -> tuple[str, str]:
+    """Return a label; series listed one after the other share it, which halves the memory of many."""
+    return name, value
+
+
+@lru_cache(maxsize=256)
+def _choose_timestamp_rule(form: str, resolution: str) -> TimestampRule:
+    if form == "index":
         return TimestampRule(0)
-    if row.form == "peak":
+    if form == "peak":
         return TimestampRule()
-    length = _RESOLUTION_LENGTHS.get(row.resolution)
+    length = _RESOLUTION_LENGTHS.get(resolution)
     return TimestampRule(offset=1) if length is None else TimestampRule(length // timedelta(milliseconds=1) - 1)

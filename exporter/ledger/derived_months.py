@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from exporter.ledger.database import DAY_MS, from_ms, to_ms
 from exporter.ledger.derived_days import INSERT_DERIVED_SERIES, DerivedDays, DerivedRow
-from exporter.ledger.samples import Calendar, CalendarRule, iterate_calendar_samples, local_day
+from exporter.ledger.samples import Calendar, CalendarRule, SampleReader, local_day
 from exporter.models import next_month
 
 
@@ -65,7 +65,7 @@ class MonthDeriver:
         rule = CalendarRule(Calendar.MONTH, self._zone, companions)
         first, last = self._start(months[0]), self._start(next_month(months[-1])) + DAY_MS
         amounts = dict[date, tuple[int, float]]()
-        for stamp, value in iterate_calendar_samples(self._db, series, rule, first, last):
+        for stamp, value in SampleReader(self._db).calculate(series, rule, first, last):
             amounts[(self._local_date(stamp + 1) - timedelta(days=1)).replace(day=1)] = stamp + 1, value
         target: int | None = None
         for month in months:

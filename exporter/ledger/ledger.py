@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from exporter import runtime
 from exporter.errors import LedgerError
-from exporter.ledger import delivery_state, queries, retention, samples, usage_queries
+from exporter.ledger import delivery_state, queries, retention, usage_queries
 from exporter.ledger.account_state import (
     AccountState,
     LedgerAccountStore,
@@ -30,7 +30,7 @@ from exporter.ledger.database import Database
 from exporter.ledger.delivery_state import DeliveryState, PendingQuery, PendingRange, PendingReading, PendingSample
 from exporter.ledger.feed_store import LedgerFeedStore
 from exporter.ledger.queries import DaySums, NewestIndex, SeriesRow, StoredReading, UsagePointRow
-from exporter.ledger.samples import SampleRows, TimestampRule
+from exporter.ledger.samples import CalendarRule, SampleReader, SampleRows, TimestampRule
 from exporter.ledger.usage_queries import Amount, RegisterReading
 from exporter.ledger.writer import LedgerChanges, derive_older_months, start_deriving_days, write_feed_readings, write_visit
 from exporter.models import Fact, VisitResult
@@ -242,6 +242,7 @@ class Snapshot:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._samples = SampleReader(db)
 
     def get_state(self, account: str) -> AccountState:
         """Return an account's state."""
@@ -299,11 +300,15 @@ class Snapshot:
 
     def count_samples(self, series_id: int, rule: TimestampRule, first: int, last: int) -> int:
         """Return the number of a series' samples with timestamps in [first, last] milliseconds."""
-        return samples.count_samples(self._db, series_id, rule, first, last)
+        return self._samples.count(series_id, rule, first, last)
 
     def iterate_samples(self, series_id: int, rule: TimestampRule, first: int, last: int) -> Iterator[SampleRows]:
         """Yield a series' samples with timestamps in [first, last] milliseconds, in slices."""
-        return samples.iterate_samples(self._db, series_id, rule, first, last)
+        return self._samples.iterate(series_id, rule, first, last)
+
+    def calculate_samples(self, series_id: int, rule: CalendarRule, first: int, last: int) -> SampleRows:
+        """Return the samples with timestamps in [first, last] milliseconds that are calculated from the days of a series."""
+        return self._samples.calculate(series_id, rule, first, last)
 
     def select_zones(self) -> dict[str, str]:
         """Return account -> name of its time zone."""

@@ -8,14 +8,14 @@ Invariants: a day is known when any register of the same usage point, direction 
 sample lies on the last millisecond of its last day, wherever that day begins (gas days at six); amounts are added exactly.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from decimal import Context, Decimal
 from enum import StrEnum
-from fractions import Fraction
-from functools import lru_cache
-from itertools import islice
+from functools import lru_cache, partial
 from zoneinfo import ZoneInfo
 
 from exporter.ledger.database import from_ms
@@ -23,6 +23,8 @@ from exporter.models import DAY
 
 ROWS_PER_FETCH = 4096
 """How many rows are fetched at a time."""
+KEPT_USAGE_POINTS = 8
+"""Of how many usage points the days stay at hand: those of a home, whose registers are calculated one after the other."""
 _MAX_BEFORE_STAMP, _MAX_AFTER_STAMP = 32 * 86_400_000, 86_400_000
 """The maximum time from the start of a period to its timestamp, and, for irregular portals, from the timestamp to the start."""
 
@@ -44,6 +46,10 @@ _MAX_PERIOD_MS = {
     Calendar.YEAR_TO_DATE: 368 * 86_400_000,
 }
 """The longest period, and a day more on both sides: so much before the first sample are the days that it is the sum of."""
+
+
+_EXACT = Context(prec=700)
+"""Rounds no sum of amounts: of the largest and the smallest float, one has 309 digits before, the other 340 behind the point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,45 +76,49 @@ class TimestampRule:
     estimated: tuple[int, ...] = ()
 
 
-def count_samples(db: sqlite3.Connection, series_id: int, rule: TimestampRule, first: int, last: int) -> int:
-    """Return the number of a series' samples with timestamps in [first, last]."""
-    if rule.calendar:
-        return sum(1 for _ in iterate_calendar_samples(db, series_id, rule.calendar, first, last))
-    statement, values = _build_sample_query(series_id, rule, first, last)
-    (count,) = db.execute(f"SELECT count(*) FROM ({statement})", values).fetchone()
-    return int(count)
+class SampleReader:
+    """Reads the samples of one snapshot; the days of a usage point are read once for all its registers."""
 
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._read_days = lru_cache(KEPT_USAGE_POINTS)(partial(_read_days, db))
 
-def iterate_samples(db: sqlite3.Connection, series_id: int, rule: TimestampRule, first: int, last: int) -> Iterator[SampleRows]:
-    """Yield a series' samples with timestamps in [first, last], in slices."""
-    if rule.calendar:
-        samples = iterate_calendar_samples(db, series_id, rule.calendar, first, last)
-        while rows := list(islice(samples, ROWS_PER_FETCH)):
+    def count(self, series_id: int, rule: TimestampRule, first: int, last: int) -> int:
+        """Return the number of a series' samples with timestamps in [first, last]."""
+        if rule.calendar:
+            return len(self.calculate(series_id, rule.calendar, first, last))
+        statement, values = _build_sample_query(series_id, rule, first, last)
+        counting = _COUNT_SHIFTED_SAMPLES if statement is _SHIFTED_SAMPLES else f"SELECT count(*) FROM ({statement})"
+        (count,) = self._db.execute(counting, values).fetchone()
+        return int(count)
+
+    def iterate(self, series_id: int, rule: TimestampRule, first: int, last: int) -> Iterator[SampleRows]:
+        """Yield a series' samples with timestamps in [first, last], in slices."""
+        if rule.calendar:
+            rows = self.calculate(series_id, rule.calendar, first, last)
+            yield from (rows[start : start + ROWS_PER_FETCH] for start in range(0, len(rows), ROWS_PER_FETCH))
+            return
+        cursor = self._db.execute(*_build_sample_query(series_id, rule, first, last))
+        while rows := cursor.fetchmany(ROWS_PER_FETCH):
             yield rows
-        return
-    cursor = db.execute(*_build_sample_query(series_id, rule, first, last))
-    while rows := cursor.fetchmany(ROWS_PER_FETCH):
-        yield rows
 
-
-def iterate_calendar_samples(
-    db: sqlite3.Connection, series_id: int, rule: CalendarRule, first: int, last: int
-) -> Iterator[tuple[int, float]]:
-    """Yield timestamp and value of the calculated samples with timestamps in [first, last] milliseconds, in order."""
-    since = first - _MAX_PERIOD_MS[rule.calendar]
-    amounts = {local_day(rule.zone, at): value for at, value in db.execute(_SELECT_DAYS, (series_id, since, last))}
-    previous, total, has_any = None, Fraction(0), False
-    for day, end in sorted(_select_known_days(db, rule, since, last).items()):
-        if day.day == 1 and (rule.calendar is not Calendar.YEAR_TO_DATE or day.month == 1):
-            total, has_any = Fraction(0), False
-        elif previous is None or previous + DAY != day:
-            previous = None
-            continue
-        previous = day
-        if day in amounts:
-            total, has_any = total + Fraction(repr(amounts[day])), True
-        if has_any and first < end <= last + 1 and (rule.calendar is not Calendar.MONTH or (day + DAY).day == 1):
-            yield end - 1, float(total)
+    def calculate(self, series_id: int, rule: CalendarRule, first: int, last: int) -> SampleRows:
+        """Return the samples with timestamps in [first, last] that are calculated from the days of a series."""
+        days, amounts = self._read_days(rule.zone, rule.companions, first - _MAX_PERIOD_MS[rule.calendar], last)
+        own_amounts, rows = amounts[series_id], SampleRows()
+        previous, total, has_any = None, Decimal(0), False
+        for day, end in days:
+            if day.day == 1 and (rule.calendar is not Calendar.YEAR_TO_DATE or day.month == 1):
+                total, has_any = Decimal(0), False
+            elif previous is None or previous + DAY != day:
+                previous = None
+                continue
+            previous = day
+            if (amount := own_amounts.get(day)) is not None:
+                total, has_any = _EXACT.add(total, Decimal(repr(amount))), True
+            if has_any and first < end <= last + 1 and (rule.calendar is not Calendar.MONTH or (day + DAY).day == 1):
+                rows.append((end - 1, float(total)))
+        return rows
 
 
 @lru_cache(maxsize=8192)
@@ -117,34 +127,41 @@ def local_day(zone: ZoneInfo, at: int) -> date:
     return from_ms(at).astimezone(zone).date()
 
 
-def _select_known_days(db: sqlite3.Connection, rule: CalendarRule, since: int, last: int) -> dict[date, int]:
-    """Return the days known of any register, each with its end."""
-    known: dict[date, int] = {}
-    for companion in rule.companions:
-        for at, end in db.execute(_SELECT_ENDS, (companion, since, last)):
-            day = local_day(rule.zone, at)
-            known[day] = max(end, known.get(day, end))
-    return known
+def _read_days(
+    db: sqlite3.Connection, zone: ZoneInfo, series_ids: tuple[int, ...], first: int, last: int
+) -> tuple[list[tuple[date, int]], dict[int, dict[date, float]]]:
+    """Return the days known of any of these series, each with its end, and the amounts of each series by day."""
+    ends, amounts = dict[date, int](), dict[int, dict[date, float]]()
+    for series_id in series_ids:
+        own_amounts = amounts[series_id] = {}
+        for at, end, value in db.execute(_SELECT_DAYS, (series_id, first, last)):
+            day = local_day(zone, at)
+            own_amounts[day] = value
+            if end > ends.get(day, 0):
+                ends[day] = end
+    return sorted(ends.items()), amounts
 
 
-def _build_sample_query(series_id: int, rule: TimestampRule, first: int, last: int) -> tuple[str, dict[str, int]]:
+def _build_sample_query(series_id: int, rule: TimestampRule, first: int, last: int) -> tuple[str, dict[str, int | str]]:
+    bounds = {"from": first - _MAX_BEFORE_STAMP, "to": last + _MAX_AFTER_STAMP, "first": first, "last": last}
     if rule.estimated:
-        bounds = {"first": first, "last": last, "from": first - _MAX_BEFORE_STAMP, "to": last + _MAX_AFTER_STAMP}
-        return _ESTIMATED_SAMPLES.format(",".join(map(str, rule.estimated))), bounds
+        return _ESTIMATED_SAMPLES, {"series": json.dumps(rule.estimated), **bounds}
     if rule.shift is not None:
         shift = rule.shift
         return _SHIFTED_SAMPLES, {"series": series_id, "shift": shift, "first": first - shift, "last": last - shift}
-    bounds = {"from": first - _MAX_BEFORE_STAMP, "to": last + _MAX_AFTER_STAMP}
-    return _SPAN_SAMPLES, bounds | {"series": series_id, "offset": rule.offset, "first": first, "last": last}
+    return _SPAN_SAMPLES, {"series": series_id, "offset": rule.offset, **bounds}
 
 
-_SELECT_DAYS = "SELECT at, value FROM reading WHERE series = ? AND at BETWEEN ? AND ? ORDER BY at"
-_SELECT_ENDS = "SELECT at, at + span * 1000 FROM reading WHERE series = ? AND at BETWEEN ? AND ?"
+_SELECT_DAYS = "SELECT at, at + span * 1000, value FROM reading WHERE series = ? AND at BETWEEN ? AND ? ORDER BY at"
+# CROSS JOIN: otherwise SQLite goes through all readings of a series for the few that are estimates.
 _ESTIMATED_SAMPLES = (
-    "SELECT DISTINCT at + span * 1000 - 1 AS stamp, 1.0 FROM estimate JOIN reading USING (series, at) WHERE series IN ({})"
-    " AND at BETWEEN :from AND :to AND stamp BETWEEN :first AND :last ORDER BY stamp"
+    "SELECT DISTINCT at + span * 1000 - 1 AS stamp, 1.0 FROM json_each(:series) CROSS JOIN estimate"
+    " ON estimate.series = json_each.value CROSS JOIN reading USING (series, at)"
+    " WHERE at BETWEEN :from AND :to AND stamp BETWEEN :first AND :last ORDER BY stamp"
 )
 _SHIFTED_SAMPLES = "SELECT at + :shift, value FROM reading WHERE series = :series AND at BETWEEN :first AND :last ORDER BY at"
+# Twice as fast as counting the rows of the former.
+_COUNT_SHIFTED_SAMPLES = "SELECT count(*) FROM reading WHERE series = :series AND at BETWEEN :first AND :last"
 _SPAN_SAMPLES = (
     "SELECT at + span * 1000 - :offset AS stamp, max(value) FROM reading WHERE series = :series AND at BETWEEN :from AND :to"
     " AND at + span * 1000 - :offset BETWEEN :first AND :last GROUP BY stamp ORDER BY stamp"

@@ -3,8 +3,8 @@
 import asyncio
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from exporter.sync.coverage import Coverage
 from exporter.sync.feeds import CalendarMonth, Feed, FeedResult, Form, Pace
 from exporter.visit import BackfillSettings, open_account, open_session
 from tests.conftest import NOW, FakeClock
+from tests.pollers import render_page, running, until
 from tests.scripted_portal import POINT, SCRIPTS, ZONE, ScriptedConfig, ScriptedPortal, VisitScript, build_day, build_index
 from tests.visit_parts import build_result
 
@@ -133,20 +134,6 @@ def start_later(watch: FakeClock) -> Callable[[Ledger], Awaitable[AccountPoller]
     return make
 
 
-@asynccontextmanager
-async def running(poller: AccountPoller) -> AsyncIterator[None]:
-    task = asyncio.create_task(poller.run())
-    yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110  # what is waited for is the product's own doing, with no event to it
-            await asyncio.sleep(0.001)
-
-
 def stored_days(ledger: Ledger) -> set[date]:
     with ledger.snapshot() as snapshot:
         line = next((line for line in snapshot.select_series("home") if line.resolution == "P1D"), None)
@@ -154,12 +141,8 @@ def stored_days(ledger: Ledger) -> set[date]:
         return {reading.at.astimezone(ZONE).date() for reading in readings}
 
 
-def page_of(poller: AccountPoller) -> str:
-    return poller._page.render().decode()
-
-
 def shown(poller: AccountPoller, family: str) -> float:
-    (line,) = (line for line in page_of(poller).splitlines() if line.startswith(family))
+    (line,) = (line for line in render_page(poller).splitlines() if line.startswith(family))
     return float(line.rpartition(" ")[2])
 
 
@@ -178,7 +161,7 @@ async def test_the_history_comes_by_itself(start, history, ledger, watch):
     assert history.last_request - NOW < timedelta(minutes=10)
     months = [first for _, first, _ in history.requests if first >= history.first]
     assert len(months) == len(set(months))
-    assert "utility_consumption_index_m3" in page_of(poller)
+    assert "utility_consumption_index_m3" in render_page(poller)
 
 
 async def test_a_restart_in_the_middle_goes_on(start, history, ledger, watch):

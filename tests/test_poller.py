@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +29,7 @@ from exporter.poller import AccountPoller
 from exporter.poller_group import PollerGroup
 from exporter.visit import open_account
 from tests.conftest import NOW, FakeClock
+from tests.pollers import render_page, running, until
 from tests.scripted_portal import SCRIPTS, ScriptedPortal, VisitScript, build_index, build_portal, hang_forever
 from tests.visit_parts import NextVisit, Note, PartialFailure, VisitPart
 
@@ -66,25 +66,6 @@ def start(ledger: Ledger, watch: FakeClock) -> Callable[..., AccountPoller]:
     return make
 
 
-@asynccontextmanager
-async def running(poller: AccountPoller) -> AsyncIterator[None]:
-    task = asyncio.create_task(poller.run())
-    yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(true: Callable[[], bool]) -> None:
-    """Let others work until something is true; a test's own bound on time."""
-    async with asyncio.timeout(20):
-        while not true():  # noqa: ASYNC110  # what is waited for is the product's own doing, with no event to it
-            await asyncio.sleep(0.001)
-
-
-def page_of(poller: AccountPoller) -> str:
-    return poller._page.render().decode()
-
-
 async def test_first_visit_at_once_then_by_the_interval(start, script, watch):
     """
     A new account is visited at once, whatever the hour, and then each interval.
@@ -107,8 +88,8 @@ async def test_a_restart_asks_nothing_before_it_is_due_and_shows_everything(star
     watch.at += timedelta(minutes=20)
     again = await start()
 
-    assert "utility_consumption_index_m3" in page_of(again)
-    assert 'utility_up{account="home",portal="brook"} 1.0' in page_of(again)
+    assert "utility_consumption_index_m3" in render_page(again)
+    assert 'utility_up{account="home",portal="brook"} 1.0' in render_page(again)
     async with running(again):
         await until(lambda: len(script.visits) == 2)
     assert script.visits[1] >= NOW + HOUR
@@ -153,8 +134,8 @@ async def test_each_failure_has_its_reason_and_its_wait(start, script, error, re
     await poller.visit()
 
     assert poller.state.next_visit == NOW + wait
-    assert f'utility_visit_failures_total{{account="home",portal="brook",reason="{reason}"}} 1.0' in page_of(poller)
-    assert 'utility_up{account="home",portal="brook"} 0.0' in page_of(poller)
+    assert f'utility_visit_failures_total{{account="home",portal="brook",reason="{reason}"}} 1.0' in render_page(poller)
+    assert 'utility_up{account="home",portal="brook"} 0.0' in render_page(poller)
     assert "secret" not in poller.state.message
 
 
@@ -182,7 +163,7 @@ async def test_results_stay_when_a_visit_fails(start, script):
     await poller.visit()
     await poller.visit()
 
-    assert 'register="total",usage_point="B-1"} 104.25' in page_of(poller)
+    assert 'register="total",usage_point="B-1"} 104.25' in render_page(poller)
     assert poller.state.last_success == NOW
     assert (poller.state.reason, poller.state.message) == ("unreachable", "gone")
 
@@ -195,7 +176,7 @@ async def test_a_shortfall_keeps_the_rest_and_counts_as_failed(start, script):
     script.steps.append([build_index(1.0, NOW), PartialFailure(ResponseError("days have changed"))])
     await poller.visit()
 
-    assert "} 1.0\n" in page_of(poller).partition("utility_consumption_index_m3{")[2]
+    assert "} 1.0\n" in render_page(poller).partition("utility_consumption_index_m3{")[2]
     assert (poller.state.up, poller.state.reason) == (False, "response")
 
 
@@ -211,7 +192,7 @@ async def test_a_refused_login_is_tried_once_over_ten_restarts(start, script, wa
         async with running(poller):
             await until(lambda poller=poller: poller.state.reason == "login")
             await asyncio.sleep(0.02)
-        assert 'utility_login_suspended{account="home",portal="brook"} 1.0' in page_of(poller)
+        assert 'utility_login_suspended{account="home",portal="brook"} 1.0' in render_page(poller)
 
     assert script.visits == [NOW]
     watch.stands = False

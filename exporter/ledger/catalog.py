@@ -100,6 +100,10 @@ class AccountCatalog:
         self._shown_inventory: Inventory | None = None
         """The inventory that is shown now."""
 
+    def mark_changed(self, usage_point: str) -> None:
+        """Record that this visit changes something of a usage point."""
+        self.changed_usage_points.add(usage_point)
+
     def begin(self, *, is_visit: bool) -> None:
         """Begin a transaction: a visit's, or that of a feed."""
         self.changed_usage_points = set()

@@ -342,7 +342,7 @@ class _VisitWriter:
         if stored != facts.values:
             self._db.execute("DELETE FROM fact WHERE point = ?", (point,))
             self._db.executemany("INSERT INTO fact VALUES (?, ?, ?)", ((point, *pair) for pair in facts.values.items()))
-            self._catalog.changed_usage_points.add(facts.usage_point.id)
+            self._catalog.mark_changed(facts.usage_point.id)
 
     def _write_notes(self, notes: tuple[str, ...]) -> tuple[str, ...]:
         (stored,) = self._db.execute("SELECT notes FROM account WHERE id = ?", (self._account,)).fetchone()

@@ -23,6 +23,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
+    model_validator,
 )
 
 from exporter.client.session import Session
@@ -43,10 +44,24 @@ class RawCall:
     required: frozenset[str] = frozenset()
 
 
-class AccountConfig(BaseModel):
-    """The configuration of one account: its fields are its configuration keys."""
+class ConfigBlock(BaseModel):
+    """A block of configuration keys: its fields are the keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    example: ClassVar[str] = ""
+    """How the block is written, for the error where something else stands in its place."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_form(cls, block: object) -> object:
+        if cls.example and not isinstance(block, dict | cls):
+            raise ValueError(f"must be a block: write {cls.example}")
+        return block
+
+
+class AccountConfig(ConfigBlock):
+    """The configuration of one account: its fields are its configuration keys."""
 
     min_every: ClassVar[timedelta] = timedelta(minutes=1)
     max_every: ClassVar[timedelta] = timedelta(days=1)

@@ -1,7 +1,7 @@
 """Water-Link's days as `serve` and `history import` read them: late ones, corrections, holes and older months."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -21,6 +21,7 @@ from exporter.simulators.water_link.simulation import WaterLinkSimulation
 from exporter.simulators.water_link.water_meter import WaterMeter
 from exporter.visit import open_session
 from tests.conftest import FakeClock
+from tests.pollers import until
 
 METER = "204417"
 DAY = timedelta(days=1)
@@ -60,7 +61,7 @@ class Home:
         """Serve for so long."""
         end = self.watch.at + length
         async with self.serving():
-            await until(lambda: self.watch.at >= end)
+            await until(lambda: self.watch.at >= end, 60)
 
     async def import_days(self, first: date | None = None, last: date | None = None) -> None:
         async with open_session(self.account, self.ledger, self.watch.now) as session:
@@ -81,12 +82,6 @@ class Home:
 
     def month_requests(self) -> list[str]:
         return [request.query["from"] for request in self.simulation.requests if "measurements" in request.path]
-
-
-async def until(is_true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not is_true():  # noqa: ASYNC110  # what is waited for is the product's own doing, with no event to it
-            await asyncio.sleep(0)
 
 
 @pytest.fixture

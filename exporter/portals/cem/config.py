@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from exporter.duration import Duration
-from exporter.portals.base import AccountConfig, BaseUrl
+from exporter.portals.base import AccountConfig, BaseUrl, ConfigBlock
 
 PRAGUE = ZoneInfo("Europe/Prague")
 
 
-class NumberSelection(BaseModel):
+class NumberSelection(ConfigBlock):
     """Numbers to include, or to exclude."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     include: Annotated[frozenset[int], Field(description="The numbers to include; all when empty.")] = frozenset()
     exclude: Annotated[frozenset[int], Field(description="The numbers to exclude.")] = frozenset()

@@ -6,7 +6,7 @@ Only the list of counters is needed. What else is missing leaves names empty, is
 import asyncio
 from array import array
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -178,13 +178,12 @@ class MetadataStore:
         store, now, key = self.client.session.store, self.client.session.now, f"{name}-failed"
         failed_until = datetime.fromtimestamp(await store.get(key, now) or 0, now.tzinfo)
         if now < failed_until <= now + RETRY_REFUSED and not self._cache.is_renewing:
-            self._cache.paused.add(name)
+            self._cache.pause(name)
         found = None
         try:
             found = await load()
         except (UnreachableError, ResponseError, NoDataError) as error:
-            if name not in self._cache.paused:
-                self._cache.failures[name] = error
+            self._cache.record_failure(name, error)
         if failure := self._cache.failures.get(name):
             await self._call_notes.record(name, f"{CONSEQUENCES[name]}: {failure}")
             failed_until = now + (RETRY_UNREACHABLE if isinstance(failure, UnreachableError) else RETRY_REFUSED)
@@ -225,11 +224,30 @@ class ListCache:
 
     def __init__(self, session: Session, *, renew: bool = False) -> None:
         self._session, self.is_renewing = session, renew
-        self.failures: dict[str, PortalError] = {}
-        self.refreshed: set[str] = set()
-        self.paused: set[str] = set()
+        self._failures: dict[str, PortalError] = {}
+        self._refreshed: set[str] = set()
+        self._paused: set[str] = set()
         """The lists that are not requested at present."""
         self._requested_at: dict[str, float] = {}
+
+    @property
+    def failures(self) -> Mapping[str, PortalError]:
+        """Why lists that were due could not be renewed."""
+        return self._failures
+
+    @property
+    def refreshed(self) -> Set[str]:
+        """The lists that were requested just now."""
+        return self._refreshed
+
+    def pause(self, key: str) -> None:
+        """Use a list as it is stored, and do not request it."""
+        self._paused.add(key)
+
+    def record_failure(self, key: str, error: PortalError) -> None:
+        """Record why a list could not be loaded; one that is paused was not requested."""
+        if key not in self._paused:
+            self._failures[key] = error
 
     def find_due(self, get_interval: Callable[[str], timedelta]) -> datetime:
         """Return when the first of the lists that were used is due."""
@@ -251,18 +269,18 @@ class ListCache:
         if stored:
             self._requested_at[key] = stored["at"]
             is_due = self.is_renewing or _has_expired(stored["at"], now, every)
-            if self.failures or key in self.paused or not is_due:
+            if self._failures or key in self._paused or not is_due:
                 return dict(stored)
-        elif key in self.paused:
+        elif key in self._paused:
             raise NoDataError(f"{key} failed a short while ago")
         try:
             fetched = await fetch()
         except (UnreachableError, ResponseError) as error:
-            self.failures[key] = error
+            self._failures[key] = error
             if not stored:
                 raise
             return dict(stored)
-        self.refreshed.add(key)
+        self._refreshed.add(key)
         self._requested_at[key] = now.timestamp()
         await self._session.store.put(key, {"at": now.timestamp(), **fetched}, now + max(every, STALE_FOR))
         return fetched

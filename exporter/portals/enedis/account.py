@@ -54,7 +54,8 @@ class Enedis(Portal):
             except ConsentError as refusal:
                 refusals.append(refusal)
                 continue
-            terms = self._feeds.terms[point] = await load_terms(client, point)
+            terms = await load_terms(client, point)
+            self._feeds.record_terms(point, terms)
             if terms.power_kva is not None:
                 facts.append(Facts(UsagePoint(point.prm, Commodity.ELECTRICITY), {Fact.SUBSCRIBED_POWER: terms.power_kva}))
             notes += [terms.unavailable_reason] if terms.unavailable_reason else []

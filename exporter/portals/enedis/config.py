@@ -7,10 +7,10 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from exporter.duration import Duration
-from exporter.portals.base import AccountConfig, BaseUrl
+from exporter.portals.base import AccountConfig, BaseUrl, ConfigBlock
 from exporter.portals.enedis.auth import is_complete_token, parse_token_claims
 from exporter.portals.enedis.measures import ConfiguredPoint
 from exporter.portals.enedis.schedule import VisitWindow
@@ -74,23 +74,16 @@ WindowText = Annotated[str, AfterValidator(_check_window)]
 HeaderText = Annotated[str, Field(max_length=200), AfterValidator(_check_header_text)]
 
 
-class UsagePointConfig(BaseModel):
+class UsagePointConfig(ConfigBlock):
     """One of `usage_points`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    example: ClassVar[str] = '{prm: "..."}'
 
     prm: Prm
     consumption: Annotated[bool, Field(description="Read the consumption; false for a usage point that only injects.")] = True
     production: Annotated[bool, Field(description="Read the injection, too.")] = False
     load_curve: Annotated[bool, Field(description="Read the load curve, too.")] = True
     token: Annotated[SecretStr | None, Field(description="myelectricaldata v1: the token of this usage point.")] = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _check_form(cls, entry: object) -> object:
-        if not isinstance(entry, dict | cls):
-            raise ValueError('must be a block: write {prm: "..."}')  # noqa: TRY004  # pydantic's way
-        return entry
 
     @model_validator(mode="after")
     def _check_directions(self) -> Self:

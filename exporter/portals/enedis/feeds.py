@@ -59,7 +59,7 @@ class EnedisFeeds:
     """The feeds of one account. What it remembers is of this process only."""
 
     points: Sequence[ConfiguredPoint]
-    terms: dict[ConfiguredPoint, ContractTerms] = field(default_factory=dict)
+    _terms: dict[ConfiguredPoint, ContractTerms] = field(default_factory=dict)
     """The contracts, as of the last visit."""
     _refused: dict[str, ConsentError] = field(default_factory=dict)
     """By feed: the refusal of its last request."""
@@ -76,10 +76,16 @@ class EnedisFeeds:
         listed = ((point, measure) for point in self.points for measure in point.measures)
         return {build_feed(point, measure, None).key: (point, measure) for point, measure in listed}
 
+    def record_terms(self, point: ConfiguredPoint, terms: ContractTerms) -> None:
+        """Record the terms of a contract: hints where feeds begin."""
+        self._terms[point] = terms
+
     def list_feeds(self) -> list[Feed]:
         """Return the feeds; the dates of contracts are hints where they begin."""
         found = self.series.values()
-        return [build_feed(point, measure, self.terms.get(point, ContractTerms()).get_start(measure)) for point, measure in found]
+        return [
+            build_feed(point, measure, self._terms.get(point, ContractTerms()).get_start(measure)) for point, measure in found
+        ]
 
     def count_awaited(self, today: date) -> int:
         """Return how many feeds are not known to have yesterday."""

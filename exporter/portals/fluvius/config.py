@@ -4,14 +4,13 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from exporter.client.quota import CallQuota
 from exporter.duration import Duration
 from exporter.models import Commodity, UsagePoint
-from exporter.portals.base import AccountConfig
+from exporter.portals.base import AccountConfig, BaseUrl, ConfigBlock
 
 
 def _check_ean(value: object) -> object:
@@ -39,21 +38,13 @@ def _check_serials(value: object) -> object:
     return serials
 
 
-def _check_base_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError("must be an address like https://mijn.fluvius.be")
-    return value.rstrip("/")
-
-
 QUOTA_NAME, QUOTA_PERIOD = "history", timedelta(hours=1)
-BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 
 
-class MeterConfig(BaseModel):
+class MeterConfig(ConfigBlock):
     """One usage point, and the meters mounted there one after the other."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    example: ClassVar[str] = '{ean: "...", serial: ..., commodity: electricity}'
 
     ean: Annotated[str, BeforeValidator(_check_ean), Field(description="The usage point: 18 digits, in quotes.")]
     serial: Annotated[
@@ -66,23 +57,14 @@ class MeterConfig(BaseModel):
         False
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _check_form(cls, entry: object) -> object:
-        if not isinstance(entry, dict | cls):
-            raise ValueError('must be a block: write {ean: "...", serial: ..., commodity: electricity}')  # noqa: TRY004  # pydantic's way
-        return entry
-
     @property
     def usage_point(self) -> UsagePoint:
         """The usage point, with the meter mounted there now."""
         return UsagePoint(self.ean, self.commodity, meter=self.serial[-1])
 
 
-class GranularityCodes(BaseModel):
+class GranularityCodes(ConfigBlock):
     """The portal's codes for the length of a record; they are undocumented and have changed before."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     day: Annotated[int, Field(description="A day.")] = 4
     electricity_interval: Annotated[int, Field(description="A quarter-hour of electricity.")] = 1

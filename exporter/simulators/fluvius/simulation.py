@@ -227,10 +227,7 @@ def _change_response(fault: str, response: web.Response) -> web.Response | None:
         return web.Response(status=302, headers={"Location": response.headers["Location"].replace("state=", "state=x")})
     if fault not in _RECORD_FAULTS:
         return None
-    records = json.loads(response.text or "[]")
-    for record in records:
-        _RECORD_FAULTS[fault](record)
-    return web.json_response(records)
+    return web.json_response([_RECORD_FAULTS[fault](record) for record in json.loads(response.text or "[]")])
 
 
 def _build_html(text: str) -> web.Response:
@@ -241,33 +238,38 @@ def _build_refusal(message: str, code: str = "") -> web.Response:
     return web.Response(text=json.dumps({"status": "400", "errorCode": code, "message": message}), content_type="text/json")
 
 
-def _add_unknown_codes(record: dict[str, Any]) -> None:
-    """Add an unknown register, direction and unit."""
-    for code in ({"dc": 7}, {"t": 5}, {"u": 9}):
-        record["v"] = [*(record["v"] or []), {"dc": 1, "t": 1, "st": 0, "v": 1.5, "vs": 2, "u": 3, "gcuv": None} | code]
+_USUAL_VALUE: Mapping[str, Any] = {"dc": 1, "t": 1, "st": 0, "v": 1.5, "vs": 2, "u": 3, "gcuv": None}
 
 
-def _clear_values(record: dict[str, Any]) -> None:
-    for entry in record["v"] or []:
-        entry["v"] = None
+def _add_unknown_codes(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record with an unknown register, direction and unit besides."""
+    return _add_values(record, {"dc": 7}, {"t": 5}, {"u": 9})
 
 
-def _add_odd_values(record: dict[str, Any]) -> None:
-    """Add values that cannot be understood: not a number, negative, no register."""
-    for odd in ({"v": "NaN"}, {"v": -0.25}, {"dc": None}):
-        record["v"] = [*(record["v"] or []), {"dc": 1, "t": 1, "st": 0, "v": 1.5, "vs": 2, "u": 3, "gcuv": None} | odd]
+def _add_odd_values(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record with values that cannot be understood besides: not a number, negative, no register."""
+    return _add_values(record, {"v": "NaN"}, {"v": -0.25}, {"dc": None})
 
 
-def _rename_value(record: dict[str, Any]) -> None:
-    for entry in record["v"] or []:
-        entry["value"] = entry.pop("v")
+def _add_values(record: dict[str, Any], *odd: Mapping[str, Any]) -> dict[str, Any]:
+    return record | {"v": [*(record["v"] or []), *({**_USUAL_VALUE, **one} for one in odd)]}
 
 
-def _drop_end(record: dict[str, Any]) -> None:
-    del record["de"]
+def _clear_values(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {"v": [entry | {"v": None} for entry in record["v"] or []]}
 
 
-_RECORD_FAULTS: Mapping[str, Callable[[dict[str, Any]], None]] = {
+def _rename_value(record: dict[str, Any]) -> dict[str, Any]:
+    return record | {
+        "v": [{"value" if key == "v" else key: value for key, value in entry.items()} for entry in record["v"] or []]
+    }
+
+
+def _drop_end(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "de"}
+
+
+_RECORD_FAULTS: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "codes": _add_unknown_codes,
     "odd": _add_odd_values,
     "nulls": _clear_values,

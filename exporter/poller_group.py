@@ -56,7 +56,7 @@ class PollerGroup:
             except LedgerError:
                 for poller in stopped:
                     if poller.portal.name not in self._running:
-                        self._page.accounts[poller.portal.name] = shown[poller.portal.name]
+                        self._page.restore_account(shown[poller.portal.name])
                         self._start_poller(poller)
                 raise
             for name in self._page.accounts.keys() - configs.keys():

@@ -35,28 +35,14 @@ from exporter.metrics.aggregates import (
     find_month_start,
 )
 from exporter.metrics.days import ALL_USAGE_POINTS, SampleContext, list_history_starts
-from exporter.metrics.exposition import TEXT, AgePrefixes, FamilyLines, PageBody, compress_member
+from exporter.metrics.exposition import HISTORY_FAMILIES, TEXT, AgePrefixes, FamilyLines, HistoryTotals, PageBody, compress_member
 from exporter.metrics.families import MONTH_START_FAMILY, PERIOD_FAMILIES, TIMESTAMP_FAMILY, LabelValues, Sample, Samples
 from exporter.metrics.process import PageTail, build_health_samples, build_program_samples
 
 USAGE_POINTS_PER_BLOCK = 500
 """Usage points of a block: few enough that a change is cheap, many enough that gzip compresses well."""
 BLOCKS_AT_A_TIME = 10
-HISTORY_FAMILIES = "utility_history_start_timestamp_seconds", "utility_history_missing_days"
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryTotals:
-    """The histories of some usage points: when the oldest known day began, and how many days are missing of all."""
-
-    start: float | None = None
-    missing_days: int = 0
-
-    @classmethod
-    def from_lines(cls, starts: FamilyLines | None, missing: FamilyLines | None) -> Self:
-        """Return the totals of lines of `HISTORY_FAMILIES`."""
-        return cls(min(starts.numbers) if starts else None, round(sum(missing.numbers)) if missing else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +258,15 @@ class SamplesBuilder:
 class AccountMetrics:
     """The metrics of one account."""
 
-    view: AccountView
     health: AccountHealth
     kept_samples: AccountSamples
     ledger_counts: tuple[int, int] | None = None
     """Numbers of readings (thinned ones included) and corrections as of `kept_samples`; None if these must be rebuilt."""
+
+    @property
+    def view(self) -> AccountView:
+        """How it is shown."""
+        return self.kept_samples.context.view
 
 
 class MetricsPage:
@@ -308,13 +298,17 @@ class MetricsPage:
         previous = self.accounts.get(view.account)
         empty = AccountSamples(SampleContext(view, self._find_month_start(view)))
         samples = previous.kept_samples if previous and previous.view == view else empty
-        self.accounts[view.account] = AccountMetrics(view, health, samples)
-        return self.accounts[view.account]
+        metrics = self.accounts[view.account] = AccountMetrics(health, samples)
+        return metrics
 
     def is_current(self, account: str, counts: tuple[int, int]) -> bool:
         """Return whether an account, if it is shown, is as the ledger has it, by its counts of readings and corrections."""
         shown = self.accounts.get(account)
         return shown is None or shown.ledger_counts in {None, counts}
+
+    def restore_account(self, metrics: AccountMetrics) -> None:
+        """Show an account again as it was before it was replaced."""
+        self.accounts[metrics.view.account] = metrics
 
     def remove_account(self, account: str) -> None:
         """Remove an account."""

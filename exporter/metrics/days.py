@@ -25,23 +25,23 @@ GAP_WINDOW_DAYS = 60
 FAR_FUTURE = datetime(9000, 1, 1, tzinfo=UTC)
 AMOUNT_FAMILY_NAMES: Mapping[tuple[str, str], Mapping[str, str]] = {
     (Unit.KWH, Direction.CONSUMPTION): {
-        "daily": "utility_daily_consumption_kwh",
-        "monthly": "utility_monthly_consumption_kwh",
-        "yearly": "utility_yearly_consumption_kwh",
+        "day": "utility_daily_consumption_kwh",
+        "month": "utility_monthly_consumption_kwh",
+        "year": "utility_yearly_consumption_kwh",
         "previous_month": "utility_previous_month_consumption_kwh",
         "previous_year": "utility_previous_year_consumption_kwh",
     },
     (Unit.M3, Direction.CONSUMPTION): {
-        "daily": "utility_daily_consumption_m3",
-        "monthly": "utility_monthly_consumption_m3",
-        "yearly": "utility_yearly_consumption_m3",
+        "day": "utility_daily_consumption_m3",
+        "month": "utility_monthly_consumption_m3",
+        "year": "utility_yearly_consumption_m3",
         "previous_month": "utility_previous_month_consumption_m3",
         "previous_year": "utility_previous_year_consumption_m3",
     },
     (Unit.KWH, Direction.INJECTION): {
-        "daily": "utility_daily_injection_kwh",
-        "monthly": "utility_monthly_injection_kwh",
-        "yearly": "utility_yearly_injection_kwh",
+        "day": "utility_daily_injection_kwh",
+        "month": "utility_monthly_injection_kwh",
+        "year": "utility_yearly_injection_kwh",
         "previous_month": "utility_previous_month_injection_kwh",
         "previous_year": "utility_previous_year_injection_kwh",
     },
@@ -89,6 +89,45 @@ class SampleContext:
 def sum_exactly(values: Iterable[float]) -> float:
     """Return a sum without the noise of floats: as many digits as any meter has, and no more."""
     return strip_noise(math.fsum(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Periods:
+    """The periods that end with a day, and those before, each with its first day."""
+
+    latest: date
+    month: date
+    year: date
+    previous_month: date
+    previous_year: date
+    window: date
+    """The first of the days whose gaps are counted."""
+
+    @classmethod
+    def ending_with(cls, latest: date) -> "Periods":
+        """Return the periods up to a day, and those before."""
+        month, year = latest.replace(day=1), latest.replace(month=1, day=1)
+        previous_month, previous_year = (month - DAY).replace(day=1), year.replace(year=year.year - 1)
+        return cls(latest, month, year, previous_month, previous_year, latest - (GAP_WINDOW_DAYS - 1) * DAY)
+
+    @property
+    def spans(self) -> Mapping[str, tuple[date, date]]:
+        """Period -> its first and last day."""
+        return {
+            "day": (self.latest, self.latest),
+            "month": (self.month, self.latest),
+            "year": (self.year, self.latest),
+            "previous_month": (self.previous_month, self.month - DAY),
+            "previous_year": (self.previous_year, self.year - DAY),
+        }
+
+    @property
+    def closed_lengths(self) -> Mapping[str, int]:
+        """Period of which a sum needs every day -> its number of days."""
+        return {
+            "previous_month": (self.month - self.previous_month).days,
+            "previous_year": (self.year - self.previous_year).days,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,23 +179,15 @@ class DailyAggregates:
 
     def sum_periods(self) -> Iterator[tuple[str, str, float]]:
         """Yield family, register and value of every sum up to the latest complete day."""
-        this_month, this_year = self.latest_complete.replace(day=1), self.latest_complete.replace(month=1, day=1)
-        previous_month, previous_year = (this_month - DAY).replace(day=1), this_year.replace(year=this_year.year - 1)
+        periods = Periods.ending_with(self.latest_complete)
         for direction in self.directions:
-            if (families := AMOUNT_FAMILY_NAMES.get((direction.unit, direction.direction))) is None:
-                continue
-            for period, start, end in (
-                ("daily", self.latest_complete, self.latest_complete),
-                ("monthly", this_month, self.latest_complete),
-                ("yearly", this_year, self.latest_complete),
-                ("previous_month", previous_month, this_month - DAY),
-                ("previous_year", previous_year, this_year - DAY),
-            ):
-                if period.startswith("previous") and any(day not in direction.known_days for day in _iterate_days(start, end)):
+            for period, family in AMOUNT_FAMILY_NAMES.get((direction.unit, direction.direction), {}).items():
+                start, end = periods.spans[period]
+                if period in periods.closed_lengths and not direction.known_days.issuperset(_iterate_days(start, end)):
                     continue
                 for register, days in direction.registers.items():
                     if values := [value for day, value in days.items() if start <= day <= end]:
-                        yield families[period], register, sum_exactly(values)
+                        yield family, register, sum_exactly(values)
 
     def count_gaps(self, start: date, end: date, *, in_sum: bool) -> int:
         """Return the number of days of [start, end] that any direction lacks.
@@ -171,31 +202,12 @@ class DailyAggregates:
 
     def count_gap_families(self) -> Iterator[tuple[str, int]]:
         """Yield family and number of the missing days."""
-        latest, newest = self.latest_complete, self.newest_day
-        yield "utility_monthly_day_gaps", self.count_gaps(latest.replace(day=1), latest, in_sum=True)
-        yield "utility_yearly_day_gaps", self.count_gaps(latest.replace(month=1, day=1), latest, in_sum=True)
-        yield "utility_day_gaps", self.count_gaps(newest - (GAP_WINDOW_DAYS - 1) * DAY, newest, in_sum=False)
+        latest, newest = Periods.ending_with(self.latest_complete), Periods.ending_with(self.newest_day)
+        yield "utility_monthly_day_gaps", self.count_gaps(latest.month, latest.latest, in_sum=True)
+        yield "utility_yearly_day_gaps", self.count_gaps(latest.year, latest.latest, in_sum=True)
+        yield "utility_day_gaps", self.count_gaps(newest.window, newest.latest, in_sum=False)
         first = min(direction.first_day for direction in self.directions)
-        yield "utility_history_missing_days", self.count_gaps(first, newest, in_sum=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Periods:
-    """The periods that end with a day."""
-
-    latest: date
-    month: date
-    year: date
-    previous_month: date
-    previous_year: date
-    window: date
-
-    @classmethod
-    def ending_with(cls, latest: date) -> "Periods":
-        """Return the periods up to a day, and those before."""
-        month, year = latest.replace(day=1), latest.replace(month=1, day=1)
-        previous_month, previous_year = (month - DAY).replace(day=1), year.replace(year=year.year - 1)
-        return cls(latest, month, year, previous_month, previous_year, latest - (GAP_WINDOW_DAYS - 1) * DAY)
+        yield "utility_history_missing_days", self.count_gaps(first, newest.latest, in_sum=False)
 
 
 class DayStatistics:
@@ -264,10 +276,6 @@ class DayStatistics:
         for (direction, _), registers in groups.items():
             first = self._local_date(min(one.first for one in registers.values()))
             start = self._context.find_history_start(usage_point, direction, first) or date.min
-            is_whole = {
-                "previous_month": (periods.month - periods.previous_month).days,
-                "previous_year": (periods.year - periods.previous_year).days,
-            }
             for family, begin, count in (
                 ("utility_monthly_day_gaps", max(periods.month, start), "month_count"),
                 ("utility_yearly_day_gaps", max(periods.year, start), "year_count"),
@@ -279,7 +287,7 @@ class DayStatistics:
                 expected[family].append(days - known if len(registers) == 1 or known == days else None)
             if len(registers) > 1 and not all(
                 max(getattr(one, f"{period}_count") for one in registers.values()) in {0, days}
-                for period, days in is_whole.items()
+                for period, days in periods.closed_lengths.items()
             ):
                 expected["utility_day_gaps"].append(None)
         for family, missing in expected.items():
@@ -332,14 +340,10 @@ def _iterate_days(start: date, end: date) -> Iterator[date]:
 
 
 def _list_amounts(families: Mapping[str, str], periods: Periods, registers: Mapping[str, DaySums]) -> Iterator[DaySample]:
-    days = {
-        "previous_month": (periods.month - periods.previous_month).days,
-        "previous_year": (periods.year - periods.previous_year).days,
-    }
-    for period in ("daily", "monthly", "yearly", "previous_month", "previous_year"):
-        key = {"daily": "day", "monthly": "month", "yearly": "year"}.get(period, period)
-        if period in days and max(getattr(one, f"{key}_count") for one in registers.values()) < days[period]:
+    lengths = periods.closed_lengths
+    for period, family in families.items():
+        if period in lengths and max(getattr(one, f"{period}_count") for one in registers.values()) < lengths[period]:
             continue
         for register, one in registers.items():
-            if (amount := getattr(one, f"{key}_sum")) is not None:
-                yield families[period], register, amount / UNITS
+            if (amount := getattr(one, f"{period}_sum")) is not None:
+                yield family, register, amount / UNITS

@@ -57,6 +57,7 @@ AGE_STEP = 15
 """The ages of more than `STEPPED_ABOVE` usage points are those of the last whole `AGE_STEP` seconds."""
 RENDER_AHEAD_FOR = 300
 """Seconds after a request for which ages are rendered ahead."""
+HISTORY_FAMILIES = "utility_history_start_timestamp_seconds", "utility_history_missing_days"
 FamilyLinesByName = Mapping[str, Sequence["FamilyLines"]]
 """The kept lines of an account by family, in the order of the page."""
 KeptPart = tuple[list["bytes | FamilyLines"], bytes]
@@ -239,6 +240,19 @@ class AgePrefixes:
             return []
         older = [prefix for prefix, timestamp in zip(self.prefixes, self.timestamps, strict=True) if timestamp < instant]
         return parse_columns(AGE_FAMILY, b"".join(older), ("usage_point",))[0]
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryTotals:
+    """The histories of some usage points: when the oldest known day began, and how many days are missing of all."""
+
+    start: float | None = None
+    missing_days: int = 0
+
+    @classmethod
+    def from_lines(cls, starts: FamilyLines | None, missing: FamilyLines | None) -> Self:
+        """Return the totals of lines of `HISTORY_FAMILIES`."""
+        return cls(min(starts.numbers) if starts else None, round(sum(missing.numbers)) if missing else 0)
 
 
 class RenderedAges:

@@ -92,7 +92,7 @@ class Exporter:
             program = version("utility-exporter")
             senders = RemoteWriteManager(ledger, self._clock, f"utility-exporter/{program}")
             page = self.page = MetricsPage(ledger, self._clock.now, program, senders.collect_samples)
-            page.last_reload = self._clock.now()
+            page.reload_status.record_success(self._clock.now())
             recordings = FailureRecordings(self._options.storage_path)
             pollers = PollerGroup(ledger, page, self._clock, recordings)
             stack.push_async_callback(pollers.stop)

@@ -94,12 +94,11 @@ class Reloader:
             except (ConfigError, LedgerError) as error:
                 if isinstance(error, ConfigError):
                     self._stamps |= error.stamps
-                self._page.last_reload_successful = False
+                self._page.reload_status.record_failure()
                 log.error("reload failed, keeping the previous configuration: %s", error)  # noqa: TRY400  # the message says it all
                 raise ConfigError(str(error)) from None
             self._stamps = dict(config.stamps)
-            self._page.last_reload_successful = True
-            self._page.last_reload = self._clock.now()
+            self._page.reload_status.record_success(self._clock.now())
             log.info("configuration reloaded: %d account(s)", len(config.accounts))
 
 

@@ -65,7 +65,7 @@ async def visit_all(folder: Path, clock: FakeClock) -> Demo:
         ledger = Ledger(folder / "data")
         stack.callback(ledger.close)
         page = MetricsPage(ledger, clock, "0")
-        page.last_reload = NOW
+        page.reload_status.record_success(NOW)
         accounts = load_config(folder / "config.yaml").accounts
         pollers = [AccountPoller(portal, ledger, page, clock, random.Random(17).random) for portal in accounts]
         for poller in pollers:

@@ -191,7 +191,7 @@ async def test_a_broken_file_changes_nothing(start, caplog, trigger):
         assert (status, text) == (500, f"{fault}\nReload failed, keeping the previous configuration.\n")
     else:
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: not running.exporter.page.last_reload_successful)
+        await until(lambda: not running.exporter.page.reload_status.is_successful)
 
     page = await running.page()
     assert "utility_exporter_config_last_reload_successful 0.0" in page
@@ -218,17 +218,17 @@ async def test_a_changed_file_is_followed(start, monkeypatch, caplog):
     running = await start("home", watch_config=True)
     page = running.exporter.page
     running.write("home", "home")
-    await until(lambda: not page.last_reload_successful)
+    await until(lambda: not page.reload_status.is_successful)
     await asyncio.sleep(0.2)
     running.write("home", "flat")
-    await until(lambda: page.last_reload_successful and "flat" in page.accounts)
+    await until(lambda: page.reload_status.is_successful and "flat" in page.accounts)
     secret = running.file.with_name("secret")
     secret.write_text("one")
     running.write("home", password_file=str(secret))
     await until(lambda: "flat" not in page.accounts)
-    before = page.last_reload
+    before = page.reload_status.last_success
     secret.write_text("another")
-    await until(lambda: page.last_reload != before)
+    await until(lambda: page.reload_status.last_success != before)
 
     assert sum("keeping the previous" in record.message for record in caplog.records) == 1
 
@@ -256,12 +256,12 @@ async def test_a_file_that_is_named_and_wrong_is_followed(start, monkeypatch):
         receiver = {"url": "http://127.0.0.1:9/", "ca_file": str(file)}
         running.more = {"history": {"remote_write": [receiver]}} if name == "ca_file" else {}
         running.write("home", **({} if name == "ca_file" else {"password_file": str(file)}))
-        await until(lambda: not page.last_reload_successful)
+        await until(lambda: not page.reload_status.is_successful)
         file.parent.mkdir(exist_ok=True)
         if file.is_dir():
             file.rmdir()
         file.write_text("secret")
-        await until(lambda: page.last_reload_successful)
+        await until(lambda: page.reload_status.is_successful)
 
 
 async def test_what_a_web_configuration_held_up_is_read_again(start, monkeypatch, certificates: CertificateFolder):
@@ -274,7 +274,7 @@ async def test_what_a_web_configuration_held_up_is_read_again(start, monkeypatch
     running = await start("home", web_config_file=web_file, watch_config=True)
     write_web_config(certificates, build_user("secret"))
     running.write("home", "other")
-    await until(lambda: not running.exporter.page.last_reload_successful)
+    await until(lambda: not running.exporter.page.reload_status.is_successful)
     write_web_config(certificates, build_user(PASSWORD_HASH))
 
     await until(lambda: "other" in running.exporter.page.accounts)

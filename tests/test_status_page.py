@@ -466,7 +466,7 @@ def test_a_failed_reload_is_shown(accounts):
     """
     After a failed reload the page warns.
     """
-    accounts.page.last_reload_successful = False
+    accounts.page.reload_status.record_failure()
 
     assert "Reload failed, keeping the previous configuration" in words(shown(accounts).select_one("[role=alert]"))
 

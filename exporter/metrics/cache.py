@@ -37,7 +37,7 @@ from exporter.metrics.aggregates import (
 from exporter.metrics.days import ALL_USAGE_POINTS, SampleContext, list_history_starts
 from exporter.metrics.exposition import HISTORY_FAMILIES, TEXT, AgePrefixes, FamilyLines, HistoryTotals, PageBody, compress_member
 from exporter.metrics.families import MONTH_START_FAMILY, PERIOD_FAMILIES, TIMESTAMP_FAMILY, LabelValues, Sample, Samples
-from exporter.metrics.process import PageTail, build_health_samples, build_program_samples
+from exporter.metrics.process import PageTail, ReloadStatus, build_health_samples, build_program_samples
 
 USAGE_POINTS_PER_BLOCK = 500
 """Usage points of a block: few enough that a change is cheap, many enough that gzip compresses well."""
@@ -285,8 +285,7 @@ class MetricsPage:
         """`collect_extra` returns further samples at each scrape."""
         self._ledger, self._clock, self._version, self._collect_extra = ledger, clock, version, collect_extra
         self.accounts: dict[str, AccountMetrics] = {}
-        self.last_reload_successful = True
-        self.last_reload: datetime | None = None
+        self.reload_status = ReloadStatus()
         self._body, self._tail = PageBody(), PageTail()
         self._replace_lock = threading.Lock()
 
@@ -377,7 +376,7 @@ class MetricsPage:
         return body
 
     def _collect_tail(self, now: datetime) -> Iterator[Samples]:
-        yield build_program_samples(self._version, self.last_reload, last_reload_successful=self.last_reload_successful)
+        yield build_program_samples(self._version, self.reload_status)
         yield self._collect_extra()
         for account in list(self.accounts.values()):
             try:

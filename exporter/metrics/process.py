@@ -3,6 +3,7 @@
 import platform
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -36,14 +37,30 @@ class PageTail:
         return b"".join(families) + render_registry(self._registry, content_type)
 
 
-def build_program_samples(version: str, last_reload: datetime | None, *, last_reload_successful: bool) -> Samples:
+@dataclass(slots=True)
+class ReloadStatus:
+    """How the configuration was read last."""
+
+    last_success: datetime | None = None
+    is_successful: bool = True
+
+    def record_success(self, at: datetime) -> None:
+        """Record that it was read at an instant."""
+        self.last_success, self.is_successful = at, True
+
+    def record_failure(self) -> None:
+        """Record that it could not be read, and the one before is kept."""
+        self.is_successful = False
+
+
+def build_program_samples(version: str, reload_status: ReloadStatus) -> Samples:
     """Return the samples of this program: what it is, and how its last reload went."""
     samples: Samples = {
         "utility_exporter_build_info": {(version, platform.python_version()): 1},
-        "utility_exporter_config_last_reload_successful": {(): last_reload_successful},
+        "utility_exporter_config_last_reload_successful": {(): reload_status.is_successful},
     }
-    if last_reload:
-        samples["utility_exporter_config_last_reload_success_timestamp_seconds"] = {(): last_reload.timestamp()}
+    if reload_status.last_success:
+        samples["utility_exporter_config_last_reload_success_timestamp_seconds"] = {(): reload_status.last_success.timestamp()}
     return samples
 
 

@@ -152,7 +152,7 @@ def _build_yaml() -> YAML:
 
 
 def _merge(old: Any, new: Mapping[str, Any]) -> None:
-    """Change only what is different, so that the comments beside all else stay."""
+    """Change only what is different, so that the comments beside all else stay: they hang on the nodes of the tree."""
     for key, value in new.items():
         if isinstance(value, Mapping) and isinstance(old.get(key), CommentedMap):
             for gone in old[key].keys() - value.keys():

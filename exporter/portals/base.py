@@ -246,7 +246,7 @@ def _none_if_invalid(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
 
 
 Detail = Annotated[ItemT | None, WrapValidator(_none_if_invalid)]
-"""A field that is not needed: None where it cannot be understood. Give it the default None, so that it may be missing."""
+"""A field that is not needed: None where it cannot be understood. With the default None it may be missing, too."""
 
 
 class ResponseModel(BaseModel):

@@ -26,7 +26,7 @@ def account(**more: Any) -> Fluvius:
     )
 
 
-async def test_one_sign_in_for_the_life_of_a_token(clock: FakeClock, visit: OpenSession) -> None:
+async def test_one_login_for_the_life_of_a_token(clock: FakeClock, visit: OpenSession) -> None:
     """
     A token is kept over restarts until a minute before its end, and no visit in between signs in.
     """
@@ -36,7 +36,7 @@ async def test_one_sign_in_for_the_life_of_a_token(clock: FakeClock, visit: Open
             async with visit() as session:
                 await run_visit(home, session)
 
-        assert (simulation.login_service.sign_in_count, simulation.login_service.renewal_count) == (1, 0)
+        assert (simulation.login_service.login_count, simulation.login_service.renewal_count) == (1, 0)
 
 
 async def test_an_ended_token_is_renewed_without_the_password(clock: FakeClock, visit: OpenSession) -> None:
@@ -49,14 +49,14 @@ async def test_an_ended_token_is_renewed_without_the_password(clock: FakeClock, 
                 await run_visit(home, session)
             clock.advance(hours=1)
 
-        assert (simulation.login_service.sign_in_count, simulation.login_service.renewal_count) == (1, 3)
+        assert (simulation.login_service.login_count, simulation.login_service.renewal_count) == (1, 3)
         assert sum(seen.path.endswith("/SelfAsserted") for seen in simulation.requests) == 1
 
 
 @pytest.mark.parametrize("refuse", ["refuses", "too old", "gone"])
 async def test_a_refused_renewal_falls_back_to_the_password(refuse: str, clock: FakeClock, visit: OpenSession) -> None:
     """
-    When the refresh token is refused, has ended or is unknown, a whole sign-in follows, and nobody notices.
+    When the refresh token is refused, has ended or is unknown, a whole login follows, and nobody notices.
     """
     async with run_account(clock) as (simulation, home):
         async with visit() as session:
@@ -68,12 +68,12 @@ async def test_a_refused_renewal_falls_back_to_the_password(refuse: str, clock: 
             results = await run_visit(home, session)
 
         assert build_amounts(results)
-        assert (simulation.login_service.sign_in_count, simulation.login_service.renewal_count) == (2, 0)
+        assert (simulation.login_service.login_count, simulation.login_service.renewal_count) == (2, 0)
 
 
 async def test_a_withdrawn_token_is_made_anew_once(clock: FakeClock, visit: OpenSession) -> None:
     """
-    A 401 on data before the token's end: one whole sign-in, and the visit goes on.
+    A 401 on data before the token's end: one whole login, and the visit goes on.
     """
     async with run_account(clock) as (simulation, home):
         async with visit() as session:
@@ -84,12 +84,12 @@ async def test_a_withdrawn_token_is_made_anew_once(clock: FakeClock, visit: Open
             results = await run_visit(home, session)
 
         assert build_amounts(results)
-        assert (simulation.login_service.sign_in_count, simulation.login_service.renewal_count) == (2, 0)
+        assert (simulation.login_service.login_count, simulation.login_service.renewal_count) == (2, 0)
 
 
 async def test_a_portal_that_refuses_every_token(clock: FakeClock, visit: OpenSession) -> None:
     """
-    A fresh token that is refused means that the portal changed: no sign-in follows upon another.
+    A fresh token that is refused means that the portal changed: no login follows upon another.
     """
     async with run_account(clock) as (simulation, home):
         simulation.faults.add("/verbruik/api/", "expired")
@@ -98,50 +98,50 @@ async def test_a_portal_that_refuses_every_token(clock: FakeClock, visit: OpenSe
 
         assert {type(one) for one in errors} == {ResponseError}
         assert all("a new login" in str(one) or "so soon" in str(one) for one in errors), errors
-        assert simulation.login_service.sign_in_count == 1
+        assert simulation.login_service.login_count == 1
 
 
 @pytest.mark.parametrize(
     ("where", "fault", "error", "message"),
     [
-        ("/msal/config", "status:503", UnreachableError, "sign-in, metadata: .* status 503"),
-        ("/msal/config", "html", ResponseError, "sign-in, metadata: .* returned HTML"),
-        ("/msal/config", "empty", ResponseError, "sign-in, metadata: "),
-        ("/authorize", "renamed", ResponseError, "sign-in, page: .* no script variable SETTINGS"),
-        ("/authorize", "html", ResponseError, "sign-in, page: .* no script variable SA_FIELDS"),
-        ("/authorize", "denied", LoginError, "sign-in, page: the portal refuses .access_denied, AADB2C90091."),
-        ("/authorize", "elsewhere", ResponseError, "sign-in, page: a redirect leads to another host"),
-        ("/authorize", "status:404", ResponseError, "sign-in, page: .* status 404"),
-        ("/SelfAsserted", "locked", LoginError, "sign-in, e-mail and password: .*locked for a while.* .AADB2C90114."),
-        ("/SelfAsserted", "professional", LoginError, "sign-in, e-mail and password: .*professional account.*itsme"),
-        ("/SelfAsserted", "captcha", LoginError, "sign-in, e-mail and password: .*captcha"),
-        ("/SelfAsserted", "verdictless", ResponseError, "sign-in, e-mail and password: .*has changed: status: field required"),
-        ("/SelfAsserted", "object", ResponseError, "sign-in, e-mail and password: .*has changed: status: field required"),
-        ("/SelfAsserted", "garbage", ResponseError, "sign-in, e-mail and password: .*expected JSON"),
-        ("/SelfAsserted", "status:400", ResponseError, "sign-in, e-mail and password: .*status 400"),
-        ("/SelfAsserted", "retry:600", RateLimitError, "sign-in, e-mail and password: .*status 429"),
-        ("/authorize", "captcha-widget", LoginError, "sign-in, page: .*captcha.*; no password was sent"),
-        ("/authorize", "captcha-box", LoginError, "sign-in, page: .*captcha.*; no password was sent"),
-        ("/authorize", "field:captchaResponse", LoginError, "sign-in, page: .*captcha.*; no password was sent"),
-        ("/authorize", "field:verificationCode", LoginError, "sign-in, page: .*second factor.*; no password was sent"),
-        ("/authorize", "field:strongAuthenticationPhoneNumber", LoginError, "sign-in, page: .*second factor.*; no password"),
-        ("/authorize", "field:klantnummer", LoginError, "sign-in, page: .*further field.*; no password was sent"),
-        ("/confirmed", "second-factor", LoginError, "sign-in, confirmation: .*second factor"),
-        ("/confirmed", "factor-fr", LoginError, "sign-in, confirmation: .*second factor"),
-        ("/confirmed", "factor-mark", LoginError, "sign-in, confirmation: .*second factor"),
-        ("/confirmed", "terms-nl", LoginError, "sign-in, confirmation: .*new terms"),
-        ("/confirmed", "terms-fr", LoginError, "sign-in, confirmation: .*new terms"),
-        ("/confirmed", "terms-mark", LoginError, "sign-in, confirmation: .*new terms"),
-        ("/confirmed", "conditions", LoginError, "sign-in, confirmation: .*further step"),
-        ("/confirmed", "html", ResponseError, "sign-in, confirmation: .*the sign-in has changed"),
-        ("/confirmed", "nowhere", ResponseError, "sign-in, confirmation: expected a URL"),
-        ("/api/home", "circle", ResponseError, "sign-in, confirmation: too many redirects by the login service"),
-        ("/confirmed", "elsewhere", ResponseError, "sign-in, confirmation: a redirect leads to another host"),
-        ("/api/home", "other-state", ResponseError, "sign-in, confirmation: the returned state is not the one sent"),
-        ("/oauth2/v2.0/token", "status:400", ResponseError, "sign-in, token: .*status 400"),
-        ("/oauth2/v2.0/token", "object", ResponseError, "sign-in, token: .*access_token"),
-        ("/oauth2/v2.0/token", "reset", UnreachableError, "sign-in, token: "),
-        ("/oauth2/v2.0/token", "hang", UnreachableError, "sign-in, token: .*did not answer within"),
+        ("/msal/config", "status:503", UnreachableError, "login, metadata: .* status 503"),
+        ("/msal/config", "html", ResponseError, "login, metadata: .* returned HTML"),
+        ("/msal/config", "empty", ResponseError, "login, metadata: "),
+        ("/authorize", "renamed", ResponseError, "login, page: .* no script variable SETTINGS"),
+        ("/authorize", "html", ResponseError, "login, page: .* no script variable SA_FIELDS"),
+        ("/authorize", "denied", LoginError, "login, page: the portal refuses .access_denied, AADB2C90091."),
+        ("/authorize", "elsewhere", ResponseError, "login, page: a redirect leads to another host"),
+        ("/authorize", "status:404", ResponseError, "login, page: .* status 404"),
+        ("/SelfAsserted", "locked", LoginError, "login, e-mail and password: .*locked for a while.* .AADB2C90114."),
+        ("/SelfAsserted", "professional", LoginError, "login, e-mail and password: .*professional account.*itsme"),
+        ("/SelfAsserted", "captcha", LoginError, "login, e-mail and password: .*captcha"),
+        ("/SelfAsserted", "verdictless", ResponseError, "login, e-mail and password: .*has changed: status: field required"),
+        ("/SelfAsserted", "object", ResponseError, "login, e-mail and password: .*has changed: status: field required"),
+        ("/SelfAsserted", "garbage", ResponseError, "login, e-mail and password: .*expected JSON"),
+        ("/SelfAsserted", "status:400", ResponseError, "login, e-mail and password: .*status 400"),
+        ("/SelfAsserted", "retry:600", RateLimitError, "login, e-mail and password: .*status 429"),
+        ("/authorize", "captcha-widget", LoginError, "login, page: .*captcha.*; no password was sent"),
+        ("/authorize", "captcha-box", LoginError, "login, page: .*captcha.*; no password was sent"),
+        ("/authorize", "field:captchaResponse", LoginError, "login, page: .*captcha.*; no password was sent"),
+        ("/authorize", "field:verificationCode", LoginError, "login, page: .*second factor.*; no password was sent"),
+        ("/authorize", "field:strongAuthenticationPhoneNumber", LoginError, "login, page: .*second factor.*; no password"),
+        ("/authorize", "field:klantnummer", LoginError, "login, page: .*further field.*; no password was sent"),
+        ("/confirmed", "second-factor", LoginError, "login, confirmation: .*second factor"),
+        ("/confirmed", "factor-fr", LoginError, "login, confirmation: .*second factor"),
+        ("/confirmed", "factor-mark", LoginError, "login, confirmation: .*second factor"),
+        ("/confirmed", "terms-nl", LoginError, "login, confirmation: .*new terms"),
+        ("/confirmed", "terms-fr", LoginError, "login, confirmation: .*new terms"),
+        ("/confirmed", "terms-mark", LoginError, "login, confirmation: .*new terms"),
+        ("/confirmed", "conditions", LoginError, "login, confirmation: .*further step"),
+        ("/confirmed", "html", ResponseError, "login, confirmation: .*the login has changed"),
+        ("/confirmed", "nowhere", ResponseError, "login, confirmation: expected a URL"),
+        ("/api/home", "circle", ResponseError, "login, confirmation: too many redirects by the login service"),
+        ("/confirmed", "elsewhere", ResponseError, "login, confirmation: a redirect leads to another host"),
+        ("/api/home", "other-state", ResponseError, "login, confirmation: the returned state is not the one sent"),
+        ("/oauth2/v2.0/token", "status:400", ResponseError, "login, token: .*status 400"),
+        ("/oauth2/v2.0/token", "object", ResponseError, "login, token: .*access_token"),
+        ("/oauth2/v2.0/token", "reset", UnreachableError, "login, token: "),
+        ("/oauth2/v2.0/token", "hang", UnreachableError, "login, token: .*did not answer within"),
     ],
 )
 async def test_each_failure_names_its_step(
@@ -184,13 +184,13 @@ async def test_a_dead_session(fault: str, clock: FakeClock, visit: OpenSession) 
         async with visit() as session:
             await home.latest(session)
         clock.advance(minutes=10)
-        logins = simulation.login_service.sign_in_count
+        logins = simulation.login_service.login_count
         simulation.faults.add("/verbruik/api/", fault, times=1)
         async with visit() as session:
             results = await run_visit(home, session)
 
         assert list_errors(results) == []
-        assert simulation.login_service.sign_in_count == logins + 1
+        assert simulation.login_service.login_count == logins + 1
 
 
 async def test_a_meter_that_is_refused_to_everybody(clock: FakeClock, visit: OpenSession) -> None:
@@ -208,7 +208,7 @@ async def test_a_meter_that_is_refused_to_everybody(clock: FakeClock, visit: Ope
             clock.advance(hours=1)
 
         assert messages == {"meters[2]: EAN …0031 or serial …0031 refused (403): check the configuration"}
-        assert simulation.login_service.sign_in_count <= 2
+        assert simulation.login_service.login_count <= 2
 
 
 async def test_a_wrong_password_is_tried_once(clock: FakeClock, visit: OpenSession) -> None:
@@ -224,7 +224,7 @@ async def test_a_wrong_password_is_tried_once(clock: FakeClock, visit: OpenSessi
                 messages.append(str(caught.value))
 
         assert sum(seen.path.endswith("/SelfAsserted") for seen in simulation.requests) == login_service.MAX_WRONG_PASSWORDS + 1
-        assert messages[0] == "sign-in, e-mail and password: wrong password (AADB2C90054)"
+        assert messages[0] == "login, e-mail and password: wrong password (AADB2C90054)"
         assert "locked for a while" in messages[-1]
 
 
@@ -235,7 +235,7 @@ async def test_the_password_goes_to_no_other_host(clock: FakeClock, visit: OpenS
     async with run_account(clock) as (simulation, home):
         simulation.login_service.origin = home.config.portal_url.replace("127.0.0.1", "localhost")
         async with visit() as session:
-            with pytest.raises(ResponseError, match="sign-in, metadata: the authority leads to another host"):
+            with pytest.raises(ResponseError, match="login, metadata: the authority leads to another host"):
                 await run_visit(home, session)
 
         assert {seen.path for seen in simulation.requests} == {"/api/global/msal/config"}
@@ -258,7 +258,7 @@ async def test_a_login_host_of_its_own(clock: FakeClock, visit: OpenSession) -> 
 
 async def test_a_configured_token(clock: FakeClock, visit: OpenSession, memory: InMemoryAccountStore) -> None:
     """
-    With a token there is no sign-in, and none is kept.
+    With a token there is no login, and none is kept.
     """
     async with run_account(clock, token="eyJ.hand", username=None, password=None) as (simulation, home):
         simulation.login_service.tokens["eyJ.hand"] = clock() + timedelta(hours=1)
@@ -291,7 +291,7 @@ async def test_cookies_go_back_as_they_came(clock: FakeClock, visit: OpenSession
         await run_visit(home, session)
 
         assert "=/==" in next(iter(simulation.login_service.transactions.values())).cookie
-        assert simulation.login_service.sign_in_count == 1
+        assert simulation.login_service.login_count == 1
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_metadata_that_are_not_followed(config: Any, message: str) -> None:
         ({"meters": [METERS[0] | {"serial": []}]}, "at least 1 item"),
         ({"meters": [METERS[0] | {"commodity": "water"}]}, "'electricity'.* or .*'gas'"),
         ({"meters": METERS * 2}, r"meters\[1\] has the EAN of meters\[0\]; list both serials there"),
-        ({"api": 2024, "meters": [METERS[0] | {"intervals": True}]}, "the API of 2024 gives no intervals"),
+        ({"api": 2024, "meters": [METERS[0] | {"intervals": True}]}, "the API of 2024 has no intervals"),
         ({"every": "10m"}, "must be 15m to 1d"),
         ({"portal_url": "mijn.fluvius.be"}, "must be an address like"),
         ({"granularity": {"week": 5}}, "not permitted"),

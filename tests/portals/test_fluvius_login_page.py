@@ -1,4 +1,4 @@
-"""The sign-in page of Azure AD B2C: its two script variables, found whatever stands around them."""
+"""The login page of Azure AD B2C: its two script variables, found whatever stands around them."""
 
 import json
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_a_changed_page(old: str, new: str, message: str) -> None:
 )
 def test_a_changed_form(old: str, new: str, message: str) -> None:
     """
-    A form that asks for no password is no sign-in with a password.
+    A form that asks for no password is no login with a password.
     """
     with pytest.raises(ResponseError, match=message):
         login_page.parse_form_fields(HTML.replace(old, new))

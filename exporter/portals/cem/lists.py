@@ -185,7 +185,7 @@ class ListParser(Generic[RowT]):
     def _parse_pieces(self, text: str | bytes) -> list[RowT] | None:
         """Return the rows of a long list, some at a time: its JSON as a whole takes several times as much memory.
 
-        It is cut between two rows; None where a piece is no list of rows, for what looked like their border was none.
+        It is cut between two rows; None where a piece is no list of rows, because their border was guessed wrong.
         """
         rows = list[RowT]()
         try:

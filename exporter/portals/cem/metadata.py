@@ -220,7 +220,7 @@ class MetadataStore:
 
 
 class ListCache:
-    """Lists stored between visits; one that is due but cannot be renewed is still used, and `failures` says why."""
+    """Lists stored between visits; one that is due but cannot be renewed is still used, and `failures` has the reason."""
 
     def __init__(self, session: Session, *, renew: bool = False) -> None:
         self._session, self.is_renewing = session, renew

@@ -1,1 +1,1 @@
-"""Enedis Linky: electricity in France, by three ways of access."""
+"""Enedis Linky: electricity in France, by three kinds of access."""

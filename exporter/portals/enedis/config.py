@@ -93,7 +93,7 @@ class UsagePointConfig(ConfigBlock):
 
 
 def find_conflict(configured: Mapping[str, bool], access: AccessMethod, api: ApiVersion, point_tokens: list[bool]) -> str | None:
-    """Return what is wrong with a combination of keys, None if nothing; `configured` says which keys have a value."""
+    """Return what is wrong with a combination of keys, None if nothing; `configured`: which keys have a value."""
     if api not in API_VERSIONS[access]:
         return f"api: with access {access} it is {' or '.join(API_VERSIONS[access])}"
     required = {
@@ -121,7 +121,7 @@ class EnedisConfig(AccountConfig):
     min_every: ClassVar[timedelta] = timedelta(minutes=30)
 
     every: Annotated[Duration, Field(description="Distance between visits while yesterday is awaited.")] = DEFAULT_VISIT_INTERVAL
-    access: Annotated[AccessMethod, Field(description="The way to the measures: a gateway, or an application of your own.")]
+    access: Annotated[AccessMethod, Field(description="The access to the measures: a gateway, or an application of your own.")]
     api: Annotated[
         OptionalApiVersion,
         Field(description="The form of the API: 2026 or v5; with myelectricaldata v2 or v1; the first of each when left out."),
@@ -138,7 +138,7 @@ class EnedisConfig(AccountConfig):
     window: Annotated[WindowText, Field(description="Local hours in which visits happen.")] = "05:00-20:00"
     minute: Annotated[int | None, Field(ge=0, le=59, description="Minute of the hour; chosen at random when left out.")] = None
     calls_per_second: Annotated[
-        float, Field(ge=0.1, le=5, description="Most calls in a second; a whole gateway is allowed 5, so leave it at 1.")
+        float, Field(ge=0.1, le=5, description="Maximum calls in a second; a whole gateway is allowed 5, so leave it at 1.")
     ] = 1
     contact: Annotated[HeaderText, Field(description="Named to the gateway: an address or a page to reach you by.")] = ""
 

@@ -89,7 +89,7 @@ class _ContractResponseV5(ResponseModel):
 
 @dataclass(frozen=True, slots=True)
 class ContractTerms:
-    """What a contract says: the subscribed power (kVA), and since when each direction is measured; or why it is unavailable."""
+    """The terms of a contract: subscribed power (kVA), and since when each direction is measured; or why they are unavailable."""
 
     power_kva: float | None = None
     activation_day: date | None = None

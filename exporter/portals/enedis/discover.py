@@ -92,7 +92,7 @@ async def _discover_series(client: EnedisApiClient, point: ConfiguredPoint, meas
 async def find_first_day(
     client: EnedisApiClient, point: ConfiguredPoint, measure: Measure, oldest: date, hint: date | None
 ) -> date:
-    """Return the first day that is accepted, by bisection; the date of the contract is where it is looked for first."""
+    """Return the first day that is accepted, by bisection; the date of the contract is tried first."""
     refused, accepted = oldest - DAY, local_day(client.session.now) - 2 * DAY
     tries = [oldest, *([hint - DAY, hint] if hint and oldest < hint < accepted else [])]
     while accepted - refused > DAY:

@@ -66,7 +66,7 @@ class EnedisFeeds:
     _refused_points: dict[ConfiguredPoint, tuple[ConsentError, datetime]] = field(default_factory=dict)
     """What was refused for all series of a usage point, and until when no other one is asked for."""
     _silent: set[str] = field(default_factory=set)
-    """Feeds whose last response says nothing about consent."""
+    """Feeds whose last response shows neither consent nor its absence."""
     _newest: dict[str, date] = field(default_factory=dict)
     """By feed: the newest day of which something came."""
 

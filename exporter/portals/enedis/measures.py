@@ -39,7 +39,7 @@ class Measure:
 
     @property
     def max_days_per_call(self) -> int:
-        """How many days one call gives."""
+        """The maximum number of days of one call."""
         return MAX_DAYS_PER_CALL.get(self.kind, DEFAULT_MAX_DAYS_PER_CALL)
 
     @property

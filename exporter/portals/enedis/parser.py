@@ -38,7 +38,7 @@ class ValueRow(ResponseModel):
 
 
 class RegisterRow(ResponseModel):
-    """A reading of a register: `{"d": "2026-11-01 00:00:00", "v": 7340112}`; the parser looks at each by itself."""
+    """A reading of a register: `{"d": "2026-11-01 00:00:00", "v": 7340112}`; the parser validates each by itself."""
 
     value: Annotated[object, Field(alias="v")] = ""
     stamp: Annotated[object, Field(alias="d")] = ""

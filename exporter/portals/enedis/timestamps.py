@@ -86,7 +86,7 @@ def place_by_start(stamps: Sequence[StampedValue]) -> list[PlacedValue]:
 
 
 def _drop_unpaired(stamps: Sequence[StampedValue]) -> list[StampedValue]:
-    """Leave out the stamps of the doubled hour that come once: a store that keeps one of the two does not tell which."""
+    """Leave out the stamps of the doubled hour that come once: of a store that keeps one of the two it is not known which."""
     times = Counter(stamp.at for stamp in stamps)
     return [stamp for stamp in stamps if times[stamp.at] > 1 or to_utc(stamp.at, 0) >= to_utc(stamp.at, 1)]
 

@@ -40,19 +40,19 @@ DEFAULT_TOKEN_SECONDS = 3600
 MAX_REDIRECTS = 8
 
 
-async def sign_in(config: FluviusConfig, session: Session) -> Token:
-    """Run the five steps of a login and return the token, with what renews it in `extra`."""
+async def log_in(config: FluviusConfig, session: Session) -> Token:
+    """Return the token of a login, which has five steps; what renews it is in `extra`."""
     await session.clear_cookies()
-    with prefix_errors("sign-in, metadata"):
+    with prefix_errors("login, metadata"):
         metadata = await _fetch_metadata(config, session)
-    flow = _SignInFlow(config, session, metadata, PkcePair.generate(), secrets.token_urlsafe(32))
-    with prefix_errors("sign-in, page"):
+    flow = _LoginFlow(config, session, metadata, PkcePair.generate(), secrets.token_urlsafe(32))
+    with prefix_errors("login, page"):
         form = await flow.request_page()
-    with prefix_errors("sign-in, e-mail and password"):
+    with prefix_errors("login, e-mail and password"):
         await flow.send_credentials(form)
-    with prefix_errors("sign-in, confirmation"):
+    with prefix_errors("login, confirmation"):
         code = await flow.confirm(form)
-    with prefix_errors("sign-in, token"):
+    with prefix_errors("login, token"):
         return await redeem_code(config, session, metadata, code, flow.pkce)
 
 
@@ -117,10 +117,9 @@ def _split_scopes(value: Any) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _SignInForm:
-    """The sign-in page: its URL, its settings, the names of its fields, and where it is submitted."""
+class _LoginForm:
+    """The login page: its settings, the names of its fields, and the URL below which it is submitted."""
 
-    url: str
     settings: PageSettings
     user_field: str
     password_field: str
@@ -132,7 +131,7 @@ class _SignInForm:
 
 
 @dataclass(frozen=True, slots=True)
-class _SignInFlow:
+class _LoginFlow:
     """One login, from the authorize request to the code."""
 
     config: FluviusConfig
@@ -141,8 +140,8 @@ class _SignInFlow:
     pkce: PkcePair
     state: str
 
-    async def request_page(self) -> _SignInForm:
-        """Fetch the sign-in page and parse its two variables."""
+    async def request_page(self) -> _LoginForm:
+        """Return the login page, as far as it is sent back. Raise LoginError where it requires more than a password."""
         response = await self._follow_redirects(self.metadata.build_url("authorize"), self._build_authorize_query())
         if not isinstance(response, Response):
             raise build_redirect_error(response)
@@ -153,10 +152,10 @@ class _SignInFlow:
             raise LoginError(f"{build_demand_error(demand)}; no password was sent")
         settings, (user, password) = parse_settings(html), parse_form_fields(html)
         base = _resolve_url(response.url, settings.hosts.tenant).rstrip("/")
-        return _SignInForm(response.url, settings, user, password, _require_same_host(base, self.config.identity_url, "the page"))
+        return _LoginForm(settings, user, password, _require_same_host(base, self.config.identity_url, "the page"))
 
-    async def send_credentials(self, form: _SignInForm) -> None:
-        """Send e-mail and password; the result is in the body, with status 200 and any content type."""
+    async def send_credentials(self, form: _LoginForm) -> None:
+        """Send e-mail and password. Raise LoginError for a refusal: it is in the body, with status 200 and any content type."""
         assert self.config.username
         assert self.config.password
         response = await post_password(
@@ -180,7 +179,7 @@ class _SignInFlow:
         )
         raise_for_credentials(response.json())
 
-    async def confirm(self, form: _SignInForm) -> str:
+    async def confirm(self, form: _LoginForm) -> str:
         """Follow the redirects up to the one to the portal and return its code; the portal's page itself is not requested."""
         url = f"{form.base_url}/api/{form.settings.api}/confirmed"
         query = {"rememberMe": "false", "csrf_token": form.settings.csrf, **form.build_query()}
@@ -247,17 +246,17 @@ async def redeem_code(config: FluviusConfig, session: Session, metadata: OAuthMe
 async def renew_token(config: FluviusConfig, session: Session, expired: Token | None) -> Token | None:
     """Return a renewed token; None without a refresh token, or when the portal refuses it.
 
-    Raise UnreachableError and RateLimitError: then a sign-in would fail too.
+    Raise UnreachableError and RateLimitError: then a login would fail too.
     """
-    if not (expired and expired.extra and expired.extra.get("refresh_token")) or session.now < expired.expires_at - timedelta(
-        minutes=1
-    ):
-        return None  # A token refused before it expired was revoked, and its refresh token with it.
+    refresh_token = expired.extra.get("refresh_token") if expired and expired.extra else None
+    # A token refused before it expired was revoked, and its refresh token with it.
+    if not (expired and expired.extra and refresh_token) or session.now < expired.expires_at - timedelta(minutes=1):
+        return None
     metadata = OAuthMetadata(**expired.extra["client"])
     _require_same_host(metadata.authority, config.identity_url, "the authority")
-    parameters = {"grant_type": "refresh_token", "refresh_token": expired.extra["refresh_token"]}
+    parameters = {"grant_type": "refresh_token", "refresh_token": refresh_token}
     try:
-        return await _request_token(config, session, metadata, parameters, previous_refresh_token=parameters["refresh_token"])
+        return await _request_token(config, session, metadata, parameters, previous_refresh_token=refresh_token)
     except (UnreachableError, RateLimitError):
         raise
     except PortalError:

@@ -8,7 +8,7 @@ from exporter.client.session import Session
 from exporter.client.token_cache import Token, TokenCache
 from exporter.errors import LoginError, ResponseError
 from exporter.portals.base import prefix_errors
-from exporter.portals.fluvius.auth import renew_token, sign_in
+from exporter.portals.fluvius.auth import log_in, renew_token
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
 from exporter.portals.fluvius.days import DayRange
 
@@ -16,8 +16,8 @@ from exporter.portals.fluvius.days import DayRange
 class FluviusApiClient:
     """The data API of one account.
 
-    Requests of a feed count against the hourly quota, of which a part is reserved for days that are not settled:
-    `is_backfill` states whether they are. None is for what a person asks for; it does not count.
+    Requests count against the hourly quota; with `is_backfill` a part of it is left to days that are not settled. With None,
+    for what a command asks, they do not count.
     """
 
     def __init__(self, config: FluviusConfig, session: Session, *, is_backfill: bool | None = None) -> None:
@@ -25,7 +25,7 @@ class FluviusApiClient:
         self.request_count = 0
         """How many requests for data were made."""
         self._is_backfill = is_backfill
-        self._tokens = TokenCache(session, self._renew_or_sign_in)
+        self._tokens = TokenCache(session, self._renew_or_log_in)
 
     async def log_in(self) -> None:
         """Log in if there is no valid token. Raise what the login raises."""
@@ -78,8 +78,8 @@ class FluviusApiClient:
             raise LoginError("the configured token is refused: it has expired, or was not copied completely")
         return response
 
-    async def _renew_or_sign_in(self, expired: Token | None) -> Token:
-        return await renew_token(self.config, self.session, expired) or await sign_in(self.config, self.session)
+    async def _renew_or_log_in(self, expired: Token | None) -> Token:
+        return await renew_token(self.config, self.session, expired) or await log_in(self.config, self.session)
 
 
 def _mask(number: str) -> str:

@@ -99,9 +99,9 @@ class FluviusConfig(AccountConfig):
     interval_days: Annotated[
         int, Field(ge=1, le=60, description="For how many days a day's intervals may still be corrected.")
     ] = 14
-    interval_requests: Annotated[int, Field(ge=1, le=100, description="Most requests for past readings in one step.")] = 20
+    interval_requests: Annotated[int, Field(ge=1, le=100, description="Maximum requests for past readings in one step.")] = 20
     past_days: Annotated[int, Field(ge=1, le=366, description="Days per request, where these are whole days.")] = 31
-    past_requests: Annotated[int, Field(ge=1, description="Most requests within an hour.")] = 120
+    past_requests: Annotated[int, Field(ge=1, description="Maximum requests within an hour.")] = 120
     past_empty_days: Annotated[int, Field(ge=1, description="Days without intervals after which nothing older is expected.")] = 30
 
     @model_validator(mode="after")
@@ -113,7 +113,7 @@ class FluviusConfig(AccountConfig):
             if ean in eans[:index]:
                 raise ValueError(f"meters[{index}] has the EAN of meters[{eans.index(ean)}]; list both serials there")
         if self.api == 2024 and any(meter.intervals for meter in self.meters):
-            raise ValueError("the API of 2024 gives no intervals: leave `intervals` out, or use api: 2025")
+            raise ValueError("the API of 2024 has no intervals: leave `intervals` out, or use api: 2025")
         return self
 
     def configured_usage_points(self) -> frozenset[str]:

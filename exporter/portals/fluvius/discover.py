@@ -14,7 +14,7 @@ from exporter.portals.fluvius.readings import ParsedAmounts
 
 BLOCK_LENGTH = timedelta(days=31)
 INTERVAL_DELAYS = timedelta(days=5), timedelta(days=8)
-"""Days at which intervals are looked for: gas comes after three days, electricity is late now and then."""
+"""How old the days are at which intervals are tried: gas comes after three days, electricity is late now and then."""
 NOTES = (
     "Fluvius does not list an account's meters: EAN and serial number are on each meter's page in the portal.",
     "Quarter-hours (gas: hours) are switched on per meter in the portal, and begin on the day after.",
@@ -29,7 +29,7 @@ async def discover_meters(config: FluviusConfig, session: Session) -> Discovery:
     for meter in config.meters:
         feeds = await _discover_meter(client, meter)
         facts = {"ean": meter.ean, "serial": [*meter.serial], "commodity": str(meter.commodity)}
-        # Peaks come by the EAN alone, so they tell nothing of the serial.
+        # Peaks come by the EAN alone, whatever the serial is.
         is_missing = not any(feed.facts.get("line") in ("days", "intervals") for feed in feeds)
         text = f"{meter.commodity} {meter.ean}, meter {meter.serial[-1]}"
         if is_missing:

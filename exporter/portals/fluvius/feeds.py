@@ -38,7 +38,7 @@ class FeedKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MeterFeed:
-    """A feed, and the meters it is asked of."""
+    """A feed, and the entry of the configuration that it belongs to."""
 
     feed: Feed
     meter: MeterConfig

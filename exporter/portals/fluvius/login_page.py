@@ -14,9 +14,9 @@ from exporter.errors import LoginError, PortalError, ResponseError, UnreachableE
 from exporter.portals.base import Detail, FailFastList, ResponseModel, parse_response
 
 SECOND_FACTOR = r"verif|otp|mfa|phone|factor"
-"""How the fields of a form for a code are called."""
+"""Names of the fields of a form for a code."""
 TERMS = r"terms|voorwaarden|consent"
-"""How those of a form with new terms are."""
+"""Names of the fields of a form with new terms."""
 MAX_MATCHES = 10
 """A page with more matches of one variable is malicious."""
 
@@ -86,7 +86,7 @@ def parse_form_fields(html: str) -> tuple[str, str]:
 
 
 def find_demand_before(html: str, url: str) -> LoginDemand | None:
-    """Return what the sign-in page requires besides user name and password: then no password may be sent.
+    """Return what the login page requires besides user name and password: then no password may be sent.
 
     The page's script sends what SA_FIELDS names; of other inputs only those count whose purpose is known.
     """
@@ -180,7 +180,7 @@ def build_page_error(response: Response) -> PortalError:
         return build_demand_error(demand)
     if is_login_page(html):
         return LoginError(f"the portal asks for a further step, {PERHAPS}")
-    return ResponseError(f"{response.label} returned status {response.status} and no redirect: the sign-in has changed")
+    return ResponseError(f"{response.label} returned status {response.status} and no redirect: the login has changed")
 
 
 def build_demand_error(demand: LoginDemand) -> LoginError:

@@ -32,11 +32,11 @@ from exporter.portals.fluvius.readings import (
 )
 
 
-def _name_to_state(value: object) -> object:
+def _parse_state(value: object) -> object:
     return VALIDATION_STATES.get(value, value) if isinstance(value, str) else value
 
 
-ValidationState = Annotated[Detail[int], BeforeValidator(_name_to_state)]
+ValidationState = Annotated[Detail[int], BeforeValidator(_parse_state)]
 """A number, or its official name; the value of an unknown state is kept."""
 AmountValue = Annotated[float, Field(ge=0)]
 PROVISIONAL_FACTOR = "P"

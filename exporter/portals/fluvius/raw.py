@@ -31,7 +31,7 @@ _METER_PARAMETERS = {
 }
 _DAY_PARAMETERS = {"from": "first day, like 2031-03-09; default: ten days", "to": "last day; default: yesterday"}
 RAW_CALLS: Mapping[str, RawCall] = {
-    "config": RawCall("The sign-in metadata of the portal."),
+    "config": RawCall("The OAuth metadata of the portal."),
     "days": RawCall("Amounts by the day.", _METER_PARAMETERS | _DAY_PARAMETERS),
     "intervals": RawCall("Quarter-hours, or hours of gas, of one day.", _METER_PARAMETERS | {"day": "default: yesterday"}),
     "peaks": RawCall("Monthly peaks.", _METER_PARAMETERS | _DAY_PARAMETERS),

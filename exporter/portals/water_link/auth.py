@@ -3,7 +3,7 @@
 Five steps: the portal, the login page, its form, the password, the token. Every error names its step. The provider
 locks an account after five wrong passwords: a failure before the password is sent may be retried; after that
 **everything but a code is a refused login**, except a maintenance page. A token that has expired is renewed by its refresh
-token, if the provider gives one.
+token, if the provider issues one.
 """
 
 import re

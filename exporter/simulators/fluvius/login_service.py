@@ -43,7 +43,7 @@ class AuthorizationCode:
 
 @dataclass
 class LoginService:
-    """The login service; counts sign-ins and renewals."""
+    """The login service; counts logins and renewals."""
 
     clock: Callable[[], datetime]
     token_lifetime: timedelta = timedelta(hours=1)
@@ -52,7 +52,7 @@ class LoginService:
     portal_origin: str = ""
     """The origin of the portal, at which the metadata was requested; redirects lead there."""
     allows_refresh: bool = True
-    sign_in_count: int = 0
+    login_count: int = 0
     renewal_count: int = 0
     password: str = PASSWORD
     transactions: dict[str, LoginTransaction] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class LoginService:
         app.router.add_get("/api/global/msal/config", self.get_metadata)
         app.router.add_get(f"{TENANT_PATH}/oauth2/v2.0/authorize", self.authorize)
         app.router.add_post(f"{TENANT_PATH}/SelfAsserted", self.check_credentials)
-        app.router.add_get(f"{TENANT_PATH}/api/CombinedSigninAndSignup/confirmed", self.confirm_sign_in)
+        app.router.add_get(f"{TENANT_PATH}/api/CombinedSigninAndSignup/confirmed", self.confirm_login)
         app.router.add_get(f"{TENANT_PATH}/api/home", self.redirect_again)
         app.router.add_post(f"{TENANT_PATH}/oauth2/v2.0/token", self.issue_token)
 
@@ -91,7 +91,7 @@ class LoginService:
         )
 
     async def authorize(self, request: web.Request) -> web.Response:
-        """Return the sign-in page for a complete request."""
+        """Return the login page for a complete request."""
         query = dict(request.query)
         fixed = {"client_id": CLIENT_ID, "response_type": "code", "response_mode": "query", "code_challenge_method": "S256"}
         is_valid = (
@@ -123,7 +123,7 @@ class LoginService:
         transaction.password_accepted = True
         return web.Response(text='{"status":"200"}', content_type="text/json")
 
-    async def confirm_sign_in(self, request: web.Request) -> web.Response:
+    async def confirm_login(self, request: web.Request) -> web.Response:
         """Redirect when the password was accepted."""
         transaction = self._find_transaction(request)
         if transaction is None or not transaction.password_accepted or request.query.get("csrf_token") != transaction.csrf:
@@ -164,7 +164,7 @@ class LoginService:
             return False
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()
         proven = base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == code.transaction.query["code_challenge"]
-        self.sign_in_count += proven
+        self.login_count += proven
         return proven and form.get("redirect_uri") == code.transaction.query["redirect_uri"]
 
     def _is_refresh_valid(self, form: dict[str, str]) -> bool:

@@ -189,7 +189,7 @@ _PAGE_ADDITIONS = {
     "captcha-box": f'{_LOGIN_INPUTS}<label for="tekens">Typ de tekens over</label><input id="tekens" name="tekens">',
     "remember-me": f'{_LOGIN_INPUTS}<input type="checkbox" name="rememberMe"><a href="/x">Algemene voorwaarden</a>',
 }
-"""What the sign-in page shows besides; the last is harmless."""
+"""What the login page shows besides; the last is harmless."""
 _RESPONSE_FAULTS: Mapping[str, Callable[[], web.Response]] = {
     "second-factor": lambda: _build_html(build_page("x", "y", ("verificationCode",), "SelfAsserted")),
     "conditions": lambda: _build_html(build_page("x", "y", ("extension_termsOfUse",), "SelfAsserted")),

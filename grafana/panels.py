@@ -61,8 +61,11 @@ TARIFFS = {
     "injection": INJECTION,
 }
 
-WIDTHS = {"Receiver": 330, "Instance": 160, "Usage point": 170, "Account": 130, "Alert": 260, "Description": 200}
-"""Pixels of columns of text."""
+WIDTHS = {"Receiver": 330, "Alert": 260, "Usage point": 170, "Description": 160, "Instance": 150}
+WIDTHS |= {"Account": 110, "Site": 100, "Meter": 100, "Register": 90, "Kind": 85, "Job": 80, "Version": 80, "Python": 70}
+"""Pixels of columns of text: with the others a table fits a screen of 1280."""
+WHOLE_HEADING = {"custom.wrapHeaderText": True}
+"""A heading that is longer than its column has a second line, from Grafana 12.2 on."""
 LABELS = ("account", "commodity", "description", "instance", "job", "meter", "portal", "register", "site", "usage_point")
 """Labels that are no column unless a table asks for them."""
 
@@ -281,7 +284,7 @@ def table_panel(
             panel.override_by_name(column.title, _column_style(column))
     for heading in labels.values():
         width = (widths or {}).get(heading) or WIDTHS.get(heading, 110)
-        settings = {"custom.width": width, "noValue": "–"}
+        settings = WHOLE_HEADING | {"custom.width": width, "noValue": "–"}
         panel.override_by_name(heading, [model.DynamicConfigValue(id_val=name, value=value) for name, value in settings.items()])
     return panel
 
@@ -411,7 +414,7 @@ def _query_style(query: Query) -> list[model.DynamicConfigValue]:
 
 
 def _column_style(column: Column) -> list[model.DynamicConfigValue]:
-    settings: dict[str, Any] = {"unit": column.unit, "noValue": "–", "custom.minWidth": 80}
+    settings: dict[str, Any] = WHOLE_HEADING | {"unit": column.unit, "noValue": "–", "custom.minWidth": 75}
     if column.decimals is not None:
         settings["decimals"] = column.decimals
     blank = model.SpecialValueMap(

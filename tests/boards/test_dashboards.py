@@ -230,7 +230,8 @@ def test_text_in_tables_has_no_unit(file: Path):
 @each_board
 def test_tables_fit_the_screen(file: Path):
     """
-    The columns of a table are together no wider than its panel on a screen of 1600 pixels.
+    The columns of a table are together no wider than its panel on a screen of 1280 pixels, and no heading is cut: what is longer
+    than its column has a second line.
     """
     for panel in of_type(file, "table"):
         widths = [
@@ -241,7 +242,9 @@ def test_tables_fit_the_screen(file: Path):
         ]
 
         assert len(widths) > 1
-        assert sum(widths) <= panel["gridPos"]["w"] / 24 * 1600 - 40, panel["title"]
+        assert sum(widths) <= panel["gridPos"]["w"] / 24 * 1280 - 40, panel["title"]
+        for override in panel["fieldConfig"]["overrides"]:
+            assert {"id": "custom.wrapHeaderText", "value": True} in override["properties"], panel["title"]
 
 
 @each_board

@@ -22,6 +22,7 @@ from exporter.config.loader import load_config
 from exporter.errors import ConfigError, LoginError
 from exporter.models import Finding
 from exporter.setup.config_file import write_account
+from exporter.setup.forms import ENEDIS_ACCESSES, FORMS
 from exporter.setup.meters import list_fitting_choices
 from exporter.setup.questions import Choice
 from exporter.simulators.base import run_simulation
@@ -132,6 +133,19 @@ async def test_a_bad_configuration_is_told_before_anything_is_asked(tmp_path):
             await run(tmp_path, *flags)
 
     assert simulation.requests == []
+
+
+def test_an_answer_that_is_wrong_is_told_so_in_a_terminals_words():
+    """
+    What is said of a number that is typed is of numbers, not of how a file is written.
+    """
+    fields = [one for form in (*FORMS.values(), *ENEDIS_ACCESSES.values()) for one in form.fields if not one.choices]
+    wrong = ["", "x", "12", "5414-4882-0000", "a b", '"123456"']
+    messages = {one.check(text) for one in fields for text in wrong}
+
+    assert len(fields) == 5
+    assert all(one.check("") for one in fields)
+    assert not [message for message in messages if "quotes" in message or "file" in message]
 
 
 async def test_what_is_missing_is_named(tmp_path):

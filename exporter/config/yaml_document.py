@@ -139,7 +139,7 @@ def _parse_document(file: Path, text: str, stamps: FileStamps, *, plain: bool) -
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-    except yaml.YAMLError as error:
+    except (yaml.reader.ReaderError, yaml.MarkedYAMLError) as error:
         line, reason = _describe_syntax_error(error, text)
         raise ConfigError(f"{file}:{line}: {reason}") from None
     except (ValueError, OverflowError):  # PyYAML's own, for a \U escape or a version beyond all numbers
@@ -248,11 +248,10 @@ def _line_number(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
-def _describe_syntax_error(error: yaml.YAMLError, text: str) -> tuple[int, str]:
+def _describe_syntax_error(error: yaml.reader.ReaderError | yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
     """Return line and message of a syntax error in our own words; PyYAML's could quote the beginning of a password."""
     if isinstance(error, yaml.reader.ReaderError):
         return text.count("\n", 0, error.position) + 1, "has a character that no text file holds"
-    assert isinstance(error, yaml.MarkedYAMLError)
     mark = error.problem_mark or error.context_mark
     problem = f"{error.problem} {error.context}"
     plain = re.sub(r"'[^']*'", "something", error.problem or "it cannot be read")

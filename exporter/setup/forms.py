@@ -180,7 +180,7 @@ FORMS: Mapping[str, PortalForm] = {
             MeterField("ean", "EAN (18 digits, on the meter's page)", check_by_field(MeterConfig.model_fields["ean"])),
             MeterField(
                 "serial",
-                "Serial number (on the meter's page; if the meter was replaced, all of them, the oldest first, blanks between)",
+                "Serial number (on the meter's page; of a replaced meter all, oldest first, blanks between)",
                 check_by_field(MeterConfig.model_fields["serial"]),
                 has_several=True,
             ),
@@ -191,7 +191,7 @@ FORMS: Mapping[str, PortalForm] = {
     "enedis": _CONSO,
     "cem": PortalForm(
         title="CEM: the counters of a building in Czechia",
-        intro="Needs the user name and password that the house's manager gave you; what the account holds is listed then.\n"
+        intro="Needs the user name and password that the building's manager gave you; what the account holds is listed then.\n"
         "Where your CEM has a host of its own, the address is its page's with /cemapi/api: https://cem2.unimonitor.eu/cemapi/api.",
         account="block-of-flats",
         asks_address=True,

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import questionary
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
 from prompt_toolkit.keys import Keys
 from questionary.prompts.common import InquirerControl
 
@@ -82,16 +82,16 @@ def ask_choices(choices: Sequence[Choice], ticked: Collection[str] = ()) -> list
         use_search_filter=True,
         use_jk_keys=False,
     )
-    _filter_by_whole_text(question, choices)
+    lines = next(control for control in question.application.layout.find_all_controls() if isinstance(control, InquirerControl))
+    usual = [question.application.key_bindings] if question.application.key_bindings else []
+    question.application.key_bindings = merge_key_bindings([*usual, _build_key_bindings(lines, choices)])
     found = question.unsafe_ask()
     return list(dict.fromkeys(number for numbers in found for number in numbers))
 
 
-def _filter_by_whole_text(question: questionary.Question, choices: Sequence[Choice]) -> None:
-    """Let a filter have blanks and letters of every language, which the library's own keys do not; tick branches whole."""
-    lines = next(control for control in question.application.layout.find_all_controls() if isinstance(control, InquirerControl))
-    bindings = question.application.key_bindings
-    assert isinstance(bindings, KeyBindings)
+def _build_key_bindings(lines: InquirerControl, choices: Sequence[Choice]) -> KeyBindings:
+    """Return keys for a filter with blanks and letters of every language, which the library's lack, and for whole branches."""
+    bindings = KeyBindings()
 
     def tick(_: KeyPressEvent) -> None:
         numbers = {number for value in lines.selected_options for number in value}
@@ -107,3 +107,4 @@ def _filter_by_whole_text(question: questionary.Question, choices: Sequence[Choi
     letters = {letter for choice in choices for letter in choice.text.lower() + choice.text.upper() if letter.isalnum()}
     for letter in letters - set(string.printable):
         bindings.add(letter, eager=True)(filter_lines)
+    return bindings

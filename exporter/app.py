@@ -63,16 +63,23 @@ class ServeOptions:
         return config.model_copy(update={"accounts": accounts, "pace": self.pace})
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Where an exporter listens, and the page that it serves."""
+
+    addresses: Sequence[ListenAddress]
+    page: MetricsPage
+
+
 class Exporter:
     """One running exporter."""
 
     def __init__(self, options: ServeOptions, clock: WallClock | None = None) -> None:
         self._options, self._clock = options, clock or WallClock()
         self._stop = asyncio.Event()
-        self.page: MetricsPage | None = None
 
-    async def run(self, on_ready: Callable[[list[ListenAddress]], None] = lambda _: None) -> None:
-        """Serve until stopped; call `on_ready` with the addresses once every account is on the page.
+    async def run(self, on_ready: Callable[[Serving], None] = lambda _: None) -> None:
+        """Serve until stopped; call `on_ready` once every account is on the page.
 
         Raise ConfigError, LedgerError, and OSError for an address that cannot be listened on.
         """
@@ -91,7 +98,7 @@ class Exporter:
             ledger.lock_folder()
             program = version("utility-exporter")
             senders = RemoteWriteManager(ledger, self._clock, f"utility-exporter/{program}")
-            page = self.page = MetricsPage(ledger, self._clock.now, program, senders.collect_samples)
+            page = MetricsPage(ledger, self._clock.now, program, senders.collect_samples)
             page.reload_status.record_success(self._clock.now())
             recordings = FailureRecordings(self._options.storage_path)
             pollers = PollerGroup(ledger, page, self._clock, recordings)
@@ -142,7 +149,7 @@ class Exporter:
                 start_task(stack, reloader.watch_files(), "configuration")
             log_addresses(len(config.accounts), addresses)
             await asyncio.to_thread(runtime.trim_memory)
-            on_ready(addresses)
+            on_ready(Serving(addresses, page))
             await self._stop.wait()
 
     def stop(self) -> None:

@@ -25,7 +25,9 @@ from exporter.ledger.writer import LedgerChanges, merge_changes
 from exporter.metrics.cache import MetricsPage
 from exporter.models import VisitResult
 from exporter.portals.base import Portal
+from exporter.recording.recorder import Recorder
 from exporter.recording.recording import FailureRecordings
+from exporter.recording.shape import Shapes
 from exporter.visit import (
     DEFAULT_BACKFILL,
     BackfillSettings,
@@ -90,10 +92,9 @@ class AccountPoller:
         self._stored_suspension = state.suspended_until
         self.health.state = cap_suspension(state, self._clock.now())
         self._page.add_account(build_account_view(portal), self.health)
-        self._show_shapes(await self._watch.compare_shapes(self._clock.now()))
+        self._show_shapes(await self._watch.compare_shapes(Shapes(), self._clock.now()))
         if state.last_success and self._feeds.has_feeds:
-            await self._feeds.resume()
-            self.health.history = self._feeds.history
+            self.health.history = await self._feeds.resume()
         try:
             await asyncio.to_thread(self._page.refresh, portal.name)
         except LedgerError:
@@ -133,9 +134,9 @@ class AccountPoller:
         health.visits += 1
         started = time.monotonic()
 
-        with self._watch.watch(now):
-            outcome = await self._record_start(begun) or await self._call_portal(begun, now)
-        self._show_shapes(await self._watch.finish(outcome.error, now))
+        with self._watch.watch(now) as watched:
+            outcome = await self._record_start(begun) or await self._call_portal(begun, now, watched.recorder)
+        self._show_shapes(await self._watch.finish(watched, outcome.error, now))
         after = replace(
             self.state,
             last_visit=now,
@@ -154,9 +155,9 @@ class AccountPoller:
     async def step(self) -> None:
         """Go on with the backlog: a few requests."""
         now = self._clock.now()
-        with self._watch.watch_step():
+        with self._watch.watch_step() as watched:
             await self._read_backlog(now)
-        self._show_shapes(await self._watch.compare_shapes(now))
+        self._show_shapes(await self._watch.compare_shapes(watched.shapes, now))
 
     def _show_shapes(self, changes: ShapeChanges | None) -> None:
         if changes:
@@ -169,7 +170,7 @@ class AccountPoller:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
                 outcome = await self._feeds.step(session)
             health.skipped += outcome.skipped
-            health.history = self._feeds.history
+            health.history = outcome.history
             await asyncio.to_thread(self._page.refresh, self.portal.name, outcome.changes)
             await self._adopt_counts()
         except (LedgerError, TimeoutError) as error:
@@ -221,10 +222,10 @@ class AccountPoller:
         self._ledger.record_visit_start(self.portal.name, state, login=self.portal.config.login_digest())
         return self._ledger.get_state(self.portal.name).suspended_until
 
-    async def _call_portal(self, begun: AccountState, now: datetime) -> VisitOutcome:
+    async def _call_portal(self, begun: AccountState, now: datetime, recorder: Recorder | None) -> VisitOutcome:
         """Ask for the latest values, store and show them; then for the days of feeds."""
         try:
-            async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
+            async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session(recorder) as session:
                 # The result is held by nobody else: 20 MB for 100,000 usage points, which the page is rendered without.
                 outcome = await self._show(await self._store_latest(await self.portal.latest(session), begun, now))
                 if isinstance(outcome.error, RateLimitError) or outcome.reason == "bug" or not self._feeds.has_feeds:
@@ -273,7 +274,7 @@ class AccountPoller:
     async def _read_feeds(self, session: Session, latest: VisitOutcome) -> VisitOutcome:
         feeds = await self._feeds.visit(session)
         self.health.skipped += feeds.skipped
-        self.health.history = self._feeds.history
+        self.health.history = feeds.history
         await asyncio.to_thread(self._page.refresh, self.portal.name, feeds.changes)
         outcome = replace(latest, changes=merge_changes([latest.changes, feeds.changes]))
         if feeds.stopped and not feeds.is_pause:
@@ -282,8 +283,8 @@ class AccountPoller:
             return replace(outcome, error=feeds.failure, reason=feeds.failure.reason, is_rhythm_kept=True)
         return outcome
 
-    def _open_session(self) -> Session:
-        responses, recorder = self.health.responses, self._watch.recorder
+    def _open_session(self, recorder: Recorder | None = None) -> Session:
+        responses = self.health.responses
         return open_session(self.portal, self._ledger, self._clock.now, lambda status: responses.update((status,)), recorder)
 
     async def _finish(self, before: AccountState, after: AccountState, outcome: VisitOutcome) -> None:

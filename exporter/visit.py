@@ -130,13 +130,15 @@ class FeedsOutcome:
     """Whether that is the portal's limit for older days: what is due was asked."""
     failure: PortalError | None = None
     """The last failure of a feed that was not answered since, now or before."""
+    history: HistoryStatus = field(default_factory=HistoryStatus)
+    """How far the history is read after it."""
 
 
 class FeedReader:
     """Reads the feeds of an account; one visit or step at a time."""
 
     def __init__(self, portal: Portal, ledger: Ledger, clock: Callable[[], datetime], backfill: BackfillSettings) -> None:
-        self.history = HistoryStatus()
+        self._history = HistoryStatus()
         self._portal, self._ledger, self._clock = portal, ledger, clock
         self._store = ledger.get_feed_store(portal.name, keep_personal=portal.config.personal_data)
         self._engine = Engine[Session](
@@ -156,13 +158,17 @@ class FeedReader:
         """Whether the portal has feeds."""
         return bool(self._portal.feeds())
 
-    async def resume(self) -> None:
-        """Go on after a restart: soon, or when the limit that has paused the backlog ends. Raise LedgerError."""
+    async def resume(self) -> HistoryStatus:
+        """Go on after a restart: soon, or when the limit that has paused the backlog ends; return how far the history is read.
+
+        Raise LedgerError.
+        """
         now = self._clock()
         paused = await self._ledger.get_account_store(self._portal.name).get(NEXT_STEP_KEY, now)
         await self._engine.refresh(now)
-        self._update_history(StepResult(pending=self._engine.pending(now)), now)
+        self._history = self._describe_history(StepResult(pending=self._engine.pending(now)), now)
         self.plan_step(datetime.fromtimestamp(paused, UTC) if paused else now + self._engine.pace.pause)
+        return self._history
 
     async def visit(self, session: Session) -> FeedsOutcome:
         """Read what is due, then some of the backlog. Raise LedgerError."""
@@ -190,7 +196,7 @@ class FeedReader:
         now = self._clock()
         failures = {**self._failures, **result.failures}
         self._failures = {key: error for key, error in failures.items() if self._engine.coverage(key).failures}
-        self._update_history(result, now)
+        self._history = self._describe_history(result, now)
         self.plan_step(result.next_step)
         is_limit = isinstance(result.stopped, RateLimitError)
         if is_limit and result.next_step:
@@ -202,13 +208,14 @@ class FeedReader:
             result.stopped,
             is_limit and result.stopped_in is not Kind.DUE,
             next(iter(self._failures.values()), None),
+            self._history,
         )
 
-    def _update_history(self, result: StepResult, now: datetime) -> None:
-        done = self.history.done + result.requests if result.pending or self.history.pending else 0
+    def _describe_history(self, result: StepResult, now: datetime) -> HistoryStatus:
+        done = self._history.done + result.requests if result.pending or self._history.pending else 0
         begins = {feed: day for key, feed in self._engine.feeds.items() if (day := self._engine.begins(key, now))}
         remaining = self._engine.remaining(now) if result.pending else timedelta(0)
-        self.history = HistoryStatus(done, result.pending, remaining, begins)
+        return HistoryStatus(done, result.pending, remaining, begins)
 
 
 async def read_feeds_dry(portal: Portal, ledger: Ledger, session: Session) -> tuple[list[Reading], list[PortalError]]:
@@ -251,52 +258,56 @@ class ShapeChanges:
     """The recent ones."""
 
 
+@dataclass(frozen=True, slots=True)
+class WatchedVisit:
+    """What is watched of one visit, or of one step of the backlog."""
+
+    shapes: Shapes = field(default_factory=Shapes)
+    recorder: Recorder | None = None
+
+
 class VisitWatch:
-    """Watches the visits of one account, one at a time."""
+    """Watches the visits of one account."""
 
     def __init__(self, portal: Portal, ledger: Ledger, recordings: FailureRecordings | None) -> None:
         self._portal, self._ledger, self._recordings = portal, ledger, recordings
-        self.recorder: Recorder | None = None
-        """Of the visit under way."""
-        self._shapes = Shapes()
 
     @contextmanager
-    def watch(self, now: datetime) -> Iterator[None]:
-        """Watch a visit."""
-        self.recorder = self._recordings.begin(now) if self._recordings else None
-        with self.watch_step():
-            yield
+    def watch(self, now: datetime) -> Iterator[WatchedVisit]:
+        """Watch a visit, and record it for the case that it fails."""
+        recorder = self._recordings.begin(now) if self._recordings else None
+        with watch_shapes() as shapes:
+            yield WatchedVisit(shapes, recorder)
 
     @contextmanager
-    def watch_step(self) -> Iterator[None]:
+    def watch_step(self) -> Iterator[WatchedVisit]:
         """Watch the shapes of what a step of the backlog brings."""
-        with watch_shapes() as self._shapes:
-            yield
+        with watch_shapes() as shapes:
+            yield WatchedVisit(shapes)
 
-    async def finish(self, error: Exception | None, now: datetime) -> ShapeChanges | None:
+    async def finish(self, watched: WatchedVisit, error: Exception | None, now: datetime) -> ShapeChanges | None:
         """Write the recording of a failed visit, and compare the shapes."""
-        recorder, self.recorder = self.recorder, None
+        recorder = watched.recorder
         if recorder and self._recordings and isinstance(error, PortalError):
             config, rules = self._portal.config, self._portal.redaction_rules()
             await asyncio.to_thread(self._recordings.write, config, config.name, rules, recorder, error)
-        return await self.compare_shapes(now)
+        return await self.compare_shapes(watched.shapes, now)
 
-    async def compare_shapes(self, now: datetime) -> ShapeChanges | None:
+    async def compare_shapes(self, shapes: Shapes, now: datetime) -> ShapeChanges | None:
         """Compare the shapes with those of the visits before; return what changed, None where the ledger cannot tell."""
         name, day = self._portal.name, now.astimezone(self._portal.zone).date()
         store = self._ledger.get_account_store(name)
         try:
             stored = await store.get(SHAPES_KEY, now)
             history = ShapeHistory.parse(stored)
-            changes = history.add(self._shapes, day)
-            if self._shapes.fields and history.dump() != stored:
+            changes = history.add(shapes, day)
+            if shapes.fields and history.dump() != stored:
                 await store.put(SHAPES_KEY, history.dump())
         except LedgerError as error:
             log.debug("account %s: shapes are not compared: %s", name, error)
             return None
         for change in changes:
             log.warning("account %s: %s", name, change)
-        if unknown := sorted(self._shapes.unknown):
+        if unknown := sorted(shapes.unknown):
             log.debug("account %s: fields of responses that are not used: %s", name, ", ".join(unknown))
-        self._shapes = Shapes()
         return ShapeChanges(len(changes), tuple(history.recent(day)))

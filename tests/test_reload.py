@@ -15,10 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from exporter.app import Exporter, ServeOptions
+from exporter.app import Exporter, ServeOptions, Serving
 from exporter.config import loader
 from exporter.errors import LoginError
 from exporter.ledger.ledger import Ledger
+from exporter.metrics.cache import MetricsPage
 from exporter.web.listen import ListenAddress
 from tests.certificates import CertificateFolder, write_web_config
 from tests.conftest import NOW
@@ -37,6 +38,7 @@ class Running:
     file: Path
     addresses: list[ListenAddress]
     client: aiohttp.ClientSession
+    metrics: MetricsPage | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
     def write(self, *names: str, **keys: Any) -> None:
@@ -70,8 +72,8 @@ async def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             made.exporter = Exporter(options)
             started = asyncio.Event()
 
-            def on_ready(addresses: list[ListenAddress]) -> None:
-                made.addresses = addresses
+            def on_ready(serving: Serving) -> None:
+                made.addresses, made.metrics = list(serving.addresses), serving.page
                 started.set()
 
             tasks.append((made.exporter, asyncio.create_task(made.exporter.run(on_ready))))
@@ -121,7 +123,7 @@ async def test_a_changed_account_starts_anew(start):
     """
     SCRIPTS["home"] = VisitScript([[build_index(5.0, NOW)], hang_forever])
     running = await start("home")
-    await until(lambda: running.exporter.page.accounts["home"].health.state.up is True)
+    await until(lambda: running.metrics.accounts["home"].health.state.up is True)
     running.write("home", every="2h")
     await running.reload()
 
@@ -153,7 +155,7 @@ async def test_who_hangs_up_does_not_break_a_reload_off(start, monkeypatch):
     await asyncio.sleep(0.1)  # the server notices
     going_on.set()
 
-    await until(lambda: b'utility_visit_interval_seconds{account="home",portal="brook"} 7200.0' in running.exporter.page.render())
+    await until(lambda: b'utility_visit_interval_seconds{account="home",portal="brook"} 7200.0' in running.metrics.render())
 
 
 async def test_a_changed_login_lifts_a_suspension(start):
@@ -162,7 +164,7 @@ async def test_a_changed_login_lifts_a_suspension(start):
     """
     SCRIPTS["home"] = VisitScript([LoginError("wrong password"), [build_index(5.0, NOW)]])
     running = await start("home")
-    await until(lambda: running.exporter.page.accounts["home"].health.state.reason == "login")
+    await until(lambda: running.metrics.accounts["home"].health.state.reason == "login")
     running.write("home", every="2h")
     await running.reload()
     still = (visits("home"), await running.ask("POST", "/-/visit?account=home"))
@@ -172,7 +174,7 @@ async def test_a_changed_login_lifts_a_suspension(start):
 
     assert still[0] == 1
     assert still[1][0] == 409
-    await until(lambda: running.exporter.page.accounts["home"].health.state.up is True)
+    await until(lambda: running.metrics.accounts["home"].health.state.up is True)
 
 
 @pytest.mark.parametrize("trigger", ["http", "signal"])
@@ -191,7 +193,7 @@ async def test_a_broken_file_changes_nothing(start, caplog, trigger):
         assert (status, text) == (500, f"{fault}\nReload failed, keeping the previous configuration.\n")
     else:
         os.kill(os.getpid(), signal.SIGHUP)
-        await until(lambda: not running.exporter.page.reload_status.is_successful)
+        await until(lambda: not running.metrics.reload_status.is_successful)
 
     page = await running.page()
     assert "utility_exporter_config_last_reload_successful 0.0" in page
@@ -216,7 +218,7 @@ async def test_a_changed_file_is_followed(start, monkeypatch, caplog):
     monkeypatch.setattr("exporter.reload.FILE_CHECK_SECONDS", 0.02)
     SCRIPTS.update({name: VisitScript([hang_forever] * 3) for name in ("home", "flat")})
     running = await start("home", watch_config=True)
-    page = running.exporter.page
+    page = running.metrics
     running.write("home", "home")
     await until(lambda: not page.reload_status.is_successful)
     await asyncio.sleep(0.2)
@@ -240,7 +242,7 @@ async def test_a_file_that_is_named_and_wrong_is_followed(start, monkeypatch):
     monkeypatch.setattr("exporter.reload.FILE_CHECK_SECONDS", 0.02)
     SCRIPTS["home"] = VisitScript([hang_forever] * 9)
     running = await start("home", watch_config=True)
-    page = running.exporter.page
+    page = running.metrics
     breaks: dict[str, Callable[[Path], Any]] = {
         "missing": lambda _: None,
         "empty": Path.touch,
@@ -274,10 +276,10 @@ async def test_what_a_web_configuration_held_up_is_read_again(start, monkeypatch
     running = await start("home", web_config_file=web_file, watch_config=True)
     write_web_config(certificates, build_user("secret"))
     running.write("home", "other")
-    await until(lambda: not running.exporter.page.reload_status.is_successful)
+    await until(lambda: not running.metrics.reload_status.is_successful)
     write_web_config(certificates, build_user(PASSWORD_HASH))
 
-    await until(lambda: "other" in running.exporter.page.accounts)
+    await until(lambda: "other" in running.metrics.accounts)
 
 
 async def test_a_reload_paints_the_faces(start):
@@ -310,12 +312,12 @@ async def test_a_reload_reads_the_web_configuration_too(start, certificates: Cer
         500,
         f"{web_file}:2: basic_auth_users: is not a bcrypt hash; create one with: htpasswd -nBC 10 NAME",
     )
-    assert sorted(running.exporter.page.accounts) == ["home"]
+    assert sorted(running.metrics.accounts) == ["home"]
 
     write_web_config(certificates, build_user(PASSWORD_HASH))
     assert (await running.reload())[0] == 200
     assert (await running.reload())[0] == 401
-    assert sorted(running.exporter.page.accounts) == ["home", "other"]
+    assert sorted(running.metrics.accounts) == ["home", "other"]
 
 
 async def test_every_path_on_every_address_is_guarded(start, certificates: CertificateFolder):
@@ -347,7 +349,7 @@ async def test_visits_by_a_persons_word(start):
     """
     SCRIPTS["home"] = VisitScript([[build_index(5.0, NOW)], [build_index(6.0, NOW)]])
     running = await start("home")
-    await until(lambda: running.exporter.page.accounts["home"].health.state.up is True)
+    await until(lambda: running.metrics.accounts["home"].health.state.up is True)
 
     assert (await running.ask("POST", "/-/visit?account=nobody"))[0] == 404
     assert (await running.ask("GET", "/-/visit?account=home"))[0] == 405

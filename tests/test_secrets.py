@@ -162,27 +162,20 @@ async def planted(kind: str, parent: Path, lines: list[str], attack: Any = None,
 
 async def served(planted: Planted) -> str:
     """Serve until the account was visited; gives all that every page says."""
-    listening: list[ListenAddress] = []
-    started = asyncio.Event()
-
-    def on_ready(addresses: list[ListenAddress]) -> None:
-        listening.extend(addresses)
-        started.set()
-
+    ready = asyncio.get_running_loop().create_future()
     exporter = Exporter(
         ServeOptions(planted.config, planted.config.parent / "data", (ListenAddress("127.0.0.1", 0),), enable_lifecycle=True)
     )
-    task = asyncio.create_task(exporter.run(on_ready))
+    task = asyncio.create_task(exporter.run(ready.set_result))
     async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as client:
-        await started.wait()
-        assert exporter.page
-        while any(part.health.state.up is None for part in exporter.page.accounts.values()):  # noqa: ASYNC110  # the product's own doing
+        serving = await ready
+        while any(part.health.state.up is None for part in serving.page.accounts.values()):  # noqa: ASYNC110  # the product's own doing
             await asyncio.sleep(0.01)
         output = []
         for path in PAGES:
             for headers in ({}, OPENMETRICS) if path == "/metrics" else ({},):
                 method = "POST" if path == "/-/reload" else "GET"
-                async with client.request(method, f"http://{listening[0]}{path}", headers=headers) as answer:
+                async with client.request(method, f"http://{serving.addresses[0]}{path}", headers=headers) as answer:
                     output.append(f"{answer.status} {dict(answer.headers)} {await answer.text()}")
         exporter.stop()
         await task

@@ -33,9 +33,8 @@ class CommandContext:
 
 def build_context(options: argparse.Namespace) -> CommandContext:
     """Return the context of a command on one account from its flags."""
-    if options.account is None:
-        options.account = find_only_account(options.config_file)
-    return CommandContext(options.config_file, options.storage_path, options.account, getattr(options, "force", False))
+    account = options.account or find_only_account(options.config_file)
+    return CommandContext(options.config_file, options.storage_path, account, getattr(options, "force", False))
 
 
 def find_only_account(config_file: Path) -> str:

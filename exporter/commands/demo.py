@@ -6,17 +6,17 @@ import logging
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from exporter.app import Exporter, ServeOptions
+from exporter.app import Exporter, ServeOptions, Serving
 from exporter.commands.printing import format_number, format_table
+from exporter.metrics.cache import MetricsPage
 from exporter.models import natural_sort_key
 from exporter.simulators.base import Simulation, run_simulation, utc_now
 from exporter.simulators.cem.simulation import CemSimulation
@@ -60,10 +60,10 @@ async def serve_demo(options: ServeOptions, *, temporary: bool, write: Callable[
         config.chmod(0o600)
         storage = folder / "data" if temporary else options.storage_path
         exporter = Exporter(replace(options, config_file=config, storage_path=storage, pace=PACE))
-        serving = asyncio.create_task(exporter.run(partial(print_addresses, options.telemetry_path, write)))
-        printing = asyncio.create_task(print_values(exporter, len(accounts), write))
+        ready = asyncio.get_running_loop().create_future()
+        printing = asyncio.create_task(print_start(ready, options.telemetry_path, write))
         try:
-            await serving
+            await exporter.run(ready.set_result)
         finally:
             printing.cancel()
             await asyncio.gather(printing, return_exceptions=True)
@@ -74,22 +74,27 @@ def build_simulations(clock: Callable[[], datetime] = utc_now) -> list[Simulatio
     return [simulation(clock) for simulation in SIMULATIONS]
 
 
-def print_addresses(path: str, write: Callable[[str], object], addresses: list[ListenAddress]) -> None:
-    """Print the addresses that the demo listens on."""
+async def print_start(ready: asyncio.Future[Serving], path: str, write: Callable[[str], object]) -> None:
+    """Print the addresses that the demo listens on, and then some values."""
+    serving = await ready
+    write(format_addresses(path, serving.addresses))
+    await wait_for_visits(serving.page)
+    write("\n".join(summarize_page(serving.page.render().decode())) + "\n")
+
+
+def format_addresses(path: str, addresses: Sequence[ListenAddress]) -> str:
+    """Return the addresses that the demo listens on, for people."""
     urls = [f"http://{replace(at, host='localhost') if not at.host else at}" for at in addresses]
     pages = "\n".join(f"  {url}/  for people\n  {url}{path}  for Prometheus" for url in urls)
-    write(f"\nSimulated portals, real clients:\n{pages}\nStop with Ctrl-C.\n\n")
+    return f"\nSimulated portals, real clients:\n{pages}\nStop with Ctrl-C.\n\n"
 
 
-async def print_values(exporter: Exporter, account_count: int, write: Callable[[str], object]) -> None:
-    """Print some values once all accounts have been visited, or what there is after a timeout."""
+async def wait_for_visits(page: MetricsPage) -> None:
+    """Wait until all accounts have been visited, but not for long."""
     for _ in range(round(PRINT_TIMEOUT / PRINT_POLL_INTERVAL)):
-        await asyncio.sleep(PRINT_POLL_INTERVAL)
-        accounts = exporter.page.accounts.values() if exporter.page else ()
-        if sum(account.health.state.up is not None for account in accounts) == account_count:
+        if all(account.health.state.up is not None for account in page.accounts.values()):
             break
-    if exporter.page:
-        write("\n".join(summarize_page(exporter.page.render().decode())) + "\n")
+        await asyncio.sleep(PRINT_POLL_INTERVAL)
 
 
 @dataclass(slots=True)

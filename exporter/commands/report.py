@@ -62,8 +62,8 @@ def write_report(options: argparse.Namespace) -> int:
     else:
         visit = asyncio.run(record_account(context))
         document, failure = visit.recording.document, visit.failure
-    file = options.output or Path(f"report-{slugify(options.account)}.json")
-    sys.stdout.write(f"Recording of {strip_control(options.account)}; nothing has been sent to anybody.\n")
+    file = options.output or Path(f"report-{slugify(context.account)}.json")
+    sys.stdout.write(f"Recording of {strip_control(context.account)}; nothing has been sent to anybody.\n")
     if failure and not document["calls"]:
         sys.stdout.write(f"No request was made: {strip_control(str(failure))}\n")
         if get_file(context.storage_path, context.account).exists():

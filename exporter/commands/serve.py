@@ -24,8 +24,7 @@ def start(options: argparse.Namespace) -> int:
     """Serve, or run the demo without a configuration: what the image does by default."""
     if has_configuration(options.config_file):
         return serve(options)
-    options.storage_path = None
-    return run_demo(options)
+    return run_demo(argparse.Namespace(**vars(options) | {"storage_path": None}))
 
 
 def has_configuration(config_file: Path) -> bool:

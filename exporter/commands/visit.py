@@ -85,14 +85,15 @@ async def discover_account(context: CommandContext) -> Discovery:
 
 def print_raw(options: argparse.Namespace) -> int:
     """Print the portal's own response to a call, or the calls there are."""
-    options.account, options.call, options.keys = sort_raw_words(options.config_file, options.words)
-    if options.call is None:
-        portal = find_account(build_context(options))
+    account, call_name, parameters = sort_raw_words(options.config_file, options.words)
+    context = CommandContext(options.config_file, options.storage_path, account, options.force)
+    if call_name is None:
+        portal = find_account(context)
         for name, call in portal.raw_calls.items():
             keys = " ".join(f"{key}=..." if key in call.required else f"[{key}=...]" for key in call.parameters)
             sys.stdout.write(f"{name} {keys}".rstrip() + f"\n    {call.description}\n")
         return 0
-    response = asyncio.run(call_raw(build_context(options), options.call, dict(options.keys)))
+    response = asyncio.run(call_raw(context, call_name, parameters))
     sys.stdout.write(format_json(response) + "\n")
     return 0
 
@@ -114,16 +115,16 @@ async def call_raw(context: CommandContext, call: str, parameters: Mapping[str, 
         return await portal.fetch_raw(session, call, parameters)
 
 
-def sort_raw_words(config_file: Path, words: Sequence[str]) -> tuple[str, str | None, list[tuple[str, str]]]:
+def sort_raw_words(config_file: Path, words: Sequence[str]) -> tuple[str, str | None, dict[str, str]]:
     """Return account, call and parameters; the account may be left out where it is the only one. Raise ConfigError."""
     plain = [word for word in words if "=" not in word]
-    keys = [(key, value) for key, equals, value in (word.partition("=") for word in words) if equals]
+    parameters = {key: value for key, equals, value in (word.partition("=") for word in words) if equals}
     accounts = {portal.name: portal for portal in load_config(config_file).accounts}
     if not plain or (len(plain) == 1 and plain[0] not in accounts and len(accounts) == 1 and is_call(accounts, plain[0])):
         plain.insert(0, find_only_account(config_file))
-    if len(plain) > 2 or any(not key for key, _ in keys):
+    if len(plain) > 2 or "" in parameters:
         raise ConfigError(f"{plain[-1]!r} is not KEY=VALUE")
-    return plain[0], plain[1] if len(plain) > 1 else None, keys
+    return plain[0], plain[1] if len(plain) > 1 else None, parameters
 
 
 def is_call(accounts: Mapping[str, Portal], word: str) -> bool:

@@ -87,7 +87,7 @@ async def exporter(folder: Path, clock: Shifted) -> AsyncIterator[str]:
         (folder / "config.yaml").chmod(0o600)
         options = ServeOptions(folder / "config.yaml", folder / "data", (ListenAddress("127.0.0.1", 0),))
         program, place = Exporter(options, clock), asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(program.run(lambda addresses: place.set_result(f"http://{addresses[0]}")))
+        serving = asyncio.create_task(program.run(lambda ready: place.set_result(f"http://{ready.addresses[0]}")))
         try:
             yield await place
         finally:

@@ -117,7 +117,7 @@ class FreshStore:
         return await self._store.count_calls(quota, since) if self._store else 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Body:
     """A body understood: what it is (`json`, `html`, `text`, `bytes`), and its value."""
 

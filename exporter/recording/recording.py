@@ -8,8 +8,9 @@ import platform
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +27,7 @@ from exporter.files import slugify
 from exporter.recording.dates import MOVE
 from exporter.recording.json_text import MAX_VALUES, Number, format_compact, format_readable, parse_json, sample
 from exporter.recording.recorder import Body, Recorder, parse_request, parse_response
-from exporter.recording.redaction import SECRET, Redactor
+from exporter.recording.redaction import SECRET, Redactor, draw_factor
 from exporter.recording.rules import RedactionRules
 
 FORMAT = 1
@@ -94,21 +95,23 @@ def read_document(file: Path) -> dict[str, Any]:
 
 
 def build_recording(
-    portal: BaseModel,
+    config: BaseModel,
     rules: RedactionRules,
     recorder: Recorder,
     failure: PortalError | None = None,
     *,
     max_bytes: int | None = None,
-    redactor: Redactor | None = None,
+    factor: Decimal | None = None,
 ) -> Recording:
-    """Return what a visit of an account met, redacted, with lists cut until it has at most `max_bytes`."""
-    own_names = dict.fromkeys(list_secrets(portal), "…") | {getattr(portal, "name", ""): ACCOUNT}
-    own_names |= {alias: f"alias-{at}" for at, alias in enumerate(getattr(portal, "aliases", {}).values(), 1)}
+    """Return what a visit of an account met, redacted, with lists cut until it has at most `max_bytes`.
+
+    `config` is that of the account, `factor` what amounts are multiplied by; None: a secret one.
+    """
+    own_names = dict.fromkeys(list_secrets(config), "…") | {getattr(config, "name", ""): ACCOUNT}
+    own_names |= {alias: f"alias-{at}" for at, alias in enumerate(getattr(config, "aliases", {}).values(), 1)}
+    redactor = Redactor(rules, recorder.started_at, frozenset(list_secrets(config)), factor=factor or draw_factor())
     for max_values in _LIST_STEPS:
-        redactor = redactor or Redactor(rules, recorder.started_at)
-        redactor.secret_texts = frozenset(list_secrets(portal))
-        recording = _RecordingBuilder(redactor, recorder, own_names, max_values).build(portal, failure)
+        recording = _RecordingBuilder(redactor, recorder, own_names, max_values).build(config, failure)
         if max_bytes is None or len(recording.format().encode()) <= max_bytes:
             return recording
     for call in recording.document["calls"]:
@@ -139,13 +142,13 @@ class FailureRecordings:
         """Return what a visit that begins is recorded by; None while switched off."""
         return Recorder(now, MAX_HELD_BYTES) if self._enabled else None
 
-    def write(self, portal: BaseModel, account: str, rules: RedactionRules, recorder: Recorder, failure: PortalError) -> None:
+    def write(self, config: BaseModel, account: str, rules: RedactionRules, recorder: Recorder, failure: PortalError) -> None:
         """Keep a failed visit, unless the visit before failed in the same way; it blocks. What fails here is only logged."""
         seen = failure.reason, str(failure)
         if self._written.get(account) == seen:
             return
         try:
-            build_recording(portal, rules, recorder, failure, max_bytes=MAX_FAILURE_BYTES).write(get_file(self._folder, account))
+            build_recording(config, rules, recorder, failure, max_bytes=MAX_FAILURE_BYTES).write(get_file(self._folder, account))
         except Exception:  # a response that cannot be recorded must not harm the visits
             log.exception("account %s: failed to record the failed visit", account)
         self._written[account] = seen
@@ -164,16 +167,17 @@ class _RecordingBuilder:
     own_names: dict[str, str]
     max_values: int
 
-    def build(self, portal: BaseModel, failure: PortalError | None) -> Recording:
+    def build(self, config: BaseModel, failure: PortalError | None) -> Recording:
         exchanges = self.recorder.exchanges
         requests = [parse_request(exchange.request) for exchange in exchanges]
         responses = [parse_response(exchange.response) if exchange.response else None for exchange in exchanges]
         kept = {key: _parse_kept(value) for key, value in self.recorder.kept.items()}
-        lists = [body for body in (*requests, *responses) if body and body.kind == "json"]
-        values, left_out = sample([*(body.value for body in lists), kept], self.max_values)
-        for body, value in zip(lists, values, strict=False):
-            body.value = value
-        self._learn([*requests, *responses], values[-1])
+        values = [body.value for body in (*requests, *responses) if body and body.kind == "json"]
+        values, left_out = sample([*values, kept], self.max_values)
+        *cut, kept = values
+        bodies = _replace_values([*requests, *responses], iter(cut))
+        requests, responses = bodies[: len(requests)], bodies[len(requests) :]
+        self._learn(bodies, kept)
         calls = list(self._build_calls(requests, responses))
         document = {
             "recording": DESCRIPTION,
@@ -182,8 +186,8 @@ class _RecordingBuilder:
             "python": platform.python_version(),
             "platform": f"{platform.system()} {platform.machine()}",
             "at": (self.recorder.started_at + MOVE).isoformat(),
-            "config": redact_config(self.redactor, portal),
-            "kept": {self._redact_key(key): self.redactor.redact(value) for key, value in values[-1].items()},
+            "config": redact_config(self.redactor, config),
+            "kept": {self._redact_key(key): self.redactor.redact(value) for key, value in kept.items()},
             "calls": calls,
             "failure": self._describe_failure(failure) if failure else None,
             "kept_words": sorted(self.redactor.kept_words),
@@ -269,6 +273,11 @@ class _RecordingBuilder:
 
     def _redact_masked(self, segment: str) -> str:
         return segment if segment == "…" else self.redactor.redact_text(segment)
+
+
+def _replace_values(bodies: Sequence[Body | None], values: Iterator[Any]) -> list[Body | None]:
+    """Return bodies, those of JSON with other values."""
+    return [replace(body, value=next(values)) if body and body.kind == "json" else body for body in bodies]
 
 
 def _join_query(request: Request) -> str:

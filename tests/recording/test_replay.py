@@ -44,8 +44,7 @@ def with_factor(factor: Decimal | None, max_bytes: int | None = None) -> Any:
     """Return the building of a recording with a factor that the test knows."""
 
     def build(portal: Portal, rules: Any, recorder: Any, failure: Any) -> Recording:
-        redactor = Redactor(rules, recorder.started_at, factor=factor) if factor else None
-        return build_recording(portal, rules, recorder, failure, redactor=redactor, max_bytes=max_bytes)
+        return build_recording(portal, rules, recorder, failure, factor=factor, max_bytes=max_bytes)
 
     return build
 

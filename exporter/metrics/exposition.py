@@ -15,7 +15,7 @@ import math
 import re
 import zlib
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -60,8 +60,8 @@ RENDER_AHEAD_FOR = 300
 HISTORY_FAMILIES = "utility_history_start_timestamp_seconds", "utility_history_missing_days"
 FamilyLinesByName = Mapping[str, Sequence["FamilyLines"]]
 """The kept lines of an account by family, in the order of the page."""
-KeptPart = tuple[list["bytes | FamilyLines"], bytes]
-"""The kept part of a page as text, in which lines of which no text is kept stand for themselves, and as gzip."""
+KeptPart = tuple[Sequence["FamilyLines"], bytes]
+"""The kept part of a page in pieces, and as gzip."""
 _AGE_NAME, _TIMESTAMP_NAME_LENGTH = AGE_FAMILY.encode(), len(TIMESTAMP_FAMILY)
 _VALUE_PATTERN = re.compile(rb" [^ \n]+\n")
 _QUOTED_PATTERN = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -311,7 +311,7 @@ class PageBody:
         """Return the body in parts."""
         if (kept := self._kept.get(content_type)) is None:
             kept = self._kept[content_type] = _join_kept(content_type, self._accounts)
-        parts = [kept[1]] if compress else [part.text if isinstance(part, FamilyLines) else part for part in kept[0]]
+        parts = [kept[1]] if compress else [piece.text for piece in kept[0]]
         return [*parts, self.ages.render(now, gzip=compress)]
 
 
@@ -357,32 +357,31 @@ class _AgeSuffixes(dict[int, bytes]):
 
 
 def _join_kept(content_type: str, accounts: Sequence[FamilyLinesByName]) -> KeptPart:
-    """Return the kept lines with their headers."""
-    text, members, small, small_families = list[bytes | FamilyLines](), list[bytes](), bytearray(), set[str]()
+    pieces = list(_list_pieces(content_type, accounts))
+    return pieces, b"".join(piece.compressed for piece in pieces)
 
-    def add_small() -> None:
-        if small:
-            content = bytes(small)
-            small.clear()
-            members.append(compress_member(content))
-            is_compact = len(content) >= MAX_SMALL_BYTES and small_families <= PERIOD_FAMILIES
-            text.append(FamilyLines("", None, members[-1]) if is_compact else content)
-            small_families.clear()
 
+def _list_pieces(content_type: str, accounts: Sequence[FamilyLinesByName]) -> Iterator[FamilyLines]:
+    """Yield the kept lines with their headers, each piece a gzip member: large lines, and the small ones between them joined."""
+    small, families = bytearray(), set[str]()
     for family in FAMILIES:
-        cached = [lines for account in accounts for lines in account.get(family.name, ())]
-        small += render_header(family.name, content_type) if cached else b""
-        for lines in cached:
-            if lines.compressed:
-                add_small()
-                text.append(lines if lines.kept_text is None else lines.kept_text)
-                members.append(lines.compressed)
-            else:
+        kept = [lines for account in accounts for lines in account.get(family.name, ())]
+        small += render_header(family.name, content_type) if kept else b""
+        for lines in kept:
+            if not lines.compressed:
                 small += lines.text
-                small_families.add(family.name)
-                if len(small) >= MAX_SMALL_BYTES:
-                    add_small()
+                families.add(family.name)
+            if small and (lines.compressed or len(small) >= MAX_SMALL_BYTES):
+                yield _join_small(bytes(small), families)
+                small, families = bytearray(), set()
+            if lines.compressed:
+                yield lines
     if any(TIMESTAMP_FAMILY in account for account in accounts):
         small += render_header(AGE_FAMILY, content_type)
-    add_small()
-    return text, b"".join(members)
+    if small:
+        yield _join_small(bytes(small), families)
+
+
+def _join_small(text: bytes, families: Set[str]) -> FamilyLines:
+    is_compact = len(text) >= MAX_SMALL_BYTES and families <= PERIOD_FAMILIES
+    return FamilyLines("", None if is_compact else text, compress_member(text))

@@ -18,7 +18,7 @@ from exporter.metrics.cache import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.web.access_control import AccessControl
 from exporter.web.connections import find_peer, track_request
-from exporter.web.negotiation import negotiate
+from exporter.web.negotiation import accepts_gzip, negotiate
 from exporter.web.status.page import StatusPage, StatusQuery
 from exporter.web.status.usage import PERIODS
 
@@ -201,7 +201,7 @@ async def handle_metrics(request: web.Request) -> web.StreamResponse:
     if not request.app[WEB_CONTEXT].ready.is_set():
         return web.Response(status=503, text="Not ready yet.\n", headers={"Retry-After": "1"})
     page, negotiated = request.app[WEB_CONTEXT].metrics_page, negotiate(request.headers.get("Accept"))
-    compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
+    compressed = accepts_gzip(request.headers.get("Accept-Encoding", ""))
     headers = {"Content-Type": negotiated.content_type, "Vary": "Accept, Accept-Encoding"}
     return await _send_body(
         request,
@@ -212,7 +212,7 @@ async def handle_metrics(request: web.Request) -> web.StreamResponse:
 
 async def handle_status(request: web.Request) -> web.Response:
     """Serve the status page, rendered off the event loop."""
-    compressed = _accepts_gzip(request.headers.get("Accept-Encoding", ""))
+    compressed = accepts_gzip(request.headers.get("Accept-Encoding", ""))
     render = partial(_get_status_page(request).render, StatusQuery.from_query(request.query), compressed=compressed)
     body = await request.app[RENDER_QUEUE].run(render)
     headers = {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Vary": "Accept-Encoding"}
@@ -369,11 +369,3 @@ def _divide_parts(parts: Iterable[bytes]) -> Iterator[bytes | memoryview]:
             chunk += part
     if chunk:
         yield bytes(chunk)
-
-
-def _accepts_gzip(accept: str) -> bool:
-    for part in accept.lower().split(","):
-        coding, *parameters = (piece.strip().replace(" ", "") for piece in part.split(";"))
-        if coding in ("gzip", "*"):
-            return not any(parameter in ("q=0", "q=0.0", "q=0.00", "q=0.000") for parameter in parameters)
-    return False

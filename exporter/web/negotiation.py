@@ -1,4 +1,4 @@
-"""Content negotiation of the metrics page: the Accept header of a scrape decides the format, its version and its escaping."""
+"""Content negotiation: the headers of a request decide the format of the metrics page, its version and escaping, and gzip."""
 
 import re
 from dataclasses import dataclass
@@ -32,6 +32,15 @@ def negotiate(accept: str | None) -> Negotiated:
         if offer and quality > best_quality:  # of equal qualities the first one named wins
             best, best_quality = offer, quality
     return best
+
+
+def accepts_gzip(accept: str) -> bool:
+    """Return whether an Accept-Encoding header allows gzip."""
+    for part in accept.lower().split(","):
+        coding, *parameters = (piece.strip().replace(" ", "") for piece in part.split(";"))
+        if coding in ("gzip", "*"):
+            return not any(parameter in ("q=0", "q=0.0", "q=0.00", "q=0.000") for parameter in parameters)
+    return False
 
 
 def _find_offer(kind: str, parameters: dict[str, str]) -> Negotiated | None:

@@ -80,40 +80,44 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         prog="utility-exporter",
         description="A Prometheus exporter for the customer portals of utility meters.",
-        epilog="To begin: utility-exporter demo, or utility-exporter setup and then utility-exporter serve. Flags follow the"
+        epilog="To begin: utility-exporter demo; or utility-exporter setup, then utility-exporter serve. Flags follow the"
         " command: utility-exporter serve --config.file=config.yaml",
     )
     parser.add_argument("--version", action="version", version=f"utility-exporter {version('utility-exporter')}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     demo = add_web_flags(
-        add_command(subparsers, "demo", run_demo, "run against simulated portals; no credentials, no configuration")
+        add_command(subparsers, "demo", run_demo, "run with simulated portals, without credentials or a configuration")
     )
     demo.set_defaults(storage_path=None, log_level="warn")  # its address stands first
     add_setup_command(subparsers)
     add_web_config_flag(add_command(subparsers, "check", check, "validate the configuration offline"))
     add_web_flags(add_command(subparsers, "serve", serve, "run the exporter"))
     visit = add_account_flags(
-        add_command(subparsers, "visit", print_visit, "visit an account once and print its readings; stores none")
+        add_command(subparsers, "visit", print_visit, "visit an account once and print its readings; none is stored")
     )
     visit.add_argument("--page", action="store_true", help="print the metrics as Prometheus would scrape them")
-    discover = add_account_flags(add_command(subparsers, "discover", print_discovery, "print what an account holds"))
+    discover = add_account_flags(
+        add_command(subparsers, "discover", print_discovery, "print the usage points and meters of an account")
+    )
     discover.add_argument("--json", action="store_true", help="print JSON")
     raw = add_force_flag(add_command(subparsers, "raw", print_raw, "print the portal's own response to a named read-only call"))
     raw.add_argument(
         "words",
         nargs="*",
         metavar="[ACCOUNT] [CALL] [KEY=VALUE ...]",
-        help="the account, where there are several; the call, without it the calls are listed; its parameters",
+        help="the account, if there are several; the call (without one, the calls are listed); its parameters",
     )
     report = add_account_flags(
-        add_command(subparsers, "report", write_report, "record a visit as a file that is safe to publish; sends nothing")
+        add_command(
+            subparsers, "report", write_report, "record a visit in a file that is safe to publish; nothing is sent to anybody"
+        )
     )
-    report.add_argument("-o", dest="output", type=Path, metavar="FILE", help="the file; default: report-ACCOUNT.json")
+    report.add_argument("-o", dest="output", type=Path, metavar="FILE", help="the file to write; default: report-ACCOUNT.json")
     report.add_argument(
         "--last-failure",
         dest="last_failure",
         action="store_true",
-        help="the last failed visit of serve, without a new visit",
+        help="write the last failed visit of serve, without a new visit",
     )
     add_history_commands(subparsers)
     add_web_flags(
@@ -125,12 +129,12 @@ def build_parser() -> CommandParser:
 def add_setup_command(subparsers: Subparsers) -> None:
     """Add the command `setup`."""
     setup = add_command(subparsers, "setup", run_setup, "add an account to the configuration by answering questions")
-    setup.add_argument("account", nargs="?", metavar="ACCOUNT", help="its name; of one that is there, the selection is changed")
-    setup.add_argument("--portal", metavar="PORTAL", help="water-link, fluvius, enedis or cem")
-    setup.add_argument("--access", metavar="ACCESS", help="enedis: conso, dataconnect or myelectricaldata; default: conso")
-    setup.add_argument("--username", metavar="NAME", help="the user name of the login; of Data Connect the client_id")
+    setup.add_argument("account", nargs="?", metavar="ACCOUNT", help="the account's name; if it exists, what it reads is changed")
+    setup.add_argument("--portal", metavar="PORTAL", help="the portal: water-link, fluvius, enedis or cem")
+    setup.add_argument("--access", metavar="ACCESS", help="enedis only: conso, dataconnect or myelectricaldata; default: conso")
+    setup.add_argument("--username", metavar="NAME", help="the user name of the login; for Data Connect, the client_id")
     setup.add_argument(
-        "--password-file", dest="secret_file", type=Path, metavar="FILE", help="the file of its password, secret or token"
+        "--password-file", dest="secret_file", type=Path, metavar="FILE", help="the file that holds the password, secret or token"
     )
     setup.add_argument(
         "--meter",
@@ -138,19 +142,23 @@ def add_setup_command(subparsers: Subparsers) -> None:
         action="append",
         default=[],
         metavar="NUMBER",
-        help="what to read, repeatable: water-link a meter, fluvius EAN:SERIAL[,SERIAL]:COMMODITY, enedis a PRM, cem a var_id",
+        help="what to read, repeatable; water-link: a meter; fluvius: EAN:SERIAL[,SERIAL]:COMMODITY; enedis: PRM; cem: var_id",
     )
     setup.add_argument(
-        "--production",
+        "--production", action="append", default=[], metavar="PRM", help="enedis only: a usage point with injection, repeatable"
+    )
+    setup.add_argument(
+        "--name",
+        dest="names",
         action="append",
         default=[],
-        metavar="PRM",
-        help="enedis: a usage point with injection, repeatable",
+        type=parse_key_value,
+        metavar="NUMBER=NAME",
+        help="the name to show for a number, repeatable",
     )
     setup.add_argument(
-        "--name", dest="names", action="append", default=[], type=parse_key_value, metavar="NUMBER=NAME", help="a name to show"
+        "--suggest-names", dest="suggest_names", action="store_true", help="name the meters by their place and kind"
     )
-    setup.add_argument("--suggest-names", dest="suggest_names", action="store_true", help="name meters by place and kind")
     setup.add_argument(
         "--set",
         dest="keys",
@@ -158,9 +166,9 @@ def add_setup_command(subparsers: Subparsers) -> None:
         default=[],
         type=parse_key_value,
         metavar="KEY=VALUE",
-        help="another key of the account",
+        help="another configuration key of the account, repeatable",
     )
-    setup.add_argument("--yes", action="store_true", help="ask nothing: all answers are given by flags")
+    setup.add_argument("--yes", action="store_true", help="ask nothing; all answers come from the flags")
 
 
 def run_setup(options: argparse.Namespace) -> int:
@@ -198,22 +206,25 @@ def add_history_commands(subparsers: Subparsers) -> None:
         add_command(parts, "import", import_history, "fetch past readings that the portal still has into the ledger")
     )
     add_account_argument(import_)
-    import_.add_argument("--again", action="store_true", help="ask for days that are complete too, to have their corrections")
-    import_.add_argument("--wait", action="store_true", help="wait until the portal's limits end instead of pausing")
+    import_.add_argument("--again", action="store_true", help="also ask for complete days, to get their corrections")
+    import_.add_argument("--wait", action="store_true", help="wait until the portal's limits end, instead of pausing the import")
     export = add_day_flags(add_command(parts, "export", export_history, "write the ledger as OpenMetrics with timestamps"))
-    export.add_argument("--account", metavar="ACCOUNT", help="only this account; default: all of the ledger")
-    export.add_argument("-o", dest="output", type=Path, metavar="FILE", help="the file, written completely or not at all")
-    resend = add_command(parts, "resend", resend_history, "send a remote write receiver that lost its data all of it again")
-    resend.add_argument("target", nargs="?", metavar="TARGET", help="its label `target`; without it, all receivers")
-    resend.add_argument("--from", dest="first", type=parse_day, metavar="DAY", help="the first day, like 2025-12-31")
+    export.add_argument("--account", metavar="ACCOUNT", help="only this account; default: all accounts of the ledger")
+    export.add_argument(
+        "-o",
+        dest="output",
+        type=Path,
+        metavar="FILE",
+        help="the file to write, completely or not at all; default: standard output",
+    )
+    resend = add_command(parts, "resend", resend_history, "send all data again to a remote write receiver that has lost it")
+    resend.add_argument("target", nargs="?", metavar="TARGET", help="the receiver, by its label `target`; default: all receivers")
+    resend.add_argument(
+        "--from", dest="first", type=parse_day, metavar="DAY", help="the first day, like 2025-12-31; default: the oldest"
+    )
 
 
-def add_command(
-    subparsers: Subparsers,
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    description: str,
-) -> CommandParser:
+def add_command(subparsers: Subparsers, name: str, run: Callable[[argparse.Namespace], int], description: str) -> CommandParser:
     """Add a command with the flags that every command has."""
     parser = subparsers.add_parser(
         name, help=description, description=description[0].upper() + description[1:] + ".", allow_abbrev=False
@@ -233,25 +244,27 @@ def add_command(
         type=Path,
         default=Path("data"),
         metavar="FOLDER",
-        help="the folder of the ledger; default: data",
+        help="the folder of the ledger; default: data; of demo a temporary one",
     )
     parser.add_argument(
         "--log.level",
         dest="log_level",
         choices=log.LEVELS,
         default="info",
-        help="the minimum level that is logged; default: info, of demo warn",
+        help="the lowest level that is logged; default: info; of demo warn",
     )
-    parser.add_argument("--log.format", dest="log_format", choices=log.FORMATS, default="logfmt", help="default: logfmt")
+    parser.add_argument(
+        "--log.format", dest="log_format", choices=log.FORMATS, default="logfmt", help="the format of log lines; default: logfmt"
+    )
     return parser
 
 
 def add_day_flags(parser: CommandParser) -> CommandParser:
     """Add the flags of the first and the last day."""
     parser.add_argument(
-        "--from", dest="first", type=parse_day, metavar="DAY", help="the first day, like 2026-01-31; local to the account"
+        "--from", dest="first", type=parse_day, metavar="DAY", help="the first day, like 2026-01-31; default: the oldest"
     )
-    parser.add_argument("--to", dest="last", type=parse_day, metavar="DAY", help="the last day")
+    parser.add_argument("--to", dest="last", type=parse_day, metavar="DAY", help="the last day; default: the newest")
     return parser
 
 
@@ -273,7 +286,12 @@ def add_web_flags(parser: CommandParser) -> CommandParser:
         metavar="PATH",
         help="path of the metrics; default: /metrics",
     )
-    parser.add_argument("--web.enable-lifecycle", dest="lifecycle", action="store_true", help="allow /-/reload and /-/visit")
+    parser.add_argument(
+        "--web.enable-lifecycle",
+        dest="lifecycle",
+        action="store_true",
+        help="allow reloads and visits by HTTP: /-/reload and /-/visit",
+    )
     parser.add_argument(
         "--no-config.watch",
         dest="watch_config",
@@ -284,14 +302,14 @@ def add_web_flags(parser: CommandParser) -> CommandParser:
         "--web.systemd-socket",
         dest="systemd_socket",
         action="store_true",
-        help="listen on the sockets of systemd, and on no address",
+        help="listen on the sockets that systemd passes, and on no address",
     )
     parser.add_argument(
         "--shard",
         type=parse_shard,
         default=ALL_ACCOUNTS,
         metavar="I/N",
-        help="visit only the I-th of N parts of the accounts, chosen by name",
+        help="serve only part I of N of the accounts, which are divided by their names",
     )
     return add_web_config_flag(parser)
 
@@ -299,7 +317,11 @@ def add_web_flags(parser: CommandParser) -> CommandParser:
 def add_web_config_flag(parser: CommandParser) -> CommandParser:
     """Add the flag of the web configuration."""
     parser.add_argument(
-        "--web.config.file", dest="web_config_file", type=Path, metavar="FILE", help="TLS and users, in exporter-toolkit's format"
+        "--web.config.file",
+        dest="web_config_file",
+        type=Path,
+        metavar="FILE",
+        help="TLS and users, in the format of exporter-toolkit",
     )
     return parser
 
@@ -313,16 +335,13 @@ def add_account_flags(parser: CommandParser) -> CommandParser:
 def add_account_argument(parser: CommandParser) -> None:
     """Add the argument that names an account."""
     parser.add_argument(
-        "account",
-        nargs="?",
-        metavar="ACCOUNT",
-        help="the account's name in the configuration; not needed where it is the only one",
+        "account", nargs="?", metavar="ACCOUNT", help="the account's name in the configuration; not needed if it is the only one"
     )
 
 
 def add_force_flag(parser: CommandParser) -> CommandParser:
     """Add the flag of a command that logs in."""
-    parser.add_argument("--force", action="store_true", help="try once, even while the login is suspended")
+    parser.add_argument("--force", action="store_true", help="log in once, even while the login is suspended")
     return parser
 
 

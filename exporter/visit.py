@@ -166,7 +166,7 @@ class FeedReader:
         now = self._clock()
         paused = await self._ledger.get_account_store(self._portal.name).get(NEXT_STEP_KEY, now)
         await self._engine.refresh(now)
-        self._history = self._describe_history(StepResult(pending=self._engine.pending(now)), now)
+        self._history = self._describe_history(StepResult(pending=self._engine.count_pending(now)), now)
         self.plan_step(datetime.fromtimestamp(paused, UTC) if paused else now + self._engine.pace.pause)
         return self._history
 
@@ -195,7 +195,7 @@ class FeedReader:
     async def _finish(self, result: StepResult) -> FeedsOutcome:
         now = self._clock()
         failures = {**self._failures, **result.failures}
-        self._failures = {key: error for key, error in failures.items() if self._engine.coverage(key).failures}
+        self._failures = {key: error for key, error in failures.items() if self._engine.get_coverage(key).failures}
         self._history = self._describe_history(result, now)
         self.plan_step(result.next_step)
         is_limit = isinstance(result.stopped, RateLimitError)
@@ -213,8 +213,8 @@ class FeedReader:
 
     def _describe_history(self, result: StepResult, now: datetime) -> HistoryStatus:
         done = self._history.done + result.requests if result.pending or self._history.pending else 0
-        begins = {feed: day for key, feed in self._engine.feeds.items() if (day := self._engine.begins(key, now))}
-        remaining = self._engine.remaining(now) if result.pending else timedelta(0)
+        begins = {feed: day for key, feed in self._engine.feeds.items() if (day := self._engine.find_begin(key, now))}
+        remaining = self._engine.estimate_remaining(now) if result.pending else timedelta(0)
         return HistoryStatus(done, result.pending, remaining, begins)
 
 

@@ -4,11 +4,11 @@ Instants are milliseconds since 1970 UTC. A series is a register of a usage poin
 one resolution. A reading's `at` is the instant of an index, or the start of the period; its `span` is, in seconds, from there to
 the end of an interval, or to the instant of a peak (NULL where the portal does not state it: such a peak has no sample in the
 history). `visit` is when the current value was learned, `correction` what it replaced.
-The days of a series with `derived_from` were calculated from the indexes of that one, for accounts that say `derives_days`, and
-whole months from days; they do not count as readings of the account. `estimate` has the readings that the portal calls estimated
+The days of a series with `derived_from` were calculated from the indexes of that one, for portals with `derives_days`, and whole
+months from days; they do not count as readings of the account. `estimate` has the readings that the portal calls estimated
 or provisional. Of an index series, readings before `thinned` are the last ones of their days; an account's `thinned` counts the
-readings that were deleted. `coverage` says of each feed (a series of questions to a portal) which days were asked; its `notes`
-have the instants at which they were last heard. A `target` is a receiver of remote write; `owed` is the range of a series in
+readings that were deleted. `coverage` has, for each feed (a series of questions to a portal), which days were asked; its `notes`
+have the instants at which they came last. A `target` is a receiver of remote write; `owed` is the range of a series in
 which there may be readings it was not sent, and the last visit that changed one of them.
 """
 

@@ -25,7 +25,7 @@ from exporter.sync.feeds import DAY, Feed, Form, Period, length_of
 VERSION = 1
 log = logging.getLogger(__name__)
 MAX_MISREAD = 100
-"""So many spans of responses that were not understood are told apart."""
+"""The maximum number of spans of responses that were not understood."""
 MARGIN = 3
 """Days on both sides of those judged by which the usual distance of an index is seen."""
 
@@ -33,7 +33,7 @@ MARGIN = 3
 def is_corrected(feed: Feed) -> bool:
     """Return whether whole days are asked again: what a register showed at an instant stays as it is.
 
-    Days of visits may lack what came late: a feed of form VISIT says by `recheck` when they are asked once more.
+    Days of visits may lack what came late: those of a feed of form VISIT are asked once more, at the age `recheck`.
     """
     if feed.form is Form.VISIT:
         return feed.recheck is not None
@@ -91,7 +91,7 @@ class Coverage:
     runs: tuple[Run, ...] = ()
     too_old: TooOld | None = None
     max_days: int | None = None
-    """The most days a request may ask for, where TooLongError taught that it is fewer than the feed's chunk."""
+    """The maximum days of a request, where a TooLongError has shown that they are fewer than the feed's chunk."""
     failures: int = 0
     """Failed requests in a row."""
     retry_at: int = 0
@@ -211,7 +211,7 @@ class Coverage:
         return replace(self.with_runs(new), last_visit=max(at, self.last_visit))
 
     def with_stored_days(self, first: int, states: Sequence[State]) -> "Coverage":
-        """Return the coverage after days from `first` on were looked at in the ledger: nothing was asked."""
+        """Return the coverage after days from `first` on were judged by what the ledger has: nothing was asked."""
         days = []
         for day, state in enumerate(states, first):
             was = next(self.list_runs(day, day), None)

@@ -28,7 +28,7 @@ SessionT = TypeVar("SessionT")
 UNREACHABLE = 2
 """So many feeds in a row that are not reached are no fault of theirs: it is the portal."""
 LOOKBACK_DAYS = 40
-"""How many days back a visit looks for silence of an index."""
+"""How many days back a visit checks an index for silence."""
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +45,7 @@ class RequestResult:
     failure: PortalError | None = None
     """What failed; the other feeds go on."""
     refusal: FeedRefusedError | None = None
-    """What the portal does not give; no failure of the visit."""
+    """What the portal refuses; no failure of the visit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class StepResult:
     failures: Mapping[str, PortalError] = field(default_factory=dict)
     """By feed: what failed while the others went on."""
     refused: Mapping[str, FeedRefusedError] = field(default_factory=dict)
-    """By feed: what the portal does not give; no failure of the visit."""
+    """By feed: what the portal refuses; no failure of the visit."""
     stopped: PortalError | None = None
     """What ended it early: a rate limit, a refused login, or a portal that is not reached."""
     stopped_in: Kind | None = None
     """For which kind of days it was asked then."""
     pending: int = 0
-    """About how many requests remain before everything that the portal gives has been asked once."""
+    """About how many requests remain before everything that the portal has was asked once."""
     next_step: datetime | None = None
     """When a step has something to do; None: nothing before the next visit."""
 
@@ -100,25 +100,25 @@ class Engine(Generic[SessionT]):
         """The feeds as of the last visit or step, by key."""
         return self._feeds
 
-    def coverage(self, key: str) -> Coverage:
+    def get_coverage(self, key: str) -> Coverage:
         """Return what is known of a feed."""
         return self._coverage.get(key, Coverage())
 
-    def pending(self, now: datetime) -> int:
+    def count_pending(self, now: datetime) -> int:
         """Return about how many requests of backlog remain; 0 when all was asked once."""
-        return sum(self._plan(key, to_seconds(now)).pending for key in self._feeds) if self._backfill else 0
+        return sum(self._get_plan(key, to_seconds(now)).pending for key in self._feeds) if self._backfill else 0
 
-    def begins(self, key: str, now: datetime) -> date | None:
+    def find_begin(self, key: str, now: datetime) -> date | None:
         """Return the first day of a feed's history; None while older days are still to be asked, or it has failed.
 
         Sums of periods that begin before it are whole without the days before it.
         """
-        first = self._plan(key, to_seconds(now)).begins
+        first = self._get_plan(key, to_seconds(now)).begins
         return date.fromordinal(first) if first else None
 
-    def remaining(self, now: datetime) -> timedelta:
+    def estimate_remaining(self, now: datetime) -> timedelta:
         """Return about how long the backlog takes at the portal's pace."""
-        return -(-self.pending(now) // self.pace.requests) * self.pace.pause
+        return -(-self.count_pending(now) // self.pace.requests) * self.pace.pause
 
     async def refresh(self, now: datetime, *, after_latest: bool = False) -> None:
         """Read the list of feeds and what is stored of them; `after_latest`: `latest` has just been stored.
@@ -184,11 +184,11 @@ class Engine(Generic[SessionT]):
         for kind in kinds:
             if kind is Kind.BACKLOG:
                 allowance = min(allowance, requests + self.pace.requests)
-            queue = [entry for key in self._feeds if (entry := self._entry(key, kind, now))]
+            queue = [entry for key in self._feeds if (entry := self._build_entry(key, kind, now))]
             heapify(queue)
             while queue and requests < allowance and not stopped:
                 feed = self._feeds[heappop(queue)[-2]]
-                request = self._plan(feed.key, to_seconds(now)).requests[kind]
+                request = self._get_plan(feed.key, to_seconds(now)).requests[kind]
                 try:
                     result = await self.ask(session, feed, request, now)
                 except (RateLimitError, LoginError) as error:
@@ -202,10 +202,10 @@ class Engine(Generic[SessionT]):
                     stopped, stopped_in = result.failure, kind
                 if kind is Kind.SEARCH:
                     break  # one request a visit: what is not given now is in no hurry
-                if entry := self._entry(feed.key, kind, now):
+                if entry := self._build_entry(feed.key, kind, now):
                     heappush(queue, entry)
-        await self._forgive(stopped, unreached, now)
-        plans = [self._plan(key, to_seconds(now)) for key in self._feeds]
+        await self._lift_pauses(stopped, unreached, now)
+        plans = [self._get_plan(key, to_seconds(now)) for key in self._feeds]
         return StepResult(
             requests,
             new=sum(result.new for _, result in results),
@@ -220,21 +220,21 @@ class Engine(Generic[SessionT]):
             next_step=self._find_next_step(plans, stopped, now),
         )
 
-    def _entry(self, key: str, kind: Kind, now: datetime) -> tuple[Any, ...] | None:
+    def _build_entry(self, key: str, kind: Kind, now: datetime) -> tuple[Any, ...] | None:
         """Return the place of a feed's next request in the queue of a kind."""
-        feed, request = self._feeds[key], self._plan(key, to_seconds(now)).requests.get(kind)
+        feed, request = self._feeds[key], self._get_plan(key, to_seconds(now)).requests.get(kind)
         if request is None:
             return None
         if kind is Kind.BACKLOG:
             return (feed.priority, rank(request.last, feed.day_at(to_seconds(now))), -request.last, self._order[key], key, kind)
         return (-request.last, feed.priority, self._order[key], key, kind)
 
-    def _plan(self, key: str, now: int) -> Plan:
+    def _get_plan(self, key: str, now: int) -> Plan:
         due_at = min(self._visited or now, now)
         made, cached = self._plans.get(key, (0, None))
         if cached and made <= now < cached.expires and due_at < cached.wakes:
             return cached
-        fresh = plan(self._feeds[key], self.coverage(key), now, oldest=self.oldest, due_at=due_at)
+        fresh = plan(self._feeds[key], self.get_coverage(key), now, oldest=self.oldest, due_at=due_at)
         self._plans[key] = (now, fresh)
         return fresh
 
@@ -262,21 +262,21 @@ class Engine(Generic[SessionT]):
         self._stored[key] = text
         return saved
 
-    async def _forgive(self, stopped: PortalError | None, unreached: Sequence[str], now: datetime) -> None:
+    async def _lift_pauses(self, stopped: PortalError | None, unreached: Sequence[str], now: datetime) -> None:
         """Let feeds be asked at the next visit after what was no matter of theirs: a portal not reached, a refused login."""
         keys = unreached if isinstance(stopped, UnreachableError) else []
         if isinstance(stopped, LoginError):  # a new login may give what the old one did not
-            keys = [key for key in self._feeds if (one := self.coverage(key)).retry_at and not one.failures]
+            keys = [key for key in self._feeds if (one := self.get_coverage(key)).retry_at and not one.failures]
         for key in keys:
-            self._put(key, replace(self.coverage(key), failures=0, retry_at=0))
+            self._put(key, replace(self.get_coverage(key), failures=0, retry_at=0))
         if keys:
-            self._stored |= (texts := {key: self.coverage(key).encode() for key in keys})
+            self._stored |= (texts := {key: self.get_coverage(key).encode() for key in keys})
             await self._store.save(texts, None, now)
 
     async def _apply_answer(self, feed: Feed, request: Request, found: FeedResult, at: int) -> Coverage:
         """Return the coverage after an answer; raise LedgerError."""
         periods = sorted({period for reading in found.readings if (period := feed.period(reading))})
-        before = self.coverage(feed.key)
+        before = self.get_coverage(feed.key)
         margin = MARGIN if feed.form is Form.INDEX and feed.resolution is None else 0
         is_pieced = margin or any(run.state == State.PARTIAL for run in before.list_runs(request.first, request.last))
         if is_pieced and feed.form is not Form.VISIT:
@@ -296,7 +296,7 @@ class Engine(Generic[SessionT]):
 
     def _apply_error(self, feed: Feed, request: Request, error: PortalError, at: int) -> Coverage:
         """Return the coverage after a request that failed."""
-        before = self.coverage(feed.key)
+        before = self.get_coverage(feed.key)
         if isinstance(error, TooOldError):
             return self._apply_too_old(feed, request, at, error)
         if isinstance(error, TooLongError):
@@ -313,7 +313,7 @@ class Engine(Generic[SessionT]):
 
     def _apply_too_old(self, feed: Feed, request: Request, at: int, error: TooOldError) -> Coverage:
         """Return the coverage after a request that began too early."""
-        before = self.coverage(feed.key)
+        before = self.get_coverage(feed.key)
         known, bound = before.known_span(), before.too_old
         if known and known[0] <= request.first:
             # The portal has given older days: this is one of its bad days, and the days are just not there.
@@ -341,21 +341,21 @@ class Engine(Generic[SessionT]):
             self._stored[feed.key] = coverage.encode()
 
     async def _judge_new_indexes(self, now: datetime) -> None:
-        """Look for silence in what visits brought of indexes since the last one, and store what is seen."""
+        """Judge the indexes that visits have stored since the last one, of which silence shows, and store what is found."""
         at, changed = to_seconds(now), dict[str, Coverage]()
         indexes = [feed for feed in self._feeds.values() if feed.form is Form.INDEX and feed.resolution is None]
         if indexes:
             today = indexes[0].day_at(at)
-            newest = [one[1] for feed in indexes if (one := self.coverage(feed.key).known_span())]
+            newest = [one[1] for feed in indexes if (one := self.get_coverage(feed.key).known_span())]
             oldest = max(min(newest, default=today) - 1, today - LOOKBACK_DAYS)
             start = from_seconds(indexes[0].start(oldest - MARGIN))
             found = await self._store.read_periods(indexes, start, now + timedelta(minutes=5))
         for feed in indexes:
-            changed[feed.key] = _add_stored_days(feed, self.coverage(feed.key), found.get(feed.key, ()), oldest, at)
+            changed[feed.key] = _add_stored_days(feed, self.get_coverage(feed.key), found.get(feed.key, ()), oldest, at)
         for feed in self._feeds.values():
             if feed.form is Form.VISIT:
-                changed[feed.key] = self.coverage(feed.key).with_visit(feed, at, self._every)
-        changed = {key: coverage for key, coverage in changed.items() if coverage != self.coverage(key)}
+                changed[feed.key] = self.get_coverage(feed.key).with_visit(feed, at, self._every)
+        changed = {key: coverage for key, coverage in changed.items() if coverage != self.get_coverage(key)}
         if changed:
             texts = {key: coverage.encode() for key, coverage in changed.items()}
             await self._store.save(texts, None, now)

@@ -25,7 +25,7 @@ class Form(StrEnum):
     PEAK = "peak"
     INDEX = "index"
     VISIT = "visit"
-    """Indexes of all registers of an account, read at each visit. Their readings are too many to be looked through, so the
+    """Indexes of all registers of an account, read at each visit. Their readings are too many to be judged, so the
     visits themselves count: where two lie more than two rounds apart, the days between are asked for."""
 
 
@@ -98,7 +98,7 @@ class Feed:
     begins: date | None = None
     """A hint where the history begins, such as the date of a contract; never an end."""
     gap: timedelta = timedelta(days=60)
-    """After so many empty days before everything known, what is older is taken to be empty too."""
+    """After so many empty days before everything known, what is older counts as empty too."""
     priority: int = 0
     """Lower goes first: days 0, load curves 1."""
     if_empty: str = ""
@@ -131,7 +131,7 @@ class Feed:
 
     def period(self, reading: Reading) -> Period | None:
         """Return the period of a reading by which days of this feed are judged; None when it is none of the feed's."""
-        # Large answers have a hundred thousand readings: what costs least is looked at first.
+        # Large answers have a hundred thousand readings: what is cheapest is compared first.
         direction: Direction | None = None
         match reading:
             case Index(register=register, at=since) if self.form is Form.INDEX or self.form is Form.VISIT:

@@ -52,7 +52,7 @@ class Progress:
 
 
 class Importer(Generic[SessionT]):
-    """One import of an account's days [first, last]; None is as far as the portal gives.
+    """One import of an account's days [first, last]; None is as far as the portal has any.
 
     Asked for is all that is not whole in the range and all that may still be corrected; with `again` settled whole days too.
     """
@@ -110,7 +110,7 @@ class Importer(Generic[SessionT]):
         return None
 
     async def _ask(self, session: SessionT, feed: Feed, request: Request) -> None:
-        retries, before = iter(RETRIES), self._engine.coverage(feed.key)
+        retries, before = iter(RETRIES), self._engine.get_coverage(feed.key)
         while True:
             try:
                 result = await self._engine.ask(session, feed, request, self._now())
@@ -126,7 +126,7 @@ class Importer(Generic[SessionT]):
             log.warning("%s; trying again in %d s", result.failure, wait.total_seconds())
             await self._sleep(wait)
         self._count(feed, result)
-        after = self._engine.coverage(feed.key)
+        after = self._engine.get_coverage(feed.key)
         if after.max_days != before.max_days or (after.too_old and after.too_old != before.too_old):
             return  # asked otherwise: fewer days at once, or from a later day on
         found_nothing = request.stretch and not result.new
@@ -162,7 +162,7 @@ class Importer(Generic[SessionT]):
         for feed in [changed] if changed else self._engine.feeds.values():
             self._plans[feed.key] = plan_import(
                 feed,
-                self._engine.coverage(feed.key),
+                self._engine.get_coverage(feed.key),
                 at,
                 first=self._first,
                 last=self._last,

@@ -26,7 +26,7 @@ class Kind(IntEnum):
     AGAIN = 2
     """Older days: holes, `recheck`, and the probes of empty stretches."""
     SEARCH = 3
-    """For the first day that the portal gives."""
+    """For the first day that the portal has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,33 +111,31 @@ class _Planner:
             policy.find_group(feed, self._now_minus(age.total_seconds()))[0] for age in (feed.settles, feed.recheck) if age
         ]
         self._runs = list(coverage.list_runs(self._floor, self._today))
-        self._known = _known(self._runs)
+        self._known = _find_known_span(self._runs)
         self._plan = Plan(expires=feed.start(feed.day_at(now) + 1))
 
     def plan(self) -> Plan:
         if self._today < self._floor:
             return self._plan
         waiting = list(self._coverage.list_unasked_spans(self._floor, self._today))
-        stretches = [*self._ends(), *self._long_holes()]
+        stretches = [*self._list_end_stretches(), *self._list_long_holes()]
         for first, last in stretches:
             waiting = list(_subtract_span(waiting, first, last))
-            self._probe(first, last)
-        due = self._due(stretches)
+            self._plan_probe(first, last)
+        due = self._list_due(stretches)
         bound = self._coverage.too_old
         if self._known and not any(first < self._known[0] for first, _ in waiting) and not (bound and bound.first < bound.last):
             self._plan.begins = self._known[0]
         for span in self._coverage.misread:
             row = policy.FAILED if span.last >= self._young else policy.HOLE
             if not self._is_due(span.at + policy.wait(row, span.tries)):
-                waiting, due = (
-                    list(_subtract_span(waiting, span.first, span.last)),
-                    list(_subtract_span(due, span.first, span.last)),
-                )
-        left = self._recent(due, waiting)
-        self._backlog(waiting)
+                waiting = list(_subtract_span(waiting, span.first, span.last))
+                due = list(_subtract_span(due, span.first, span.last))
+        left = self._plan_recent(due, waiting)
+        self._plan_backlog(waiting)
         if old := [day for day in left if day[1] < self._young]:
-            self._put(Kind.AGAIN, self._newest_window(old))
-        self._search()
+            self._put(Kind.AGAIN, self._build_newest_request(old))
+        self._plan_search()
         return self._plan
 
     def plan_import(self, first: int | None, last: int | None, done: Sequence[tuple[int, int]], *, again: bool) -> Plan:
@@ -146,32 +144,32 @@ class _Planner:
         missing = sorted(
             [*self._coverage.list_unasked_spans(begin, end), *((run.first, run.last) for run in runs if run.state != State.WHOLE)]
         )
-        known = [(run.first, run.last) for run in self._open_to_correction(runs, again=again)]
+        known = [(run.first, run.last) for run in self._list_open_to_correction(runs, again=again)]
         probes = list[tuple[int, int]]()
-        for stretch in [] if first else [*self._ends(), *self._long_holes()]:
+        for stretch in [] if first else [*self._list_end_stretches(), *self._list_long_holes()]:
             missing = list(_subtract_span(missing, *stretch))
             if last is None or stretch[1] <= last:
                 probes += _subtract_span([stretch], 0, begin - 1)
         for asked in done:
             missing, known = list(_subtract_span(missing, *asked)), list(_subtract_span(known, *asked))
             probes = [one for one in probes if not asked[0] <= one[1] <= asked[1]]
-        self._plan.pending = sum(self._count(*days) for days in chain(missing, known)) + len(probes)
+        self._plan.pending = sum(self._count_requests(*days) for days in chain(missing, known)) + len(probes)
         if known and (again or not (missing or probes)):
-            self._put(Kind.AGAIN, self._newest_window(known))
+            self._put(Kind.AGAIN, self._build_newest_request(known))
         if missing:
-            found = self._newest_window(missing)
+            found = self._build_newest_request(missing)
             # Corrections come last, but cost nothing in a request that is made anyway.
-            start = self._window(found.last)[0]
+            start = self._find_window(found.last)[0]
             free = [max(since, start) for since, until in known if until >= start and since <= found.last]
             self._put(Kind.BACKLOG, Request(Kind.BACKLOG, min([found.first, *free]), found.last))
         elif probes:
             since, until = probes[-1]
-            self._put(Kind.BACKLOG, Request(Kind.BACKLOG, max(since, self._window(until)[0]), until, (since, until)))
+            self._put(Kind.BACKLOG, Request(Kind.BACKLOG, max(since, self._find_window(until)[0]), until, (since, until)))
         if first is None or (self._coverage.too_old and self._coverage.too_old.last >= first):
-            self._search()
+            self._plan_search()
         return self._plan
 
-    def _open_to_correction(self, runs: Sequence[Run], *, again: bool) -> Iterator[Run]:
+    def _list_open_to_correction(self, runs: Sequence[Run], *, again: bool) -> Iterator[Run]:
         """Return the whole days that may have been corrected since they were asked: not settled then, or not now.
 
         Not those asked lately, so that an import that was interrupted gets on; nor, of load curves, those that only wait for
@@ -194,14 +192,14 @@ class _Planner:
         if kind not in self._plan.requests or request.last > self._plan.requests[kind].last:
             self._plan.requests[kind] = request
 
-    def _ends(self) -> Iterator[tuple[int, int]]:
+    def _list_end_stretches(self) -> Iterator[tuple[int, int]]:
         """Return the stretches at both ends that one request stands for."""
         known = self._known
         if known is None:
-            if sum(run.last - run.first + 1 for run in self._runs) >= max(2 * self._width(), policy.SILENCE):
+            if sum(run.last - run.first + 1 for run in self._runs) >= max(2 * self._request_days(), policy.SILENCE):
                 yield self._floor, self._today
             return
-        below = _contiguous_below(self._runs, known[0])
+        below = _find_empty_below(self._runs, known[0])
         is_long = known[0] - below >= self._feed.gap.days or below <= self._floor
         if below < known[0] and is_long and self._floor < self._young:
             yield self._floor, min(known[0], self._young) - 1
@@ -209,18 +207,18 @@ class _Planner:
         if after >= max(policy.SILENCE, self._feed.settles.days):
             yield known[1] + 1, self._today
 
-    def _long_holes(self) -> Iterator[tuple[int, int]]:
+    def _list_long_holes(self) -> Iterator[tuple[int, int]]:
         """Return the long empty stretches between known days: switched off for half a year, say."""
         if self._known is None:
             return
         inside = [
             run for run in self._runs if self._known[0] < run.first < self._known[1] and not run.state and run.last < self._young
         ]
-        for first, last in _spans(inside):
-            if last - first >= max(policy.STRETCH, self._width()):
+        for first, last in _join_runs(inside):
+            if last - first >= max(policy.STRETCH, self._request_days()):
                 yield first, last
 
-    def _probe(self, first: int, last: int) -> None:
+    def _plan_probe(self, first: int, last: int) -> None:
         """Ask for the newest days of an empty stretch when it is time, and for its oldest where a silent feed might go on."""
         runs = [run for run in self._runs if run.last >= first and run.first <= last and run.asked]
         if first > last or not runs:
@@ -233,9 +231,9 @@ class _Planner:
             return
         ends = [last]
         if is_silent and self._known and runs[0].asked < top.asked and runs[0].first == first:
-            ends = [min(first + self._width() - 1, last)]  # in turn: where it stopped, and its newest days
+            ends = [min(first + self._request_days() - 1, last)]  # in turn: where it stopped, and its newest days
         for end in ends:
-            start = max(first, self._window(end)[0])
+            start = max(first, self._find_window(end)[0])
             kind = Kind.DUE if end >= self._young else Kind.AGAIN
             self._put(kind, Request(kind, start, end, None if is_silent else (first, last)))
 
@@ -245,7 +243,7 @@ class _Planner:
         self._plan.wakes = min(self._plan.wakes, at)
         return False
 
-    def _due(self, stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    def _list_due(self, stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Return the spans of days that are to be asked again, oldest first."""
         spans, feed = [], self._feed
         for whole_run in self._runs:
@@ -255,7 +253,9 @@ class _Planner:
             for run in self._cut(whole_run):
                 if stretches and any(first <= run.first and run.last <= last for first, last in stretches):
                     continue
-                at = policy.next_ask(feed, run.last, run.state, self._place(run), asked=run.asked, tries=run.tries, now=self._now)
+                at = policy.next_ask(
+                    feed, run.last, run.state, self._find_place(run), asked=run.asked, tries=run.tries, now=self._now
+                )
                 if at is not None and self._is_due(at):
                     spans.append((run.first, run.last))
         return spans
@@ -277,12 +277,12 @@ class _Planner:
     def _now_minus(self, seconds: float) -> int:
         return self._feed.day_at(self._now - round(seconds))
 
-    def _place(self, run: Run) -> Place:
+    def _find_place(self, run: Run) -> Place:
         if self._known is None or run.first > self._known[1]:
             return Place.AFTER
         return Place.BEFORE if run.last < self._known[0] else Place.INSIDE
 
-    def _recent(self, due: list[tuple[int, int]], waiting: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    def _plan_recent(self, due: list[tuple[int, int]], waiting: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Plan the newest request of young days; return the due days that it leaves.
 
         Of a load curve only its newest days are asked here, never asked older ones are backlog: so that years of days come
@@ -290,51 +290,51 @@ class _Planner:
         """
         young = [(max(first, self._young), last) for first, last in waiting if last >= self._young]
         if self._feed.priority:
-            young = [(max(first, self._window(self._today)[0]), last) for first, last in young if last == self._today]
+            young = [(max(first, self._find_window(self._today)[0]), last) for first, last in young if last == self._today]
         spans = sorted([*due, *young])
         if not spans or spans[-1][1] < self._young:
             return due
-        found = self._newest_window(spans)
+        found = self._build_newest_request(spans)
         # What has not settled costs nothing more in the same request.
-        first = max(self._window(found.last)[0], min(found.first, self._young))
+        first = max(self._find_window(found.last)[0], min(found.first, self._young))
         self._put(Kind.DUE, Request(Kind.DUE, first, found.last))
         return [day for day in due if day[0] < first]
 
-    def _backlog(self, waiting: list[tuple[int, int]]) -> None:
+    def _plan_backlog(self, waiting: list[tuple[int, int]]) -> None:
         if waiting:
-            found = self._newest_window(waiting)
+            found = self._build_newest_request(waiting)
             self._put(Kind.BACKLOG, Request(Kind.BACKLOG, found.first, found.last))
-            self._plan.pending = sum(self._count(first, last) for first, last in waiting)
+            self._plan.pending = sum(self._count_requests(first, last) for first, last in waiting)
 
-    def _newest_window(self, spans: Sequence[tuple[int, int]]) -> Request:
+    def _build_newest_request(self, spans: Sequence[tuple[int, int]]) -> Request:
         """Return one request for the newest of these days and as many older ones as it can hold."""
         last = spans[-1][1]
-        start, end = self._window(last)
+        start, end = self._find_window(last)
         if isinstance(self._feed.chunk, Days) or self._coverage.max_days:
             start = min(max(first, start) for first, until in spans if until >= start)
         return Request(Kind.AGAIN, start, end)
 
-    def _window(self, day: int) -> tuple[int, int]:
+    def _find_window(self, day: int) -> tuple[int, int]:
         """Return the widest request that has a day at its end, or, of calendar months and years, in it."""
         if self._coverage.max_days:
             return max(day - self._coverage.max_days + 1, self._floor), day
         first, last = self._feed.chunk.window(day)
         return max(first, self._floor), min(last, self._today)
 
-    def _width(self) -> int:
+    def _request_days(self) -> int:
         chunk = self._feed.chunk
         usual = chunk.count if isinstance(chunk, Days) else 31 if isinstance(chunk, CalendarMonth) else 366
         return min(usual, self._coverage.max_days or usual)
 
-    def _count(self, first: int, last: int) -> int:
+    def _count_requests(self, first: int, last: int) -> int:
         if isinstance(self._feed.chunk, Days) or self._coverage.max_days:
-            return -(-(last - first + 1) // self._width())
+            return -(-(last - first + 1) // self._request_days())
         begin, end = date.fromordinal(first), date.fromordinal(last)
         years = end.year - begin.year
         return (years * 12 + end.month - begin.month if isinstance(self._feed.chunk, CalendarMonth) else years) + 1
 
-    def _search(self) -> None:
-        """Halve towards the first day that is given, or look again whether the day before it is given by now."""
+    def _plan_search(self) -> None:
+        """Halve towards the first day that the portal has, or ask again for the day before it."""
         bound = self._coverage.too_old
         if bound is None:
             return
@@ -342,17 +342,17 @@ class _Planner:
             middle = bound.first + (bound.last - bound.first + 1) // 2
             if (hint := self._feed.begins) and bound.first < hint.toordinal() <= bound.last and bound.tries == 1:
                 middle = hint.toordinal()
-            self._put(Kind.SEARCH, Request(Kind.SEARCH, middle, min(bound.last, middle + self._width() - 1)))
+            self._put(Kind.SEARCH, Request(Kind.SEARCH, middle, min(bound.last, middle + self._request_days() - 1)))
         elif bound.last >= self._oldest and self._is_due(bound.at + policy.wait(policy.TOO_OLD, bound.tries)):
             self._put(Kind.SEARCH, Request(Kind.SEARCH, bound.last, bound.last))
 
 
-def _known(runs: Sequence[Run]) -> tuple[int, int] | None:
+def _find_known_span(runs: Sequence[Run]) -> tuple[int, int] | None:
     known = [run for run in runs if run.state]
     return (known[0].first, known[-1].last) if known else None
 
 
-def _contiguous_below(runs: Sequence[Run], day: int) -> int:
+def _find_empty_below(runs: Sequence[Run], day: int) -> int:
     """Return the first of the empty days that lie directly below a day, or the day itself."""
     for run in reversed(runs):
         if run.last >= day:
@@ -363,8 +363,8 @@ def _contiguous_below(runs: Sequence[Run], day: int) -> int:
     return day
 
 
-def _spans(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
-    """Join neighbouring runs."""
+def _join_runs(runs: Sequence[Run]) -> Iterator[tuple[int, int]]:
+    """Return the spans of days of neighbouring runs."""
     counted = 0
 
     def group(run: Run) -> int:

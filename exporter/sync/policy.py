@@ -26,15 +26,15 @@ SILENT = (12 * HOUR,)
 CORRECTIONS = (DAY, 2 * DAY, 4 * DAY, 8 * DAY)
 """Whole, younger than `settles`."""
 TOO_OLD = (DAY, 7 * DAY, 28 * DAY, 84 * DAY)
-"""The day before the first one that the portal gives."""
+"""The day before the first one that the portal has."""
 FAILED = (HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY)
 """A feed that fails, and young days of a response that was not understood; older ones are asked again like holes."""
 REFUSED = DAY
-"""A feed that is refused, where the portal does not say until when."""
+"""A feed that is refused, where it is not known until when."""
 STRETCH = 14
 """So many empty days in a row, older than `settles`, are asked for by one request for all of them."""
 SILENCE = 14
-"""After so many empty days in a row at its newest end a feed is taken to be silent."""
+"""After so many empty days in a row at its newest end a feed counts as silent."""
 LATELY = 12 * HOUR
 """A whole day that was asked so lately is not asked again by an import."""
 EMPTY_TRIES, EMPTY_TIME = 3, DAY

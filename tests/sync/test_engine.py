@@ -75,11 +75,11 @@ async def test_a_first_start_reads_days_before_curves_and_this_month_first() -> 
     assert [one.feed for one in world.portal.asked[:3]] == ["days:e1", "days:g1", "hours:e1"]
     assert result.pending > 600
     assert result.next_step == world.now + timedelta(minutes=1)
-    assert world.engine.remaining(world.now) > timedelta(minutes=60)
+    assert world.engine.estimate_remaining(world.now) > timedelta(minutes=60)
     await settle(world)
     backlog = [one.feed for one in world.portal.asked[3:]]
     assert [key for key in backlog if key != "hours:e1"] == backlog[: backlog.index("hours:e1")]
-    assert world.engine.pending(world.now) == 0
+    assert world.engine.count_pending(world.now) == 0
 
 
 async def test_a_restart_goes_on_where_it_was() -> None:
@@ -117,7 +117,7 @@ async def test_a_feed_that_never_gives_anything_is_asked_twice_a_day() -> None:
     counted = len(world.portal.asked)
     await world.run(10)
     assert len(world.portal.asked) - counted <= 20
-    assert world.engine.pending(world.now) == 0
+    assert world.engine.count_pending(world.now) == 0
 
 
 async def test_a_feed_that_begins_is_read_at_once() -> None:
@@ -199,7 +199,7 @@ async def test_a_request_that_is_too_long_is_made_shorter_and_that_is_remembered
 
     world.portal.read = shorter  # type: ignore[method-assign]
     await settle(world)
-    assert world.engine.coverage(feed.key).max_days == 6
+    assert world.engine.get_coverage(feed.key).max_days == 6
     assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
 
 
@@ -209,7 +209,7 @@ async def test_the_first_day_is_found_by_halving_whatever_the_contract_says(hint
     world = World([feed], replace(TIDY, activation=200))
     await settle(world)
     assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
-    bound = world.engine.coverage(feed.key).too_old
+    bound = world.engine.get_coverage(feed.key).too_old
     assert bound
     assert bound.first == bound.last == world.portal.beginning() - 1
     assert len(world.portal.asked) < 16
@@ -221,10 +221,10 @@ async def test_the_beginning_of_the_history_is_known_only_when_all_before_it_was
     world = World(feeds, mess)
     world.engine = Engine(world.portal, world.store, every=world.every, pace=Pace(requests=1, visit=4))
     await world.visit()
-    assert world.engine.begins(feeds[0].key, world.now) is None
+    assert world.engine.find_begin(feeds[0].key, world.now) is None
     await settle(world)
     for feed in feeds:
-        assert world.engine.begins(feed.key, world.now) == world.start.date() - timedelta(days=200)
+        assert world.engine.find_begin(feed.key, world.now) == world.start.date() - timedelta(days=200)
 
 
 async def test_a_first_day_of_no_data_hides_nothing_for_long() -> None:
@@ -309,7 +309,7 @@ async def test_what_cannot_be_read_of_the_coverage_is_asked_again() -> None:
     world.restarted()
     world.now += timedelta(hours=3)
     await settle(world)
-    assert world.engine.pending(world.now) == 0
+    assert world.engine.count_pending(world.now) == 0
     assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
 
 
@@ -340,7 +340,7 @@ async def test_too_old_days_of_a_feed_that_gave_older_ones_are_just_not_there() 
 
     world.portal.read = bad_day  # type: ignore[method-assign]
     await world.visit()
-    coverage = world.engine.coverage(ENEDIS[0].key)
+    coverage = world.engine.get_coverage(ENEDIS[0].key)
     assert coverage.known_span()
     bound = coverage.too_old
     assert bound is None or bound.first <= bound.last < coverage.known_span()[0]

@@ -73,7 +73,7 @@ async def test_the_same_command_brings_what_came_meanwhile() -> None:
 
     world.portal.day = late
     await Run(world).run()
-    assert world.engine.coverage(hours.key).runs
+    assert world.engine.get_coverage(hours.key).runs
     world.now += timedelta(days=2)
     progress = await Run(world, first=date.fromordinal(day), last=date.fromordinal(day)).run()
     assert progress.done == len(FLUVIUS)
@@ -189,7 +189,7 @@ async def test_an_import_after_a_mess_mends_it() -> None:
     world.now += timedelta(days=90)
     await Run(world).run()
     assert not missing(world, int(world.now.timestamp()) - 2 * DAY)
-    assert all(run.state is not State.ABSENT or run.asked for run in world.engine.coverage("days:e1").runs)
+    assert all(run.state is not State.ABSENT or run.asked for run in world.engine.get_coverage("days:e1").runs)
 
 
 async def test_what_was_just_asked_is_not_asked_again_for_corrections() -> None:

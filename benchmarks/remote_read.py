@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks.measuring import read_memory_mb
 from benchmarks.remote_write import NOW, fill_half_hours
 from benchmarks.results import Figure, Report
-from exporter.history.read_worker import ReadWorker, WorkerSettings, receive_chunk, send_request
+from exporter.history.config import HistorySettings
+from exporter.history.read_worker import RemoteReader
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
 from tests.history.remote_read_client import REGEXP, build_request
@@ -34,14 +35,7 @@ def measure(sizes: Sequence[int]) -> Report:
 def _measure_read(folder: Path, registers: int) -> list[Figure]:
     with Ledger(folder) as ledger:
         samples = fill_half_hours(ledger, registers, DAYS)
-    worker = ReadWorker(folder, WorkerSettings({}, 200_000_000, ()))
-    try:
-        asyncio.run(_read_all(worker, 1))
-        started = time.perf_counter()
-        length = asyncio.run(_read_all(worker, to_ms(NOW)))
-        duration, peak = time.perf_counter() - started, read_memory_mb("VmHWM", worker.process.pid)
-    finally:
-        worker.close()
+        length, duration, peak = asyncio.run(_read_all(ledger))
     assert length > samples
     return [
         Figure("samples a second", registers, samples / duration),
@@ -50,12 +44,17 @@ def _measure_read(folder: Path, registers: int) -> list[Figure]:
     ]
 
 
-async def _read_all(worker: ReadWorker, end_ms: int) -> int:
-    """Ask for everything up to an instant, and discard the response; return its size in bytes."""
-    length = 0
-    connection, ending = worker.connect(NOW)
-    with connection, ending:
-        await send_request(connection, build_request((0, end_ms, MATCHERS)))
-        while chunk := await receive_chunk(connection):
-            length += len(chunk)
-    return length
+async def _read_all(ledger: Ledger) -> tuple[int, float, float]:
+    """Ask for everything, and discard the response; return its size in bytes, the duration, and the worker's peak memory."""
+    reader = RemoteReader(ledger, lambda: NOW)
+    reader.configure(HistorySettings(max_samples=200_000_000), {})
+    try:
+        for end_ms in (1, to_ms(NOW)):  # the first starts the worker, and has no samples
+            started, length = time.perf_counter(), 0
+            async for chunk in reader.read(build_request((0, end_ms, MATCHERS)), "", lambda: None):
+                length += len(chunk)
+        duration = time.perf_counter() - started
+        (worker,) = reader._reads
+        return length, duration, read_memory_mb("VmHWM", worker.process.pid)
+    finally:
+        reader.close()

@@ -36,10 +36,6 @@ class BusyError(ExporterError):
     """A request to us that cannot be answered now; the same request later may."""
 
 
-class UnsupportedError(ExporterError):
-    """A request to us for which this system lacks what is needed."""
-
-
 class PortalError(ExporterError):
     """A visit failed; `reason` is the label of `utility_visit_failures_total`."""
 

@@ -1,16 +1,15 @@
 """Remote read's worker process, as the exporter sees it; `read_worker_main` runs in it.
 
-Python runs one thread at a time: a thread that reads a million rows would delay every scrape. The worker
-also has a lower priority, and only it loads what reads need. It is started by the first read and ends with the process that
-started it.
+Python runs one thread at a time: a thread that reads a million rows would delay every scrape. The worker also has a lower
+priority, and only it loads what reads need. It is started by the first read, and ends with the process that started it.
 
-They speak over sockets that keep messages apart (SOCK_SEQPACKET), so neither side frames anything. macOS has none: there is no
-remote read there. `multiprocessing.connection`
-is not used: what it receives it waits for, message by message, which would take a thread for each read that no cancellation ends.
+Each read has a connection of `multiprocessing`, passed to the worker over the control connection, and a thread, so that the event
+loop never waits for the worker. The request is one message; then come those of the response, until the worker closes the
+connection: its work has ended. Who leaves before shuts the connection down for writing, which the worker sees as an end, and
+receives what is still on its way. Only then is the place free, and the connection closed: by the thread that used it.
 """
 
 import asyncio
-import errno
 import json
 import os
 import socket
@@ -19,12 +18,16 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import send_handle
 from pathlib import Path
+from typing import TypeVar
 
-from exporter.errors import BusyError, ExporterError, LedgerError, RequestError, UnsupportedError
+from exporter.errors import BusyError, LedgerError, RequestError
 from exporter.history.config import HistorySettings
 from exporter.history.series import Aliases
 from exporter.ledger.database import to_ms
@@ -33,20 +36,11 @@ from exporter.ledger.ledger import Ledger
 DATA, END, BAD_REQUEST, FAILURE, FRAMES_FOLLOW = b"p", b"e", b"r", b"f", b"x"
 """A response is a sequence of messages, each with its kind in the first byte: data, then the end or an error. Before data that is
 frames of XOR chunks, not one block of samples, comes a message that says so."""
-PART_BYTES = 64 * 1024
-"""The size of the parts in which a request is sent; a shutdown for writing ends it."""
-MAX_MESSAGE_BYTES = 128 * 1024
-"""More than any message has, and less than a socket holds."""
-FINISH = b"finish"
-"""What arrives over the control socket when no more requests will come; before, each message has a connection for a request, a
-socket to close once its work has ended, and the current instant in milliseconds. When the control socket is closed without it,
-the process that started the worker has ended, and the worker ends at once."""
-_NO_SUCH_SOCKETS = errno.EPROTONOSUPPORT, errno.EPROTOTYPE, errno.ESOCKTNOSUPPORT
-"""The errors of a system without SOCK_SEQPACKET."""
 MAX_CONCURRENT_READS = 4
 """Reads at once; further ones wait."""
 MAX_WAIT_SECONDS = 10
 """How long a read waits for its turn."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +53,13 @@ class WorkerSettings:
 
 
 class ReadWorker:
-    """A running worker process, seen from the process that started it."""
+    """A running worker process, seen from the process that started it. It ends once its control connection is closed."""
 
     def __init__(self, folder: Path, settings: WorkerSettings) -> None:
         """Start the process, or raise OSError; blocks, so not for the event loop."""
         self.settings = settings
-        self.has_ended = False
-        """Whether the process was found to have ended."""
-        self._control_socket, remote = socket.socketpair(type=socket.SOCK_SEQPACKET)
+        self._control, remote = Pipe()
+        self._control_lock = threading.Lock()
         # -P: a file of the current folder is never taken for a module.
         command = [sys.executable, "-P", "-c", "from exporter.history.read_worker_main import main; main()", str(remote.fileno())]
         paths = os.pathsep.join(path for path in sys.path if path)
@@ -82,34 +75,28 @@ class ReadWorker:
         with self.process.stdin as begin, suppress(BrokenPipeError):
             begin.write(json.dumps({"folder": str(folder.absolute()), **asdict(settings)}, default=dict).encode())
 
-    def connect(self, now: datetime) -> tuple[socket.socket, socket.socket]:
-        """Return a connection for one request as of an instant, and a socket that is closed once its work has ended.
+    def pass_connection(self, remote: Connection) -> None:
+        """Pass the remote end of a request's connection to the process, and close it here; raise OSError. May block."""
+        with remote, self._control_lock:
+            try:
+                send_handle(self._control, remote.fileno(), self.process.pid)
+            except RuntimeError as error:  # macOS: not acknowledged
+                raise ConnectionError(str(error)) from None
 
-        Both are closed at once if the process has ended. Raise OSError where there can be no more sockets.
-        """
-        local, remote = socket.socketpair(type=socket.SOCK_SEQPACKET)
-        ending, remote_ending = socket.socketpair()
-        local.setblocking(False)
-        ending.setblocking(False)
-        with remote, remote_ending, suppress(OSError):
-            socket.send_fds(self._control_socket, [str(to_ms(now)).encode()], [remote.fileno(), remote_ending.fileno()])
-        return local, ending
-
-    def retire(self) -> None:
-        """Let the process finish its responses and end: a new one has taken over."""
-        with suppress(OSError):
-            self._control_socket.send(FINISH)
-        threading.Thread(target=self._wait_and_close, daemon=True).start()
+    def send_request(self, connection: Connection, remote: Connection, body: bytes, now: datetime) -> None:
+        """Send a request as of an instant over a new connection; raise OSError. May block."""
+        self.pass_connection(remote)
+        connection.send((body, to_ms(now)))
 
     def close(self) -> None:
+        """End the process, which has no request any more."""
+        self._control.close()
+        threading.Thread(target=self.process.wait, daemon=True).start()
+
+    def kill(self) -> None:
         """End the process, whatever it does."""
         self.process.kill()
-        self._control_socket.close()
         self.process.wait()
-
-    def _wait_and_close(self) -> None:
-        self.process.wait()
-        self._control_socket.close()
 
 
 class ReadPlaces:
@@ -153,6 +140,22 @@ class ReadPlaces:
                 turn.set_result(None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A read under way, and what it holds until its work has ended."""
+
+    peer: str
+    worker: ReadWorker
+    connection: Connection
+    remote: Connection
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "remote-read"))
+    """One for each read: what it is asked for is done in that order, even after a cancellation."""
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call a function that may block."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, function, *arguments)
+
+
 class RemoteReader:
     """Answers remote reads through a worker process."""
 
@@ -161,26 +164,51 @@ class RemoteReader:
         self._settings = HistorySettings()
         self._aliases: Aliases = {}
         self._worker: ReadWorker | None = None
+        """Where the next read goes."""
+        self._reads: dict[ReadWorker, int] = {}
+        """Every running worker, with how many reads it has."""
         self._places, self._start_lock = ReadPlaces(MAX_CONCURRENT_READS), asyncio.Lock()
-        self._held_places: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     def configure(self, settings: HistorySettings, aliases: Aliases) -> None:
         """Use a new configuration from now on."""
         self._settings, self._aliases = settings, aliases
 
     def close(self) -> None:
-        """End the worker, and the reads under way with it."""
-        if self._worker:
-            self._worker.close()
-        self._worker = None
+        """End the workers, and the reads under way with them."""
+        for worker in self._reads:
+            worker.kill()
+        self._replace_worker(None)
 
     async def read(self, body: bytes, peer: str, announce_frames: Callable[[], None]) -> AsyncGenerator[bytes, None]:
         """Yield the response to an address's remote read in chunks.
 
         `announce_frames` is called before the first if they are not snappy's.
 
-        Raise RequestError, BusyError, UnsupportedError and LedgerError, before the first chunk unless the ledger fails midway.
+        Raise RequestError, BusyError and LedgerError, before the first chunk unless the ledger fails midway.
         """
+        read = await self._begin_read(peer)
+        try:
+            await read.run(read.worker.send_request, read.connection, read.remote, body, self._clock())
+            while (message := await read.run(read.connection.recv_bytes)) != END:
+                if message == FRAMES_FOLLOW:
+                    announce_frames()
+                else:
+                    yield _parse_data(message)
+        except (EOFError, ConnectionError):
+            if read.worker is self._worker:
+                self._replace_worker(None)
+            raise LedgerError("the process that reads the ledger ended unexpectedly") from None
+        except OSError as error:
+            raise _build_connection_error(error) from None
+        finally:
+            _shut_down_sending(read.connection)
+            ending = asyncio.create_task(self._end_read(read))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+    async def _begin_read(self, peer: str) -> _Read:
+        """Wait for a place; raise BusyError and LedgerError."""
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
                 await self._places.acquire(peer)
@@ -188,68 +216,75 @@ class RemoteReader:
             raise BusyError("other remote reads are under way") from None
         try:
             worker = await self._ensure_worker()
-            connection, ending = worker.connect(self._clock())
+            connection, remote = Pipe()
         except OSError as error:
             self._places.release(peer)
-            raise _describe_start_error(error) from None
+            raise _build_connection_error(error) from None
         except BaseException:
             self._places.release(peer)
             raise
-        holding = asyncio.create_task(self._hold_place(peer, ending))
-        self._held_places.add(holding)
-        holding.add_done_callback(self._held_places.discard)
-        with connection:
-            try:
-                await send_request(connection, body)
-                while chunk := await receive_chunk(connection, announce_frames):
-                    yield chunk
-            except ConnectionError:
-                worker.has_ended = True
-                raise LedgerError("the process that reads the ledger ended unexpectedly") from None
+        self._reads[worker] += 1
+        return _Read(peer, worker, connection, remote)
 
-    async def _hold_place(self, peer: str, ending: socket.socket) -> None:
-        """Hold a place until the work has ended, which may be later than its client has left."""
+    async def _end_read(self, read: _Read) -> None:
+        """Free the place once the work has ended, which may be later than its client has left."""
         try:
-            with ending:
-                await asyncio.get_running_loop().sock_recv(ending, 1)
+            await read.run(_receive_rest, read.connection, read.remote)
         finally:
-            self._places.release(peer)
+            read.thread.shutdown(wait=False)
+            self._places.release(read.peer)
+            self._reads[read.worker] -= 1
+            self._close_idle_workers()
 
     async def _ensure_worker(self) -> ReadWorker:
         async with self._start_lock:
             wanted = WorkerSettings(self._aliases, self._settings.max_samples, self._settings.external_labels)
-            if self._worker is None or self._worker.settings != wanted or self._worker.has_ended:
-                if self._worker:
-                    self._worker.retire()
-                self._worker = await asyncio.to_thread(ReadWorker, self._ledger.folder, wanted)
-            return self._worker
+            worker = self._worker
+            if worker is None or worker.settings != wanted:
+                worker = await asyncio.to_thread(ReadWorker, self._ledger.folder, wanted)
+                self._replace_worker(worker)
+            return worker
+
+    def _replace_worker(self, worker: ReadWorker | None) -> None:
+        """Send further reads to another worker, or to one that is started then; the former ends after its last read."""
+        self._worker = worker
+        if worker:
+            self._reads[worker] = 0
+        self._close_idle_workers()
+
+    def _close_idle_workers(self) -> None:
+        for worker in [worker for worker, count in self._reads.items() if not count and worker is not self._worker]:
+            del self._reads[worker]
+            worker.close()
 
 
-def _describe_start_error(error: OSError) -> ExporterError:
-    """Return why no worker can be started or reached."""
-    if error.errno in _NO_SUCH_SOCKETS:
-        return UnsupportedError("remote read needs sockets that this system lacks (SOCK_SEQPACKET); use remote write or export")
+def _build_connection_error(error: OSError) -> LedgerError:
     return LedgerError(f"the process that reads the ledger cannot be reached: {error.strerror}")
 
 
-async def send_request(connection: socket.socket, body: bytes) -> None:
-    """Send a request over a connection; raise ConnectionError if the worker has ended."""
-    for start in range(0, len(body), PART_BYTES):
-        await asyncio.get_running_loop().sock_sendall(connection, body[start : start + PART_BYTES])
-    connection.shutdown(socket.SHUT_WR)
-
-
-async def receive_chunk(connection: socket.socket, announce_frames: Callable[[], None] = lambda: None) -> bytes:
-    """Return the next chunk of a response, empty at its end; raise RequestError, LedgerError and ConnectionError."""
-    message = await asyncio.get_running_loop().sock_recv(connection, MAX_MESSAGE_BYTES)
+def _parse_data(message: bytes) -> bytes:
+    """Return the data of a message; raise RequestError and LedgerError."""
     kind, data = message[:1], message[1:]
-    if kind == FRAMES_FOLLOW:
-        announce_frames()
-        return await receive_chunk(connection)
     if kind == BAD_REQUEST:
         raise RequestError(data.decode())
     if kind == FAILURE:
         raise LedgerError(data.decode())
-    if not kind:
-        raise ConnectionError("the response ends early")
     return data
+
+
+def _shut_down_sending(connection: Connection) -> None:
+    """Let the worker know that nobody waits for the response; ends a request that is still being sent."""
+    local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=connection.fileno())
+    try:
+        with suppress(OSError):
+            local.shutdown(socket.SHUT_WR)
+    finally:
+        local.detach()
+
+
+def _receive_rest(connection: Connection, remote: Connection) -> None:
+    """Wait until the worker has closed a connection, and close it."""
+    with connection, suppress(EOFError, OSError):
+        remote.close()
+        while True:
+            connection.recv_bytes()

@@ -22,7 +22,7 @@ MAX_SAMPLED_BYTES = 16 << 20
 MAX_KEPT_SAMPLES = 16_384
 """How many calculated samples of a request are kept from their count to the response, instead of calculated twice."""
 STREAM_BYTES = 64 * 1024
-"""The size of the parts in which frames are sent, however small or large they are."""
+"""The size of the parts in which a response is sent, however small or large its compressed blocks or frames are."""
 _SAMPLES, _STREAMED_XOR_CHUNKS = remote_pb2.ReadRequest.SAMPLES, remote_pb2.ReadRequest.STREAMED_XOR_CHUNKS
 
 
@@ -98,9 +98,10 @@ class RemoteReadHandler:
             plans = self._plan(snapshot, index, request.queries, now, check)
             if request.is_streamed(_measure_response(plans)):
                 announce_frames()
-                yield from encoding.regroup(_stream_frames(snapshot, index, plans, check), STREAM_BYTES)
+                parts = _stream_frames(snapshot, index, plans, check)
             else:
-                yield from stream_response(snapshot, index, plans, check)
+                parts = stream_response(snapshot, index, plans, check)
+            yield from encoding.regroup(parts, STREAM_BYTES)
 
     def _plan(
         self, snapshot: Snapshot, index: SeriesIndex, queries: Sequence[ReadQuery], now: int, check: Callable[[], None]

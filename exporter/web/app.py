@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from exporter.errors import BusyError, ConfigError, LedgerError, LoginError, RequestError, UnsupportedError
+from exporter.errors import BusyError, ConfigError, LedgerError, LoginError, RequestError
 from exporter.history.read_worker import RemoteReader
 from exporter.metrics.cache import MetricsPage
 from exporter.poller_group import PollerGroup
@@ -115,7 +115,7 @@ async def handle_remote_read(request: web.Request) -> web.StreamResponse:
                     await response.prepare(request)
                 async with asyncio.timeout(MAX_STALL_SECONDS):
                     await response.write(chunk)
-    except (RequestError, BusyError, UnsupportedError) as error:
+    except (RequestError, BusyError) as error:
         raise _build_refusal(error) from None
     except (LedgerError, TimeoutError) as error:
         log.warning("remote read aborted: %s", str(error) or "it took too long")
@@ -127,11 +127,9 @@ async def handle_remote_read(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _build_refusal(error: RequestError | BusyError | UnsupportedError) -> web.HTTPException:
+def _build_refusal(error: RequestError | BusyError) -> web.HTTPException:
     if isinstance(error, RequestError):
         return web.HTTPBadRequest(text=f"{error}\n")
-    if isinstance(error, UnsupportedError):
-        return web.HTTPNotImplemented(text=f"{error}\n")
     return web.HTTPServiceUnavailable(text=f"Try again later: {error}.\n", headers={"Retry-After": "5"})
 
 

@@ -10,6 +10,7 @@ from grafana.panels import (
     ANY_IS_BAD,
     COMING,
     HISTORY_USED,
+    HOURS,
     NEEDS_BOTH,
     RULES_USED,
     Column,
@@ -110,7 +111,7 @@ def accounts() -> Panel:
             Column("Last visit", each("utility_up"), words={"0": ("failed", "red"), "1": ("good", "text")}),
             Column("Login", each("utility_login_suspended"), words={"0": ("good", "text"), "1": ("refused", "red")}),
             Column("Visited", f"time() - {each('utility_last_visit_timestamp_seconds')}", "s", 0),
-            Column("Succeeded", f"time() - {each('utility_last_success_timestamp_seconds')}", "s", 0),
+            Column("Last success", f"time() - {each('utility_last_success_timestamp_seconds')}", "s", 0),
             Column("New data", f"time() - {each('utility_last_new_data_timestamp_seconds')}", "s", 0),
             Column("Next visit in", f"{each('utility_next_visit_timestamp_seconds')} - time()", "s", 0),
             Column("Every", each("utility_visit_interval_seconds"), "s", 0),
@@ -144,13 +145,13 @@ def visits() -> Sequence[Panel]:
             "budget is spent), login "
             "(refused), response (not understood), bug (ours), ledger (the disk).",
             [Query(f"{per_hour('utility_visit_failures_total', 'account, reason')} > 0", "{{account}} {{reason}}", "1h")],
-            Style("none", 8, 8, nothing="No visit has failed"),
+            Style("none", 8, 8, nothing="No visit failed in this time"),
         ),
         bar_panel(
             "Portal answers",
             "HTTP answers of the portals in an hour, by class: what call budgets count.",
             [Query(f"{per_hour('utility_portal_requests_total', 'account, status')} > 0", "{{account}} {{status}}", "1h")],
-            Style("none", 8, 8, nothing="No request yet"),
+            Style("none", 8, 8, nothing="No request in this time"),
         ),
         line_panel(
             "How long a visit takes",
@@ -161,8 +162,8 @@ def visits() -> Sequence[Panel]:
         line_panel(
             "Age of the newest reading",
             "Of each account's newest usage point; it falls when new readings come.",
-            [Query(f"min by (account) ({live('utility_reading_age_seconds')})", "{{account}}")],
-            Style("s", 12, 8, nothing="No reading yet"),
+            [Query(f"min by (account) ({live('utility_reading_age_seconds')}) / 3600", "{{account}}")],
+            Style(HOURS, 12, 8, nothing="No reading yet", decimals=0),
         ),
     )
 

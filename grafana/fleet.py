@@ -19,6 +19,7 @@ from grafana.panels import (
     NEEDS_RULES,
     NEEDS_RULES_HOURLY,
     NO_RULES,
+    PALE,
     RULES_USED,
     Column,
     Panel,
@@ -41,6 +42,7 @@ from grafana.queries import (
     longer_than_allowed,
     of_all_points,
     past,
+    process,
     recent,
     steps,
     total,
@@ -153,7 +155,7 @@ def by_site() -> Panel:
             Column("Water and gas, m³", of_all_points(f"sum by (site) ({sited(gone_by('m3', '1d'))})"), decimals=3),
             Column("Energy, kWh", of_all_points(f"sum by (site) ({sited(gone_by('kwh', '1d'))})"), decimals=1),
         ],
-        Style(width=14, height=9, nothing="no site"),
+        Style(width=12, height=9, nothing="no site"),
         {"site": "Site"},
         sort="Water and gas, m³",
     )
@@ -202,7 +204,7 @@ def silent() -> Panel:
         "Late: the oldest readings",
         "The twenty usage points whose newest reading is the oldest: a radio that is dead, a gateway that is off.",
         [Column("Age", of_all_points(f"topk(20, {sited(age, 'commodity', 'meter')})"), "s", 0, thresholds=FRESH)],
-        Style(width=10, height=9, nothing="no site"),
+        Style(width=12, height=9, nothing="no site"),
         {"site": "Site", "usage_point": "Usage point", "meter": "Meter"},
         sort="Age",
     )
@@ -212,17 +214,27 @@ def by_day() -> Sequence[Panel]:
     """Return the day bars of the fleet, by kind."""
     panels = []
     for title, unit, shown in (("Volume by day", "m3", M3), ("Energy by day", "kwh", KWH)):
-        used = total(with_kind(total(steps(f"utility_measured_index_{unit}"))), "commodity")
+        used = so_far(total(with_kind(total(steps(f"utility_measured_index_{unit}"))), "commodity"))
         panel = bar_panel(
             title,
-            "What registers counted between the last readings of one day and the next, by kind." + HISTORY_USED,
-            [Query(of_all_points(used), "{{commodity}}", "1d")],
+            "What registers counted between the last readings of one day and the next, by kind; pale is the day that has not "
+            "ended." + HISTORY_USED,
+            [Query(of_all_points(used), "{{name}}", "1d")],
             Style(shown, 12, 9, nothing=NEEDS_HISTORY),
         )
         for name, color in COLORS.items():
-            colored(panel, name, color)
+            colored(colored(panel, name, color), f"{name}, so far", PALE[name])
         panels.append(panel)
     return panels
+
+
+def so_far(expression: str) -> str:
+    """Label each kind `name`: of a day that has not ended when the exporter was last scraped it says so."""
+    scraped = known(f"timestamp({process('utility_exporter_build_info')})", 1)
+    open_day = f'count_values("open", vector(time() + $__interval_ms / 1000) > bool scalar(max({scraped})))'
+    parted = f'label_join({expression} * on () group_left (open) {open_day}, "name", "|", "commodity", "open")'
+    parted = f'label_replace({parted}, "name", "$1", "name", "(.*)[|]0")'
+    return f'label_replace({parted}, "name", "$1, so far", "name", "(.*)[|]1")'
 
 
 def with_kind(expression: str) -> str:
@@ -267,7 +279,7 @@ def all_registers() -> Panel:
         "Each register with what it showed last; of more than five hundred the highest.",
         (
             Column("kWh", shown("utility_consumption_index_kwh"), decimals=1),
-            Column("m³", shown("utility_consumption_index_m3"), decimals=3),
+            Column("m³", shown("utility_consumption_index_m3"), decimals=3, width=90),
             Column("Injected, kWh", shown("utility_injection_index_kwh"), decimals=1),
             Column("°C", shown("utility_temperature_celsius"), decimals=1),
             Column("Humidity", shown("utility_humidity_ratio"), "percentunit", 0),

@@ -135,12 +135,15 @@ def month_change() -> str:
 def cost_panel() -> Panel:
     """Return what each commodity costs in the month so far and is expected to cost at its end."""
     panel = stat_panel(
-        "${commodity:text}, cost of the month",
-        "Of the month up to the latest day; expected adds, for the days left, the mean of the same weekdays of the last four "
-        "weeks; the error is what four months out of five stay within." + PRICES + HISTORY_USED + RULES_USED,
+        "Cost of ${commodity}",
+        "Of the month up to the latest day, and expected for all of it, which adds, for the days left, the mean of the same "
+        "weekdays of the last four weeks; the error is what four months out of five stay within."
+        + PRICES
+        + HISTORY_USED
+        + RULES_USED,
         [
-            Query(f"sum({only(past('usage_point:utility_monthly_cost:eur'), THIS)})", "So far"),
-            Query(f"sum({only(recent('usage_point:utility_monthly_cost:expected_eur'), THIS)})", "Expected at its end"),
+            Query(f"sum({only(past('usage_point:utility_monthly_cost:eur'), THIS)})", "Month so far"),
+            Query(f"sum({only(recent('usage_point:utility_monthly_cost:expected_eur'), THIS)})", "Expected"),
             Query(f"sum({only(recent('usage_point:utility_monthly_cost:expected_error_eur'), THIS)})", "Give or take"),
         ],
         Style(EURO, height=4, decimals=2, nothing=f"No cost yet. {NEEDS_RULES}"),
@@ -213,7 +216,7 @@ def data_until_panel(width: int) -> Panel:
         "The newest day that all usage points of a commodity have; those that ended more than ten days before "
         "the others are left "
         "out. Days come a day late, gas three.",
-        [Query(f"1000 * {until}", "{{commodity}}")],
+        [Query(f"sort(1000 * {until})", "{{commodity}}")],
         Style(DATE, width=width, height=3, nothing="No reading yet"),
         wide=True,
     )

@@ -61,8 +61,8 @@ TARIFFS = {
     "injection": INJECTION,
 }
 
-WIDTHS = {"Receiver": 330, "Alert": 260, "Usage point": 170, "Description": 160, "Instance": 150}
-WIDTHS |= {"Account": 110, "Site": 100, "Meter": 100, "Register": 90, "Kind": 85, "Job": 80, "Version": 80, "Python": 70}
+WIDTHS = {"Receiver": 330, "Alert": 260, "Usage point": 170, "Description": 140, "Instance": 150}
+WIDTHS |= {"Account": 110, "Site": 95, "Meter": 95, "Register": 90, "Kind": 80, "Job": 80, "Version": 80, "Python": 70}
 """Pixels of columns of text: with the others a table fits a screen of 1280."""
 WHOLE_HEADING = {"custom.wrapHeaderText": True}
 """A heading that is longer than its column has a second line, from Grafana 12.2 on."""
@@ -73,8 +73,8 @@ Steps = Sequence[tuple[float | None, str]]
 CALM: Steps = ((None, "green"),)
 PLAIN: Steps = ((None, "text"),)
 ANY_IS_BAD: Steps = ((None, "text"), (1, "red"))
-CHANGE: Steps = ((None, "green"), (-0.02, "text"), (0.02, "orange"))
-"""Less than last year, or more."""
+CHANGE: Steps = ((None, "text"), (-2, "green"), (-0.02, "text"), (0.02, "orange"))
+"""Less than last year, or more; what is below -2 is no number."""
 AGE: Steps = ((None, "text"), (4 * 86400, "orange"), (7 * 86400, "red"))
 COMING: Steps = ((None, "red"), (14 * 86400, "orange"), (30 * 86400, "text"))
 SHARE: Steps = ((None, "green"), (0.9, "orange"), (1.05, "red"))
@@ -128,8 +128,8 @@ class Column:
     words: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     hidden: bool = False
     """True for a query that is there for its labels."""
-    width: int = 0
-    """Pixels; 0 leaves it to Grafana."""
+    width: int = 72
+    """Pixels that its numbers need; Grafana gives it more where there are any, and what its heading needs."""
 
 
 def stat_panel(
@@ -413,8 +413,13 @@ def _query_style(query: Query) -> list[model.DynamicConfigValue]:
     return [model.DynamicConfigValue(id_val=name, value=value) for name, value in settings.items()]
 
 
+def _least_width(column: Column) -> int:
+    """Return the pixels in which no word of the heading is cut: it can only be parted between words."""
+    return max(column.width, 7 * max(map(len, column.title.split())) + 20)
+
+
 def _column_style(column: Column) -> list[model.DynamicConfigValue]:
-    settings: dict[str, Any] = WHOLE_HEADING | {"unit": column.unit, "noValue": "–", "custom.minWidth": 75}
+    settings: dict[str, Any] = WHOLE_HEADING | {"unit": column.unit, "noValue": "–", "custom.minWidth": _least_width(column)}
     if column.decimals is not None:
         settings["decimals"] = column.decimals
     blank = model.SpecialValueMap(
@@ -427,6 +432,4 @@ def _column_style(column: Column) -> list[model.DynamicConfigValue]:
         settings["thresholds"] = thresholds(column.thresholds).build().to_json()
     if column.words or column.thresholds:
         settings["custom.cellOptions"] = {"type": "color-text"}
-    if column.width:
-        settings["custom.width"] = column.width
     return [model.DynamicConfigValue(id_val=name, value=value) for name, value in settings.items()]

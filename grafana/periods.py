@@ -243,12 +243,12 @@ def records_panel() -> Panel:
     )
     highest = f"topk(5, {amount})"
     panel = table_panel(
-        "${commodity:text}, highest days",
+        "${commodity:text}, top days",
         "The five days of the last year with the highest consumption." + HISTORY_USED,
-        [Column("Amount", f"sum by (date, measure) ({highest})", decimals=1)],
+        [Column("Used", f"sum by (date, measure) ({highest})", decimals=1)],
         Style(height=7, nothing="remote read?"),
         {"date": "Day", "measure": "Unit"},
-        sort="Amount",
-        widths={"Day": 100, "Unit": 50},
+        sort="Used",
+        widths={"Day": 88, "Unit": 46},
     )
     return repeated(panel, "commodity", 4)

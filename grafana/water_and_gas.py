@@ -205,7 +205,7 @@ def points_panel() -> Panel:
         (
             Column("", f"max by ({BY_POINT}, commodity) ({live('utility_usage_point_info', FLOWING)})", hidden=True),
             Column("Age", flowing(f"max by ({BY_POINT}) ({live('utility_reading_age_seconds')})"), "s", 0),
-            Column("Index", flowing(summed("utility_consumption_index_m3")), decimals=3),
+            Column("Index", flowing(summed("utility_consumption_index_m3")), decimals=3, width=95),
             Column("Latest day", flowing(summed("utility_daily_consumption_m3")), decimals=3),
             Column("Month", flowing(summed("utility_monthly_consumption_m3")), decimals=2),
             Column("Last month", flowing(summed("utility_previous_month_consumption_m3")), decimals=2),

@@ -131,17 +131,19 @@ class Sender:
     async def run_round(self) -> None:
         """Deliver all readings that have settled by now; raise LedgerError."""
         key, now = self._receiver.key, to_ms(self._clock.now())
-        progress = await self._run_in_thread(self._delivery_state.begin_round, key, now, settled_until(self._receiver, now))
-        queue = await self._run_in_thread(WriteQueue, self._ledger, self._receiver, self._aliases, progress)
-        assert progress.round is not None
+        progress, delivery_round = await self._run_in_thread(
+            self._delivery_state.begin_round, key, now, settled_until(self._receiver, now)
+        )
+        queue = await self._run_in_thread(WriteQueue, self._ledger, self._receiver, self._aliases, progress, delivery_round)
         self.stats.last_success_ms = progress.success
         await self._update_pending(queue)
-        self.stats.pending_since_ms = progress.round.begun if self.stats.pending else None
-        progress = await self._send_batches(queue, progress)
-        await self._run_in_thread(self._delivery_state.finish_round, key, progress, queue.unsettled_ranges)
+        self.stats.pending_since_ms = delivery_round.begun if self.stats.pending else None
+        await self._send_batches(queue, progress)
+        progress = replace(progress, success=self.stats.last_success_ms)
+        await self._run_in_thread(self._delivery_state.finish_round, key, progress, delivery_round, queue.unsettled_ranges)
         self.stats.pending_since_ms, self.stats.pending = None, 0
 
-    async def _send_batches(self, queue: WriteQueue, progress: DeliveryProgress) -> DeliveryProgress:
+    async def _send_batches(self, queue: WriteQueue, progress: DeliveryProgress) -> None:
         batches, counted = queue.generate_batches(), 0
         coming = self._prepare_next(batches)
         try:
@@ -149,14 +151,13 @@ class Sender:
                 coming = self._prepare_next(batches)
                 batch, block = prepared
                 await self._send_batch(batch, block, queue)
-                progress = replace(batch.progress, success=self.stats.last_success_ms)
-                await self._run_in_thread(self._delivery_state.save_progress, self._receiver.key, progress)
+                progress = replace(progress, success=self.stats.last_success_ms)
+                await self._run_in_thread(self._delivery_state.save_progress, self._receiver.key, progress, batch.position)
                 self.stats.corrections, counted = self.stats.corrections + queue.corrections - counted, queue.corrections
         finally:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)
         self.stats.corrections += queue.corrections - counted
-        return progress
 
     def _prepare_next(self, batches: Iterator[Batch]) -> "asyncio.Future[tuple[Batch, bytes] | None]":
         """Prepare the next batch while the previous one is sent."""

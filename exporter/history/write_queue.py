@@ -16,20 +16,20 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain, islice
+from itertools import chain
 from operator import itemgetter
 
 from exporter.history import encoding
 from exporter.history.config import Receiver
 from exporter.history.series import MIN_TIMESTAMP_MS, Aliases, HistorySeries, list_series
-from exporter.ledger.database import to_ms
-from exporter.ledger.delivery_state import DeliveryProgress, PendingQuery, PendingRange, PendingSample
+from exporter.ledger.database import DAY_MS, to_ms
+from exporter.ledger.delivery_state import DeliveryProgress, DeliveryRound, PendingQuery, PendingRange, PendingSample
 from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.ledger.samples import TimestampRule
 
 SAMPLES_PER_SLICE = 2048
 """How many samples are encoded at a time: the cost of long integers grows faster than their length."""
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+HOUR_MS = 3_600_000
 TARGET_WINDOW_SAMPLES = 50_000
 """How many samples a window should have."""
 MAX_WINDOW_SAMPLES = 4 * TARGET_WINDOW_SAMPLES
@@ -41,13 +41,13 @@ MIN_WINDOW_MS, MAX_WINDOW_MS = 60_000, 100 * 366 * DAY_MS
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The samples of one request, and the progress of the round after it."""
+    """The samples of one request, and the round's position after it."""
 
     samples: Sequence[PendingSample]
     """By series, each in time order."""
     encoded_labels: Mapping[int, bytes]
     """The encoded labels of all series."""
-    progress: DeliveryProgress
+    position: DeliveryRound
 
     @property
     def size(self) -> int:
@@ -95,14 +95,13 @@ class SettlementGroup:
 class WriteQueue:
     """The rest of a receiver's round. Its methods read the ledger, and raise LedgerError."""
 
-    def __init__(self, ledger: Ledger, receiver: Receiver, aliases: Aliases, progress: DeliveryProgress) -> None:
-        assert progress.round is not None
+    def __init__(
+        self, ledger: Ledger, receiver: Receiver, aliases: Aliases, progress: DeliveryProgress, delivery_round: DeliveryRound
+    ) -> None:
         self._ledger, self._receiver = ledger, receiver
-        self._progress, self._round = progress, progress.round
+        self._progress, self._round = progress, delivery_round
         self.corrections = 0
         """Samples delivered before and corrected since."""
-        self._corrections_in_window = 0
-        """The same, in the window that was read last."""
         self.unsettled_ranges: list[PendingRange] = []
         """Ranges that stay pending at the end of the round."""
         self._pending_ranges: dict[SettlementGroup, list[PendingRange]] = defaultdict(list)
@@ -120,12 +119,12 @@ class WriteQueue:
             last = (first or 0) + step
         while first is not None:
             narrow = not resumed and last - first > MIN_WINDOW_MS
-            rows = self._read_window(first, last, MAX_WINDOW_SAMPLES if narrow else UNLIMITED, resumed=resumed)
+            rows, corrections = self._read_window(first, last, MAX_WINDOW_SAMPLES if narrow else UNLIMITED, resumed=resumed)
             if narrow and len(rows) > MAX_WINDOW_SAMPLES:
                 step = max(step // 4, MIN_WINDOW_MS)
                 last = first + step
                 continue
-            self.corrections += self._corrections_in_window
+            self.corrections += corrections
             yield from self._split_into_batches(rows, first, last)
             step = _adjust_step(step, len(rows))
             first = self._find_next_window(last)
@@ -166,10 +165,10 @@ class WriteQueue:
             return last
         return min((begin for _, begin, _ in self._iterate_ranges() if begin > last), default=None)
 
-    def _read_window(self, first: int, last: int, limit: int, *, resumed: bool) -> list[PendingSample]:
-        """Return the due samples of a window, by series; if there are more than `limit`, only a part."""
+    def _read_window(self, first: int, last: int, limit: int, *, resumed: bool) -> tuple[list[PendingSample], int]:
+        """Return the due samples of a window, by series, and how many were corrected; if there are more than `limit`, a part."""
         found, after = list[PendingSample](), (self._round.series, self._round.stamp) if resumed else (0, 0)
-        self._corrections_in_window = 0
+        corrections = 0
         with self._ledger.snapshot() as snapshot:
             corrected_since = snapshot.select_corrected(self._round.upto)
             for group, ranges in self._pending_ranges.items():
@@ -177,13 +176,14 @@ class WriteQueue:
                 selection = self._build_selection(
                     group, first, min(last - 1, self._round.settled[group.form] - group.period_end_offset_ms), self._round.begun
                 )
-                rows = self._select_due(snapshot, selection, series_ids, corrected_since, limit + 1 - len(found))
+                rows, corrected = self._select_due(snapshot, selection, series_ids, corrected_since, limit + 1 - len(found))
+                corrections += corrected
                 if len(found) + len(rows) > limit:
-                    return found + rows
+                    return found + rows, corrections
                 found += rows if group.timestamp_rule.shift is not None else _deduplicate(rows)
         if len(self._pending_ranges) > 1:
             found.sort()
-        return [row for row in found if row[:2] > after] if resumed else found
+        return [row for row in found if row[:2] > after] if resumed else found, corrections
 
     def _select_due(
         self,
@@ -192,36 +192,36 @@ class WriteQueue:
         series_ids: Sequence[int],
         corrected_since: Mapping[int, Collection[int]],
         limit: int,
-    ) -> list[PendingSample]:
-        """Return up to `limit` due samples of series of one group; series with corrections are read one by one."""
+    ) -> tuple[list[PendingSample], int]:
+        """Return up to `limit` due samples of series of one group, and how many are corrected; those series are read apart."""
         corrected = (corrected_since.keys() | self._corrected_instants.keys()).intersection(series_ids)
         rows = snapshot.select_pending(
             selection, [number for number in series_ids if number not in corrected] if corrected else series_ids, limit
         )
-        if corrected:
-            rows += islice(
-                self._select_due_with_corrections(snapshot, selection, sorted(corrected), corrected_since), limit - len(rows)
-            )
-            rows.sort()
-        return rows
+        if not corrected:
+            return rows, 0
+        corrections = 0
+        for sample, is_correction in self._iterate_due(snapshot, selection, sorted(corrected), corrected_since):
+            if len(rows) == limit:
+                break
+            corrections += is_correction
+            if not is_correction or self._receiver.corrections == "resend":
+                rows.append(sample)
+        return sorted(rows), corrections
 
-    def _select_due_with_corrections(
+    def _iterate_due(
         self,
         snapshot: Snapshot,
         selection: PendingQuery,
         series_ids: Sequence[int],
         corrected_since: Mapping[int, Collection[int]],
-    ) -> Iterator[PendingSample]:
-        """Yield the due samples of series that have corrections."""
+    ) -> Iterator[tuple[PendingSample, bool]]:
+        """Yield the due samples of series that have corrections, and whether each corrects one that was delivered."""
         for number, stamp, value, at, visit in snapshot.iterate_pending_readings(replace(selection, upto=UNLIMITED), series_ids):
             # A sample known when the round began and corrected since is sent with its new value.
             if visit > self._round.upto and at not in corrected_since.get(number, ()):
                 continue
-            if at in self._corrected_instants.get(number, ()) and at <= selection.fresh:
-                self._corrections_in_window += 1
-                if self._receiver.corrections == "ignore":
-                    continue
-            yield number, stamp, value
+            yield (number, stamp, value), at in self._corrected_instants.get(number, ()) and at <= selection.fresh
 
     def _build_selection(self, group: SettlementGroup, first: int, last: int, now: int) -> PendingQuery:
         fresh, since = self._progress.settled.get(group.form, -DAY_MS), self._round.since
@@ -235,8 +235,8 @@ class WriteQueue:
         for start in range(0, len(rows), limit):
             part = rows[start : start + limit]
             number, stamp, _ = part[-1]
-            round_progress = replace(self._round, first=first, last=last, series=number, stamp=stamp)
-            yield Batch(part, self._encoded_labels, replace(self._progress, round=round_progress))
+            position = replace(self._round, first=first, last=last, series=number, stamp=stamp)
+            yield Batch(part, self._encoded_labels, position)
 
 
 def settled_until(receiver: Receiver, now: int) -> dict[str, int]:

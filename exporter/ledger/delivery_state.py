@@ -47,7 +47,6 @@ class DeliveryProgress:
 
     after: int = 0
     settled: Mapping[str, int] = field(default_factory=dict)
-    round: DeliveryRound | None = None
     success: int | None = None
     """When it last accepted a request, in milliseconds."""
 
@@ -79,43 +78,42 @@ class DeliveryState:
     def has_pending(self, key: str) -> bool:
         """Return whether anything was learned, or requested again, since the last round began."""
         with self._database.read() as db:
-            number, progress, again = _load_progress(db, key)
+            number, progress, delivery_round, again = _load_progress(db, key)
             (newest,) = db.execute("SELECT max(visit) FROM owed WHERE target = ?", (number,)).fetchone()
-        return again is not None or bool(progress.round) or (newest or 0) > progress.after
+        return again is not None or bool(delivery_round) or (newest or 0) > progress.after
 
-    def begin_round(self, key: str, now: int, settled: Mapping[str, int]) -> DeliveryProgress:
-        """Begin a round, unless one is in progress."""
+    def begin_round(self, key: str, now: int, settled: Mapping[str, int]) -> tuple[DeliveryProgress, DeliveryRound]:
+        """Return what was sent, and the round in progress; a new one is begun if there is none."""
         with self._database.write() as db:
-            number, progress, again = _load_progress(db, key)
-            if progress.round:
-                return progress
+            number, progress, delivery_round, again = _load_progress(db, key)
+            if delivery_round:
+                return progress, delivery_round
             if again is not None:
                 db.execute(_INSERT_ALL_PENDING, {"target": number, "since": again - MAX_STAMP_DELAY})
                 db.execute("UPDATE target SET again = NULL WHERE id = ?", (number,))
             (newest,) = db.execute("SELECT max(id) FROM visit").fetchone()
-            progress = replace(progress, round=DeliveryRound(newest or 0, now, settled, again))
-            _save_progress(db, number, progress)
-        return progress
+            delivery_round = DeliveryRound(newest or 0, now, settled, again)
+            _save_progress(db, number, progress, delivery_round)
+        return progress, delivery_round
 
-    def save_progress(self, key: str, progress: DeliveryProgress) -> None:
+    def save_progress(self, key: str, progress: DeliveryProgress, delivery_round: DeliveryRound) -> None:
         """Store the position of a round."""
         with self._database.write() as db:
-            _save_progress(db, _load_progress(db, key)[0], progress)
+            _save_progress(db, _load_progress(db, key)[0], progress, delivery_round)
 
-    def finish_round(self, key: str, progress: DeliveryProgress, still_pending: Iterable[PendingRange]) -> DeliveryProgress:
+    def finish_round(
+        self, key: str, progress: DeliveryProgress, delivery_round: DeliveryRound, still_pending: Iterable[PendingRange]
+    ) -> None:
         """End a round; `still_pending` is what the next one must cover again."""
-        assert progress.round is not None
-        upto = progress.round.upto
+        upto = delivery_round.upto
         with self._database.write() as db:
             number = _load_progress(db, key)[0]
-            finished = replace(progress, after=upto, settled=progress.round.settled, round=None)
             db.execute("DELETE FROM owed WHERE target = ? AND visit <= ?", (number, upto))
             db.executemany(
                 "INSERT INTO owed VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 ((number, series, upto, first, last) for series, first, last in still_pending),
             )
-            _save_progress(db, number, finished)
-        return finished
+            _save_progress(db, number, replace(progress, after=upto, settled=delivery_round.settled), None)
 
     def request_resend(self, key: str, since: int) -> bool:
         """Request that samples from `since` on are sent again; return False for an unknown target."""
@@ -206,17 +204,19 @@ def _build_pending_query(query: PendingQuery, series_ids: Iterable[int]) -> tupl
     return f"at + span * 1000 - {query.rule.offset:d}", values
 
 
-def _load_progress(db: sqlite3.Connection, key: str) -> tuple[int, DeliveryProgress, int | None]:
+def _load_progress(db: sqlite3.Connection, key: str) -> tuple[int, DeliveryProgress, DeliveryRound | None, int | None]:
+    """Return a target's number, what it was sent, the round in progress, and from when on everything is sent again."""
     row = db.execute("SELECT id, progress, again FROM target WHERE key = ?", (key,)).fetchone()
     assert row, "a target is followed before it is sent anything"
     number, text, again = row
     fields = json.loads(text)
     round_fields = fields.pop("round", None)
-    return number, DeliveryProgress(**fields, round=DeliveryRound(**round_fields) if round_fields else None), again
+    return number, DeliveryProgress(**fields), DeliveryRound(**round_fields) if round_fields else None, again
 
 
-def _save_progress(db: sqlite3.Connection, number: int, progress: DeliveryProgress) -> None:
-    db.execute("UPDATE target SET progress = ? WHERE id = ?", (json.dumps(asdict(progress)), number))
+def _save_progress(db: sqlite3.Connection, number: int, progress: DeliveryProgress, delivery_round: DeliveryRound | None) -> None:
+    fields = asdict(progress) | {"round": asdict(delivery_round) if delivery_round else None}
+    db.execute("UPDATE target SET progress = ? WHERE id = ?", (json.dumps(fields), number))
 
 
 _FROM_PENDING = (

@@ -19,7 +19,7 @@ from exporter.history.config import Receiver
 from exporter.history.remote_write import RemoteWriteManager, request_resend
 from exporter.history.series import MIN_TIMESTAMP_MS
 from exporter.history.write_queue import Batch
-from exporter.ledger.delivery_state import DeliveryProgress
+from exporter.ledger.delivery_state import DeliveryProgress, DeliveryRound
 from exporter.ledger.ledger import Ledger
 from exporter.models import Peak, Register, Unit
 from tests.conftest import FakeClock
@@ -378,11 +378,11 @@ async def test_a_restart_in_the_middle(sample_history: SampleHistory, strict: St
         async with run_sender(sample_history.ledger, url, clock, samples_per_request=100) as sender:
             save, kept = sender._delivery_state.save_progress, []
 
-            def killed(key: str, progress: DeliveryProgress) -> None:
-                kept.append(progress)
+            def killed(key: str, progress: DeliveryProgress, position: DeliveryRound) -> None:
+                kept.append(position)
                 if len(kept) == 7:
                     raise LedgerError("the process is killed between sending and remembering")
-                save(key, progress)
+                save(key, progress, position)
 
             sender._delivery_state.save_progress = killed  # type: ignore[method-assign]
             with pytest.raises(LedgerError):
@@ -643,7 +643,7 @@ def test_halving_loses_nothing(series: list[list[int]]):
     The two halves of a batch have its samples between them, neither is empty, and the older half is the older one.
     """
     rows = [(line, MIN_TIMESTAMP_MS + number, float(number)) for line, numbers in enumerate(series) for number in numbers]
-    batch = Batch(rows, {}, DeliveryProgress())
+    batch = Batch(rows, {}, DeliveryRound(0, 0, {}))
     older, newer = batch.split()
 
     assert sorted([*older.samples, *newer.samples]) == rows

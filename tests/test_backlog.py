@@ -402,6 +402,27 @@ def test_the_command(history, tmp_path, capsys, monkeypatch):
     assert until - datetime.now(UTC) > timedelta(hours=23)
 
 
+def test_a_login_refused_in_the_middle_of_a_visit(history, tmp_path, capsys, monkeypatch):
+    """
+    What `visit` read is printed, and the account is suspended all the same; a forced visit that ends so lifts nothing.
+    """
+    monkeypatch.setattr(loader, "load_portals", lambda *_: {"brook": HistoryPortal})
+    file = tmp_path / "config.yaml"
+    file.write_text("accounts: [{name: home, portal: brook, password: x}]")
+    file.chmod(0o600)
+    SCRIPTS["home"].steps += [[build_index(1, NOW)]] * 3
+    suspended = []
+    for error, *flags in ((LoginError("refused"),), (LoginError("refused"), "--force"), (None, "--force")):
+        history.errors = {"days": error} if error else {}
+        code = main(["visit", "home", f"--config.file={file}", f"--storage.path={tmp_path / 'data'}", *flags])
+        printed = capsys.readouterr()
+        assert ("usage point" in printed.out, code, "login: refused" in printed.err) == (True, int(bool(error)), bool(error))
+        with Ledger(tmp_path / "data") as stored:
+            suspended.append(stored.get_state("home").suspended_until is not None)
+
+    assert suspended == [True, True, False]
+
+
 async def test_notes_of_a_feed_stay_until_it_is_answered_without(history, ledger):
     """
     A feed's note is in the account's state from the transaction that stored it, and goes when a later response is without it;

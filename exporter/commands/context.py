@@ -14,7 +14,7 @@ from exporter.client.login_attempts import allow_login
 from exporter.client.session import Session
 from exporter.commands.printing import strip_control
 from exporter.config.loader import load_config
-from exporter.errors import ConfigError, LedgerError, LoginError, suggest
+from exporter.errors import ConfigError, LedgerError, LoginError, PortalError, suggest
 from exporter.ledger.database import LEDGER_FILE
 from exporter.ledger.ledger import Ledger
 from exporter.portals.base import Portal
@@ -54,14 +54,30 @@ def find_account(context: CommandContext) -> Portal:
     return accounts[context.account]
 
 
-@asynccontextmanager
-async def open_visit(
-    context: CommandContext, hint: str = ", except with --force", *, proves_login: bool = True
-) -> AsyncIterator[tuple[Portal, Ledger, Session]]:
-    """Open an account for one visit to its portal.
+@dataclass(frozen=True, slots=True)
+class AccountVisit:
+    """One visit of a command to an account."""
 
-    A refused login suspends the account, for commands and `serve` alike. An end without an error lifts the suspension, where
-    it `proves_login`. Raise ConfigError, LedgerError, and LoginError while the login is suspended (unless forced).
+    portal: Portal
+    ledger: Ledger
+    session: Session
+    suspended_until: datetime | None
+    """As it was before the visit."""
+
+    async def record_login(self, error: PortalError | None) -> None:
+        """Store how the visit ended: a refused login suspends the account, also for `serve`; without an error, that is lifted."""
+        name = self.portal.name
+        if isinstance(error, LoginError):
+            await asyncio.to_thread(self.ledger.suspend, name, str(error), until=utc_now() + LOGIN_SUSPENSION)
+        elif error is None and self.suspended_until:
+            await asyncio.to_thread(self.ledger.lift_suspension, name)
+
+
+@asynccontextmanager
+async def open_visit(context: CommandContext, hint: str = ", except with --force") -> AsyncIterator[AccountVisit]:
+    """Open an account for one visit to its portal; where that raises no PortalError, the caller records how it ended.
+
+    Raise ConfigError, LedgerError, and LoginError while the login is suspended (unless forced).
     """
     portal = find_account(context)
     ledger = await asyncio.to_thread(Ledger, context.storage_path)
@@ -75,20 +91,14 @@ async def open_visit(
         async with open_session(portal, ledger, utc_now) as session:
             if context.force:
                 await allow_login(session)
+            visit = AccountVisit(portal, ledger, session, state.suspended_until)
             try:
-                yield portal, ledger, session
-            except LoginError as error:
-                await suspend(ledger, portal, error)
+                yield visit
+            except PortalError as error:
+                await visit.record_login(error)
                 raise
-            if state.suspended_until and proves_login:
-                await asyncio.to_thread(ledger.lift_suspension, portal.name)
     finally:
         await asyncio.to_thread(ledger.close)
-
-
-async def suspend(ledger: Ledger, portal: Portal, error: LoginError) -> None:
-    """Store that the portal refused an account's login: it is not asked again for a day."""
-    await asyncio.to_thread(ledger.suspend, portal.name, str(error), until=utc_now() + LOGIN_SUSPENSION)
 
 
 def open_existing_ledger(folder: Path) -> Ledger:

@@ -56,9 +56,10 @@ async def run_import(context: CommandContext, options: ImportOptions) -> None:
 
     Raise what `import_feeds` raises.
     """
-    async with open_visit(context, "") as (portal, ledger, session):
+    async with open_visit(context, "") as visit:
         oldest = load_config(context.config_file).history.from_
-        await import_feeds(portal, ledger, session, options, oldest=oldest)
+        await import_feeds(visit.portal, visit.ledger, visit.session, options, oldest=oldest)
+        await visit.record_login(None)
 
 
 async def import_feeds(portal: Portal, ledger: Ledger, session: Session, options: ImportOptions, *, oldest: date | None) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.client.session import AccountStore, Session
-from exporter.commands.context import CommandContext, build_context, find_account, open_visit, suspend, utc_now
+from exporter.commands.context import CommandContext, build_context, find_account, open_visit, utc_now
 from exporter.commands.printing import strip_control
 from exporter.errors import (
     ConfigError,
@@ -80,11 +80,10 @@ async def record_account(context: CommandContext) -> RecordedVisit:
     Raise ConfigError and LedgerError.
     """
     try:
-        async with open_visit(context, proves_login=False) as (portal, ledger, _):
-            visit = await record_visit(portal, utc_now, ledger.get_account_store(portal.name))
-            if isinstance(visit.failure, LoginError):
-                await suspend(ledger, portal, visit.failure)
-            return visit
+        async with open_visit(context) as visit:
+            recorded = await record_visit(visit.portal, utc_now, visit.ledger.get_account_store(visit.portal.name))
+            await visit.record_login(recorded.failure)
+            return recorded
     except LoginError as error:
         portal = find_account(context)
         recording = build_small_recording(portal.config, portal.redaction_rules(), Recorder(utc_now(), MAX_BYTES), error)

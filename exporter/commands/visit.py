@@ -22,7 +22,7 @@ from exporter.commands.context import (
 )
 from exporter.commands.printing import format_discovery, format_discovery_json, format_json, format_visit
 from exporter.config.loader import load_config
-from exporter.errors import ConfigError, find_similar, suggest
+from exporter.errors import ConfigError, LoginError, find_similar, suggest
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.cache import MetricsPage
@@ -50,10 +50,13 @@ class VisitOutput:
 
 async def visit_once(context: CommandContext) -> VisitOutput:
     """Visit once; return what came."""
-    async with open_visit(context) as (portal, ledger, session):
-        latest = await portal.latest(session)
-        readings, failures = await read_feeds_dry(portal, ledger, session)
-        failure = next(iter([*latest.failures, *failures]), None)
+    async with open_visit(context) as visit:
+        portal, ledger = visit.portal, visit.ledger
+        latest = await portal.latest(visit.session)
+        readings, feed_failures = await read_feeds_dry(portal, ledger, visit.session)
+        failures = [*latest.failures, *feed_failures]
+        failure = next((one for one in failures if isinstance(one, LoginError)), next(iter(failures), None))
+        await visit.record_login(failure)
         result = replace(latest, readings=[*latest.readings, *readings])
         page = await asyncio.to_thread(_render_dry_run, portal, ledger, result)
         table = format_visit(result.readings, portal.config.aliases, portal.zone)
@@ -79,8 +82,10 @@ def print_discovery(options: argparse.Namespace) -> int:
 
 async def discover_account(context: CommandContext) -> Discovery:
     """Return what an account holds."""
-    async with open_visit(context) as (portal, _, session):
-        return await portal.discover(session)
+    async with open_visit(context) as visit:
+        discovery = await visit.portal.discover(visit.session)
+        await visit.record_login(None)
+        return discovery
 
 
 def print_raw(options: argparse.Namespace) -> int:
@@ -111,8 +116,10 @@ async def call_raw(context: CommandContext, call: str, parameters: Mapping[str, 
         raise ConfigError(f"{call} takes no {unknown[0]!r}{near}; it takes {', '.join(raw_call.parameters) or 'nothing'}")
     if missing := sorted(raw_call.required - set(parameters)):
         raise ConfigError(f"{call} needs {missing[0]}=... ({raw_call.parameters[missing[0]]})")
-    async with open_visit(context) as (_, _, session):
-        return await portal.fetch_raw(session, call, parameters)
+    async with open_visit(context) as visit:
+        response = await portal.fetch_raw(visit.session, call, parameters)
+        await visit.record_login(None)
+        return response
 
 
 def sort_raw_words(config_file: Path, words: Sequence[str]) -> tuple[str, str | None, dict[str, str]]:

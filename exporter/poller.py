@@ -382,4 +382,4 @@ class AccountPoller:
         if self.health.is_suspended(now):
             log.warning("account %s: visit failed (%s): %s", name, LoginError.reason, stored.message)
         else:
-            log.info("account %s: no longer suspended: a command was given the login", name)
+            log.info("account %s: no longer suspended: a command has logged in", name)

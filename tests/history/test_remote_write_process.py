@@ -24,9 +24,9 @@ async def test_serve_delivers(home: Home):  # noqa: F811  # the fixture
                 code, out, _ = await home.command("history", "resend", "store", "--from", "2000-01-01")
                 assert (code, out) == (0, "store: sent again from 2000-01-01 on\n")
             async with home.serve() as program:
-                await program.until('utility_exporter_remote_write_lag_seconds{target="store"} 0')
                 if resend or not counts:
                     await program.until('utility_exporter_remote_write_up{target="store"} 1')
+                await program.until('utility_exporter_remote_write_lag_seconds{target="store"} 0.0\n')
                 await program.stop()
             counts.append(sum(map(len, strict.requests)))
         code, _, err = await home.command("history", "resend", "stoer")

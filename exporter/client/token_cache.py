@@ -1,7 +1,6 @@
 """Stored logins: one for as long as its token lives, over restarts and in parallel calls.
 
-A session that ended before its date is
-recognised by its responses, and renewed once.
+A session that ended before its date is recognised by its responses, and renewed once.
 """
 
 import asyncio

@@ -152,12 +152,12 @@ def by_site() -> Panel:
                 0,
                 thresholds=FRESH,
             ),
-            Column("Water and gas, m³", of_all_points(f"sum by (site) ({sited(gone_by('m3', '1d'))})"), decimals=3),
+            Column("Volume, m³", of_all_points(f"sum by (site) ({sited(gone_by('m3', '1d'))})"), decimals=3, width=95),
             Column("Energy, kWh", of_all_points(f"sum by (site) ({sited(gone_by('kwh', '1d'))})"), decimals=1),
         ],
         Style(width=12, height=9, nothing="no site"),
         {"site": "Site"},
-        sort="Water and gas, m³",
+        sort="Volume, m³",
     )
 
 
@@ -171,7 +171,7 @@ def outliers() -> Sequence[Panel]:
         bar_gauge_panel(
             f"{amount} against the median",
             text,
-            [Query(of_all_points(f"topk(10, {against_median(gone_by(unit, '1w'))})"), "{{site}}, {{usage_point}}")],
+            [Query(of_all_points(f"topk(10, {against_median(gone_by(unit, '1w'))})"), "{{usage_point}}, {{site}}")],
             Style("suffix:×", 8, 10, ODD, decimals=1, nothing="Set up remote read, or wait for a week of scrapes"),
         )
         for amount, unit in (("Volume", "m3"), ("Energy", "kwh"))
@@ -189,7 +189,7 @@ def outliers() -> Sequence[Panel]:
                         f"topk(10, {sited(recent('usage_point:utility_flow:hours'), 'commodity')} "
                         f"and on ({BY_POINT}) usage_point:utility_flow_hours:limit)"
                     ),
-                    "{{site}}, {{usage_point}}",
+                    "{{usage_point}}, {{site}}",
                 )
             ],
             Style(HOURS, 8, 10, ((None, "text"), (12, "orange"), (24, "red")), nothing=NEEDS_RULES_HOURLY, decimals=0),

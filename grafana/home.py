@@ -128,14 +128,14 @@ def month_change() -> str:
     """
     years = (recent(f"register:utility_month_to_date:{year}", NOT_TWICE) for year in ("this_year", "year_before"))
     this, before = (f"sum({year} and on ({BY_REGISTER}) {counted_once(THIS)})" for year in years)
-    known = f"count({only(live('utility_latest_day_timestamp_seconds'), THIS)})"
+    known = f"(count({only(live('utility_latest_day_timestamp_seconds'), THIS)}) > bool 0)"
     return f"{this} / {before} - 1 or on () {known} * (sum({RULES_LOADED}) * NaN or vector(-9))"
 
 
 def cost_panel() -> Panel:
     """Return what each commodity costs in the month so far and is expected to cost at its end."""
     panel = stat_panel(
-        "Cost of ${commodity}",
+        "Cost of ${commodity:raw}",
         "Of the month up to the latest day, and expected for all of it, which adds, for the days left, the mean of the same "
         "weekdays of the last four weeks; the error is what four months out of five stay within."
         + PRICES

@@ -106,6 +106,26 @@ def test_every_query_is_answered(stack: DashboardStack, victoria: servers.Runnin
     assert shown > 100
 
 
+def test_without_rules_the_comparison_says_so(victoria: servers.RunningServer):
+    """
+    Where no rules are loaded the line of the year before has the value that stands for it, whatever the number of usage points.
+    """
+    board = grafana_queries.load_dashboard(grafana_queries.FOLDER / "home.json")
+    panel = grafana_queries.list_panels(board)[0]
+    settings = [one for override in panel["fieldConfig"]["overrides"] for one in override["properties"]]
+    words = {value for one in settings if one["id"] == "mappings" for mapping in one["value"] for value in mapping["options"]}
+    found = {
+        one["value"][1]
+        for query in grafana_queries.list_queries(
+            board | {"panels": [panel]}, everything(board) | {"commodity": "water"}, time.time(), 30
+        )
+        if query.legend == "Against last year"
+        for one in ask(victoria, query)
+    }
+
+    assert found == words
+
+
 def test_every_rule_is_evaluated(stack: DashboardStack, victoria: servers.RunningServer):
     """
     vmalert takes the rules as they are, and VictoriaMetrics has every function in them.

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 import tomllib
 from datetime import date, timedelta
 from importlib.metadata import EntryPoint
@@ -326,6 +327,18 @@ def test_a_secret_that_changes_after_it_was_read(folder: Path):
 
     (folder / "secrets" / "good").write_text("longer than before")
     assert stamp_files(config.stamps) != config.stamps
+
+
+def test_the_names_of_a_town_are_checked_at_once(folder: Path):
+    """
+    The time that names take grows with their number, not with its square.
+    """
+    names = ", ".join(f'"{number}": "flat {number}"' for number in range(15_000))
+    before = time.process_time()
+    config = load(folder, HOME + f"  aliases: {{{names}}}\n")
+
+    assert len(config.accounts[0].config.aliases) == 15_000
+    assert time.process_time() - before < 5  # with its square, 9
 
 
 def test_a_file_whose_mode_changes_is_another(folder: Path):

@@ -26,8 +26,8 @@ ShowProgress = Callable[[str, int, str], AbstractContextManager[Callable[[int], 
 """Called with what is done, how many there are, and their unit; the block it opens is given the function that advances it."""
 MAX_STALL_SECONDS = 60.0
 """How long an export waits for whoever reads its pipe."""
-_END = ".part"
-_START = 60
+_PART_SUFFIX = ".part"
+_MAX_PREFIX_LETTERS = 60
 """Letters of a file's name that its part's name begins with: more might be longer than a name may be."""
 _NOON_MS = 12 * 3_600_000
 """Lies between the ends of earlier days, including gas days at 06:00, and the end of the first selected day."""
@@ -54,7 +54,7 @@ def export_series(
 
     Raise LedgerError for an account that is not in the ledger, and ExporterError for a file that cannot be written.
     """
-    if file and Path(os.path.realpath(file)) in _files_of(ledger):
+    if file and Path(os.path.realpath(file)) in _list_ledger_files(ledger):
         raise ExporterError(f"{file} is the ledger itself")
     with ledger.snapshot() as snapshot, _open_output(file) as out:
         time_ranges = {
@@ -120,7 +120,7 @@ def _escape_label_value(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _files_of(ledger: Ledger) -> set[Path]:
+def _list_ledger_files(ledger: Ledger) -> set[Path]:
     path = os.path.realpath(ledger.database.path)
     return {Path(path + end) for end in ("", "-wal", "-shm")}
 
@@ -129,14 +129,14 @@ def _files_of(ledger: Ledger) -> set[Path]:
 def _open_output(file: Path | None) -> Iterator[BinaryIO]:
     """Open the output; raise ExporterError if it cannot be written."""
     try:
-        with _output(file) as out:
+        with _open_file_or_stream(file) as out:
             yield out
     except OSError as error:
         raise ExporterError(f"{file or 'standard output'} cannot be written: {error.strerror}") from None
 
 
 @contextmanager
-def _output(file: Path | None) -> Iterator[BinaryIO]:
+def _open_file_or_stream(file: Path | None) -> Iterator[BinaryIO]:
     """Open a regular file's part, or what is no regular file (a device, a FIFO, standard output by its name) as it is."""
     try:
         found = os.stat(file) if file else None
@@ -147,9 +147,9 @@ def _output(file: Path | None) -> Iterator[BinaryIO]:
             yield out
     elif found and not stat.S_ISREG(found.st_mode):
         with file.open("wb") as out:
-            yield _guard(out)
+            yield _guard_pipe(out)
     else:
-        with _part(Path(os.path.realpath(file))) as out:
+        with _open_part(Path(os.path.realpath(file))) as out:
             yield out
 
 
@@ -169,7 +169,7 @@ class _GuardedPipe:
         return len(data)
 
 
-def _guard(out: BinaryIO) -> BinaryIO:
+def _guard_pipe(out: BinaryIO) -> BinaryIO:
     """Return an output that gives up a reader that stands still, where it is a pipe."""
     try:
         descriptor = out.fileno()
@@ -188,14 +188,14 @@ def _is_standard_output(found: os.stat_result) -> bool:
 
 
 @contextmanager
-def _part(file: Path) -> Iterator[BinaryIO]:
+def _open_part(file: Path) -> Iterator[BinaryIO]:
     """Write aside, readable by its owner only, and put in place when all is written and on the disk.
 
     A part is locked as long as somebody writes it, so that what a killed export left behind is known, and removed.
     """
-    start = f".{file.name[:_START]}."
+    start = f".{file.name[:_MAX_PREFIX_LETTERS]}."
     _remove_abandoned(file.parent, start)
-    number, name = _locked(file.parent, start)
+    number, name = _create_locked_part(file.parent, start)
     try:
         with os.fdopen(number, "wb") as out:
             yield out
@@ -211,9 +211,9 @@ def _part(file: Path) -> Iterator[BinaryIO]:
         os.close(folder)
 
 
-def _locked(folder: Path, start: str) -> tuple[int, str]:
+def _create_locked_part(folder: Path, start: str) -> tuple[int, str]:
     while True:
-        number, name = tempfile.mkstemp(prefix=start, suffix=_END, dir=folder)
+        number, name = tempfile.mkstemp(prefix=start, suffix=_PART_SUFFIX, dir=folder)
         with suppress(OSError):  # a file system without locks: nothing is removed there
             fcntl.flock(number, fcntl.LOCK_EX)
         if os.path.exists(name):  # before it was locked, another export may have taken it for abandoned
@@ -222,7 +222,7 @@ def _locked(folder: Path, start: str) -> tuple[int, str]:
 
 
 def _remove_abandoned(folder: Path, start: str) -> None:
-    for name in glob.glob(f"{glob.escape(start)}*{_END}", root_dir=folder, include_hidden=True):
+    for name in glob.glob(f"{glob.escape(start)}*{_PART_SUFFIX}", root_dir=folder, include_hidden=True):
         # What cannot be opened or locked is another's, or is just being written.
         with suppress(OSError), (folder / name).open("rb") as part:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -232,7 +232,7 @@ def _remove_abandoned(folder: Path, start: str) -> None:
 @contextmanager
 def _open_standard_output() -> Iterator[BinaryIO]:
     try:
-        yield _guard(sys.stdout.buffer)
+        yield _guard_pipe(sys.stdout.buffer)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         # Otherwise Python would try to write the rest of the buffer when it exits.

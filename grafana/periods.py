@@ -249,6 +249,6 @@ def records_panel() -> Panel:
         Style(height=7, nothing="remote read?"),
         {"date": "Day", "measure": "Unit"},
         sort="Used",
-        widths={"Day": 88, "Unit": 46},
+        widths={"Day": 94, "Unit": 42},
     )
     return repeated(panel, "commodity", 4)

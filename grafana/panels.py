@@ -413,13 +413,13 @@ def _query_style(query: Query) -> list[model.DynamicConfigValue]:
     return [model.DynamicConfigValue(id_val=name, value=value) for name, value in settings.items()]
 
 
-def _least_width(column: Column) -> int:
+def _min_width(column: Column) -> int:
     """Return the pixels in which no word of the heading is cut: it can only be parted between words."""
     return max(column.width, 7 * max(map(len, column.title.split())) + 20)
 
 
 def _column_style(column: Column) -> list[model.DynamicConfigValue]:
-    settings: dict[str, Any] = WHOLE_HEADING | {"unit": column.unit, "noValue": "–", "custom.minWidth": _least_width(column)}
+    settings: dict[str, Any] = WHOLE_HEADING | {"unit": column.unit, "noValue": "–", "custom.minWidth": _min_width(column)}
     if column.decimals is not None:
         settings["decimals"] = column.decimals
     blank = model.SpecialValueMap(

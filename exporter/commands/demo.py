@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,8 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from pathlib import Path
 from zoneinfo import ZoneInfo
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.app import Exporter, ServeOptions, Serving
 from exporter.commands.printing import format_number, format_table
@@ -36,7 +37,6 @@ SUMMARY_LINES = 10
 UNITS = {"kwh": "kWh", "m3": "m³"}
 ZONE = ZoneInfo("Europe/Brussels")
 """All simulated portals have its clock."""
-LABELS = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 PRINT_TIMEOUT, PRINT_POLL_INTERVAL = 15.0, 0.2
 HISTORY_DAYS = 760
 """How far back the history is read: this year and the one before, so that they can be compared."""
@@ -146,14 +146,12 @@ def list_known(points: Mapping[str, PointSummary]) -> list[tuple[str, str]]:
 def summarize_points(page: str) -> dict[str, dict[str, PointSummary]]:
     """Return what a page has of each account's usage points."""
     accounts: dict[str, dict[str, PointSummary]] = {}
-    for line in page.splitlines():
-        labels = {name: re.sub(r"\\(.)", r"\1", text) for name, text in LABELS.findall(line)}
-        if line.startswith("#") or "account" not in labels:
+    for sample in (sample for family in text_string_to_metric_families(page) for sample in family.samples):
+        if "account" not in sample.labels:
             continue
-        points = accounts.setdefault(labels["account"], {})
-        if "usage_point" in labels:
-            point = points.setdefault(labels["usage_point"], PointSummary())
-            point.add(line.partition("{")[0], float(line.rpartition(" ")[2]))
+        points = accounts.setdefault(sample.labels["account"], {})
+        if "usage_point" in sample.labels:
+            points.setdefault(sample.labels["usage_point"], PointSummary()).add(sample.name, sample.value)
     return accounts
 
 

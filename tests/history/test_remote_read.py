@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from multiprocessing import Pipe
 from pathlib import Path
+from typing import Any
 
 import cramjam
 import pytest
@@ -28,11 +29,12 @@ from exporter.errors import BusyError, LedgerError, RequestError
 from exporter.history.config import MAX_REQUEST_BYTES, HistorySettings
 from exporter.history.read_worker import MAX_CONCURRENT_READS, ReadPlaces, RemoteReader
 from exporter.history.read_worker_main import AbandonedError
+from exporter.history.remote_pb2 import ReadRequest
 from exporter.history.remote_read import RemoteReadHandler, parse_read_request
 from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex, list_positions
 from exporter.history.series import HISTORY_FAMILIES, HistorySeries
 from exporter.ledger.account_state import AccountState
-from exporter.ledger.samples import TimestampRule
+from exporter.ledger.samples import SampleReader, SampleRows, TimestampRule
 from exporter.models import Index, Register, Unit
 from exporter.sync.feeds import FeedResult
 from exporter.web.app import Handler, add_remote_read
@@ -312,6 +314,30 @@ def test_a_selector_gets_the_span_it_needs(sample_history):
     assert needed
     assert hinted == needed
     assert wider == needed
+
+
+@pytest.mark.parametrize("accepted", [[ReadRequest.SAMPLES], [ReadRequest.STREAMED_XOR_CHUNKS]], ids=["samples", "chunks"])
+def test_sums_are_calculated_once_a_read(sample_history, monkeypatch, accepted):
+    """
+    What is calculated to be counted is what is sent; beyond a limit it is calculated again, with the same result.
+    """
+    calculated, calculate = [], SampleReader.calculate
+
+    def record(self: SampleReader, *arguments: Any) -> SampleRows:
+        calculated.append(arguments)
+        return calculate(self, *arguments)
+
+    monkeypatch.setattr(SampleReader, "calculate", record)
+    handler = RemoteReadHandler(sample_history.ledger, {}, 1_000_000)
+    body = build_request((MIN_TIME, MAX_TIME, [(REGEXP, "__name__", "utility_(month|year)_to_date_.+")]), accepted=accepted)
+    kept = b"".join(handler.handle_request(body, int(AT * 1000)))
+    once = calculated.copy()
+    monkeypatch.setattr("exporter.history.remote_read.MAX_KEPT_SAMPLES", 0)
+
+    assert b"".join(handler.handle_request(body, int(AT * 1000))) == kept
+    assert len(kept) > 400
+    assert len(once) == len(set(once)) > 1
+    assert len(calculated) > 2 * len(once)
 
 
 def test_names_without_samples(sample_history):

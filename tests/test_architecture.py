@@ -27,6 +27,7 @@ NOT_PUBLISHED = {
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "exporter").rglob("*.py"))
+PORTAL_FILES = {"config", "auth", "client", "parser", "feeds", "discover", "account", "raw"}
 FOLDERS = ("exporter", "grafana", "tests")
 """Whose names are checked."""
 
@@ -44,6 +45,11 @@ def list_portal_modules() -> dict[str, str]:
     entry_points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["utility_exporter.portals"]
     modules = {name: target.partition(":")[0] for name, target in entry_points.items()}
     return {name: module for name, module in modules.items() if find_spec(module)}
+
+
+def find_package_files(module: str) -> list[Path]:
+    """Return the files of the package that a module is in."""
+    return sorted((ROOT / Path(*module.split("."))).parent.glob("*.py"))
 
 
 def list_defined_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -148,6 +154,15 @@ def test_nothing_of_a_machine(what: str):
 
     assert len(texts) > 20
     assert [str(file.relative_to(ROOT)) for file, text in texts.items() if pattern.search(text)] == []
+
+
+def test_every_portal_has_the_same_files():
+    """
+    Whoever has read one portal finds the same files in every other one, beside what only it needs.
+    """
+    files = {name: {file.stem for file in find_package_files(module)} for name, module in list_portal_modules().items()}
+
+    assert {name: PORTAL_FILES - found for name, found in files.items() if not found >= PORTAL_FILES} == {}
 
 
 def test_every_portal_is_documented():

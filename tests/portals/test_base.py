@@ -62,7 +62,7 @@ def test_a_list_of_which_nothing_is_understood(parse: Callable[..., object]) -> 
         parse(Days, [day(STRANGE), day(STRANGE)], "the days")
 
 
-def test_without_a_counter_nothing_is_left_out() -> None:
+def test_a_strict_parser_leaves_nothing_out() -> None:
     """
     Nothing is left out in silence.
     """

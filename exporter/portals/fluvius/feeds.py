@@ -47,11 +47,14 @@ class MeterFeed:
 
 def build_feeds(config: FluviusConfig) -> Mapping[str, MeterFeed]:
     """Return the feeds of an account by key. The key changes with what decides whether anything comes."""
-    found = {}
+    found: dict[str, MeterFeed] = {}
     for meter in config.meters:
-        for kind in FeedKind:
-            if feed := _build_feed(config, meter, kind):
-                found[feed.key] = MeterFeed(feed, meter, kind)
+        feeds = {
+            FeedKind.DAYS: _build_day_feed(config, meter),
+            FeedKind.PEAKS: _build_peak_feed(config, meter),
+            FeedKind.INTERVALS: _build_interval_feed(config, meter),
+        }
+        found |= {feed.key: MeterFeed(feed, meter, kind) for kind, feed in feeds.items() if feed}
     return found
 
 
@@ -162,39 +165,61 @@ def build_digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
-def _build_feed(config: FluviusConfig, meter: MeterConfig, kind: FeedKind) -> Feed | None:
-    """Return a feed of a meter; None where it has none of the kind."""
-    is_gas = meter.commodity is Commodity.GAS
-    points, gas_start = (meter.ean,), GAS_DAY_START if is_gas else time(0)
-    if kind is FeedKind.PEAKS:
-        if is_gas:
-            return None
-        key = f"{kind}:{build_digest(meter.ean, meter.serial, config.api)}"
-        return Feed(
-            key=key, zone=ZONE, chunk=CalendarYear(), usage_points=points, form=Form.PEAK, resolution="P1M", reach=REACH,
-            delay=timedelta(0),
-        )  # fmt: skip
-    name = config.describe_meter(meter)
-    delay, recheck = (GAS_DELAY, GAS_FACTOR_AGE) if is_gas else (timedelta(days=1), None)
-    if kind is FeedKind.DAYS:
-        key = f"{kind}:{build_digest(meter.ean, meter.serial, config.api, config.get_day_granularity())}"
-        return Feed(
-            key=key, zone=ZONE, chunk=Days(config.past_days), usage_points=points, resolution="P1D", reach=REACH, delay=delay,
-            settles=timedelta(days=config.days), recheck=recheck, day_start=gas_start,
-            if_empty=f"{name}: no days come: check `serial` and `commodity`",
-            if_stopped=f"{name}: no days come any more: add the new serial number to `serial` if the meter was replaced",
-        )  # fmt: skip
+def _build_day_feed(config: FluviusConfig, meter: MeterConfig) -> Feed:
+    name, is_gas = config.describe_meter(meter), meter.commodity is Commodity.GAS
+    return Feed(
+        key=f"{FeedKind.DAYS}:{build_digest(meter.ean, meter.serial, config.api, config.get_day_granularity())}",
+        zone=ZONE,
+        chunk=Days(config.past_days),
+        usage_points=(meter.ean,),
+        resolution="P1D",
+        reach=REACH,
+        delay=GAS_DELAY if is_gas else timedelta(days=1),
+        settles=timedelta(days=config.days),
+        recheck=GAS_FACTOR_AGE if is_gas else None,
+        day_start=GAS_DAY_START if is_gas else time(0),
+        if_empty=f"{name}: no days come: check `serial` and `commodity`",
+        if_stopped=f"{name}: no days come any more: add the new serial number to `serial` if the meter was replaced",
+    )
+
+
+def _build_peak_feed(config: FluviusConfig, meter: MeterConfig) -> Feed | None:
+    """Return the feed of monthly peaks; None for gas, which has none."""
+    if meter.commodity is Commodity.GAS:
+        return None
+    return Feed(
+        key=f"{FeedKind.PEAKS}:{build_digest(meter.ean, meter.serial, config.api)}",
+        zone=ZONE,
+        chunk=CalendarYear(),
+        usage_points=(meter.ean,),
+        form=Form.PEAK,
+        resolution="P1M",
+        reach=REACH,
+        delay=timedelta(0),
+    )
+
+
+def _build_interval_feed(config: FluviusConfig, meter: MeterConfig) -> Feed | None:
+    """Return the feed of quarter-hours, or hours of gas; None where they are not configured."""
     if not meter.intervals:
         return None
-    key = f"{kind}:{build_digest(meter.ean, meter.serial, config.get_interval_granularity(meter))}"
-    if is_gas:
-        delay = timedelta(0)  # a request for each day: three days in a row would be asked in vain at each visit
+    is_gas = meter.commodity is Commodity.GAS
     return Feed(
-        key=key, zone=ZONE, chunk=Days(1), usage_points=points, resolution="PT1H" if is_gas else "PT15M", reach=REACH,
-        delay=delay, settles=timedelta(days=config.interval_days), recheck=recheck, day_start=gas_start,
-        gap=timedelta(days=config.past_empty_days), priority=1,
-        if_empty=f"{name}: no intervals come; quarter-hours (gas: hours) are switched on in the portal",
-    )  # fmt: skip
+        key=f"{FeedKind.INTERVALS}:{build_digest(meter.ean, meter.serial, config.get_interval_granularity(meter))}",
+        zone=ZONE,
+        chunk=Days(1),
+        usage_points=(meter.ean,),
+        resolution="PT1H" if is_gas else "PT15M",
+        reach=REACH,
+        # A request for each day of gas: three days in a row would be asked in vain at each visit.
+        delay=timedelta(0) if is_gas else timedelta(days=1),
+        settles=timedelta(days=config.interval_days),
+        recheck=GAS_FACTOR_AGE if is_gas else None,
+        day_start=GAS_DAY_START if is_gas else time(0),
+        gap=timedelta(days=config.past_empty_days),
+        priority=1,
+        if_empty=f"{config.describe_meter(meter)}: no intervals come; quarter-hours (gas: hours) are switched on in the portal",
+    )
 
 
 def _require_any(where: str, skipped: Counter[str], *, has_any: bool) -> None:

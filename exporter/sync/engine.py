@@ -19,9 +19,9 @@ from exporter.errors import (
     UnreachableError,
 )
 from exporter.sync import policy
-from exporter.sync.coverage import MARGIN, Coverage, State, TooOld, build_runs, decode_or_empty, judge
+from exporter.sync.coverage import MARGIN, Coverage, Run, State, TooOld, build_runs, decode_or_empty, judge
 from exporter.sync.feeds import Feed, FeedResult, FeedSource, FeedStore, Form, Pace, Period, SaveResult
-from exporter.sync.planner import NO_REACH, Kind, Plan, Request, apply_probe, plan, rank
+from exporter.sync.planner import NO_REACH, Kind, Plan, Request, plan, rank
 from exporter.sync.policy import describe_misread, describe_silence
 
 SessionT = TypeVar("SessionT")
@@ -289,7 +289,7 @@ class Engine(Generic[SessionT]):
             for day in (request.first - 1, min(request.last + 1, feed.last_day(at))):
                 after = after.with_stored_days(day, judge(feed, day, day, periods, at))
         if request.stretch:
-            after = apply_probe(request, before, after, found=any(states), at=at)
+            after = _apply_probe(request, before, after, found=any(states), at=at)
         if (bound := after.too_old) and request.first <= bound.last:
             after = replace(after, too_old=replace(bound, last=request.first - 1) if bound.first < request.first else None)
         return after
@@ -362,6 +362,16 @@ class Engine(Generic[SessionT]):
             self._stored |= texts
             for key, coverage in changed.items():
                 self._put(key, coverage)
+
+
+def _apply_probe(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:
+    """Return the coverage after the probe of an empty stretch: all of it was in vain, or is backlog again."""
+    assert request.stretch
+    first, last = request.stretch
+    if found:
+        return after.without_empty_days(first, request.first - 1).without_empty_days(request.last + 1, last)
+    tries = max((run.tries for run in before.list_runs(request.first, request.last)), default=0) + 1
+    return after.with_runs([Run(first, last, State.ABSENT, at, tries)])
 
 
 def _add_stored_days(feed: Feed, coverage: Coverage, periods: Sequence[Period], oldest: int, at: int) -> Coverage:

@@ -1,6 +1,6 @@
 """What a feed has to ask now: the policy laid over its coverage, and cut into requests."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import IntEnum
@@ -44,11 +44,11 @@ class Request:
         return date.fromordinal(self.first), date.fromordinal(self.last)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a feed has to ask now."""
 
-    requests: dict[Kind, Request] = field(default_factory=dict)
+    requests: Mapping[Kind, Request] = field(default_factory=dict)
     """The next request of each kind."""
     pending: int = 0
     """About how many requests of backlog there are."""
@@ -112,11 +112,13 @@ class _Planner:
         ]
         self._runs = list(coverage.list_runs(self._floor, self._today))
         self._known = _find_known_span(self._runs)
-        self._plan = Plan(expires=feed.start(feed.day_at(now) + 1))
+        self._requests: dict[Kind, Request] = {}
+        self._pending, self._wakes = 0, NEVER
+        self._begins: int | None = None
 
     def plan(self) -> Plan:
         if self._today < self._floor:
-            return self._plan
+            return self._build_plan()
         waiting = list(self._coverage.list_unasked_spans(self._floor, self._today))
         stretches = [*self._list_end_stretches(), *self._list_long_holes()]
         for first, last in stretches:
@@ -125,7 +127,7 @@ class _Planner:
         due = self._list_due(stretches)
         bound = self._coverage.too_old
         if self._known and not any(first < self._known[0] for first, _ in waiting) and not (bound and bound.first < bound.last):
-            self._plan.begins = self._known[0]
+            self._begins = self._known[0]
         for span in self._coverage.misread:
             row = policy.FAILED if span.last >= self._young else policy.HOLE
             if not self._is_due(span.at + policy.wait(row, span.tries)):
@@ -136,7 +138,7 @@ class _Planner:
         if old := [day for day in left if day[1] < self._young]:
             self._put(Kind.AGAIN, self._build_newest_request(old))
         self._plan_search()
-        return self._plan
+        return self._build_plan()
 
     def plan_import(self, first: int | None, last: int | None, done: Sequence[tuple[int, int]], *, again: bool) -> Plan:
         begin, end = max(first or self._floor, self._floor), min(last or self._today, self._today)
@@ -153,7 +155,7 @@ class _Planner:
         for asked in done:
             missing, known = list(_subtract_span(missing, *asked)), list(_subtract_span(known, *asked))
             probes = [one for one in probes if not asked[0] <= one[1] <= asked[1]]
-        self._plan.pending = sum(self._count_requests(*days) for days in chain(missing, known)) + len(probes)
+        self._pending = sum(self._count_requests(*days) for days in chain(missing, known)) + len(probes)
         if known and (again or not (missing or probes)):
             self._put(Kind.AGAIN, self._build_newest_request(known))
         if missing:
@@ -167,7 +169,11 @@ class _Planner:
             self._put(Kind.BACKLOG, Request(Kind.BACKLOG, max(since, self._find_window(until)[0]), until, (since, until)))
         if first is None or (self._coverage.too_old and self._coverage.too_old.last >= first):
             self._plan_search()
-        return self._plan
+        return self._build_plan()
+
+    def _build_plan(self) -> Plan:
+        next_day = self._feed.start(self._feed.day_at(self._now) + 1)
+        return Plan(self._requests, self._pending, self._begins, self._wakes, next_day)
 
     def _list_open_to_correction(self, runs: Sequence[Run], *, again: bool) -> Iterator[Run]:
         """Return the whole days that may have been corrected since they were asked: not settled then, or not now.
@@ -189,8 +195,8 @@ class _Planner:
                 yield run._replace(first=max(run.first, young))
 
     def _put(self, kind: Kind, request: Request) -> None:
-        if kind not in self._plan.requests or request.last > self._plan.requests[kind].last:
-            self._plan.requests[kind] = request
+        if kind not in self._requests or request.last > self._requests[kind].last:
+            self._requests[kind] = request
 
     def _list_end_stretches(self) -> Iterator[tuple[int, int]]:
         """Return the stretches at both ends that one request stands for."""
@@ -240,7 +246,7 @@ class _Planner:
     def _is_due(self, at: int) -> bool:
         if at <= self._due_at:
             return True
-        self._plan.wakes = min(self._plan.wakes, at)
+        self._wakes = min(self._wakes, at)
         return False
 
     def _list_due(self, stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -304,7 +310,7 @@ class _Planner:
         if waiting:
             found = self._build_newest_request(waiting)
             self._put(Kind.BACKLOG, Request(Kind.BACKLOG, found.first, found.last))
-            self._plan.pending = sum(self._count_requests(first, last) for first, last in waiting)
+            self._pending = sum(self._count_requests(first, last) for first, last in waiting)
 
     def _build_newest_request(self, spans: Sequence[tuple[int, int]]) -> Request:
         """Return one request for the newest of these days and as many older ones as it can hold."""
@@ -322,6 +328,7 @@ class _Planner:
         return max(first, self._floor), min(last, self._today)
 
     def _request_days(self) -> int:
+        """Return about how many days one request can ask for."""
         chunk = self._feed.chunk
         usual = chunk.count if isinstance(chunk, Days) else 31 if isinstance(chunk, CalendarMonth) else 366
         return min(usual, self._coverage.max_days or usual)
@@ -387,13 +394,3 @@ def _subtract_span(spans: Sequence[tuple[int, int]], first: int, last: int) -> I
             yield since, first - 1
         if until > last:
             yield last + 1, until
-
-
-def apply_probe(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:
-    """Return the coverage after the probe of an empty stretch: all of it was in vain, or is backlog again."""
-    assert request.stretch
-    first, last = request.stretch
-    if found:
-        return after.without_empty_days(first, request.first - 1).without_empty_days(request.last + 1, last)
-    tries = max((run.tries for run in before.list_runs(request.first, request.last)), default=0) + 1
-    return after.with_runs([Run(first, last, State.ABSENT, at, tries)])

@@ -80,7 +80,7 @@ def _make_ledger(folder: Path, series: int) -> int:
     fleet.ledger.open_account(ACCOUNT, portal="cem", zone="Europe/Prague", login=login)
     fleet.record_first_visit()
     state = fleet.ledger.get_state(ACCOUNT)
-    fleet.ledger.save_health(ACCOUNT, replace(state, next_visit=datetime.now(UTC) + timedelta(hours=1)))
+    fleet.ledger.save_state(ACCOUNT, replace(state, next_visit=datetime.now(UTC) + timedelta(hours=1)))
     fleet.ledger.close()
     return len(fleet.registers)
 

@@ -82,7 +82,7 @@ def _make_ledger(folder: Path, size: int) -> None:
         readings = [fleet.read_counter(number, at) for number in range(len(fleet.registers))]
         fleet.record(readings, fleet.inventory)
     state = fleet.ledger.get_state(ACCOUNT)
-    fleet.ledger.save_health(ACCOUNT, replace(state, next_visit=datetime.now(UTC) + timedelta(hours=1)))
+    fleet.ledger.save_state(ACCOUNT, replace(state, next_visit=datetime.now(UTC) + timedelta(hours=1)))
     fleet.ledger.close()
 
 

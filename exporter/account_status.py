@@ -47,11 +47,15 @@ class HistoryStatus:
 
 @dataclass(slots=True)
 class AccountHealth:
-    """The state and the counters of an account, owned by its poller; counters start at 0 with the process."""
+    """All that the pages show of how an account is doing: its stored `state`, and counters of this process, which start at 0.
+
+    Changed by the account's poller alone. `AccountState` is the part that the ledger keeps over restarts.
+    """
 
     interval: timedelta
     state: AccountState = field(default_factory=AccountState)
     visits: int = 0
+    """A login refused while the backlog is read counts as one that failed."""
     failures: Counter[str] = field(default_factory=Counter)
     responses: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
@@ -67,8 +71,8 @@ class AccountHealth:
         return self.state.suspended_until is not None and now < self.state.suspended_until
 
 
-def next_visit_time(state: AccountState) -> datetime | None:
-    """Return when the next visit may be: never before the end of a suspension."""
+def earliest_visit_time(state: AccountState) -> datetime | None:
+    """Return when the next visit may be: as planned, but never before the end of a suspension."""
     return max((at for at in (state.next_visit, state.suspended_until) if at), default=None)
 
 

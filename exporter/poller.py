@@ -13,7 +13,7 @@ from exporter.account_status import (
     MIN_VISIT_GAP,
     AccountHealth,
     cap_suspension,
-    next_visit_time,
+    earliest_visit_time,
     shift_to_clock,
 )
 from exporter.client.session import Session
@@ -30,6 +30,7 @@ from exporter.recording.recording import FailureRecordings
 from exporter.recording.shape import Shapes
 from exporter.visit import (
     DEFAULT_BACKFILL,
+    MAX_VISIT_DURATION,
     BackfillSettings,
     FeedReader,
     ShapeChanges,
@@ -42,7 +43,6 @@ from exporter.visit import (
 
 CRASH_RETRY_DELAY = timedelta(minutes=5)
 """Time to the next visit if the process dies during one: a crash loop must not be a login loop."""
-MAX_VISIT_DURATION = timedelta(minutes=30)
 JITTER = 0.05
 MAX_SLEEP = timedelta(seconds=30)
 """The wall clock is read this often while waiting: it may be set meanwhile."""
@@ -75,11 +75,11 @@ class AccountPoller:
         self.health = AccountHealth(portal.config.every)
         """How the account is doing: changed here alone, read by the page."""
         self._stored_suspension: datetime | None = None
-        """As the ledger has it, as far as we know: another one is by another process."""
+        """The suspension last stored or read here; any other value in the ledger was set by another process."""
 
     @property
     def state(self) -> AccountState:
-        """The account's present health."""
+        """The account's state now."""
         return self.health.state
 
     async def open(self) -> None:
@@ -111,7 +111,8 @@ class AccountPoller:
                 if not self.health.is_suspended(self._clock.now()):
                     await (self.step() if is_step else self.visit())
             if not is_step:
-                self._visit_requested.clear()  # a request during the visit is served by it: its result may forbid another one
+                # A request made during a visit is served by that visit; its result may forbid another.
+                self._visit_requested.clear()
 
     def request_visit(self) -> timedelta | None:
         """Request a visit now, on behalf of a person.
@@ -120,7 +121,8 @@ class AccountPoller:
         """
         now, state = self._clock.now(), self.state
         if state.suspended_until and now < state.suspended_until:
-            raise LoginError(f"the portal has refused the login of {self.portal.name}; it is not asked again yet")
+            until = f"{state.suspended_until:%Y-%m-%d %H:%M} UTC"
+            raise LoginError(f"the portal has refused the login of {self.portal.name}; login suspended until {until}")
         if state.last_visit and timedelta(0) <= now - state.last_visit < MIN_VISIT_GAP:
             return state.last_visit + MIN_VISIT_GAP - now
         self._visit_requested.set()
@@ -129,7 +131,7 @@ class AccountPoller:
     async def visit(self) -> None:
         """Visit once, and store the result."""
         health, before, now = self.health, self.state, self._clock.now()
-        # With the instant it counts from, so that a start after a kill knows how long it was to be: the clock may be wrong.
+        # Stored with last_visit, so that after a crash the wait can be measured even if the clock has been set.
         begun = replace(before, last_visit=now, next_visit=self.portal.adjust_visit_time(now + CRASH_RETRY_DELAY))
         health.visits += 1
         started = time.monotonic()
@@ -149,7 +151,7 @@ class AccountPoller:
             suspended_until=now + LOGIN_SUSPENSION if isinstance(outcome.error, LoginError) else None,
         )
         # Waits count from the visit's end; a clock that was set back meanwhile is no end.
-        after = replace(after, next_visit=self._next_visit(after, outcome, now, max(now, self._clock.now())))
+        after = replace(after, next_visit=self._plan_next_visit(after, outcome, now, max(now, self._clock.now())))
         await self._finish(before, after, outcome)
 
     async def step(self) -> None:
@@ -167,19 +169,16 @@ class AccountPoller:
     async def _read_backlog(self, now: datetime) -> None:
         health = self.health
         try:
-            async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session() as session:
-                outcome = await self._feeds.step(session)
+            outcome = await self._feeds.step(self._open_session)
             health.skipped += outcome.skipped
             health.history = outcome.history
             await asyncio.to_thread(self._page.refresh, self.portal.name, outcome.changes)
             await self._adopt_counts()
-        except (LedgerError, TimeoutError) as error:
-            log.warning("account %s: failed to read the history: %s", self.portal.name, error or "a step took too long")
-            self._feeds.plan_step(self._clock.now() + CRASH_RETRY_DELAY)
+        except (PortalError, LedgerError, TimeoutError) as error:
+            log.warning("account %s: failed to read the backlog: %s", self.portal.name, error or "a step took too long")
             return
         except Exception:  # as in a visit
-            log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.config.portal)
-            self._feeds.plan_step(self._clock.now() + self.portal.config.every)
+            log.exception("account %s: unexpected error in portal module %s", self.portal.name, self.portal.config.portal)
             return
         before = self.state
         self._log_changes(outcome.changes)
@@ -187,9 +186,10 @@ class AccountPoller:
             until = now + LOGIN_SUSPENSION
             suspended = replace(health.state, suspended_until=until, next_visit=until, failures=before.failures + 1)
             failed = VisitOutcome.from_error(outcome.stopped)
+            health.visits += 1  # a failed visit, as which it is counted and logged
             await self._finish(before, replace(suspended, up=False, reason=failed.reason, message=str(failed.error)), failed)
         elif outcome.stopped:
-            log.info("account %s: reading the history pauses: %s", self.portal.name, outcome.stopped)
+            log.info("account %s: reading the backlog paused: %s", self.portal.name, outcome.stopped)
 
     async def adopt_changes(self, counts: tuple[int, int]) -> None:
         """Show what another process, such as an import, has stored; `counts` are the ledger's of readings and corrections."""
@@ -226,7 +226,7 @@ class AccountPoller:
         """Ask for the latest values, store and show them; then for the days of feeds."""
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session(recorder) as session:
-                # The result is held by nobody else: 20 MB for 100,000 usage points, which the page is rendered without.
+                # Nothing here keeps a reference to the result: 20 MB for 100,000 usage points, freed before rendering.
                 outcome = await self._show(await self._store_latest(await self.portal.latest(session), begun, now))
                 if isinstance(outcome.error, RateLimitError) or outcome.reason == "bug" or not self._feeds.has_feeds:
                     return outcome
@@ -236,8 +236,8 @@ class AccountPoller:
         except TimeoutError:
             return VisitOutcome.from_error(UnreachableError(f"visit took longer than {MAX_VISIT_DURATION}"))
         except Exception:  # a portal's bug must not silence the other accounts, nor end this one's visits
-            log.exception("account %s: a bug in the portal %s", self.portal.name, self.portal.config.portal)
-            return VisitOutcome.from_bug("a bug in the portal; see the log")
+            log.exception("account %s: unexpected error in portal module %s", self.portal.name, self.portal.config.portal)
+            return VisitOutcome.from_bug("unexpected error in the portal module; see the log")
 
     async def _store_latest(self, result: VisitResult, begun: AccountState, now: datetime) -> VisitOutcome:
         error = next(iter(result.failures), None)
@@ -257,7 +257,7 @@ class AccountPoller:
             return VisitOutcome.from_bug("failed to store visit results; see the log")
         self.health.skipped += result.skipped + changes.future
         self.health.state = state
-        return VisitOutcome(changes, error, error.reason if error else "", next_visit=result.next_visit)
+        return VisitOutcome(changes, error, error.reason if error else "", requested_next_visit=result.next_visit)
 
     async def _show(self, outcome: VisitOutcome) -> VisitOutcome:
         """Show what was stored; return the outcome after that."""
@@ -268,7 +268,7 @@ class AccountPoller:
             raise
         except Exception:
             log.exception("account %s: failed to show visit results", self.portal.name)
-            return VisitOutcome.from_bug("failed to store visit results; see the log")
+            return replace(outcome, error=PortalError("failed to show visit results; see the log"), reason="bug")
         return outcome
 
     async def _read_feeds(self, session: Session, latest: VisitOutcome) -> VisitOutcome:
@@ -280,7 +280,7 @@ class AccountPoller:
         if feeds.stopped and not feeds.is_pause:
             return replace(outcome, error=feeds.stopped, reason=feeds.stopped.reason)
         if feeds.failure and latest.error is None:
-            return replace(outcome, error=feeds.failure, reason=feeds.failure.reason, is_rhythm_kept=True)
+            return replace(outcome, error=feeds.failure, reason=feeds.failure.reason, keeps_interval=True)
         return outcome
 
     def _open_session(self, recorder: Recorder | None = None) -> Session:
@@ -288,10 +288,10 @@ class AccountPoller:
         return open_session(self.portal, self._ledger, self._clock.now, lambda status: responses.update((status,)), recorder)
 
     async def _finish(self, before: AccountState, after: AccountState, outcome: VisitOutcome) -> None:
-        """Store and show the account's health after a visit."""
+        """Store and show the account's state after a visit."""
         name = self.portal.name
         try:
-            after = await asyncio.to_thread(self._save_health, after)
+            after = await asyncio.to_thread(self._save_state, after)
             self._stored_suspension = after.suspended_until
             await asyncio.to_thread(self._ledger.free_memory)
         except LedgerError as error:
@@ -310,11 +310,11 @@ class AccountPoller:
         if after.reason and (after.reason, after.message) != (before.reason, before.message):
             log.warning("account %s: visit failed (%s): %s", name, after.reason, after.message)
         elif before.reason and not after.reason:
-            log.info("account %s: visits succeed again", name)
+            log.info("account %s: visits recovered", name)
         self._log_changes(outcome.changes)
 
-    def _save_health(self, state: AccountState) -> AccountState:
-        self._ledger.save_health(self.portal.name, state)
+    def _save_state(self, state: AccountState) -> AccountState:
+        self._ledger.save_state(self.portal.name, state)
         return self._ledger.get_state(self.portal.name)
 
     def _log_changes(self, changes: LedgerChanges) -> None:
@@ -323,25 +323,25 @@ class AccountPoller:
             log.debug("account %s: %d new readings, %d corrected", name, changes.new, changes.corrected)
         for count, description in (
             (changes.backwards, "register(s) ran backwards"),
-            (changes.future, "reading(s) left out: they lie in the future"),
+            (changes.future, "reading(s) skipped: timestamps in the future"),
         ):
             if count:
                 log.warning("account %s: %d %s", name, count, description)
         for note in changes.notes:
             log.info("account %s: %s", name, note)
 
-    def _next_visit(self, after: AccountState, outcome: VisitOutcome, now: datetime, ended_at: datetime) -> datetime:
+    def _plan_next_visit(self, after: AccountState, outcome: VisitOutcome, now: datetime, ended_at: datetime) -> datetime:
         error = outcome.error
         if isinstance(error, LoginError):
             return now + LOGIN_SUSPENSION
-        if isinstance(error, RateLimitError) and not outcome.is_rhythm_kept:
+        if isinstance(error, RateLimitError) and not outcome.keeps_interval:
             return self.portal.adjust_visit_time(
                 ended_at + max(self.portal.config.every if error.retry_after is None else error.retry_after, MIN_VISIT_GAP)
             )
-        if isinstance(error, UnreachableError | LedgerError) and not outcome.is_rhythm_kept:
+        if isinstance(error, UnreachableError | LedgerError) and not outcome.keeps_interval:
             return self.portal.adjust_visit_time(ended_at + self._backoff(after.failures))
-        if outcome.next_visit and (error is None or outcome.is_rhythm_kept):
-            return max(outcome.next_visit, now + MIN_VISIT_GAP)
+        if outcome.requested_next_visit and (error is None or outcome.keeps_interval):
+            return max(outcome.requested_next_visit, now + MIN_VISIT_GAP)
         return self.portal.adjust_visit_time(now + self.portal.config.every * (1 + JITTER * (2 * self._random_fraction() - 1)))
 
     def _backoff(self, failures: int) -> timedelta:
@@ -354,7 +354,7 @@ class AccountPoller:
             await self._adopt_suspension()
             now = self._clock.now()
             self.health.state = shift_to_clock(self.state, now)
-            due, step = next_visit_time(self.state), self._feeds.next_step_time(now) if self.state.up else None
+            due, step = earliest_visit_time(self.state), self._feeds.next_step_time(now) if self.state.up else None
             if due is None or now >= due:
                 break
             if step and now >= step:
@@ -382,4 +382,4 @@ class AccountPoller:
         if self.health.is_suspended(now):
             log.warning("account %s: visit failed (%s): %s", name, LoginError.reason, stored.message)
         else:
-            log.info("account %s: no longer suspended: a command has logged in", name)
+            log.info("account %s: login suspension lifted by a command", name)

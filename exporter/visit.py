@@ -26,6 +26,9 @@ from exporter.sync.planner import Kind
 NEXT_STEP_KEY = "next step"
 """Where an account's store has the end of a rate limit: a restart does not shorten it."""
 SHAPES_KEY = "shapes"
+MAX_VISIT_DURATION = timedelta(minutes=30)
+STEP_RETRY_DELAY = timedelta(minutes=5)
+"""Time to the next step of the backlog after one that failed."""
 log = logging.getLogger(__name__)
 
 
@@ -89,10 +92,10 @@ class VisitOutcome:
     error: PortalError | LedgerError | None = None
     """The first error."""
     reason: str = ""
-    is_rhythm_kept: bool = False
+    keeps_interval: bool = False
     """Whether the next visit is at the usual time: feeds that fail have a backoff of their own."""
-    next_visit: datetime | None = None
-    """When the portal wants the next one."""
+    requested_next_visit: datetime | None = None
+    """When the portal asks for the next one."""
 
     @classmethod
     def from_error(cls, error: PortalError | LedgerError) -> "VisitOutcome":
@@ -159,7 +162,7 @@ class FeedReader:
         return bool(self._portal.feeds())
 
     async def resume(self) -> HistoryStatus:
-        """Go on after a restart: soon, or when the limit that has paused the backlog ends; return how far the history is read.
+        """Resume after a restart: soon, or when the limit that has paused the backlog ends; return how far the history is read.
 
         Raise LedgerError.
         """
@@ -167,7 +170,7 @@ class FeedReader:
         paused = await self._ledger.get_account_store(self._portal.name).get(NEXT_STEP_KEY, now)
         await self._engine.refresh(now)
         self._history = self._describe_history(StepResult(pending=self._engine.count_pending(now)), now)
-        self.plan_step(datetime.fromtimestamp(paused, UTC) if paused else now + self._engine.pace.pause)
+        self._plan_step(datetime.fromtimestamp(paused, UTC) if paused else now + self._engine.pace.pause)
         return self._history
 
     async def visit(self, session: Session) -> FeedsOutcome:
@@ -176,13 +179,20 @@ class FeedReader:
         await asyncio.to_thread(self._ledger.drop_notes_of_other_feeds, self._portal.name, self._engine.feeds.keys())
         return await self._finish(result)
 
-    async def step(self, session: Session) -> FeedsOutcome:
-        """Go on with the backlog. Raise LedgerError."""
-        self._planned_step = None
-        return await self._finish(await self._engine.step(session, self._clock()))
+    async def step(self, open_session: Callable[[], Session]) -> FeedsOutcome:
+        """Read some of the backlog, and plan the next step, also after a failure.
 
-    def plan_step(self, at: datetime | None) -> None:
-        """Plan the next step."""
+        Raise LedgerError, TimeoutError, and PortalError if the session cannot be opened.
+        """
+        self._plan_step(self._clock() + self._portal.config.every)  # after a bug
+        try:
+            async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), open_session() as session:
+                return await self._finish(await self._engine.step(session, self._clock()))
+        except (PortalError, LedgerError, TimeoutError):
+            self._plan_step(self._clock() + STEP_RETRY_DELAY)
+            raise
+
+    def _plan_step(self, at: datetime | None) -> None:
         self._planned_step = (self._clock(), at) if at else None
 
     def next_step_time(self, now: datetime) -> datetime | None:
@@ -197,7 +207,7 @@ class FeedReader:
         failures = {**self._failures, **result.failures}
         self._failures = {key: error for key, error in failures.items() if self._engine.get_coverage(key).failures}
         self._history = self._describe_history(result, now)
-        self.plan_step(result.next_step)
+        self._plan_step(result.next_step)
         is_limit = isinstance(result.stopped, RateLimitError)
         if is_limit and result.next_step:
             store = self._ledger.get_account_store(self._portal.name)
@@ -304,7 +314,7 @@ class VisitWatch:
             if shapes.fields and history.dump() != stored:
                 await store.put(SHAPES_KEY, history.dump())
         except LedgerError as error:
-            log.debug("account %s: shapes are not compared: %s", name, error)
+            log.debug("account %s: failed to compare response shapes: %s", name, error)
             return None
         for change in changes:
             log.warning("account %s: %s", name, change)

@@ -16,7 +16,16 @@ from exporter.cli import main
 from exporter.client.session import Session
 from exporter.commands.history import ImportOptions, import_feeds
 from exporter.config import loader
-from exporter.errors import FeedRefusedError, LoginError, NoDataError, PortalError, RateLimitError, ResponseError
+from exporter.errors import (
+    FeedRefusedError,
+    LedgerError,
+    LoginError,
+    NoDataError,
+    PortalError,
+    RateLimitError,
+    ResponseError,
+    UnreachableError,
+)
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
@@ -210,10 +219,34 @@ async def test_a_refused_login_during_a_step_suspends(start, history, watch):
 
     assert poller.state.suspended_until == watch.at + DAY
     assert poller.state.reason == "login"
+    assert (poller.health.visits, poller.health.failures) == (2, {"login": 1})
     async with running(poller):
         asked = len(history.requests)
         await until(lambda: watch.at - NOW > timedelta(hours=12))
     assert len(history.requests) == asked
+
+
+@pytest.mark.parametrize("error", [LedgerError("disk full"), UnreachableError("no certificates"), ZeroDivisionError()])
+async def test_a_step_that_fails_is_tried_again_later(start, history, monkeypatch, error):
+    """
+    A step that cannot begin, or meets a bug, counts as no visit and is tried again: after minutes, or after the interval.
+    """
+    poller = await start()
+    await poller.visit()
+
+    def fail(_: object) -> Session:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AccountPoller, "_open_session", fail)
+        await poller.step()
+    wait = timedelta(hours=1) if isinstance(error, ZeroDivisionError) else timedelta(minutes=5)
+    assert poller._feeds.next_step_time(NOW) == NOW + wait
+    assert (poller.state.up, poller.health.visits) == (True, 1)
+    asked = len(history.requests)
+    await poller.step()
+
+    assert len(history.requests) > asked
 
 
 async def test_one_failing_feed_leaves_the_others_whole(start, history, ledger):

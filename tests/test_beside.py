@@ -82,4 +82,4 @@ def test_each_file_is_missed(tmp_path: Path, end: str, change: Callable[[Path], 
             with pytest.raises(LedgerError, match=f"ledger.sqlite{end} was removed or replaced .* restart"):
                 ledger.get_state("home")
         with pytest.raises(LedgerError, match=f"ledger.sqlite{end} was removed or replaced .* restart"):
-            ledger.save_health("home", state)
+            ledger.save_state("home", state)

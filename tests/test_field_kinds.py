@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from exporter.account_status import next_visit_time
+from exporter.account_status import earliest_visit_time
 from exporter.poller import AccountPoller
 from exporter.simulators.cem.simulation import CemSimulation
 from tests.conftest import FakeClock
@@ -185,7 +185,7 @@ async def test_an_odd_login_is_tried_four_times_a_day(live, clock, portal, name)
     messages = set()
     async with live(portal) as account:
         for _ in range(48):
-            due = next_visit_time(account.poller.state)
+            due = earliest_visit_time(account.poller.state)
             if due is None or clock() >= due:
                 after = await account.visit(answer)
                 messages.add(after.state.message)

@@ -341,7 +341,7 @@ async def test_a_changed_login_lifts_the_suspension_and_empties_the_store(ledger
     """
     With another password the account is visited at once and the old login's tokens are deleted; with the same it is not.
     """
-    ledger.save_health("home", AccountState(suspended_until=AT + DAY, next_visit=AT + DAY, failures=1, reason="login"))
+    ledger.save_state("home", AccountState(suspended_until=AT + DAY, next_visit=AT + DAY, failures=1, reason="login"))
     await ledger.get_account_store("home").put("token", "t")
     same = ledger.open_account("home", portal="brook", zone="Europe/Brussels", login="a")
     changed = ledger.open_account("home", portal="brook", zone="Europe/Brussels", login="b")

@@ -261,6 +261,28 @@ async def test_a_disk_full_at_the_end_is_a_failed_visit(start, script, ledger, m
     assert (poller.state.reason, poller.state.up, poller.state.readings) == ("", True, 1)
 
 
+async def test_results_that_cannot_be_shown_are_stored(start, script, monkeypatch):
+    """
+    Where only the page fails, the message says so, what was stored is logged, and the next visit shows it.
+    """
+    poller, logged = await start(), []
+    script.steps += [[build_index(1.0, NOW)], []]
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(poller._page, "refresh", fail)
+        patch.setattr(poller, "_log_changes", logged.append)
+        await poller.visit()
+    assert (poller.state.reason, poller.state.message) == ("bug", "failed to show visit results; see the log")
+    assert (poller.state.readings, [changes.new for changes in logged]) == (1, [1])
+    await poller.visit()
+
+    assert poller.state.up
+    assert "utility_consumption_index_m3{" in render_page(poller)
+
+
 async def test_one_account_that_hangs_delays_no_other(ledger, watch):
     """
     While one account's portal hangs and another's code fails, the third is visited and the page is served.
@@ -296,7 +318,7 @@ async def test_health_is_logged_when_it_changes_once(start, script, caplog):
 
     assert [record.getMessage() for record in caplog.records] == [
         "account home: visit failed (unreachable): no connection",
-        "account home: visits succeed again",
+        "account home: visits recovered",
         "account home: curve off",
     ]
 
@@ -419,7 +441,7 @@ async def test_a_refused_login_that_cannot_be_kept(start, script, watch, ledger,
         monkeypatch.undo()
         raise LedgerError("ledger.sqlite: database or disk is full")
 
-    monkeypatch.setattr(ledger, "save_health", full)
+    monkeypatch.setattr(ledger, "save_state", full)
     script.steps.append(LoginError("wrong password"))
     async with running(poller):
         await until(lambda: len(script.visits) == 2)

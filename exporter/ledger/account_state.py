@@ -24,12 +24,13 @@ QUOTA_RETENTION = timedelta(days=8)
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """An account's health after its last visit; all instants aware, in UTC; None if it never happened."""
+    """What the ledger keeps of an account besides its readings; instants are aware, in UTC; None: it never happened."""
 
     last_visit: datetime | None = None
     last_success: datetime | None = None
     last_new_data: datetime | None = None
     next_visit: datetime | None = None
+    """When the next visit is planned."""
     suspended_until: datetime | None = None
     """While in the future, no visits are made: the portal refused the login."""
     duration: float | None = None
@@ -90,8 +91,8 @@ def load_state(db: sqlite3.Connection, name: str) -> AccountState:
     )
 
 
-def save_health(db: sqlite3.Connection, name: str, state: AccountState) -> None:
-    """Write an account's health (not the counts of its readings, which `write_visit` updates)."""
+def save_state(db: sqlite3.Connection, name: str, state: AccountState) -> None:
+    """Write an account's state (not the counts of its readings, which `write_visit` updates)."""
     db.execute(
         "UPDATE account SET last_visit = ?, last_success = ?, next_visit = ?, suspended_until = ?, duration = ?, up = ?,"
         " failures = ?, reason = ?, message = ? WHERE name = ?",

@@ -19,8 +19,8 @@ from exporter.ledger.account_state import (
     lift_suspension,
     load_state,
     open_account,
-    save_health,
     save_login,
+    save_state,
     select_account_id,
     suspend,
     write_coverage,
@@ -105,12 +105,12 @@ class Ledger:
             if self.database.sharing_error:  # a little may still fit, but not the results of a visit
                 raise self._build_sharing_error()
             save_login(db, account, login)
-            save_health(db, account, state)
+            save_state(db, account, state)
 
-    def save_health(self, account: str, state: AccountState) -> None:
-        """Store an account's health."""
+    def save_state(self, account: str, state: AccountState) -> None:
+        """Store an account's state."""
         with self.database.write() as db:
-            save_health(db, account, state)
+            save_state(db, account, state)
 
     def get_state_of_login(self, account: str, *, login: str) -> AccountState | None:
         """Return an account's state, or None where another process has opened it with another login."""
@@ -128,16 +128,16 @@ class Ledger:
             lift_suspension(db, account)
 
     def record_visit(
-        self, account: str, result: VisitResult, health: AccountState, *, at: datetime, keep_personal: bool = False
+        self, account: str, result: VisitResult, state: AccountState, *, at: datetime, keep_personal: bool = False
     ) -> tuple[LedgerChanges, AccountState]:
-        """Store a visit's result and the account's health, in one transaction; return the changes and the new state."""
+        """Store a visit's result and the account's state, in one transaction; return the changes and the state as stored."""
         with self.database.write() as db:
             catalog = self._get_catalog(db, account, keep_personal=keep_personal)
             changes = write_visit(db, catalog, result, at=at, keep_personal=keep_personal)
             catalog.forget_rows()
-            save_health(db, account, health)
-            state = load_state(db, account)
-        return changes, state
+            save_state(db, account, state)
+            stored = load_state(db, account)
+        return changes, stored
 
     @contextmanager
     def dry_run(self, account: str, result: VisitResult, *, at: datetime, keep_personal: bool) -> Iterator["Snapshot"]:

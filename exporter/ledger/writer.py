@@ -135,7 +135,7 @@ _COUNT_BACKWARDS = (
 )
 
 
-FUTURE_NOTE = "readings left out: they lie in the future, by the clock of this computer"
+FUTURE_NOTE = "skipped readings with timestamps in the future, by the clock of this computer"
 _INSERT_ESTIMATE = "INSERT OR IGNORE INTO estimate VALUES (?, ?)"
 _DELETE_ESTIMATE = "DELETE FROM estimate WHERE series = ? AND at = ?"
 MAX_CLOCK_AHEAD = timedelta(minutes=5)
@@ -154,7 +154,7 @@ class LedgerChanges:
     backwards: int = 0
     """Counters that decreased without a change of meter."""
     future: int = 0
-    """Readings left out because they are in the future."""
+    """Readings skipped because their timestamps are in the future."""
     series: frozenset[int] = frozenset()
     """The series that have a new or corrected reading."""
     usage_points: frozenset[str] = frozenset()

@@ -21,8 +21,8 @@ from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges
-from exporter.metrics.aggregates import SampleReader, display_name, find_month_start
-from exporter.metrics.cache import USAGE_POINTS_PER_BLOCK, MetricsPage
+from exporter.metrics.aggregates import AccountSampleReader, find_month_start
+from exporter.metrics.cache import USAGE_POINTS_PER_BLOCK, AccountMetrics, MetricsPage
 from exporter.metrics.days import SampleContext
 from exporter.metrics.exposition import (
     AGE_STEP,
@@ -123,9 +123,8 @@ class Fleet:
         account = self.page.accounts["town"]
         samples = defaultdict[str, dict[LabelValues, float]](dict)
         with self.ledger.snapshot() as snapshot:
-            reader = SampleReader(snapshot, SampleContext(account.view, find_month_start(NOW, ZONE)))
-            points = ((display_name(account.view, one.usage_point), one) for one in snapshot.select_usage_points("town"))
-            for family, labels, value in reader.read_usage_points(points, None):
+            reader = AccountSampleReader(snapshot, SampleContext(account.view, find_month_start(NOW, ZONE)))
+            for family, labels, value in (sample for point in reader.read_usage_points(None) for sample in point.samples):
                 samples[family].setdefault(labels, value)
         for labels, at in samples.get(TIMESTAMP_FAMILY, {}).items():
             samples[AGE_FAMILY][labels] = int(NOW.timestamp()) - int(at)
@@ -270,6 +269,28 @@ def test_only_what_changed_is_made_anew(tmp_path):
     assert {family for family, lines in after[1].lines_by_family.items() if lines is not before[1].lines_by_family[family]} == {
         "utility_consumption_index_m3", "utility_register_value", "utility_reading_timestamp_seconds",
     }  # fmt: skip
+
+
+def test_a_scrape_during_a_refresh_keeps_no_older_page(tmp_path, monkeypatch):
+    """
+    A scrape that overlaps the end of a refresh leaves the body of that refresh in place: none must be joined anew.
+    """
+    fleet = Fleet(tmp_path, points=4)
+    account, scrape = fleet.page.accounts["town"], threading.Thread(target=fleet.page.render)
+
+    def scrape_before(account: AccountMetrics, name: str, value: object) -> None:
+        if name == "kept_samples":
+            scrape.start()
+            scrape.join(0.2)  # it may wait for the refresh
+        object.__setattr__(account, name, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AccountMetrics, "__setattr__", scrape_before, raising=False)
+        fleet.page.refresh("town", fleet.record(*step(fleet, "read", 0, 5)))
+    scrape.join()
+    fleet.ledger.close()
+
+    assert fleet.page._body.is_current([account.kept_samples.lines_by_family])
 
 
 def test_readings_of_another_process_are_noticed(fleet):

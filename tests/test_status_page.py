@@ -20,7 +20,7 @@ from exporter.config.settings import Colour
 from exporter.errors import LedgerError
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
-from exporter.metrics.aggregates import SampleReader
+from exporter.metrics.aggregates import AccountSampleReader
 from exporter.models import Commodity, Holder, Index, Inventory, Peak, Register, Unit, UsagePoint
 from exporter.web.app import WebContext, make_app
 from exporter.web.listen import ListenAddress, listen
@@ -513,8 +513,10 @@ def test_only_the_meters_that_are_shown_are_read(accounts, monkeypatch):
     known without them.
     """
     read = []
-    plain = SampleReader.read_usage_points
-    monkeypatch.setattr(SampleReader, "read_usage_points", lambda *more: (more[2] and read.append(len(more[2]))) or plain(*more))
+    plain = AccountSampleReader.read_usage_points
+    monkeypatch.setattr(
+        AccountSampleReader, "read_usage_points", lambda *more: (more[1] and read.append(len(more[1]))) or plain(*more)
+    )
     accounts.add_account("city", build_flats(400))
     accounts.add_account("garden", [*build_leaking_meter(), *build_water_meter()])
     page = status(accounts)

@@ -42,8 +42,8 @@ class WriteCounts:
     """The series that have a new or corrected reading."""
     usage_points: frozenset[str] = frozenset()
     """Their usage points."""
-    live_usage_points: frozenset[str] = frozenset()
-    """Those of which no days, intervals or peaks have changed, nor any but derived ones are known."""
+    index_only_usage_points: frozenset[str] = frozenset()
+    """Usage points with new indexes only: no stored day, interval or peak changed, and any days are derived ones."""
 
 
 def write_readings(
@@ -52,11 +52,11 @@ def write_readings(
     create_visit: Callable[[], int],
     *,
     is_import: bool,
-    see_changed: Callable[[], None] = lambda: None,
+    on_changed: Callable[[], None] = lambda: None,
 ) -> WriteCounts:
     """Write readings that differ from the stored ones; `create_visit` is called, for the visit's ID, only if there are any.
 
-    Of two readings of one series and instant the last one counts. `see_changed` is called before they are written.
+    Of two readings of one series and instant the last one counts. `on_changed` is called before they are written.
     """
     for table in ("incoming", "changed"):
         db.execute(_CREATE_TEMP_TABLE.format(table))
@@ -66,11 +66,11 @@ def write_readings(
     series = frozenset(series_id for (series_id,) in db.execute("SELECT DISTINCT series FROM changed"))
     if not series:
         return WriteCounts()
-    see_changed()
+    on_changed()
     with_periods, with_indexes = set[str](), set[str]()
     for usage_point, has_periods in db.execute(_CHANGED_USAGE_POINTS):
         (with_periods if has_periods else with_indexes).add(usage_point)
-    usage_points, live = frozenset(with_periods | with_indexes), frozenset(with_indexes - with_periods)
+    usage_points, index_only = frozenset(with_periods | with_indexes), frozenset(with_indexes - with_periods)
     visit = create_visit()
     mark_pending(db, visit, db.execute(_CHANGED_SPANS))
     corrected = db.execute(_INSERT_CORRECTIONS, (visit,)).rowcount
@@ -82,7 +82,7 @@ def write_readings(
     if is_import:
         db.execute(_RESET_THINNED)
     db.execute("DELETE FROM changed")
-    return WriteCounts(new, corrected, int(backwards), series, usage_points, live)
+    return WriteCounts(new, corrected, int(backwards), series, usage_points, index_only)
 
 
 def _insert_incoming(db: sqlite3.Connection, rows: Iterable[ReadingRow]) -> None:
@@ -159,8 +159,8 @@ class LedgerChanges:
     """The series that have a new or corrected reading."""
     usage_points: frozenset[str] = frozenset()
     """The usage points of which readings, facts, descriptions or the inventory changed."""
-    live_usage_points: frozenset[str] = frozenset()
-    """Those of them of which only the newest indexes changed: no days, intervals or peaks, nor are any but derived ones known."""
+    index_only_usage_points: frozenset[str] = frozenset()
+    """Usage points with new indexes only: no stored day, interval or peak changed, and any days are derived ones."""
     described_usage_points: frozenset[str] = frozenset()
     """Those of them of which more than readings changed."""
     notes: tuple[str, ...] = ()
@@ -169,7 +169,7 @@ class LedgerChanges:
 
 def merge_changes(changes: Sequence[LedgerChanges]) -> LedgerChanges:
     """Return the changes of several transactions as those of one."""
-    others = frozenset[str]().union(*(one.usage_points - one.live_usage_points for one in changes))
+    others = frozenset[str]().union(*(one.usage_points - one.index_only_usage_points for one in changes))
     return LedgerChanges(
         new=sum(one.new for one in changes),
         corrected=sum(one.corrected for one in changes),
@@ -177,7 +177,7 @@ def merge_changes(changes: Sequence[LedgerChanges]) -> LedgerChanges:
         future=sum(one.future for one in changes),
         series=frozenset[int]().union(*(one.series for one in changes)),
         usage_points=frozenset[str]().union(*(one.usage_points for one in changes)),
-        live_usage_points=frozenset[str]().union(*(one.live_usage_points for one in changes)) - others,
+        index_only_usage_points=frozenset[str]().union(*(one.index_only_usage_points for one in changes)) - others,
         described_usage_points=frozenset[str]().union(*(one.described_usage_points for one in changes)),
         notes=tuple(dict.fromkeys(note for one in changes for note in one.notes)),
     )
@@ -222,7 +222,7 @@ def _count_changes(
     return replace(
         changes,
         usage_points=changes.usage_points | catalog.changed_usage_points,
-        live_usage_points=changes.live_usage_points - catalog.changed_usage_points,
+        index_only_usage_points=changes.index_only_usage_points - catalog.changed_usage_points,
         described_usage_points=frozenset(catalog.changed_usage_points),
     )
 
@@ -250,21 +250,21 @@ class _VisitWriter:
     def write_readings(self, readings: Iterable[Reading], *, is_import: bool) -> LedgerChanges:
         days, months = self._build_derivers()
 
-        def see_changed() -> None:
+        def on_changed() -> None:
             months.collect_changed()
             if days:
                 days.collect_changed()
 
-        counts = write_readings(
-            self._db, self._build_rows(readings), self._get_visit, is_import=is_import, see_changed=see_changed
-        )
+        counts = write_readings(self._db, self._build_rows(readings), self._get_visit, is_import=is_import, on_changed=on_changed)
         self._mark_estimates()
-        series, usage_points, live = counts.series, counts.usage_points, counts.live_usage_points
+        series, usage_points, index_only = counts.series, counts.usage_points, counts.index_only_usage_points
         if series:
             for derived_series, derived_usage_points in self._write_periods(days, months):
                 series, usage_points = series | derived_series, usage_points | derived_usage_points
-                live -= derived_usage_points
-        return LedgerChanges(counts.new, counts.corrected, counts.backwards, self._future_readings, series, usage_points, live)
+                index_only -= derived_usage_points
+        return LedgerChanges(
+            counts.new, counts.corrected, counts.backwards, self._future_readings, series, usage_points, index_only
+        )
 
     def derive_all(self, *, days: bool) -> None:
         """Derive the days, or else the months, of an account that was stored without them."""
@@ -289,9 +289,9 @@ class _VisitWriter:
         yield self._write_derived(months.derive())
 
     def _write_derived(
-        self, derived: DerivedDays, see_changed: Callable[[], None] = lambda: None
+        self, derived: DerivedDays, on_changed: Callable[[], None] = lambda: None
     ) -> tuple[frozenset[int], frozenset[str]]:
-        counts = write_readings(self._db, derived.rows, self._get_visit, is_import=False, see_changed=see_changed)
+        counts = write_readings(self._db, derived.rows, self._get_visit, is_import=False, on_changed=on_changed)
         deleted = delete_void(self._db, derived.void)
         return (
             counts.series | {series for series, _ in deleted},

@@ -7,6 +7,7 @@ from datetime import datetime, time, timedelta
 from functools import cache
 from itertools import groupby, islice
 from operator import itemgetter
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from exporter.account_status import AccountView
@@ -46,8 +47,6 @@ READING_INDEPENDENT_FAMILIES = frozenset(
 USAGE_POINTS_PER_QUERY = 1000
 SeriesWithIndex = tuple[SeriesRow, tuple[int, float] | None]
 """A series, and for an index the newest timestamp in milliseconds and value."""
-NamedPoint = tuple[str, UsagePointRow]
-"""The name of a usage point on the page, and what the ledger says of it."""
 UsagePointKey = tuple[str, str]
 """Account, and the name of a usage point on the page."""
 PeriodSamples = tuple[list[Sample], datetime | None]
@@ -84,57 +83,70 @@ def display_name(view: AccountView, usage_point: str) -> str:
     return clean_label(view.aliases.get(usage_point, usage_point))
 
 
-class SampleReader:
-    """Reads the samples of usage points from the ledger. Where two have the same name, samples have the same labels."""
+class UsagePointSamples(NamedTuple):
+    """Samples of one usage point, read together."""
+
+    usage_point: str
+    name: str
+    """Its name on the page; where two have the same name, samples have the same labels."""
+    samples: list[Sample]
+    monthly_peaks: MonthlyPeakHistory | None = None
+
+
+class AccountSampleReader:
+    """Reads the samples of an account's usage points from the ledger."""
 
     def __init__(self, snapshot: Snapshot, context: SampleContext) -> None:
-        self.monthly_peaks: dict[LabelValues, MonthlyPeakHistory] = {}
-        """(account, usage_point) -> the monthly peaks of those that were read."""
         self._snapshot, self._context = snapshot, context
         self._view, self._account = context.view, context.view.account
         self._clean_label = cache(clean_label)
         """Also shares one object among equal texts."""
 
-    def read_usage_points(self, points: Iterable[NamedPoint], usage_points: Collection[str] | None) -> Iterator[Sample]:
-        """Yield all samples of `points`, which are all that the ledger has of `usage_points`, in its order."""
-        groups = self._select_series(usage_points)
-        following = next(groups, None)
+    def read_usage_points(self, usage_points: Collection[str] | None) -> Iterator[UsagePointSamples]:
+        """Yield all samples of these usage points (None: of all), in the order of the ledger."""
+        series_groups, fact_groups = self._select_series(usage_points), self._select_facts(usage_points)
+        next_series, next_facts = next(series_groups, None), next(fact_groups, None)
         registers, month_start = set[LabelValues](), self._context.month_start.timestamp()
-        for name, point in points:
-            key = self._account, name
-            yield self._describe_usage_point(key, point)
-            yield MONTH_START_FAMILY, key, month_start
-            if following is None or following[0] != point.usage_point:
-                continue
-            _, series, statistics = following
-            following = next(groups, None)
-            for line, _ in series:
-                # One series for each register, so that joins work, though it may count in both directions.
-                register = (self._account, name, self._clean_label(line.register))
-                if line.form != "peak" and register not in registers:
-                    registers.add(register)
-                    yield self._describe_register(register, line)
-            yield from self._read_series(key, series, statistics)
-        for usage_point, fact, value in self._snapshot.select_facts(self._account, usage_points):
-            yield _FACT_FAMILIES[fact], (self._account, display_name(self._view, usage_point)), value
+        for point in self._snapshot.select_usage_points(self._account, usage_points):
+            name = display_name(self._view, point.usage_point)
+            key, monthly_peaks = (self._account, name), None
+            samples = [self._describe_usage_point(key, point), (MONTH_START_FAMILY, key, month_start)]
+            if next_series and next_series[0] == point.usage_point:
+                _, series, statistics = next_series
+                next_series = next(series_groups, None)
+                for line, _ in series:
+                    # One series for each register, so that joins work, though it may count in both directions.
+                    register = (self._account, name, self._clean_label(line.register))
+                    if line.form != "peak" and register not in registers:
+                        registers.add(register)
+                        samples.append(self._describe_register(register, line))
+                readings, monthly_peaks = self._read_series(key, series, statistics)
+                samples += readings
+            if next_facts and next_facts[0] == point.usage_point:
+                samples += [(_FACT_FAMILIES[fact], key, value) for fact, value in next_facts[1]]
+                next_facts = next(fact_groups, None)
+            yield UsagePointSamples(point.usage_point, name, samples, monthly_peaks)
 
-    def read_readings(self, usage_points: Collection[str]) -> Iterator[Sample]:
+    def read_readings(self, usage_points: Collection[str]) -> Iterator[UsagePointSamples]:
         """Yield only the samples of readings: none of `READING_INDEPENDENT_FAMILIES`."""
         for usage_point, series, statistics in self._select_series(usage_points):
-            yield from self._read_series((self._account, display_name(self._view, usage_point)), series, statistics)
+            name = display_name(self._view, usage_point)
+            yield UsagePointSamples(usage_point, name, *self._read_series((self._account, name), series, statistics))
 
-    def read_indexes(self, usage_points: Collection[str]) -> Iterator[Sample]:
+    def read_indexes(self, usage_points: Collection[str]) -> Iterator[UsagePointSamples]:
         """Yield only the samples of indexes, of usage points that have nothing else but derived days.
 
         None of `READING_INDEPENDENT_FAMILIES` nor of `PERIOD_FAMILIES`.
         """
         found = self._snapshot.select_newest_indexes(self._account, usage_points)
         for usage_point, indexes in groupby(found, key=itemgetter(0)):
-            key, newest = (self._account, display_name(self._view, usage_point)), 0
+            name, newest = display_name(self._view, usage_point), 0
+            key, samples = (self._account, name), list[Sample]()
             for index in indexes:
-                yield self._build_index(key, index, index.value)
+                samples.append(self._build_index(key, index, index.value))
                 newest = max(newest, index.at)
-            yield TIMESTAMP_FAMILY, key, newest / 1000
+            samples.append((TIMESTAMP_FAMILY, key, newest / 1000))
+            yield UsagePointSamples(usage_point, name, samples)
 
     def _select_series(
         self, usage_points: Collection[str] | None
@@ -146,6 +158,12 @@ class SampleReader:
             derived = [line.id for _, lines in batch for line, _ in lines if line.is_derived and line.resolution == "P1D"]
             statistics = DayStatistics(self._snapshot, derived, self._context) if derived else None
             yield from ((usage_point, lines, statistics) for usage_point, lines in batch)
+
+    def _select_facts(self, usage_points: Collection[str] | None) -> Iterator[tuple[str, list[tuple[Fact, float]]]]:
+        """Yield usage points with their facts."""
+        facts = self._snapshot.select_facts(self._account, usage_points)
+        for usage_point, group in groupby(facts, key=itemgetter(0)):
+            yield usage_point, [(fact, value) for _, fact, value in group]
 
     def _describe_usage_point(self, key: UsagePointKey, point: UsagePointRow) -> Sample:
         address = point.address if self._view.show_personal else ""
@@ -159,23 +177,25 @@ class SampleReader:
 
     def _read_series(
         self, key: UsagePointKey, series: list[SeriesWithIndex], statistics: DayStatistics | None
-    ) -> Iterator[Sample]:
-        newest = list[float]()
+    ) -> tuple[list[Sample], MonthlyPeakHistory | None]:
+        samples, monthly_peaks, newest = list[Sample](), None, list[float]()
         for line, index in series:
             if index:
-                yield self._build_index(key, line, index[1])
+                samples.append(self._build_index(key, line, index[1]))
                 newest.append(index[0] / 1000)
         if rest := [line for line, index in series if not index]:
             days = [line for line in rest if line.resolution == "P1D" and line.form == "interval"]
-            for samples, end in (
+            for found, end in (
                 self._read_days(key, days, statistics),
                 self._read_loads(key, [line for line in rest if line.resolution.startswith("PT")]),
-                self._read_peaks(key, [line for line in rest if line.form == "peak"]),
             ):
-                yield from samples
+                samples += found
                 newest += [end.timestamp()] if end else []
+            peaks, monthly_peaks = self._read_peaks(key, [line for line in rest if line.form == "peak"])
+            samples += peaks
         if newest:
-            yield TIMESTAMP_FAMILY, key, max(newest)
+            samples.append((TIMESTAMP_FAMILY, key, max(newest)))
+        return samples, monthly_peaks
 
     def _build_index(self, key: UsagePointKey, series: SeriesRow | NewestIndex, value: float) -> Sample:
         labels = (key[0], key[1], self._clean_label(series.register))
@@ -218,8 +238,8 @@ class SampleReader:
             samples.append(("utility_load_timestamp_seconds", key, common.timestamp()))
         return samples, max(ends.values())
 
-    def _read_peaks(self, key: UsagePointKey, series: list[SeriesRow]) -> PeriodSamples:
-        samples = list[Sample]()
+    def _read_peaks(self, key: UsagePointKey, series: list[SeriesRow]) -> tuple[list[Sample], MonthlyPeakHistory | None]:
+        samples, monthly_peaks = list[Sample](), None
         for line in series:
             if (line.unit, line.resolution) == (Unit.KW, "P1M"):
                 peaks = self._snapshot.select_newest(line.id, 24)
@@ -227,7 +247,7 @@ class SampleReader:
                 if peaks[0].has_span:
                     samples.append(("utility_monthly_peak_timestamp_seconds", key, peaks[0].end.timestamp()))
                 history = MonthlyPeakHistory(tuple((self._find_month_end(peak.at), peak.value) for peak in peaks))
-                self.monthly_peaks.setdefault(key, history)
+                monthly_peaks = monthly_peaks or history
                 averages = average_peaks({key: history}, self._context.month_start)
                 samples += [(family, key, values[key]) for family, values in averages.items() if values]
             elif (line.unit, line.resolution) == (Unit.KVA, "P1D"):
@@ -235,7 +255,7 @@ class SampleReader:
                 samples.append(("utility_daily_peak_kva", key, peak.value))
                 if peak.has_span:
                     samples.append(("utility_daily_peak_timestamp_seconds", key, peak.end.timestamp()))
-        return samples, None
+        return samples, monthly_peaks
 
     def _find_month_end(self, at: datetime) -> datetime:
         zone = self._view.zone

@@ -27,16 +27,25 @@ from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.ledger.writer import LedgerChanges
 from exporter.metrics.aggregates import (
     READING_INDEPENDENT_FAMILIES,
+    AccountSampleReader,
     MonthlyPeakHistory,
-    NamedPoint,
-    SampleReader,
+    UsagePointSamples,
     average_peaks,
     display_name,
     find_month_start,
 )
 from exporter.metrics.days import ALL_USAGE_POINTS, SampleContext, list_history_starts
-from exporter.metrics.exposition import HISTORY_FAMILIES, TEXT, AgePrefixes, FamilyLines, HistoryTotals, PageBody, compress_member
-from exporter.metrics.families import MONTH_START_FAMILY, PERIOD_FAMILIES, TIMESTAMP_FAMILY, LabelValues, Sample, Samples
+from exporter.metrics.exposition import (
+    HISTORY_FAMILIES,
+    TEXT,
+    AgePrefixes,
+    FamilyLines,
+    FamilyLinesByName,
+    HistoryTotals,
+    PageBody,
+    compress_member,
+)
+from exporter.metrics.families import MONTH_START_FAMILY, PERIOD_FAMILIES, TIMESTAMP_FAMILY, LabelValues, Samples
 from exporter.metrics.process import PageTail, ReloadStatus, build_health_samples, build_program_samples
 
 USAGE_POINTS_PER_BLOCK = 500
@@ -143,28 +152,38 @@ def update_samples(samples: AccountSamples, snapshot: Snapshot, context: SampleC
     """
     moved = _find_moved_starts(samples.context, context, snapshot)
     builder = SamplesBuilder(replace(samples.with_month_start(context.month_start), context=context), snapshot)
-    rebuilds = builder.rebuild, builder.rebuild_readings, builder.rebuild_indexes
-    known = {rebuild: defaultdict[int, list[str]](list) for rebuild in rebuilds}
-    new = list[str]()
+    new, described, read, index_only = list[str](), list[str](), list[str](), list[str]()
     for usage_point in changes.usage_points | moved:
         name = display_name(context.view, usage_point)
         is_alone = samples.shared_names.get(name, [name]) == [usage_point]
-        if (position := samples.block_positions.get(name)) is None:
+        if name not in samples.block_positions:
             new.append(usage_point)
         elif usage_point in changes.described_usage_points or not is_alone:
-            known[builder.rebuild][position].append(usage_point)
-        elif usage_point in changes.live_usage_points and usage_point not in moved:
-            known[builder.rebuild_indexes][position].append(usage_point)
+            described.append(usage_point)
+        elif usage_point in changes.index_only_usage_points and usage_point not in moved:
+            index_only.append(usage_point)
         else:
-            known[builder.rebuild_readings][position].append(usage_point)
+            read.append(usage_point)
     if new:
         builder.add(new)
-    for rebuild, usage_points_by_block in known.items():
-        positions = sorted(usage_points_by_block)
-        for start in range(0, len(positions), BLOCKS_AT_A_TIME):
-            batch = positions[start : start + BLOCKS_AT_A_TIME]
-            rebuild([usage_point for position in batch for usage_point in usage_points_by_block[position]])
+    for rebuild, usage_points in (
+        (builder.rebuild, described),
+        (builder.rebuild_readings, read),
+        (builder.rebuild_indexes, index_only),
+    ):
+        for batch in _split_by_blocks(samples, context.view, usage_points):
+            rebuild(batch)
     return builder.build()
+
+
+def _split_by_blocks(samples: AccountSamples, view: AccountView, usage_points: Iterable[str]) -> Iterator[list[str]]:
+    """Yield known usage points in batches, each of a few blocks."""
+    usage_points_by_block = defaultdict[int, list[str]](list)
+    for usage_point in usage_points:
+        usage_points_by_block[samples.block_positions[display_name(view, usage_point)]].append(usage_point)
+    positions = iter(sorted(usage_points_by_block))
+    while batch := list(islice(positions, BLOCKS_AT_A_TIME)):
+        yield [usage_point for position in batch for usage_point in usage_points_by_block[position]]
 
 
 class SamplesBuilder:
@@ -194,18 +213,10 @@ class SamplesBuilder:
 
     def rebuild(self, usage_points: Collection[str] | None) -> None:
         """Rebuild all samples of usage points (None: of all), and of others of the same names."""
-        names, usage_points_by_name = self._display_names(usage_points or ()), defaultdict[str, list[str]](list)
+        names = self._display_names(usage_points or ())
         if usage_points is not None:
             usage_points = {*usage_points, *(one for name in names for one in self._shared_names.get(name, [name]))}
-
-        def select_points() -> Iterator[NamedPoint]:
-            for point in self._snapshot.select_usage_points(self._view.account, usage_points):
-                name = display_name(self._view, point.usage_point)
-                usage_points_by_name[name].append(point.usage_point)
-                yield name, point
-
-        reader = SampleReader(self._snapshot, self._context)
-        self._replace_samples(names, reader, reader.read_usage_points(select_points(), usage_points))
+        usage_points_by_name = self._replace_samples(names, self._build_reader().read_usage_points(usage_points))
         for name in names:
             self._shared_names.pop(name, None)
             if name not in usage_points_by_name:
@@ -214,39 +225,47 @@ class SamplesBuilder:
 
     def rebuild_readings(self, usage_points: Collection[str]) -> None:
         """Rebuild the samples of readings of known usage points, each the only one of its name."""
-        names, reader = self._display_names(usage_points), SampleReader(self._snapshot, self._context)
-        self._replace_samples(names, reader, reader.read_readings(usage_points), READING_INDEPENDENT_FAMILIES)
+        names, samples = self._display_names(usage_points), self._build_reader().read_readings(usage_points)
+        self._replace_samples(names, samples, READING_INDEPENDENT_FAMILIES)
 
     def rebuild_indexes(self, usage_points: Collection[str]) -> None:
         """Rebuild the samples of indexes of known usage points that have nothing else but derived days."""
-        names, reader = self._display_names(usage_points), SampleReader(self._snapshot, self._context)
-        self._replace_samples(names, reader, reader.read_indexes(usage_points), READING_INDEPENDENT_FAMILIES | PERIOD_FAMILIES)
+        names, samples = self._display_names(usage_points), self._build_reader().read_indexes(usage_points)
+        self._replace_samples(names, samples, READING_INDEPENDENT_FAMILIES | PERIOD_FAMILIES)
+
+    def _build_reader(self) -> AccountSampleReader:
+        """Return a reader for one call: it keeps the labels it has read."""
+        return AccountSampleReader(self._snapshot, self._context)
 
     def _display_names(self, usage_points: Iterable[str]) -> set[str]:
         return {display_name(self._view, usage_point) for usage_point in usage_points}
 
     def _replace_samples(
-        self, names: Set[str], reader: SampleReader, samples: Iterable[Sample], unchanged_families: Set[str] = frozenset()
-    ) -> None:
-        """Make these the samples of these names; of two with the same labels (equal names) the first is kept."""
+        self, names: Set[str], usage_points: Iterable[UsagePointSamples], unchanged_families: Set[str] = frozenset()
+    ) -> Mapping[str, list[str]]:
+        """Make these the samples of these names; of two with the same labels (equal names) the first is kept.
+
+        Return the usage points by name.
+        """
         changed = {self._block_positions[name] for name in names if name in self._block_positions}
         drafts = defaultdict[int, Samples](lambda: defaultdict(dict))
-        current: str | None = None
-        draft: Samples = {}
-        for family, labels, value in samples:
-            if labels[1] != current:
-                current = labels[1]
-                draft = drafts[self._find_position(current)]
-            draft[family].setdefault(labels, value)
         peaks = defaultdict[int, dict[LabelValues, MonthlyPeakHistory]](dict)
-        for key, history in reader.monthly_peaks.items():
-            peaks[self._block_positions[key[1]]][key] = history
+        usage_points_by_name = defaultdict[str, list[str]](list)
+        for usage_point, name, samples, monthly_peaks in usage_points:
+            usage_points_by_name[name].append(usage_point)
+            position = self._find_position(name)
+            draft = drafts[position]
+            for family, labels, value in samples:
+                draft[family].setdefault(labels, value)
+            if monthly_peaks:
+                peaks[position].setdefault((self._view.account, name), monthly_peaks)
         for position in sorted(changed | drafts.keys()):
             if position == len(self._blocks):
                 self._blocks.append(SampleBlock())
             self._blocks[position] = self._blocks[position].replace_usage_points(
                 names, drafts.pop(position, {}), peaks[position], unchanged_families
             )
+        return usage_points_by_name
 
     def _find_position(self, name: str) -> int:
         if name not in self._block_positions:
@@ -358,20 +377,25 @@ class MetricsPage:
 
     def _get_body(self) -> PageBody:
         """Return the body, as of the running month though no visit has happened since it began."""
-        accounts = list(self.accounts.values())
-        for account in accounts:
+        for account in list(self.accounts.values()):
             month_start = self._find_month_start(account.view)
             if account.kept_samples.context.month_start != month_start:
                 with self._replace_lock:
                     account.kept_samples = account.kept_samples.with_month_start(month_start)
-        kept = [account.kept_samples for account in accounts]
-        if not self._body.is_current([samples.lines_by_family for samples in kept]):
-            self._body = self._build_body(kept)
-        return self._body
+        body = self._body
+        if body.is_current(self._list_lines()):  # without the lock: a scrape does not wait for a refresh that joins another body
+            return body
+        with self._replace_lock:
+            if not self._body.is_current(self._list_lines()):
+                self._body = self._build_body([account.kept_samples for account in list(self.accounts.values())])
+            return self._body
+
+    def _list_lines(self) -> list[FamilyLinesByName]:
+        return [account.kept_samples.lines_by_family for account in list(self.accounts.values())]
 
     def _build_body(self, kept: Sequence[AccountSamples]) -> PageBody:
         ages = [block.ages for samples in kept for block in samples.blocks]
-        body = PageBody([samples.lines_by_family for samples in kept], ages, self._body)
+        body = self._body.replace_lines([samples.lines_by_family for samples in kept], ages)
         body.ages.render_ahead(int(self._clock().timestamp()), [0])
         return body
 

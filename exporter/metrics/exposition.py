@@ -44,14 +44,14 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 OPENMETRICS_EOF = b"# EOF\n"
 GZIP_LEVEL, GZIP_WBITS = 1, 31
 """The lines of a page are so similar that higher levels take three times as long to save a tenth."""
-SMALL_BYTES, SMALL_WBITS, SMALL_MEMORY_LEVEL = 16 * 1024, 29, 6
+SMALL_TABLE_MAX_BYTES, SMALL_TABLE_WBITS, SMALL_TABLE_MEMORY_LEVEL = 16 * 1024, 29, 6
 """Up to this size a small hash table suffices, built in a third of the time: the tail is compressed at each scrape."""
 MINUS_INFINITY, EXPONENT_FROM = -math.inf, 1e6
 """From this value on the library writes an exponent where Python does not."""
 MIN_OWN_MEMBER_BYTES = 16 * 1024
-"""Lines of at least this size are a gzip member of their own; smaller ones are compressed with their neighbours."""
-MAX_SMALL_BYTES = 1 << 20
-"""Small lines are joined up to about this size; of so many lines of families that seldom change no text is kept."""
+"""Lines of at least this size are a gzip member of their own."""
+SHARED_MEMBER_BYTES = 1 << 20
+"""Smaller ones share a member up to about this size; of so many lines of families that seldom change no text is kept."""
 STEPPED_ABOVE = 1000
 AGE_STEP = 15
 """The ages of more than `STEPPED_ABOVE` usage points are those of the last whole `AGE_STEP` seconds."""
@@ -60,7 +60,7 @@ RENDER_AHEAD_FOR = 300
 HISTORY_FAMILIES = "utility_history_start_timestamp_seconds", "utility_history_missing_days"
 FamilyLinesByName = Mapping[str, Sequence["FamilyLines"]]
 """The kept lines of an account by family, in the order of the page."""
-KeptPart = tuple[Sequence["FamilyLines"], bytes]
+KeptPart = tuple[Sequence["GzipMember"], bytes]
 """The kept part of a page in pieces, and as gzip."""
 _AGE_NAME, _TIMESTAMP_NAME_LENGTH = AGE_FAMILY.encode(), len(TIMESTAMP_FAMILY)
 _VALUE_PATTERN = re.compile(rb" [^ \n]+\n")
@@ -111,11 +111,11 @@ def parse_columns(family: str, text: bytes, names: Sequence[str] = ()) -> list[l
 
 def compress_member(text: bytes) -> bytes:
     """Return a text as a gzip member of its own; equal texts give equal bytes."""
-    if len(text) > SMALL_BYTES:
+    if len(text) > SMALL_TABLE_MAX_BYTES:
         return bytes(_gzip.compress(text, GZIP_LEVEL, GZIP_WBITS))
     if not text:
         return b""
-    compressor = _gzip.compressobj(GZIP_LEVEL, zlib.DEFLATED, SMALL_WBITS, SMALL_MEMORY_LEVEL)
+    compressor = _gzip.compressobj(GZIP_LEVEL, zlib.DEFLATED, SMALL_TABLE_WBITS, SMALL_TABLE_MEMORY_LEVEL)
     return bytes(compressor.compress(text) + compressor.flush())
 
 
@@ -142,19 +142,24 @@ def build_metric(family: MetricFamily) -> Metric:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FamilyLines:
-    """The lines of one family in a block, never changed, only replaced."""
+class GzipMember:
+    """Lines as text and as a gzip member."""
 
-    family: str
     kept_text: bytes | None
-    """The text; None where it is made from the compressed one when it is needed: of large lines of `PERIOD_FAMILIES`."""
-    compressed: bytes = b""
-    """The gzip member; empty where the lines are compressed with their neighbours."""
+    """The text; None where it is made from the compressed one when it is needed: of many lines of `PERIOD_FAMILIES`."""
+    compressed: bytes
 
     @property
     def text(self) -> bytes:
         """The lines as text."""
         return decompress_member(self.compressed) if self.kept_text is None else self.kept_text
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FamilyLines(GzipMember):
+    """The lines of one family in a block, never changed, only replaced; `compressed` is empty where they share a member."""
+
+    family: str
 
     @property
     def lines(self) -> list[bytes]:
@@ -200,8 +205,8 @@ class FamilyLines:
     @classmethod
     def _build(cls, family: str, text: bytes) -> Self:
         if len(text) < MIN_OWN_MEMBER_BYTES:
-            return cls(family, text)
-        return cls(family, None if family in PERIOD_FAMILIES else text, compress_member(text))
+            return cls(text, b"", family)
+        return cls(None if family in PERIOD_FAMILIES else text, compress_member(text), family)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,12 +263,16 @@ class HistoryTotals:
 class RenderedAges:
     """The ages of a page, as text and gzip, rendered for the instants at which they are requested."""
 
-    def __init__(self, parts: Sequence[AgePrefixes] = (), previous: "RenderedAges | None" = None) -> None:
+    def __init__(self, parts: Sequence[AgePrefixes] = (), last_requests: Mapping[bool, int] | None = None) -> None:
         self._parts = parts
         self._age_step = AGE_STEP if sum(len(part.timestamps) for part in self._parts) > STEPPED_ABOVE else 1
         self._rendered: dict[tuple[int, bool], bytes] = {}
-        self._last_requests: dict[bool, int] = previous._last_requests if previous else {}
+        self._last_requests: dict[bool, int] = dict(last_requests or {})
         """gzip or not -> the last request for it."""
+
+    def replace_parts(self, parts: Sequence[AgePrefixes]) -> Self:
+        """Return other ages, rendered ahead in the compressions that were requested of these."""
+        return type(self)(parts, self._last_requests)
 
     def render(self, now: int, *, gzip: bool) -> bytes:
         """Return the ages as of a whole second."""
@@ -295,13 +304,15 @@ class PageBody:
     def __init__(
         self,
         accounts: Sequence[FamilyLinesByName] = (),
-        ages: Sequence[AgePrefixes] = (),
-        previous: "PageBody | None" = None,
+        ages: RenderedAges | None = None,
+        content_types: Iterable[str] = (),
     ) -> None:
-        self._accounts = accounts
-        self.ages: RenderedAges = RenderedAges(ages, previous.ages if previous else None)
-        content_types = list(previous._kept) if previous else []
+        self._accounts, self.ages = accounts, ages or RenderedAges()
         self._kept: dict[str, KeptPart] = {content_type: _join_kept(content_type, accounts) for content_type in content_types}
+
+    def replace_lines(self, accounts: Sequence[FamilyLinesByName], ages: Sequence[AgePrefixes]) -> Self:
+        """Return a body of other lines, ready for the content types that were requested of this one."""
+        return type(self)(accounts, self.ages.replace_parts(ages), list(self._kept))
 
     def is_current(self, accounts: Sequence[FamilyLinesByName]) -> bool:
         """Return whether the body was made of these very lines."""
@@ -361,8 +372,8 @@ def _join_kept(content_type: str, accounts: Sequence[FamilyLinesByName]) -> Kept
     return pieces, b"".join(piece.compressed for piece in pieces)
 
 
-def _list_pieces(content_type: str, accounts: Sequence[FamilyLinesByName]) -> Iterator[FamilyLines]:
-    """Yield the kept lines with their headers, each piece a gzip member: large lines, and the small ones between them joined."""
+def _list_pieces(content_type: str, accounts: Sequence[FamilyLinesByName]) -> Iterator[GzipMember]:
+    """Yield the kept lines with their headers: those with a member of their own, and the small ones between them joined."""
     small, families = bytearray(), set[str]()
     for family in FAMILIES:
         kept = [lines for account in accounts for lines in account.get(family.name, ())]
@@ -371,7 +382,7 @@ def _list_pieces(content_type: str, accounts: Sequence[FamilyLinesByName]) -> It
             if not lines.compressed:
                 small += lines.text
                 families.add(family.name)
-            if small and (lines.compressed or len(small) >= MAX_SMALL_BYTES):
+            if small and (lines.compressed or len(small) >= SHARED_MEMBER_BYTES):
                 yield _join_small(bytes(small), families)
                 small, families = bytearray(), set()
             if lines.compressed:
@@ -382,6 +393,6 @@ def _list_pieces(content_type: str, accounts: Sequence[FamilyLinesByName]) -> It
         yield _join_small(bytes(small), families)
 
 
-def _join_small(text: bytes, families: Set[str]) -> FamilyLines:
-    is_compact = len(text) >= MAX_SMALL_BYTES and families <= PERIOD_FAMILIES
-    return FamilyLines("", None if is_compact else text, compress_member(text))
+def _join_small(text: bytes, families: Set[str]) -> GzipMember:
+    is_compact = len(text) >= SHARED_MEMBER_BYTES and families <= PERIOD_FAMILIES
+    return GzipMember(None if is_compact else text, compress_member(text))

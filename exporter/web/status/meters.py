@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from exporter.account_status import AccountView
 from exporter.ledger.ledger import Snapshot
 from exporter.ledger.queries import UsagePointRow
-from exporter.metrics.aggregates import MonthlyPeakHistory, SampleReader, display_name, find_month_start
+from exporter.metrics.aggregates import AccountSampleReader, MonthlyPeakHistory, display_name, find_month_start
 from exporter.metrics.cache import AccountMetrics
 from exporter.metrics.families import LabelValues
 from exporter.models import DAY, Commodity, Fact, clean_label, natural_sort_key
@@ -121,24 +121,25 @@ class MeterReader:
         rows = list(rows)
         usage_points = [row.usage_point for row in rows]
         month_start = find_month_start(self._now, self._view.zone)
-        reader = SampleReader(self._snapshot, replace(self._account.kept_samples.context, month_start=month_start))
-        found = self._snapshot.select_usage_points(self._view.account, usage_points)
-        points = ((display_name(self._view, row.usage_point), row) for row in found)
+        reader = AccountSampleReader(self._snapshot, replace(self._account.kept_samples.context, month_start=month_start))
         values: dict[str, dict[str, dict[LabelValues, float]]] = defaultdict(lambda: defaultdict(dict))
-        for family, labels, value in reader.read_usage_points(points, usage_points):
-            values[labels[1]][family].setdefault(labels[2:], value)
-        return [self._build_meter(row, values[display_name(self._view, row.usage_point)], reader.monthly_peaks) for row in rows]
+        monthly_peaks: dict[str, MonthlyPeakHistory] = {}
+        for _, name, samples, history in reader.read_usage_points(usage_points):
+            for family, labels, value in samples:
+                values[name][family].setdefault(labels[2:], value)
+            if history:
+                monthly_peaks.setdefault(name, history)
+        names = [display_name(self._view, row.usage_point) for row in rows]
+        return [
+            self._build_meter(row, name, values[name], monthly_peaks.get(name)) for row, name in zip(rows, names, strict=True)
+        ]
 
-    def _build_meter(
-        self, row: UsagePointRow, values: Values, monthly_peaks: Mapping[LabelValues, MonthlyPeakHistory]
-    ) -> MeterSummary:
-        point = display_name(self._view, row.usage_point)
-        history = monthly_peaks.get((self._view.account, point))
+    def _build_meter(self, row: UsagePointRow, name: str, values: Values, history: MonthlyPeakHistory | None) -> MeterSummary:
         title, details = choose_title(self._view, row)
         last_reading = values.get("utility_reading_timestamp_seconds", {}).get(())
         return MeterSummary(
             id=row.usage_point,
-            usage_point=point,
+            usage_point=name,
             commodity=row.commodity,
             title=title,
             details=details,

@@ -34,17 +34,8 @@ from exporter.metrics.aggregates import (
     display_name,
     find_month_start,
 )
-from exporter.metrics.days import ALL_USAGE_POINTS, SampleContext, list_history_starts
-from exporter.metrics.exposition import (
-    HISTORY_FAMILIES,
-    TEXT,
-    AgePrefixes,
-    FamilyLines,
-    FamilyLinesByName,
-    HistoryTotals,
-    PageBody,
-    compress_member,
-)
+from exporter.metrics.days import SampleContext, find_moved_starts, list_history_starts
+from exporter.metrics.exposition import HISTORY_FAMILIES, TEXT, AgePrefixes, FamilyLines, HistoryTotals, PageBody, compress_member
 from exporter.metrics.families import MONTH_START_FAMILY, PERIOD_FAMILIES, TIMESTAMP_FAMILY, LabelValues, Samples
 from exporter.metrics.process import PageTail, ReloadStatus, build_health_samples, build_program_samples
 
@@ -150,7 +141,7 @@ def update_samples(samples: AccountSamples, snapshot: Snapshot, context: SampleC
 
     A few blocks at a time: the new samples of 100,000 usage points would briefly double the memory.
     """
-    moved = _find_moved_starts(samples.context, context, snapshot)
+    moved = find_moved_starts(samples.context, context, snapshot)
     builder = SamplesBuilder(replace(samples.with_month_start(context.month_start), context=context), snapshot)
     new, described, read, index_only = list[str](), list[str](), list[str](), list[str]()
     for usage_point in changes.usage_points | moved:
@@ -166,11 +157,8 @@ def update_samples(samples: AccountSamples, snapshot: Snapshot, context: SampleC
             read.append(usage_point)
     if new:
         builder.add(new)
-    for rebuild, usage_points in (
-        (builder.rebuild, described),
-        (builder.rebuild_readings, read),
-        (builder.rebuild_indexes, index_only),
-    ):
+    rebuilds = (builder.rebuild, described), (builder.rebuild_readings, read), (builder.rebuild_indexes, index_only)
+    for rebuild, usage_points in rebuilds:
         for batch in _split_by_blocks(samples, context.view, usage_points):
             rebuild(batch)
     return builder.build()
@@ -383,15 +371,15 @@ class MetricsPage:
                 with self._replace_lock:
                     account.kept_samples = account.kept_samples.with_month_start(month_start)
         body = self._body
-        if body.is_current(self._list_lines()):  # without the lock: a scrape does not wait for a refresh that joins another body
+        if self._is_current(body):  # without the lock: a scrape does not wait for a refresh that joins another body
             return body
         with self._replace_lock:
-            if not self._body.is_current(self._list_lines()):
+            if not self._is_current(self._body):
                 self._body = self._build_body([account.kept_samples for account in list(self.accounts.values())])
             return self._body
 
-    def _list_lines(self) -> list[FamilyLinesByName]:
-        return [account.kept_samples.lines_by_family for account in list(self.accounts.values())]
+    def _is_current(self, body: PageBody) -> bool:
+        return body.is_current([account.kept_samples.lines_by_family for account in list(self.accounts.values())])
 
     def _build_body(self, kept: Sequence[AccountSamples]) -> PageBody:
         ages = [block.ages for samples in kept for block in samples.blocks]
@@ -407,11 +395,3 @@ class MetricsPage:
                 yield build_health_samples(account.view, account.health, now)
             except Exception:  # one account's bug must not empty the page of the others
                 log.exception("failed to render the health of account %s", account.view.account)
-
-
-def _find_moved_starts(before: SampleContext, after: SampleContext, snapshot: Snapshot) -> frozenset[str]:
-    """Return the usage points whose history begins elsewhere than before."""
-    moved = frozenset(usage_point for (usage_point, _), _ in before.history_starts.items() ^ after.history_starts.items())
-    if ALL_USAGE_POINTS in moved:
-        return moved - {ALL_USAGE_POINTS} | snapshot.select_usage_points_with_days(after.view.account)
-    return moved

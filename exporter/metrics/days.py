@@ -86,6 +86,14 @@ class SampleContext:
         return min(start, first_known)
 
 
+def find_moved_starts(before: SampleContext, after: SampleContext, snapshot: Snapshot) -> frozenset[str]:
+    """Return the usage points whose history begins elsewhere than before."""
+    moved = frozenset(usage_point for (usage_point, _), _ in before.history_starts.items() ^ after.history_starts.items())
+    if ALL_USAGE_POINTS in moved:
+        return moved - {ALL_USAGE_POINTS} | snapshot.select_usage_points_with_days(after.view.account)
+    return moved
+
+
 def sum_exactly(values: Iterable[float]) -> float:
     """Return a sum without the noise of floats: as many digits as any meter has, and no more."""
     return strip_noise(math.fsum(values))

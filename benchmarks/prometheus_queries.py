@@ -21,6 +21,7 @@ import aiohttp
 
 from exporter.account_status import AccountHealth, AccountView
 from exporter.clock import WallClock
+from exporter.history.config import HistorySettings
 from exporter.history.export import ExportSelection, export_series
 from exporter.history.read_worker import RemoteReader
 from exporter.ledger.account_state import AccountState
@@ -66,7 +67,9 @@ async def serve_ledger(folder: Path) -> None:
         page = MetricsPage(ledger, clock.now, "0")
         page.add_account(AccountView("fleet", "brook", PARIS), AccountHealth(timedelta(hours=1)))
         page.refresh("fleet")
-        context = WebContext(page, PollerGroup(ledger, page, clock), remote_reader=RemoteReader(ledger, clock.now))
+        context = WebContext(
+            page, PollerGroup(ledger, page, clock), remote_reader=RemoteReader(ledger, clock.now, HistorySettings())
+        )
         context.ready.set()
         app = make_app(context)
         async with AsyncExitStack() as stack:

@@ -46,8 +46,7 @@ def _measure_read(folder: Path, registers: int) -> list[Figure]:
 
 async def _read_all(ledger: Ledger) -> tuple[int, float, float]:
     """Ask for everything, and discard the response; return its size in bytes, the duration, and the worker's peak memory."""
-    reader = RemoteReader(ledger, lambda: NOW)
-    reader.configure(HistorySettings(max_samples=200_000_000), {})
+    reader = RemoteReader(ledger, lambda: NOW, HistorySettings(max_samples=200_000_000))
     try:
         for end_ms in (1, to_ms(NOW)):  # the first starts the worker, and has no samples
             started, length = time.perf_counter(), 0

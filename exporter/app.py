@@ -112,7 +112,7 @@ class Exporter:
                 version=program,
                 metrics_path=self._options.telemetry_path,
             )
-            history = RemoteReader(ledger, self._clock.now)
+            history = RemoteReader(ledger, self._clock.now, config.history, collect_aliases(config))
             stack.callback(history.close)
             stack.push_async_callback(senders.stop)
             maintenance = MaintenanceTask(ledger, self._clock)

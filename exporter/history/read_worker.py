@@ -5,8 +5,8 @@ priority, and only it loads what reads need. It is started by the first read, an
 
 Each read has a connection of `multiprocessing`, passed to the worker over the control connection, and a thread, so that the event
 loop never waits for the worker. The request is one message; then come those of the response, until the worker closes the
-connection: its work has ended. Who leaves before shuts the connection down for writing, which the worker sees as an end, and
-receives what is still on its way. Only then is the place free, and the connection closed: by the thread that used it.
+connection: its work has ended. If the client disconnects early, our side shuts down writing; the worker sees EOF and stops. Then
+the slot is freed, and the thread that used the connection closes it.
 """
 
 import asyncio
@@ -22,10 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from enum import Enum
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import send_handle
-from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from exporter.errors import BusyError, LedgerError, RequestError
 from exporter.history.config import HistorySettings
@@ -33,9 +33,6 @@ from exporter.history.series import Aliases
 from exporter.ledger.database import to_ms
 from exporter.ledger.ledger import Ledger
 
-DATA, END, BAD_REQUEST, FAILURE, FRAMES_FOLLOW = b"p", b"e", b"r", b"f", b"x"
-"""A response is a sequence of messages, each with its kind in the first byte: data, then the end or an error. Before data that is
-frames of XOR chunks, not one block of samples, comes a message that says so."""
 MAX_CONCURRENT_READS = 4
 """Reads at once; further ones wait."""
 MAX_WAIT_SECONDS = 10
@@ -43,49 +40,77 @@ MAX_WAIT_SECONDS = 10
 T = TypeVar("T")
 
 
+class MessageKind(bytes, Enum):
+    """The first byte of each message of a response: data messages, then the end or an error."""
+
+    XOR_CHUNKS = b"x"
+    """Sent first if the data is STREAMED_XOR_CHUNKS, not SAMPLES."""
+    DATA = b"d"
+    END = b"e"
+    BAD_REQUEST = b"b"
+    FAILURE = b"f"
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What a worker is started with."""
+    """What a worker is started with, passed to it as JSON."""
 
+    folder: str
+    """The ledger's, absolute."""
     aliases: Aliases
     max_samples: int
     external_labels: tuple[str, ...]
+
+    def serialize(self) -> bytes:
+        """Return the settings as JSON."""
+        return json.dumps(asdict(self), default=dict).encode()
+
+    @classmethod
+    def parse(cls, text: bytes) -> Self:
+        """Return the settings of a JSON text."""
+        fields = json.loads(text)
+        return cls(fields["folder"], fields["aliases"], fields["max_samples"], tuple(fields["external_labels"]))
 
 
 class ReadWorker:
     """A running worker process, seen from the process that started it. It ends once its control connection is closed."""
 
-    def __init__(self, folder: Path, settings: WorkerSettings) -> None:
-        """Start the process, or raise OSError; blocks, so not for the event loop."""
-        self.settings = settings
-        self._control, remote = Pipe()
+    def __init__(self, settings: WorkerSettings, process: subprocess.Popen[bytes], control: Connection) -> None:
+        self.settings, self.process, self._control = settings, process, control
         self._control_lock = threading.Lock()
+
+    @classmethod
+    def start(cls, settings: WorkerSettings) -> Self:
+        """Start a process; raise OSError. Blocks, so not for the event loop."""
+        control, worker_end = Pipe()
+        descriptor = worker_end.fileno()
         # -P: a file of the current folder is never taken for a module.
-        command = [sys.executable, "-P", "-c", "from exporter.history.read_worker_main import main; main()", str(remote.fileno())]
+        command = [sys.executable, "-P", "-c", "from exporter.history.read_worker_main import main; main()", str(descriptor)]
         paths = os.pathsep.join(path for path in sys.path if path)
-        with remote:
-            self.process = subprocess.Popen(  # noqa: S603  # Python itself, with a number
+        with worker_end:
+            process = subprocess.Popen(  # noqa: S603  # Python itself, with a number
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": paths},
-                pass_fds=[remote.fileno()],
+                pass_fds=[descriptor],
             )
-        assert self.process.stdin
-        with self.process.stdin as begin, suppress(BrokenPipeError):
-            begin.write(json.dumps({"folder": str(folder.absolute()), **asdict(settings)}, default=dict).encode())
+        assert process.stdin
+        with process.stdin as stdin, suppress(BrokenPipeError):
+            stdin.write(settings.serialize())
+        return cls(settings, process, control)
 
-    def pass_connection(self, remote: Connection) -> None:
-        """Pass the remote end of a request's connection to the process, and close it here; raise OSError. May block."""
-        with remote, self._control_lock:
+    def pass_connection(self, worker_end: Connection) -> None:
+        """Pass the worker's end of a request's connection to the process, and close it here; raise OSError. May block."""
+        with worker_end, self._control_lock:
             try:
-                send_handle(self._control, remote.fileno(), self.process.pid)
+                send_handle(self._control, worker_end.fileno(), self.process.pid)
             except RuntimeError as error:  # macOS: not acknowledged
                 raise ConnectionError(str(error)) from None
 
-    def send_request(self, connection: Connection, remote: Connection, body: bytes, now: datetime) -> None:
+    def send_request(self, connection: Connection, worker_end: Connection, body: bytes, now: datetime) -> None:
         """Send a request as of an instant over a new connection; raise OSError. May block."""
-        self.pass_connection(remote)
+        self.pass_connection(worker_end)
         connection.send((body, to_ms(now)))
 
     def close(self) -> None:
@@ -99,10 +124,10 @@ class ReadWorker:
         self.process.wait()
 
 
-class ReadPlaces:
-    """The places of reads under way, shared out so that one client's address never has all of them.
+class ReadSlots:
+    """The slots of reads under way, shared out so that one client's address never has all of them.
 
-    An address gets a further place while more are free than it has: alone it gets half of them, the next one half of the rest.
+    An address gets a further slot while more are free than it has: alone it gets half of them, the next one half of the rest.
     """
 
     def __init__(self, count: int) -> None:
@@ -111,7 +136,7 @@ class ReadPlaces:
         self._waiting: dict[asyncio.Future[None], str] = {}
 
     async def acquire(self, peer: str) -> None:
-        """Wait for a place; those who have fewest are served first."""
+        """Wait for a slot; those who have fewest are served first."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = peer
         self._hand_out()
@@ -125,7 +150,7 @@ class ReadPlaces:
             del self._waiting[turn]
 
     def release(self, peer: str) -> None:
-        """Free a place."""
+        """Free a slot."""
         self._free += 1
         self._held[peer] -= 1
         if not self._held[peer]:
@@ -147,7 +172,7 @@ class _Read:
     peer: str
     worker: ReadWorker
     connection: Connection
-    remote: Connection
+    worker_end: Connection
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "remote-read"))
     """One for each read: what it is asked for is done in that order, even after a cancellation."""
 
@@ -159,20 +184,21 @@ class _Read:
 class RemoteReader:
     """Answers remote reads through a worker process."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], datetime]) -> None:
-        self._ledger, self._clock = ledger, clock
-        self._settings = HistorySettings()
-        self._aliases: Aliases = {}
+    def __init__(
+        self, ledger: Ledger, clock: Callable[[], datetime], settings: HistorySettings, aliases: Aliases | None = None
+    ) -> None:
+        self._folder, self._clock = str(ledger.folder.absolute()), clock
+        self.configure(settings, aliases or {})
         self._worker: ReadWorker | None = None
         """Where the next read goes."""
         self._reads: dict[ReadWorker, int] = {}
         """Every running worker, with how many reads it has."""
-        self._places, self._start_lock = ReadPlaces(MAX_CONCURRENT_READS), asyncio.Lock()
+        self._slots, self._start_lock = ReadSlots(MAX_CONCURRENT_READS), asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()
 
     def configure(self, settings: HistorySettings, aliases: Aliases) -> None:
-        """Use a new configuration from now on."""
-        self._settings, self._aliases = settings, aliases
+        """Use other settings from the next read on."""
+        self._worker_settings = WorkerSettings(self._folder, aliases, settings.max_samples, settings.external_labels)
 
     def close(self) -> None:
         """End the workers, and the reads under way with them."""
@@ -180,19 +206,19 @@ class RemoteReader:
             worker.kill()
         self._replace_worker(None)
 
-    async def read(self, body: bytes, peer: str, announce_frames: Callable[[], None]) -> AsyncGenerator[bytes, None]:
+    async def read(self, body: bytes, peer: str, on_xor_chunks: Callable[[], None]) -> AsyncGenerator[bytes, None]:
         """Yield the response to an address's remote read in chunks.
 
-        `announce_frames` is called before the first if they are not snappy's.
+        `on_xor_chunks` is called before the first chunk if the response is STREAMED_XOR_CHUNKS.
 
         Raise RequestError, BusyError and LedgerError, before the first chunk unless the ledger fails midway.
         """
         read = await self._begin_read(peer)
         try:
-            await read.run(read.worker.send_request, read.connection, read.remote, body, self._clock())
-            while (message := await read.run(read.connection.recv_bytes)) != END:
-                if message == FRAMES_FOLLOW:
-                    announce_frames()
+            await read.run(read.worker.send_request, read.connection, read.worker_end, body, self._clock())
+            while (message := await read.run(read.connection.recv_bytes)) != MessageKind.END:
+                if message == MessageKind.XOR_CHUNKS:
+                    on_xor_chunks()
                 else:
                     yield _parse_data(message)
         except (EOFError, ConnectionError):
@@ -208,40 +234,39 @@ class RemoteReader:
             ending.add_done_callback(self._ending.discard)
 
     async def _begin_read(self, peer: str) -> _Read:
-        """Wait for a place; raise BusyError and LedgerError."""
+        """Wait for a slot; raise BusyError and LedgerError."""
         try:
             async with asyncio.timeout(MAX_WAIT_SECONDS):
-                await self._places.acquire(peer)
+                await self._slots.acquire(peer)
         except TimeoutError:
             raise BusyError("other remote reads are under way") from None
         try:
             worker = await self._ensure_worker()
-            connection, remote = Pipe()
+            connection, worker_end = Pipe()
         except OSError as error:
-            self._places.release(peer)
+            self._slots.release(peer)
             raise _build_connection_error(error) from None
         except BaseException:
-            self._places.release(peer)
+            self._slots.release(peer)
             raise
         self._reads[worker] += 1
-        return _Read(peer, worker, connection, remote)
+        return _Read(peer, worker, connection, worker_end)
 
     async def _end_read(self, read: _Read) -> None:
-        """Free the place once the work has ended, which may be later than its client has left."""
+        """Free the slot once the worker has stopped, which may be later than its client has disconnected."""
         try:
-            await read.run(_receive_rest, read.connection, read.remote)
+            await read.run(_receive_rest, read.connection, read.worker_end)
         finally:
             read.thread.shutdown(wait=False)
-            self._places.release(read.peer)
+            self._slots.release(read.peer)
             self._reads[read.worker] -= 1
             self._close_idle_workers()
 
     async def _ensure_worker(self) -> ReadWorker:
         async with self._start_lock:
-            wanted = WorkerSettings(self._aliases, self._settings.max_samples, self._settings.external_labels)
-            worker = self._worker
-            if worker is None or worker.settings != wanted:
-                worker = await asyncio.to_thread(ReadWorker, self._ledger.folder, wanted)
+            worker, settings = self._worker, self._worker_settings
+            if worker is None or worker.settings != settings:
+                worker = await asyncio.to_thread(ReadWorker.start, settings)
                 self._replace_worker(worker)
             return worker
 
@@ -265,15 +290,15 @@ def _build_connection_error(error: OSError) -> LedgerError:
 def _parse_data(message: bytes) -> bytes:
     """Return the data of a message; raise RequestError and LedgerError."""
     kind, data = message[:1], message[1:]
-    if kind == BAD_REQUEST:
+    if kind == MessageKind.BAD_REQUEST:
         raise RequestError(data.decode())
-    if kind == FAILURE:
+    if kind == MessageKind.FAILURE:
         raise LedgerError(data.decode())
     return data
 
 
 def _shut_down_sending(connection: Connection) -> None:
-    """Let the worker know that nobody waits for the response; ends a request that is still being sent."""
+    """Let the worker know that nobody waits for the response; also ends a request that is still being sent."""
     local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=connection.fileno())
     try:
         with suppress(OSError):
@@ -282,9 +307,9 @@ def _shut_down_sending(connection: Connection) -> None:
         local.detach()
 
 
-def _receive_rest(connection: Connection, remote: Connection) -> None:
+def _receive_rest(connection: Connection, worker_end: Connection) -> None:
     """Wait until the worker has closed a connection, and close it."""
     with connection, suppress(EOFError, OSError):
-        remote.close()
+        worker_end.close()
         while True:
             connection.recv_bytes()

@@ -1,6 +1,5 @@
 """The main module of remote read's worker process: each request arrives as a connection over the control connection."""
 
-import json
 import os
 import signal
 import sys
@@ -14,13 +13,13 @@ from multiprocessing.reduction import recv_handle
 from pathlib import Path
 
 from exporter.errors import ExporterError, LedgerError, RequestError
-from exporter.history.read_worker import BAD_REQUEST, DATA, END, FAILURE, FRAMES_FOLLOW
+from exporter.history.read_worker import MessageKind, WorkerSettings
 from exporter.history.remote_read import RemoteReadHandler
 from exporter.ledger.ledger import Ledger
 
 NICENESS = 10
 CHECK_SECONDS = 0.2
-"""How often a read looks whether anybody still waits for it."""
+"""How often a read checks whether its client has disconnected."""
 
 
 class AbandonedError(Exception):
@@ -40,19 +39,19 @@ def serve_connections(control: Connection, handler: RemoteReadHandler) -> None:
 
 
 def _handle_connection(connection: Connection, handler: RemoteReadHandler) -> None:
-    # The client may leave at any time.
+    # The client may disconnect at any time.
     with connection, suppress(EOFError, OSError, AbandonedError):
         body, now = connection.recv()
-        end = END
+        end: bytes = MessageKind.END
         try:
             for chunk in handler.handle_request(
-                body, now, _build_check(connection), partial(connection.send_bytes, FRAMES_FOLLOW)
+                body, now, _build_check(connection), partial(connection.send_bytes, MessageKind.XOR_CHUNKS)
             ):
-                connection.send_bytes(DATA + chunk)
+                connection.send_bytes(MessageKind.DATA + chunk)
         except RequestError as error:
-            end = BAD_REQUEST + str(error).encode()
+            end = MessageKind.BAD_REQUEST + str(error).encode()
         except ExporterError as error:
-            end = FAILURE + str(error).encode()
+            end = MessageKind.FAILURE + str(error).encode()
         connection.send_bytes(end)
 
 
@@ -77,11 +76,11 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):
         os.nice(NICENESS)
-    settings = json.load(sys.stdin)
+    settings = WorkerSettings.parse(sys.stdin.buffer.read())
     try:
-        ledger = Ledger(Path(settings["folder"]), read_only=True)
+        ledger = Ledger(Path(settings.folder), read_only=True)
     except LedgerError as error:
         sys.exit(str(error))
-    handler = RemoteReadHandler(ledger, settings["aliases"], settings["max_samples"], settings["external_labels"])
+    handler = RemoteReadHandler(ledger, settings.aliases, settings.max_samples, settings.external_labels)
     serve_connections(Connection(int(sys.argv[1])), handler)
     os._exit(0)  # threads that still read the ledger end with the process

@@ -84,11 +84,11 @@ class RemoteReadHandler:
         body: bytes,
         now: int,
         check: Callable[[], None] = lambda: None,
-        announce_frames: Callable[[], object] = lambda: None,
+        on_xor_chunks: Callable[[], object] = lambda: None,
     ) -> Iterator[bytes]:
         """Yield the response to a request as of `now`, in milliseconds, in chunks; `check` is called often and may raise.
 
-        `announce_frames` is called before the first chunk of a response that is no block of samples but frames of XOR chunks.
+        `on_xor_chunks` is called before the first chunk if the response is STREAMED_XOR_CHUNKS.
         Raise RequestError and LedgerError, both before the first chunk unless reading the ledger fails midway.
         """
         check()
@@ -97,7 +97,7 @@ class RemoteReadHandler:
             index = self._get_series_index(snapshot)
             plans = self._plan(snapshot, index, request.queries, now, check)
             if request.is_streamed(_measure_response(plans)):
-                announce_frames()
+                on_xor_chunks()
                 parts = _stream_frames(snapshot, index, plans, check)
             else:
                 parts = stream_response(snapshot, index, plans, check)
@@ -119,7 +119,7 @@ class RemoteReadHandler:
             selected += selections[-1].bit_count()
         if selected > max(MAX_COUNTED_SERIES, len(index.series)):
             raise RequestError("the queries select too many series together; request less at once")
-        planner = _Planner(snapshot, index, self._max_samples, check)
+        planner = _QueryPlanner(snapshot, index, self._max_samples, check)
         return [planner.plan(query, list_positions(selection)) for query, selection in zip(queries, selections, strict=True)]
 
     def _get_series_index(self, snapshot: Snapshot) -> SeriesIndex:
@@ -132,7 +132,7 @@ class RemoteReadHandler:
         return cached[1]
 
 
-class _Planner:
+class _QueryPlanner:
     """Plans the queries of one request within its limits."""
 
     def __init__(self, snapshot: Snapshot, index: SeriesIndex, max_samples: int, check: Callable[[], None]) -> None:

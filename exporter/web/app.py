@@ -107,7 +107,7 @@ async def handle_remote_read(request: web.Request) -> web.StreamResponse:
     """Stream the response to a remote read; errors before the first chunk have their own status."""
     body = await _read_body(request)
     response = web.StreamResponse(headers={"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"})
-    chunks = request.app[REMOTE_READER].read(body, find_peer(request.remote or ""), partial(_announce_frames, response))
+    chunks = request.app[REMOTE_READER].read(body, find_peer(request.remote or ""), partial(_set_xor_chunk_headers, response))
     try:
         async with asyncio.timeout(MAX_READ_SECONDS), aclosing(chunks):
             async for chunk in chunks:
@@ -133,7 +133,7 @@ def _build_refusal(error: RequestError | BusyError) -> web.HTTPException:
     return web.HTTPServiceUnavailable(text=f"Try again later: {error}.\n", headers={"Retry-After": "5"})
 
 
-def _announce_frames(response: web.StreamResponse) -> None:
+def _set_xor_chunk_headers(response: web.StreamResponse) -> None:
     response.headers["Content-Type"] = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
     del response.headers["Content-Encoding"]
 

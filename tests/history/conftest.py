@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from exporter.history.config import HistorySettings
 from exporter.history.read_worker import RemoteReader
 from exporter.ledger.ledger import Ledger
 from exporter.web.app import add_remote_read
@@ -28,7 +29,7 @@ def sample_history(ledger: Ledger) -> SampleHistory:
 
 @pytest.fixture
 def history(ledger: Ledger) -> Iterator[RemoteReader]:
-    reader = RemoteReader(ledger, lambda: NOW)
+    reader = RemoteReader(ledger, lambda: NOW, HistorySettings())
     yield reader
     reader.close()
 

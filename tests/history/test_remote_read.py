@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import BusyError, LedgerError, RequestError
 from exporter.history.config import MAX_REQUEST_BYTES, HistorySettings
-from exporter.history.read_worker import MAX_CONCURRENT_READS, ReadPlaces, RemoteReader
+from exporter.history.read_worker import MAX_CONCURRENT_READS, ReadSlots, RemoteReader
 from exporter.history.read_worker_main import AbandonedError
 from exporter.history.remote_pb2 import ReadRequest
 from exporter.history.remote_read import RemoteReadHandler, parse_read_request
@@ -430,7 +430,7 @@ async def test_a_worker_that_dies(sample_history, history, base_url, client, cap
     await wait_until_idle(history)
     os.kill(worker, signal.SIGSTOP)
     waiting = asyncio.ensure_future(post_request(client, base_url, build_request((MIN_TIME, MAX_TIME, EVERY))))
-    while not history._places._held:  # noqa: ASYNC110  # places have no event for it
+    while not history._slots._held:  # noqa: ASYNC110  # slots have no event for it
         await asyncio.sleep(0)
     os.kill(worker, signal.SIGKILL)
     status, body = await waiting
@@ -481,9 +481,9 @@ def test_the_worker_ends_with_a_parent_that_was_killed(sample_history, tmp_path:
     """
     (tmp_path / "re2.py").write_text("open('taken', 'w')")
     program = (
-        "import sys; from datetime import UTC, datetime; from pathlib import Path\n"
+        "import sys; from datetime import UTC, datetime\n"
         "from multiprocessing import Pipe; from exporter.history.read_worker import ReadWorker, WorkerSettings\n"
-        "worker = ReadWorker(Path(sys.argv[1]), WorkerSettings({}, 99, ()))\n"
+        "worker = ReadWorker.start(WorkerSettings(sys.argv[1], {}, 99, ()))\n"
         "worker.send_request(*Pipe(), bytes(5), datetime.now(UTC)); print(worker.process.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
@@ -552,34 +552,34 @@ def test_queries_together_are_bounded(sample_history, monkeypatch):
 
 async def test_a_read_that_finds_no_place_may_come_again(sample_history, history, base_url, client, monkeypatch):
     """
-    Where all places are held by readers that stand still, a further read is told so soon, with when to come again.
+    Where all slots are held by readers that stand still, a further read is told so soon, with when to come again.
     """
     monkeypatch.setattr("exporter.history.read_worker.MAX_WAIT_SECONDS", 0.05)
     for number in range(MAX_CONCURRENT_READS - 1):
-        await history._places.acquire(f"192.0.2.{number // 2}")
-    await history._places.acquire("127.0.0.1")
+        await history._slots.acquire(f"192.0.2.{number // 2}")
+    await history._slots.acquire("127.0.0.1")
     answer = await client.post(f"{base_url}/api/v1/read", data=build_request((MIN_TIME, MAX_TIME, EVERY)))
 
     assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
 
 
-async def test_one_address_never_has_all_places():
+async def test_one_address_never_has_all_slots():
     """
-    An address gets half of the free places; others are served while it waits, those who have fewest first.
+    An address gets half of the free slots; others are served while it waits, those who have fewest first.
     """
-    places, served = ReadPlaces(4), []
+    slots, served = ReadSlots(4), []
 
-    async def wait_for_place(peer: str) -> None:
-        await places.acquire(peer)
+    async def wait_for_slot(peer: str) -> None:
+        await slots.acquire(peer)
         served.append(peer)
 
-    tasks = [asyncio.ensure_future(wait_for_place(peer)) for peer in ("a", "a", "a", "a", "b", "b", "c")]
+    tasks = [asyncio.ensure_future(wait_for_slot(peer)) for peer in ("a", "a", "a", "a", "b", "b", "c")]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     at_first = served.copy()
     tasks[2].cancel()
-    places.release("a")
-    places.release("b")
+    slots.release("a")
+    slots.release("b")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     for task in tasks:
@@ -595,7 +595,7 @@ def build_history_series(number: int) -> HistorySeries:
     return HistorySeries(labels, number, "home", TimestampRule(0), next(iter(HISTORY_FAMILIES.values())), "index", "")
 
 
-async def test_who_hangs_up_frees_the_place(sample_history, history, base_url, client):
+async def test_who_hangs_up_frees_the_slot(sample_history, history, base_url, client):
     """
     Listeners that leave in the middle of an answer cost later ones nothing.
     """
@@ -611,11 +611,11 @@ async def test_who_hangs_up_frees_the_place(sample_history, history, base_url, c
 
 async def test_a_network_of_ipv6_is_one_address(history, client, monkeypatch):
     """
-    One machine has as many addresses of IPv6 as it likes: all of its network share the places of one.
+    One machine has as many addresses of IPv6 as it likes: all of its network share the slots of one.
     """
     peers, remotes = [], iter(("2001:db8::1", "2001:db8::2", "192.0.2.1"))
 
-    async def refuse(self: RemoteReader, body: bytes, peer: str, announce_frames: object) -> AsyncGenerator[bytes, None]:
+    async def refuse(self: RemoteReader, body: bytes, peer: str, on_xor_chunks: object) -> AsyncGenerator[bytes, None]:
         peers.append(peer)
         raise BusyError("enough")
         yield b""
@@ -637,7 +637,7 @@ async def test_a_network_of_ipv6_is_one_address(history, client, monkeypatch):
 
 async def wait_until_idle(history) -> None:
     async with asyncio.timeout(30):
-        while history._places._held:  # noqa: ASYNC110  # places have no event for it
+        while history._slots._held:  # noqa: ASYNC110  # slots have no event for it
             await asyncio.sleep(0.01)
 
 
@@ -654,7 +654,7 @@ async def test_a_place_is_held_until_its_work_has_ended(sample_history, history,
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await anext(history.read(bytes(1 << 20), "192.0.2.1", lambda: None))  # more than the connection holds
-    held = history._places._held.total()
+    held = history._slots._held.total()
     os.kill(worker, signal.SIGCONT)
     await wait_until_idle(history)
 

@@ -178,7 +178,7 @@ def test_which_kind_is_sent(sample_history: SampleHistory, monkeypatch, accepted
     announced: list[bool] = []
     handler = RemoteReadHandler(sample_history.ledger, {}, 1_000_000)
     request = build_request((MIN_TIME, MAX_TIME, EVERY), accepted=accepted)
-    list(handler.handle_request(request, MAX_TIME, announce_frames=lambda: announced.append(True)))
+    list(handler.handle_request(request, MAX_TIME, on_xor_chunks=lambda: announced.append(True)))
 
     assert announced == [True] * streamed
 

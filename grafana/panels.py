@@ -40,6 +40,8 @@ KWH, M3, KW, KVA, EURO, HOURS = "suffix:kWh", "suffix:m³", "suffix:kW", "suffix
 """Units that stay what they are: Grafana's own turn 11026 kWh into 11 MWh and 5510 euro into 5.51K."""
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 DATE = "time:D MMM"
+WEEK_MS = 7 * 86_400_000
+WEEK_BEGINS = "week begins"
 """Of an instant in milliseconds."""
 
 CONSUMPTION, INJECTION = "#3F7FD9", "#4FA34A"
@@ -225,14 +227,24 @@ def bar_chart_panel(
     return _matrix(panel, rows, bars)
 
 
-def trend_panel(title: str, description: str, query: Query, style: Style, rows: str, lines: str) -> trend.Panel:
-    """Return lines over the number in the label `rows`, one for each value of `lines`."""
+def trend_panel(title: str, description: str, query: Query, style: Style, weeks: str, lines: str) -> trend.Panel:
+    """Return lines over the weeks of a year in the label `weeks`, counted from 0, one line for each value of `lines`."""
     panel = trend.Panel().draw_style(kinds.GraphDrawStyle.LINE).line_width(2).axis_soft_min(0).span_nulls(True)
-    panel.show_points(kinds.VisibilityMode.NEVER).legend(_legend()).tooltip(_tooltip()).x_field(f"{rows}\\{lines}")
+    panel.show_points(kinds.VisibilityMode.NEVER).legend(_legend()).tooltip(_tooltip()).x_field(WEEK_BEGINS)
     _finish(panel, title, description, [query], style, instant=True, tabular=True)
-    _matrix(panel, rows, lines)
-    conversion = {"conversions": [{"targetField": f"{rows}\\{lines}", "destinationType": "number"}], "fields": {}}
-    return panel.with_transformation(model.DataTransformerConfig(id_val="convertFieldType", options=conversion))
+    _matrix(panel, weeks, lines)
+    number = f"{weeks}\\{lines}"
+    # A number has ticks like 2.5, so weeks become instants: the axis names days, of 1970, whose year it leaves out.
+    instant = {"binary": {"left": number, "operator": "*", "right": str(WEEK_MS)}, "mode": "binary", "alias": WEEK_BEGINS}
+    for name, options in (
+        ("convertFieldType", {"conversions": [{"targetField": number, "destinationType": "number"}], "fields": {}}),
+        ("calculateField", instant | {"replaceFields": False}),
+        ("organize", {"indexByName": {WEEK_BEGINS: 0}, "excludeByName": {number: True}, "renameByName": {}}),
+    ):
+        panel.with_transformation(model.DataTransformerConfig(id_val=name, options=options))
+    axis = {"unit": DATE, "min": 0, "max": 52 * WEEK_MS}
+    settings = [model.DynamicConfigValue(id_val=name, value=value) for name, value in axis.items()]
+    return panel.override_by_name(WEEK_BEGINS, settings)
 
 
 M = TypeVar("M", barchart.Panel, trend.Panel)

@@ -15,6 +15,7 @@ import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import IntEnum
 from itertools import pairwise
 from statistics import median
@@ -51,8 +52,8 @@ class State(IntEnum):
 class Run(NamedTuple):
     """Consecutive days (ordinals, both included) of one state, asked at one time (Unix seconds).
 
-    `asked` is 0 when that is not known or no longer of interest; `tries` counts the asks in vain, for whole days those
-    without a change; for whole days with `asked` 0 it is 1 when they were asked at the feed's `recheck` age.
+    `asked` is 0 when that is not known or no longer of interest. `tries` counts the asks in vain, for whole days those
+    without a change; once whole days have forgotten when they were asked it only says `is_rechecked` (the stored form).
     """
 
     first: int
@@ -60,6 +61,11 @@ class Run(NamedTuple):
     state: State
     asked: int = 0
     tries: int = 0
+
+    @property
+    def is_rechecked(self) -> bool:
+        """Whether these are whole days that were asked at the feed's `recheck` age."""
+        return self.state is State.WHOLE and not self.asked and self.tries > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,13 +336,13 @@ def _settle(feed: Feed, run: Run) -> Iterator[Run]:
         yield run._replace(asked=0, tries=0)
         return
     # Days of visits have only `recheck`: until then they know that they were asked lately.
-    settles = feed.settles or feed.recheck or feed.settles
+    settles = feed.settles or feed.recheck or timedelta(0)
     settled = feed.day_at(run.asked - round(settles.total_seconds())) - 1
     rechecked = feed.day_at(run.asked - round(feed.recheck.total_seconds())) - 1 if feed.recheck else run.first - 1
     first = run.first
-    for last, tries in ((min(rechecked, run.last), 1), (min(settled, run.last), 0)):
+    for last, is_rechecked in ((min(rechecked, run.last), True), (min(settled, run.last), False)):
         if first <= last:
-            yield Run(first, last, State.WHOLE, 0, tries)
+            yield Run(first, last, State.WHOLE, 0, tries=int(is_rechecked))
             first = last + 1
     if first <= run.last:
         yield run._replace(first=first)

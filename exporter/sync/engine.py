@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from heapq import heapify, heappop, heappush
-from typing import Any, Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from exporter.errors import (
     FeedRefusedError,
@@ -71,6 +71,20 @@ class StepResult:
     """When a step has something to do; None: nothing before the next visit."""
 
 
+class _StoredCoverage(NamedTuple):
+    """What the ledger has of a feed: the text, and what it says."""
+
+    text: str
+    coverage: Coverage
+
+
+class _QueueEntry(NamedTuple):
+    """A feed that has a request of a kind to make; the lowest `order` goes first."""
+
+    order: tuple[int, ...]
+    key: str
+
+
 class Engine(Generic[SessionT]):
     """What one account asks. One visit, step or import at a time; the caller keeps them apart."""
 
@@ -90,8 +104,7 @@ class Engine(Generic[SessionT]):
         self.oldest = oldest.toordinal() if oldest else 0
         self._feeds: dict[str, Feed] = {}
         self._order: dict[str, int] = {}
-        self._stored: dict[str, str] = {}
-        self._coverage: dict[str, Coverage] = {}
+        self._coverage: dict[str, _StoredCoverage] = {}
         self._plans: dict[str, tuple[int, Plan]] = {}
         self._visited = 0
 
@@ -102,7 +115,8 @@ class Engine(Generic[SessionT]):
 
     def get_coverage(self, key: str) -> Coverage:
         """Return what is known of a feed."""
-        return self._coverage.get(key, Coverage())
+        stored = self._coverage.get(key)
+        return stored.coverage if stored else Coverage()
 
     def count_pending(self, now: datetime) -> int:
         """Return about how many requests of backlog remain; 0 when all was asked once."""
@@ -128,9 +142,9 @@ class Engine(Generic[SessionT]):
         self._feeds = {feed.key: feed for feed in self._source.feeds()}
         self._order = {key: place for place, key in enumerate(self._feeds)}
         for key, text in (await self._store.load_coverage()).items():
-            if key in self._feeds and self._stored.get(key) != text:
-                self._put(key, decode_or_empty(text).as_of(to_seconds(now)))
-                self._stored[key] = text
+            stored = self._coverage.get(key)
+            if key in self._feeds and (stored is None or stored.text != text):
+                self._set_coverage(key, text, decode_or_empty(text).as_of(to_seconds(now)))
         if new := [feed for key, feed in self._feeds.items() if key not in self._coverage]:
             await self._judge_stored_readings(new, now)
         if after_latest:
@@ -156,12 +170,13 @@ class Engine(Generic[SessionT]):
         at, found = to_seconds(now), await self._read(session, feed, request)
         if isinstance(found, PortalError):
             refusal = found if isinstance(found, FeedRefusedError) else None
-            await self._save(feed.key, self._apply_error(feed, request, found, at), None, now, refusal=str(refusal or ""))
+            failed = {feed.key: self._apply_error(feed, request, found, at)}
+            await self._save(failed, None, now, refusal=str(refusal or ""))
             is_failure = not isinstance(found, FeedRefusedError | TooOldError | TooLongError)
             return RequestResult(failure=found if is_failure else None, refusal=refusal)
         after = await self._apply_answer(feed, request, found, at)
         found = replace(found, notes=(*found.notes, *describe_silence(feed, after, at), *describe_misread(feed, after)))
-        saved = await self._save(feed.key, after, found, now)
+        saved = await self._save({feed.key: after}, found, now)
         return RequestResult(found.requests, saved.new, saved.corrected, found.skipped, found.notes)
 
     async def _read(self, session: SessionT, feed: Feed, request: Request) -> FeedResult | PortalError:
@@ -187,7 +202,7 @@ class Engine(Generic[SessionT]):
             queue = [entry for key in self._feeds if (entry := self._build_entry(key, kind, now))]
             heapify(queue)
             while queue and requests < allowance and not stopped:
-                feed = self._feeds[heappop(queue)[-2]]
+                feed = self._feeds[heappop(queue).key]
                 request = self._get_plan(feed.key, to_seconds(now)).requests[kind]
                 try:
                     result = await self.ask(session, feed, request, now)
@@ -220,14 +235,15 @@ class Engine(Generic[SessionT]):
             next_step=self._find_next_step(plans, stopped, now),
         )
 
-    def _build_entry(self, key: str, kind: Kind, now: datetime) -> tuple[Any, ...] | None:
-        """Return the place of a feed's next request in the queue of a kind."""
+    def _build_entry(self, key: str, kind: Kind, now: datetime) -> _QueueEntry | None:
+        """Return the place of a feed's next request in the queue of a kind; None if there is no request."""
         feed, request = self._feeds[key], self._get_plan(key, to_seconds(now)).requests.get(kind)
         if request is None:
             return None
         if kind is Kind.BACKLOG:
-            return (feed.priority, rank(request.last, feed.day_at(to_seconds(now))), -request.last, self._order[key], key, kind)
-        return (-request.last, feed.priority, self._order[key], key, kind)
+            today = feed.day_at(to_seconds(now))
+            return _QueueEntry((feed.priority, rank(request.last, today), -request.last, self._order[key]), key)
+        return _QueueEntry((-request.last, feed.priority, self._order[key]), key)
 
     def _get_plan(self, key: str, now: int) -> Plan:
         due_at = min(self._visited or now, now)
@@ -249,17 +265,18 @@ class Engine(Generic[SessionT]):
             wait = timedelta(seconds=policy.SOONEST)
         return now + wait
 
-    def _put(self, key: str, coverage: Coverage) -> None:
-        self._coverage[key] = coverage
+    def _set_coverage(self, key: str, text: str, coverage: Coverage) -> None:
+        self._coverage[key] = _StoredCoverage(text, coverage)
         self._plans.pop(key, None)
 
     async def _save(
-        self, key: str, coverage: Coverage, found: FeedResult | None, now: datetime, *, refusal: str = ""
+        self, changed: Mapping[str, Coverage], found: FeedResult | None, now: datetime, *, refusal: str = ""
     ) -> SaveResult:
-        text = coverage.encode()
-        saved = await self._store.save({key: text}, found, now, refusal=refusal)
-        self._put(key, coverage)
-        self._stored[key] = text
+        """Store coverages, and only then know them: after a LedgerError all is as it was."""
+        texts = {key: coverage.encode() for key, coverage in changed.items()}
+        saved = await self._store.save(texts, found, now, refusal=refusal)
+        for key, coverage in changed.items():
+            self._set_coverage(key, texts[key], coverage)
         return saved
 
     async def _lift_pauses(self, stopped: PortalError | None, unreached: Sequence[str], now: datetime) -> None:
@@ -267,11 +284,8 @@ class Engine(Generic[SessionT]):
         keys = unreached if isinstance(stopped, UnreachableError) else []
         if isinstance(stopped, LoginError):  # a new login may give what the old one did not
             keys = [key for key in self._feeds if (one := self.get_coverage(key)).retry_at and not one.failures]
-        for key in keys:
-            self._put(key, replace(self.get_coverage(key), failures=0, retry_at=0))
         if keys:
-            self._stored |= (texts := {key: self.get_coverage(key).encode() for key in keys})
-            await self._store.save(texts, None, now)
+            await self._save({key: replace(self.get_coverage(key), failures=0, retry_at=0) for key in keys}, None, now)
 
     async def _apply_answer(self, feed: Feed, request: Request, found: FeedResult, at: int) -> Coverage:
         """Return the coverage after an answer; raise LedgerError."""
@@ -336,9 +350,9 @@ class Engine(Generic[SessionT]):
             if periods := found.get(feed.key, ()):
                 first, last = feed.day_at(periods[0][0]), feed.last_day(at)
                 coverage = replace(coverage, runs=tuple(build_runs(first, judge(feed, first, last, periods, at))))
-                await self._store.save({feed.key: coverage.encode()}, None, now)
-            self._put(feed.key, coverage)
-            self._stored[feed.key] = coverage.encode()
+                await self._save({feed.key: coverage}, None, now)
+            else:
+                self._set_coverage(feed.key, coverage.encode(), coverage)
 
     async def _judge_new_indexes(self, now: datetime) -> None:
         """Judge the indexes that visits have stored since the last one, of which silence shows, and store what is found."""
@@ -357,11 +371,7 @@ class Engine(Generic[SessionT]):
                 changed[feed.key] = self.get_coverage(feed.key).with_visit(feed, at, self._every)
         changed = {key: coverage for key, coverage in changed.items() if coverage != self.get_coverage(key)}
         if changed:
-            texts = {key: coverage.encode() for key, coverage in changed.items()}
-            await self._store.save(texts, None, now)
-            self._stored |= texts
-            for key, coverage in changed.items():
-                self._put(key, coverage)
+            await self._save(changed, None, now)
 
 
 def _apply_probe(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:

@@ -101,10 +101,12 @@ class Feed:
     """After so many empty days before everything known, what is older counts as empty too."""
     priority: int = 0
     """Lower goes first: days 0, load curves 1."""
+    label: str = ""
+    """Its name in notes: the entry of the configuration, such as `meters[0]`, and never a number."""
     if_empty: str = ""
-    """The note when nothing of it has come for a day: the entry of the configuration, and what to check."""
+    """The note when nothing of it has come for a day: what to check."""
     if_stopped: str = ""
-    """The note when nothing has come for days of a feed that came before; the date is added."""
+    """The note when nothing has come for days of a feed that came before: what to check; the date is added."""
 
     @property
     def includes_today(self) -> bool:
@@ -124,6 +126,10 @@ class Feed:
     def last_day(self, now: int) -> int:
         """Return the newest day (an ordinal) that can be asked for."""
         return self.day_at(now) - (0 if self.includes_today else 1)
+
+    def first_unsettled_day(self, now: int) -> int:
+        """Return the oldest day (an ordinal) that is younger than `settles`."""
+        return self.day_at(now - round(self.settles.total_seconds()))
 
     def start(self, day: int) -> int:
         """Return when a day (an ordinal) begins."""

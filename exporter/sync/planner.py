@@ -105,7 +105,7 @@ class _Planner:
         self._oldest = max(self._today - reach, oldest)
         self._floor = max(self._oldest, coverage.too_old.last + 1 if coverage.too_old else 0)
         # Days from here on are younger than `settles`.
-        self._young = max(feed.day_at(now - round(feed.settles.total_seconds())), self._floor)
+        self._young = max(feed.first_unsettled_day(now), self._floor)
         self._cuts = [self._young, self._now_minus(feed.delay.total_seconds())]
         self._cuts += [
             policy.find_group(feed, self._now_minus(age.total_seconds()))[0] for age in (feed.settles, feed.recheck) if age
@@ -189,7 +189,7 @@ class _Planner:
                 continue
             if not again and 0 <= self._now - run.asked < policy.LATELY:
                 continue
-            if again or (is_corrected(feed) and (run.asked or (recheck and not run.tries))):
+            if again or (is_corrected(feed) and (run.asked or (recheck and not run.is_rechecked))):
                 yield run
             elif is_corrected(feed) and run.last >= young:
                 yield run._replace(first=max(run.first, young))
@@ -253,7 +253,7 @@ class _Planner:
         """Return the spans of days that are to be asked again, oldest first."""
         spans, feed = [], self._feed
         for whole_run in self._runs:
-            is_final = whole_run.state is State.WHOLE and not whole_run.asked and (whole_run.tries or feed.recheck is None)
+            is_final = whole_run.is_rechecked or (whole_run.state is State.WHOLE and not whole_run.asked and feed.recheck is None)
             if is_final and self._now >= feed.start(whole_run.last + 1) + feed.settles.total_seconds():
                 continue  # never by itself: years of days
             for run in self._cut(whole_run):

@@ -99,21 +99,24 @@ def describe_silence(feed: Feed, coverage: Coverage, now: int) -> Sequence[str]:
         is_asked_for_long = bool(runs) and (
             max(run.tries for run in runs) >= EMPTY_TRIES or max(asked) - min(asked) >= EMPTY_TIME
         )
-        return [feed.if_empty] if is_asked_for_long and feed.if_empty else ()
+        return [_format_note(feed, feed.if_empty)] if is_asked_for_long and feed.if_empty else ()
     absent = sum(run.last - run.first + 1 for run in coverage.list_runs(known[1] + 1, expected))
     if not feed.if_stopped or absent < STOPPED:
         return ()
-    return [f"{feed.if_stopped}; the last day is {date.fromordinal(known[1])}"]
+    return [_format_note(feed, f"{feed.if_stopped}; the last day is {date.fromordinal(known[1])}")]
 
 
 def describe_misread(feed: Feed, coverage: Coverage) -> Sequence[str]:
     """Return the note on days whose response was not understood; none if there are no such days."""
     if not coverage.misread:
         return ()
-    entry, *_ = feed.if_empty.split(": ")
     days = ", ".join(f"{date.fromordinal(span.first)} to {date.fromordinal(span.last)}" for span in coverage.misread[-3:])
     more = f" and {len(coverage.misread) - 3} more" if len(coverage.misread) > 3 else ""
-    return [f"{entry or 'one feed'}: the response for {days}{more} could not be understood; it is requested again later"]
+    return [_format_note(feed, f"cannot parse the response for {days}{more}; it is requested again later")]
+
+
+def _format_note(feed: Feed, text: str) -> str:
+    return f"{feed.label}: {text}" if feed.label else text
 
 
 def _find_correction_time(feed: Feed, day: int, settled: int, asked: int, tries: int, now: int) -> int | None:

@@ -643,7 +643,7 @@ async def test_history_of_all_refused(account: CemFixture, fault: str) -> None:
     request_count = len(account.simulation.requests)
     await account.read(date(2026, 11, 16), date(2026, 11, 17), few)
 
-    assert found.notes == ("The portal refuses the history of all counters at once (id=20): they are requested one by one.",)
+    assert found.notes == ("the portal refuses the history of all counters at once (id=20): they are requested one by one",)
     assert account.count_requests()["GET 20"] <= 2  # once more after a new login where that could be the reason
     assert account.count_requests(request_count) == {"GET 3": 2}
     for name in ("gas", "leak"):
@@ -665,7 +665,7 @@ async def test_history_of_one_counter_refused(account: CemFixture) -> None:
     found = await account.read(date(2026, 11, 18), date(2026, 11, 19), few)
 
     assert {one.register.name for one in found.readings if isinstance(one, Index)} == {str(leak)}
-    assert found.notes[1:] == (f"The portal refuses the history of some counters: {gas}",)
+    assert found.notes[1:] == (f"the portal refuses the history of some counters: {gas}",)
     account.simulation.faults.add("api?id=3", "status:404")
     with pytest.raises(ResponseError, match="404"):
         await account.read(date(2026, 11, 18), date(2026, 11, 19), few)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from exporter.client.quota import CallQuota
 from exporter.models import Interval
 from exporter.portals.fluvius.account import Fluvius
 from exporter.portals.fluvius.config import FluviusConfig
@@ -111,6 +112,30 @@ def test_what_is_reserved_for_visits(meters: int, requests: int, reserved: int) 
     home = Fluvius(FluviusConfig(**login, meters=[SINGLE | {"ean": f"5414488200000000{number:02}"} for number in range(meters)]))
 
     assert home.config.quota.reserved_for_visits == reserved
+
+
+@pytest.mark.parametrize("commodity", ["electricity", "gas"])
+async def test_the_part_reserved_for_young_days_ends_where_they_settle(
+    commodity: str, clock: FakeClock, visit: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Client and engine agree which days are young, also before six o'clock, when the day of gas is still yesterday's.
+    """
+    spent = list[bool]()
+
+    async def record(quota: CallQuota, session: Any, *, backfill: bool = False) -> None:
+        spent.append(backfill)
+
+    monkeypatch.setattr(CallQuota, "spend", record)
+    clock.at = datetime(2026, 11, 20, 4, 30, tzinfo=UTC)
+    async with run_account(clock, meters=[GAS if commodity == "gas" else SINGLE]) as (_, home), visit() as session:
+        feed = home.feeds()[0]
+        young = date.fromordinal(feed.first_unsettled_day(int(clock.at.timestamp())))
+        for day in (young, young - timedelta(days=1)):
+            await home.read(session, feed, day, day)
+
+    assert young == date(2026, 11, 5 if commodity == "gas" else 6)
+    assert spent == [False, True]
 
 
 @pytest.mark.parametrize("stop", [1, 5])
@@ -277,7 +302,7 @@ async def test_hours_that_a_meter_does_not_have(clock: FakeClock, visit: OpenSes
         clock.advance(days=1)
 
         assert len(list_requests(simulation, "2")) <= 40
-        assert stored.notes == {"meters[0]: no intervals come; quarter-hours (gas: hours) are switched on in the portal"}
+        assert stored.notes == {"meters[0], intervals: nothing comes: switch on quarter-hours (gas: hours) in the portal"}
         assert stored.select("P1D") >= list_truth(simulation, [GAS_EAN], date(2026, 11, 1), date(2026, 11, 19))
 
 
@@ -292,7 +317,7 @@ async def test_silence_is_a_fault(clock: FakeClock, visit: OpenSession) -> None:
         await live(home, visit, stored, clock, days=1.5, hours=1)
 
         assert early == set()
-        assert stored.notes == {"meters[0]: no days come: check `serial` and `commodity`"}
+        assert stored.notes == {"meters[0], days: nothing comes: check `serial` and `commodity`"}
         assert stored.errors == []
 
 
@@ -321,7 +346,7 @@ async def test_a_meter_that_was_replaced_while_the_old_serial_is_configured(cloc
         await live(home, visit, stored, clock, days=0.25, hours=1)
 
         assert stored.notes == {
-            "meters[0]: no days come any more: add the new serial number to `serial` if the meter was replaced; "
+            "meters[0], days: nothing comes any more: add the new serial number to `serial` if the meter was replaced; "
             "the last day is 2026-11-12"
         }
 

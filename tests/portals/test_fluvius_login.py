@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from exporter.client.token_cache import Token
 from exporter.errors import LoginError, PortalError, RateLimitError, ResponseError, UnreachableError
 from exporter.portals.fluvius import auth
 from exporter.portals.fluvius.account import Fluvius
@@ -69,6 +70,20 @@ async def test_a_refused_renewal_falls_back_to_the_password(refuse: str, clock: 
 
         assert build_amounts(results)
         assert (simulation.login_service.login_count, simulation.login_service.renewal_count) == (2, 0)
+
+
+@pytest.mark.parametrize("stored", [None, "client", {}, {"authority": "a", "client_id": "b", "redirect": "c", "scope": "d"}])
+async def test_a_token_stored_in_another_form_falls_back_to_the_password(
+    stored: object, clock: FakeClock, visit: OpenSession
+) -> None:
+    """
+    What a newer or older version has stored with a token costs one login, and no visit.
+    """
+    extra = {"refresh_token": "made up", "client": stored}
+    async with run_account(clock) as (_, home), visit() as session:
+        expired = Token("made up", session.now - timedelta(hours=1), extra)
+
+        assert await auth.renew_token(home.config, session, expired) is None
 
 
 async def test_a_withdrawn_token_is_made_anew_once(clock: FakeClock, visit: OpenSession) -> None:

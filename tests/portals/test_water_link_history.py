@@ -181,7 +181,7 @@ async def test_one_month_that_fails_leaves_the_others(home):
 
     assert {day.month for day in before} == {3, 4, 5, 7, 8, 9, 10, 11}
     assert asked == 2
-    assert notes == ("meters[0]: the response for 2026-06-01 to 2026-06-30 could not be understood; it is requested again later",)
+    assert notes == ("meters[0]: cannot parse the response for 2026-06-01 to 2026-06-30; it is requested again later",)
     assert home.stored() == home.shown(home.meter.since)
 
 

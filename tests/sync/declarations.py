@@ -30,22 +30,19 @@ FLUVIUS = [
     ),
     Feed(key="hours:e1", zone=BRUSSELS, chunk=Days(1), usage_points=("e1",), resolution="PT1H", reach=YEARS, priority=1),
 ]  # fmt: skip
-FLUVIUS_ACCOUNT = [
-    feed
-    for feed in Fluvius(
-        FluviusConfig(
-            name="home",
-            portal="fluvius",
-            username="a@example.com",
-            password="p",
-            meters=[
-                {"ean": "541448820000000017", "serial": "1SAG3200000018", "commodity": "electricity", "intervals": True},
-                {"ean": "541448820000000031", "serial": "7FLO2100000031", "commodity": "gas"},
-            ],
-        )
-    ).feeds()
-    if feed.form is Form.INTERVAL
-]
+FLUVIUS_FEEDS = Fluvius(
+    FluviusConfig(
+        name="home",
+        portal="fluvius",
+        username="a@example.com",
+        password="p",
+        meters=[
+            {"ean": "541448820000000017", "serial": "1SAG3200000018", "commodity": "electricity", "intervals": True},
+            {"ean": "541448820000000031", "serial": "7FLO2100000031", "commodity": "gas"},
+        ],
+    )
+).feeds()
+FLUVIUS_ACCOUNT = [feed for feed in FLUVIUS_FEEDS if feed.form is Form.INTERVAL]
 """What the portal itself declares; the messy portal has no months."""
 ENEDIS_ACCOUNT = Enedis(
     EnedisConfig(

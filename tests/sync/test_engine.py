@@ -2,8 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 
 from exporter.errors import (
     FeedRefusedError,
+    LedgerError,
     LoginError,
+    PortalError,
     RateLimitError,
     ResponseError,
     TooLongError,
@@ -25,6 +28,7 @@ from exporter.sync.engine import Engine
 from exporter.sync.feeds import DAY, Days, Feed, FeedResult, Form, Pace
 from exporter.sync.planner import NEVER, plan
 from tests.sync.declarations import CEM, ENEDIS, FLUVIUS, WATER
+from tests.sync.memory_store import MemoryStore, Saved
 from tests.sync.messy_portal import Asked, Mess, MessyPortal, make_readings
 from tests.sync.test_messy_portal import missing
 from tests.sync.world import World
@@ -171,6 +175,48 @@ async def test_a_portal_that_is_not_reached_is_left_alone() -> None:
     result = await world.visit()
     assert result.requests == 2
     assert isinstance(result.stopped, UnreachableError)
+
+
+@dataclass
+class FailingStore(MemoryStore):
+    """A ledger of which one transaction fails."""
+
+    left: int = 0
+
+    async def save(self, coverage: Mapping[str, str], result: FeedResult | None, at: datetime, *, refusal: str = "") -> Saved:
+        self.left -= 1
+        if self.left == 0:
+            raise LedgerError("disk full")
+        return await super().save(coverage, result, at, refusal=refusal)
+
+
+@pytest.mark.parametrize("error", [None, UnreachableError("timeout"), LoginError("refused")])
+@pytest.mark.parametrize("feeds", [CEM, ENEDIS])
+@pytest.mark.parametrize("transaction", [1, 2, 3])
+async def test_what_is_not_stored_is_not_known(feeds: Sequence[Feed], error: PortalError | None, transaction: int) -> None:
+    """
+    After any transaction that fails the engine knows what the ledger has and no more, so the next visit loses nothing.
+    """
+    world = World(feeds, TIDY)
+    world.store = store = FailingStore(feeds)
+    engine, read = world.restarted(), world.portal.read
+    await world.visit()
+    refused = engine.get_coverage(feeds[0].key)
+    await store.save({feeds[0].key: replace(refused, retry_at=int(world.now.timestamp()) + 2 * DAY).encode()}, None, world.now)
+    world.now, store.left = world.now + timedelta(days=1), transaction
+
+    async def fail(*arguments: Any) -> FeedResult:
+        if error:
+            raise error
+        return await read(*arguments)
+
+    world.portal.read = fail  # type: ignore[method-assign]
+    with suppress(LedgerError):
+        await world.visit()
+
+    assert {key: engine.get_coverage(key) for key in engine.feeds} == {
+        key: Coverage.decode(store.coverage[key]) for key in engine.feeds
+    }
 
 
 @pytest.mark.parametrize("error", [RateLimitError("slow down", timedelta(minutes=20)), LoginError("refused")])

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.sync.coverage import State
+from exporter.sync.coverage import Coverage, State
 from exporter.sync.feeds import DAY, Days, Feed
-from exporter.sync.policy import HOUR, Place, next_ask
-from tests.sync.declarations import CEM, FLUVIUS
+from exporter.sync.policy import HOUR, Place, describe_misread, next_ask
+from tests.sync.declarations import CEM, CEM_ACCOUNT, ENEDIS_ACCOUNT, FLUVIUS, FLUVIUS_FEEDS, WATER
 
 FEED, GAS = FLUVIUS[0], FLUVIUS[1]
 A_DAY = 739_000
@@ -101,3 +101,12 @@ def test_nothing_is_asked_again_within_an_hour(
     asked = feed.start(A_DAY + 1) + after
     at = next_ask(feed, A_DAY, state, place, asked=asked, tries=tries, now=asked + later)
     assert at is None or at >= asked + HOUR
+
+
+@pytest.mark.parametrize("feed", [*WATER, *FLUVIUS_FEEDS, *ENEDIS_ACCOUNT, *CEM_ACCOUNT], ids=lambda feed: feed.key)
+def test_a_note_names_its_feed_and_no_number(feed: Feed) -> None:
+    (note,) = describe_misread(feed, Coverage().with_misread(A_DAY, A_DAY, END))
+
+    assert feed.label
+    assert not any(point in feed.label for point in feed.usage_points)
+    assert note == f"{feed.label}: cannot parse the response for 2024-04-24 to 2024-04-24; it is requested again later"

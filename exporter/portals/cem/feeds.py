@@ -110,6 +110,7 @@ def build_feed(config: CemConfig) -> Feed:
         settles=timedelta(0),
         recheck=LATE_FOR,
         gap=config.history_gap,
+        label="the history of all counters",
     )
 
 
@@ -125,7 +126,7 @@ async def read_feed(config: CemConfig, metadata: MetadataStore, first: date, las
     if config.history_by != "counter" and not _is_better_by_counter(config, selected, days):
         values = await _fetch_all_or_none(client, selected, first, last)
         if values is None:
-            notes.append("The portal refuses the history of all counters at once (id=20): they are requested one by one.")
+            notes.append("the portal refuses the history of all counters at once (id=20): they are requested one by one")
     if values is None:
         values, refused = await _fetch_by_counter(client, selected, first, last)
         notes += refused
@@ -293,7 +294,7 @@ async def _fetch_by_counter(
             failed[counter] = error
     if failed and len(failed) == len(selected.registers):
         raise next(iter(failed.values()))
-    return values, [f"The portal refuses the history of some counters: {format_numbers(failed)}"] if failed else []
+    return values, [f"the portal refuses the history of some counters: {format_numbers(failed)}"] if failed else []
 
 
 def _build_midnight_span(day: date) -> dict[str, str]:

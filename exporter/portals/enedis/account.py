@@ -26,9 +26,6 @@ from exporter.portals.enedis.schedule import choose_next_visit, load_own_minute
 from exporter.portals.enedis.timestamps import PARIS, local_day
 from exporter.sync.feeds import Feed, FeedResult, Pace
 
-RECENT_DAYS = timedelta(days=14)
-"""The calls of the quota that visits need are not spent on days older than this."""
-
 
 class Enedis(Portal):
     """Linky meters behind one consent, one application, or one gateway token."""
@@ -75,8 +72,8 @@ class Enedis(Portal):
 
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         """Return the readings of local days [first, last] of a feed. Raise PortalErrors."""
-        is_old = last < local_day(session.now) - RECENT_DAYS
-        return await self._feeds.read(self._build_client(session, backfill=is_old), feed, first, last)
+        is_settled = last.toordinal() < feed.first_unsettled_day(int(session.now.timestamp()))
+        return await self._feeds.read(self._build_client(session, backfill=is_settled), feed, first, last)
 
     @property
     def pace(self) -> Pace:

@@ -36,7 +36,7 @@ DEFAULT_STOPPED_NOTE = "nothing comes any more: check whether the contract ended
 
 def build_feed(point: ConfiguredPoint, measure: Measure, begins: date | None) -> Feed:
     """Return the feed of a series."""
-    is_curve, label = measure.kind is MeasureKind.CURVE, describe_call(point, measure.key)
+    is_curve = measure.kind is MeasureKind.CURVE
     return Feed(
         key=f"{measure.key}:{hashlib.sha256(point.prm.encode()).hexdigest()[:12]}",
         zone=PARIS,
@@ -49,8 +49,9 @@ def build_feed(point: ConfiguredPoint, measure: Measure, begins: date | None) ->
         reach=measure.history,
         begins=begins,
         priority=int(is_curve),
-        if_empty=f"{label}: {CURVE_OFF_NOTE if is_curve else EMPTY_NOTE}",
-        if_stopped=f"{label}: {STOPPED_NOTES.get(measure.kind, DEFAULT_STOPPED_NOTE)}",
+        label=describe_call(point, measure.key),
+        if_empty=CURVE_OFF_NOTE if is_curve else EMPTY_NOTE,
+        if_stopped=STOPPED_NOTES.get(measure.kind, DEFAULT_STOPPED_NOTE),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from functools import cached_property
 from typing import Any, ClassVar
 
 from exporter.client.session import Session
@@ -11,7 +12,7 @@ from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.fluvius.days import ZONE
 from exporter.portals.fluvius.discover import discover_meters
-from exporter.portals.fluvius.feeds import build_feeds, read_feed
+from exporter.portals.fluvius.feeds import MeterFeed, build_feeds, read_feed
 from exporter.portals.fluvius.raw import RAW_CALLS, REDACTION, fetch_raw
 from exporter.sync.feeds import Feed, FeedResult, Pace
 
@@ -27,6 +28,10 @@ class Fluvius(Portal):
     raw_calls: ClassVar[Mapping[str, RawCall]] = RAW_CALLS
     redaction: ClassVar = REDACTION
 
+    @cached_property
+    def _meter_feeds(self) -> Mapping[str, MeterFeed]:
+        return build_feeds(self.config)
+
     async def latest(self, session: Session) -> VisitResult:
         """Log in and return the usage points; all readings come by the feeds."""
         await FluviusApiClient(self.config, session).log_in()
@@ -34,12 +39,13 @@ class Fluvius(Portal):
 
     def feeds(self) -> Sequence[Feed]:
         """Return days, monthly peaks and intervals of each meter."""
-        return [entry.feed for entry in build_feeds(self.config).values()]
+        return [entry.feed for entry in self._meter_feeds.values()]
 
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         """Make the requests for days [first, last] of a feed, within the hourly quota."""
-        client = FluviusApiClient(self.config, session, is_backfill=last < (session.now - feed.settles).date())
-        return await read_feed(client, build_feeds(self.config)[feed.key], first, last)
+        is_settled = last.toordinal() < feed.first_unsettled_day(int(session.now.timestamp()))
+        client = FluviusApiClient(self.config, session, is_settled=is_settled)
+        return await read_feed(client, self._meter_feeds[feed.key], first, last)
 
     @property
     def pace(self) -> Pace:

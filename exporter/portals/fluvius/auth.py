@@ -6,7 +6,7 @@ step. The password is only ever sent to the host of `identity_url`.
 
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
@@ -252,15 +252,30 @@ async def renew_token(config: FluviusConfig, session: Session, expired: Token | 
     # A token refused before it expired was revoked, and its refresh token with it.
     if not (expired and expired.extra and refresh_token) or session.now < expired.expires_at - timedelta(minutes=1):
         return None
-    metadata = OAuthMetadata(**expired.extra["client"])
-    _require_same_host(metadata.authority, config.identity_url, "the authority")
     parameters = {"grant_type": "refresh_token", "refresh_token": refresh_token}
     try:
+        metadata = _load_client(expired.extra.get("client"))
+        _require_same_host(metadata.authority, config.identity_url, "the authority")
         return await _request_token(config, session, metadata, parameters, previous_refresh_token=refresh_token)
     except (UnreachableError, RateLimitError):
         raise
     except PortalError:
         return None
+
+
+def _dump_client(client: OAuthMetadata) -> dict[str, str]:
+    """Return what is stored with a token; the keys are those of the ledgers there are."""
+    return {"authority": client.authority, "id": client.id, "redirect": client.redirect, "scope": client.scope}
+
+
+def _load_client(stored: object) -> OAuthMetadata:
+    """Return the client stored with a token; raise ResponseError for any other form."""
+    fields = [stored.get(key) for key in ("authority", "id", "redirect", "scope")] if isinstance(stored, dict) else []
+    texts = [text for text in fields if isinstance(text, str)]
+    if len(texts) != 4:
+        raise ResponseError("the stored client has another form")
+    authority, client_id, redirect_uri, scope = texts
+    return OAuthMetadata(authority, client_id, redirect_uri, scope)
 
 
 async def _request_token(
@@ -277,7 +292,7 @@ async def _request_token(
     if 400 <= response.status < 500:
         raise build_token_error(response)
     body = parse_response(_B2cTokenResponse, response.json(), "the token")
-    extra: dict[str, Any] = {"refresh_token": body.refresh_token or previous_refresh_token, "client": asdict(metadata)}
+    extra: dict[str, Any] = {"refresh_token": body.refresh_token or previous_refresh_token, "client": _dump_client(metadata)}
     return Token(body.access_token, session.now + timedelta(seconds=body.expires_in or DEFAULT_TOKEN_SECONDS), extra)
 
 

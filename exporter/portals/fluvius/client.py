@@ -16,15 +16,15 @@ from exporter.portals.fluvius.days import DayRange
 class FluviusApiClient:
     """The data API of one account.
 
-    Requests count against the hourly quota; with `is_backfill` a part of it is left to days that are not settled. With None,
+    Requests count against the hourly quota, of which a part is reserved for days that are not settled. With `is_settled` None,
     for what a command asks, they do not count.
     """
 
-    def __init__(self, config: FluviusConfig, session: Session, *, is_backfill: bool | None = None) -> None:
+    def __init__(self, config: FluviusConfig, session: Session, *, is_settled: bool | None = None) -> None:
         self.config, self.session = config, session
         self.request_count = 0
         """How many requests for data were made."""
-        self._is_backfill = is_backfill
+        self._is_settled = is_settled
         self._tokens = TokenCache(session, self._renew_or_log_in)
 
     async def log_in(self) -> None:
@@ -53,8 +53,8 @@ class FluviusApiClient:
         }
         if serial and self.config.api == 2025:
             query |= {"meterSerialNumber": serial, "mandateDisplayMode": "1"}
-        if self._is_backfill is not None:
-            await self.config.quota.spend(self.session, backfill=self._is_backfill)
+        if self._is_settled is not None:
+            await self.config.quota.spend(self.session, backfill=self._is_settled)
         self.request_count += 1
         with prefix_errors(self.config.describe_meter(meter, serial)):
             url = f"{self.config.portal_url}/verbruik/api/{path}/{meter.ean}"

@@ -64,7 +64,7 @@ async def read_feed(client: FluviusApiClient, entry: MeterFeed, first: date, las
     Raise ResponseError when nothing in a response can be understood.
     """
     meter, before = entry.meter, client.request_count
-    where = f"{client.config.describe_meter(meter)}, {entry.kind}"
+    where = entry.feed.label
     if entry.kind is FeedKind.PEAKS:
         peaks = await fetch_peaks(client, meter, first, last)
         _require_any(where, peaks.skipped, has_any=bool(peaks.months))
@@ -107,16 +107,17 @@ async def fetch_intervals(client: FluviusApiClient, meter: MeterConfig, day: dat
     """Return one metering day in quarter-hours (gas: hours); an older meter is requested where the current one has gaps."""
     window, where = DayRange(day, day, meter.commodity), f"{client.config.describe_meter(meter)}, intervals"
     code = client.config.get_interval_granularity(meter)
-    mounted = client.session.store.cache.setdefault(f"mounted:{build_digest(meter.ean, meter.serial)}", MountedMeters())
+    cache, key = client.session.store.cache, f"mounted:{build_digest(meter.ean, meter.serial)}"
+    mounted: MountedMeters = cache.get(key, MountedMeters())
     parts = []
-    for number in reversed(range(len(meter.serial))):
-        if not mounted.can_have_measured(number, day):
+    for position in reversed(range(len(meter.serial))):
+        if not mounted.can_have_measured(position, day):
             continue
-        body = await client.fetch_history(meter, meter.serial[number], window, code)
+        body = await client.fetch_history(meter, meter.serial[position], window, code)
         parts.append(parser.parse_amounts(body, where, meter.commodity))
         if parts[-1].sum_interval_time() >= window.end - window.start:
-            mounted.record_whole_day(number, day)
-        if mounted.was_alone(number, day):
+            cache[key] = mounted = mounted.with_whole_day(position, day)
+        if mounted.was_alone(position, day):
             break
     return merge_amounts(parts)
 
@@ -136,28 +137,28 @@ async def fetch_peaks(client: FluviusApiClient, meter: MeterConfig, first: date,
     return merge_monthly_peaks(found).drop_before(month_start(first))
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MountedMeters:
-    """The first and last day that each meter of a usage point, by its place in the list, is known to have measured whole.
+    """For each meter, by its position in the list, the first and last day it is known to have measured completely.
 
     Learned from responses, and held in this process only.
     """
 
-    first: dict[int, date] = field(default_factory=dict)
-    last: dict[int, date] = field(default_factory=dict)
+    first: Mapping[int, date] = field(default_factory=dict)
+    last: Mapping[int, date] = field(default_factory=dict)
 
-    def record_whole_day(self, number: int, day: date) -> None:
-        """Record that a meter measured a whole day."""
-        self.first[number] = min(day, self.first.get(number, day))
-        self.last[number] = max(day, self.last.get(number, day))
+    def with_whole_day(self, position: int, day: date) -> "MountedMeters":
+        """Return what is known after a meter measured a whole day."""
+        first, last = self.first.get(position, day), self.last.get(position, day)
+        return MountedMeters({**self.first, position: min(day, first)}, {**self.last, position: max(day, last)})
 
-    def can_have_measured(self, number: int, day: date) -> bool:
-        """Whether a meter can have been in place on a day: no older one measured a later day whole."""
-        return all(self.last.get(older, date.min) < day for older in range(number))
+    def can_have_measured(self, position: int, day: date) -> bool:
+        """Return whether a meter can have been in place on a day: no older one measured a later day completely."""
+        return all(self.last.get(older, date.min) < day for older in range(position))
 
-    def was_alone(self, number: int, day: date) -> bool:
-        """Whether nothing older than a meter can have been in place on a day."""
-        return self.first.get(number, date.max) <= day
+    def was_alone(self, position: int, day: date) -> bool:
+        """Return whether nothing older than a meter can have been in place on a day."""
+        return self.first.get(position, date.max) <= day
 
 
 def build_digest(*parts: object) -> str:
@@ -166,7 +167,7 @@ def build_digest(*parts: object) -> str:
 
 
 def _build_day_feed(config: FluviusConfig, meter: MeterConfig) -> Feed:
-    name, is_gas = config.describe_meter(meter), meter.commodity is Commodity.GAS
+    is_gas = meter.commodity is Commodity.GAS
     return Feed(
         key=f"{FeedKind.DAYS}:{build_digest(meter.ean, meter.serial, config.api, config.get_day_granularity())}",
         zone=ZONE,
@@ -178,8 +179,9 @@ def _build_day_feed(config: FluviusConfig, meter: MeterConfig) -> Feed:
         settles=timedelta(days=config.days),
         recheck=GAS_FACTOR_AGE if is_gas else None,
         day_start=GAS_DAY_START if is_gas else time(0),
-        if_empty=f"{name}: no days come: check `serial` and `commodity`",
-        if_stopped=f"{name}: no days come any more: add the new serial number to `serial` if the meter was replaced",
+        label=_describe_feed(config, meter, FeedKind.DAYS),
+        if_empty="nothing comes: check `serial` and `commodity`",
+        if_stopped="nothing comes any more: add the new serial number to `serial` if the meter was replaced",
     )
 
 
@@ -196,6 +198,7 @@ def _build_peak_feed(config: FluviusConfig, meter: MeterConfig) -> Feed | None:
         resolution="P1M",
         reach=REACH,
         delay=timedelta(0),
+        label=_describe_feed(config, meter, FeedKind.PEAKS),
     )
 
 
@@ -218,8 +221,13 @@ def _build_interval_feed(config: FluviusConfig, meter: MeterConfig) -> Feed | No
         day_start=GAS_DAY_START if is_gas else time(0),
         gap=timedelta(days=config.past_empty_days),
         priority=1,
-        if_empty=f"{config.describe_meter(meter)}: no intervals come; quarter-hours (gas: hours) are switched on in the portal",
+        label=_describe_feed(config, meter, FeedKind.INTERVALS),
+        if_empty="nothing comes: switch on quarter-hours (gas: hours) in the portal",
     )
+
+
+def _describe_feed(config: FluviusConfig, meter: MeterConfig, kind: FeedKind) -> str:
+    return f"{config.describe_meter(meter)}, {kind}"
 
 
 def _require_any(where: str, skipped: Counter[str], *, has_any: bool) -> None:

@@ -88,9 +88,7 @@ def parse_amounts(body: Any, where: str, commodity: Commodity) -> ParsedAmounts:
     response, skipped = parse_tolerantly(_RecordList, body, where)
     records = response.root
     _check_values_present(records, where)
-    parsed = build_amounts((_build_record(record) for record in records), commodity)
-    parsed.skipped += skipped
-    return parsed
+    return build_amounts((_build_record(record) for record in records), commodity, skipped)
 
 
 def parse_peaks(body: Any, where: str) -> MonthlyPeaks:
@@ -101,13 +99,12 @@ def parse_peaks(body: Any, where: str) -> MonthlyPeaks:
     response, skipped = parse_tolerantly(_PeakRecordList, body, where)
     records = response.root
     _check_values_present(records, where)
-    peaks = build_monthly_peaks(
+    peaks = (
         PeakRecord(record.d, record.de, _normalize_direction(value.t), value.u, value.v, value.vs, value.sst)
         for record in records
         for value in record.v or ()
     )
-    peaks.skipped += skipped
-    return peaks
+    return build_monthly_peaks(peaks, skipped)
 
 
 def _build_record(record: _RecordResponse) -> Record:
@@ -119,7 +116,7 @@ def _build_record(record: _RecordResponse) -> Record:
 
 
 def _normalize_direction(t: int | None) -> int:
-    return 1 if t is None else t
+    return CONSUMPTION_CODE if t is None else t
 
 
 def _check_values_present(records: list[_RecordResponse] | list[_PeakRecordResponse], where: str) -> None:
@@ -179,11 +176,8 @@ def parse_amounts_2024(body: Any, where: str, commodity: Commodity) -> ParsedAmo
     Raise ResponseError that names the field when nothing can be understood.
     """
     response, skipped = parse_tolerantly(_MeterList2024, body, where)
-    parsed = merge_amounts(
-        build_amounts((_build_record_2024(day, commodity) for day in meter.val or ()), commodity) for meter in response.root
-    )
-    parsed.skipped += skipped
-    return parsed
+    meters = ([_build_record_2024(day, commodity) for day in meter.val or ()] for meter in response.root)
+    return merge_amounts((build_amounts(records, commodity) for records in meters), skipped)
 
 
 def parse_peaks_2024(body: Any, where: str) -> MonthlyPeaks:
@@ -192,15 +186,14 @@ def parse_peaks_2024(body: Any, where: str) -> MonthlyPeaks:
     Raise ResponseError that names the field when nothing can be understood.
     """
     response, skipped = parse_tolerantly(_PeakMeterList2024, body, where)
-    peaks = merge_monthly_peaks(
+    meters = (
         build_monthly_peaks(
             PeakRecord(record.d, record.de, CONSUMPTION_CODE, KW_CODE, record.o, record.ovs, record.tscs)
             for record in meter.val or ()
         )
         for meter in response.root
     )
-    peaks.skipped += skipped
-    return peaks
+    return merge_monthly_peaks(meters, skipped)
 
 
 def _build_record_2024(day: _DayResponse2024, commodity: Commodity) -> Record:

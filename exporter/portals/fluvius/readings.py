@@ -91,7 +91,8 @@ class ParsedAmounts:
 
     def drop_before(self, start: datetime) -> "ParsedAmounts":
         """Return the amounts of periods that begin at `start` or later."""
-        return ParsedAmounts({span: amounts for span, amounts in self.amounts.items() if span[0] >= start}, self.skipped)
+        kept = {span: amounts for span, amounts in self.amounts.items() if span[0] >= start}
+        return ParsedAmounts(kept, self.skipped.copy())
 
     def sum_interval_time(self) -> timedelta:
         """Return the time that periods shorter than a day cover together."""
@@ -115,12 +116,12 @@ def build_register(point: UsagePoint, key: RegisterKey) -> Register:
     return Register(point, key.unit, key.direction, key.name, description=descriptions.get(key.name, ""))
 
 
-def build_amounts(records: Iterable[Record], commodity: Commodity) -> ParsedAmounts:
-    """Build one meter's amounts from its records, by their length and codes.
+def build_amounts(records: Iterable[Record], commodity: Commodity, skipped: Mapping[str, int] | None = None) -> ParsedAmounts:
+    """Build one meter's amounts from its records, by their length and codes; `skipped` counts what has no record.
 
     The portal sends a zero with validation state 0 for a register that the meter does not have, and for a blank.
     """
-    parsed = ParsedAmounts()
+    parsed = ParsedAmounts(skipped=Counter(skipped))
     for record in records:
         if all(value.amount is None for value in record.values):
             continue
@@ -131,19 +132,19 @@ def build_amounts(records: Iterable[Record], commodity: Commodity) -> ParsedAmou
         if span is None:
             parsed.skipped["periods of an unknown length"] += 1
             continue
-        amounts, skipped = _collect_amounts(record, commodity)
-        parsed.skipped += skipped
+        amounts, skipped_values = _collect_amounts(record, commodity)
+        parsed.skipped += skipped_values
         if amounts:
             parsed.amounts[span] = amounts
     return parsed
 
 
-def merge_amounts(parts: Iterable[ParsedAmounts]) -> ParsedAmounts:
+def merge_amounts(parts: Iterable[ParsedAmounts], skipped: Mapping[str, int] | None = None) -> ParsedAmounts:
     """Merge the meters of one usage point: on the day of a replacement their amounts are added.
 
     Two meters never measure exactly the same; amounts equal in every register are the same data sent twice.
     """
-    whole = ParsedAmounts()
+    whole = ParsedAmounts(skipped=Counter(skipped))
     for parsed in parts:
         whole.skipped += parsed.skipped
         for span, amounts in parsed.amounts.items():
@@ -253,7 +254,7 @@ class MonthlyPeaks:
 
     def drop_before(self, start: datetime) -> "MonthlyPeaks":
         """Return the peaks of months that begin at `start` or later."""
-        return MonthlyPeaks({span: peak for span, peak in self.months.items() if span[0] >= start}, self.skipped)
+        return MonthlyPeaks({span: peak for span, peak in self.months.items() if span[0] >= start}, self.skipped.copy())
 
     def build_readings(self, point: UsagePoint) -> Iterator[Peak]:
         """Return the peaks in order."""
@@ -261,9 +262,9 @@ class MonthlyPeaks:
             yield Peak(point, Unit.KW, start, end, power, at)
 
 
-def build_monthly_peaks(records: Iterable[PeakRecord]) -> MonthlyPeaks:
+def build_monthly_peaks(records: Iterable[PeakRecord], skipped: Mapping[str, int] | None = None) -> MonthlyPeaks:
     """Build one meter's peaks from its records; only consumption counts, in any register."""
-    peaks = MonthlyPeaks()
+    peaks = MonthlyPeaks(skipped=Counter(skipped))
     for record in records:
         value = record.value
         if value is None or (value == 0 and record.validation_state == 0) or record.direction_code != CONSUMPTION_CODE:
@@ -278,9 +279,9 @@ def build_monthly_peaks(records: Iterable[PeakRecord]) -> MonthlyPeaks:
     return peaks
 
 
-def merge_monthly_peaks(meters: Iterable[MonthlyPeaks]) -> MonthlyPeaks:
+def merge_monthly_peaks(meters: Iterable[MonthlyPeaks], skipped: Mapping[str, int] | None = None) -> MonthlyPeaks:
     """Merge the meters of one usage point: in the month of a replacement the higher peak counts."""
-    whole = MonthlyPeaks()
+    whole = MonthlyPeaks(skipped=Counter(skipped))
     for peaks in meters:
         whole.skipped += peaks.skipped
         for span, (power, at) in peaks.months.items():

@@ -24,8 +24,9 @@ def build_feed(number: str, where: str, reach: timedelta) -> Feed:
         usage_points=(number,),
         resolution="P1D",
         reach=reach,
-        if_empty=f"{where}: no days come: check its number, and whether the portal shows its days",
-        if_stopped=f"{where}: no days come any more: check whether the meter was replaced",
+        label=where,
+        if_empty="no days come: check its number, and whether the portal shows its days",
+        if_stopped="no days come any more: check whether the meter was replaced",
     )
 
 

@@ -188,7 +188,7 @@ def log_addresses(account_count: int, addresses: Sequence[ListenAddress]) -> Non
     """Log where the exporter can be reached, and by whom."""
     log.info("serving %d account(s) at %s", account_count, ", ".join(map(str, addresses)))
     if all(address.is_loopback for address in addresses):
-        log.info("only this machine can open it; --web.listen-address=:%d opens it to others", addresses[0].port)
+        log.info("listening on loopback only; use --web.listen-address=:%d to allow other hosts", addresses[0].port)
 
 
 async def render_ages_ahead(page: MetricsPage, clock: WallClock) -> None:

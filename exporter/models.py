@@ -256,7 +256,7 @@ class Discovery:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was found."""
+        """Return whether nothing was found."""
         return all(finding.is_missing for finding in self.findings)
 
 

@@ -76,7 +76,7 @@ class Reloader:
         self._tasks.discard(task)
         # A ConfigError is logged already, and the client may have disconnected.
         if not task.cancelled() and (error := task.exception()) and not isinstance(error, ConfigError):
-            log.error("reload failed with a bug", exc_info=error)
+            log.error("unexpected error during reload", exc_info=error)
 
     async def _reload_once(self) -> None:
         await self._started.wait()

@@ -158,7 +158,7 @@ class FeedReader:
 
     @property
     def has_feeds(self) -> bool:
-        """Whether the portal has feeds."""
+        """Return whether the portal has feeds."""
         return bool(self._portal.feeds())
 
     async def resume(self) -> HistoryStatus:

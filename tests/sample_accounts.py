@@ -41,7 +41,7 @@ UNREACHABLE = replace(
     up=False,
     failures=4,
     reason="unreachable",
-    message="GET /mydata did not answer within 30 s",
+    message="GET /mydata timed out after 30 s",
     last_success=NOW - 9 * HOUR,
 )
 MALICIOUS_TEXT = '<script>document.title="taken"</script><img src=x onerror=alert(1)> \u202eevil\u0000" onmouseover="x'

@@ -302,7 +302,7 @@ async def test_what_is_no_request_leaves_no_traceback(home):  # noqa: F811
             assert answer.status == 200
 
     assert not [line for line in served.lines if "Traceback" in line or "level=error" in line or "File " in line]
-    invalid = [line for line in served.lines if "a client sent an invalid request" in line]
+    invalid = [line for line in served.lines if "invalid request or client disconnected" in line]
     assert 2 <= len(invalid) <= 3
     assert all("level=debug" in line for line in invalid)
 

@@ -217,8 +217,8 @@ def struck(between: FaultProxy, attack: Attack) -> Iterator[None]:
 
 NETWORKS: dict[str, tuple[Callable[[FaultProxy, pytest.MonkeyPatch], AbstractContextManager[None]], str]] = {
     "names not resolved": (lambda _, patch: names(unknown, patch), "the host name is not known"),
-    "no connection": (lambda _, patch: names(nobody, patch), "no connection"),
-    "no answer": (lambda between, _: struck(between, malicious_responses.never_respond), "did not answer within"),
+    "no connection": (lambda _, patch: names(nobody, patch), "could not connect"),
+    "no answer": (lambda between, _: struck(between, malicious_responses.never_respond), "timed out after"),
     "connection reset in the middle of an answer": (
         lambda between, _: struck(between, malicious_responses.reset_connection),
         "was cut off|was reset|was closed",

@@ -220,7 +220,7 @@ def test_places_in_their_order(accounts):
         (
             UNREACHABLE,
             [
-                "bad", "The portal cannot be reached", "GET /mydata did not answer within 30 s.",
+                "bad", "The portal cannot be reached", "GET /mydata timed out after 30 s.",
                 "It last worked Fri 20 Nov, 01:30 (9 h ago).", "Tried 4 times since.",
                 "It is asked again Fri 20 Nov, 12:10 (in 2 h).",
             ],

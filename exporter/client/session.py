@@ -223,7 +223,7 @@ class Session:
                 response = Response(raw.status, str(raw.url), raw.headers, body, label)
         except TimeoutError:
             self._on_response("error")
-            message = f"{label} did not answer within {self._timeout:g} s"
+            message = f"{label} timed out after {self._timeout:g} s"
             raise UnreachableError(message, was_sent=progress.is_body_sent) from None
         except (ssl.SSLCertVerificationError, aiohttp.ClientConnectorCertificateError):
             self._on_response("error")
@@ -352,7 +352,7 @@ def _describe_error(error: Exception) -> str:
     """Return a network error in our own words: its message could hold a URL with a query."""
     names = {
         aiohttp.ClientConnectorDNSError: "the host name is not known",
-        aiohttp.ClientConnectorError: "no connection",
+        aiohttp.ClientConnectorError: "could not connect",
         aiohttp.ServerDisconnectedError: "the connection was closed",
         aiohttp.ClientPayloadError: "the response was cut off",
         aiohttp.ClientResponseError: "the response is not HTTP",

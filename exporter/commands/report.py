@@ -122,8 +122,8 @@ async def record_visit(
         except PortalError as error:
             failure = error
         except Exception as error:  # what makes a portal's code fail is what is to be seen
-            log.exception("account %s: a bug in the portal %s", portal.name, portal.config.portal)
-            failure = PortalError(f"a bug in the portal: {type(error).__name__}")
+            log.exception("account %s: unexpected error in portal module %s", portal.name, portal.config.portal)
+            failure = PortalError(f"unexpected error in the portal module: {type(error).__name__}")
     return RecordedVisit(result, failure, build(portal.config, portal.redaction_rules(), recorder, failure))
 
 

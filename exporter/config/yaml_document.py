@@ -31,12 +31,12 @@ _SYNTAX_MESSAGES = {
     "cannot start any token": "has text that begins with a special character; put it in quotes",
     "undefined alias": "has an alias (*) of which there is no anchor; text that begins with * needs quotes",
     "another document": "has a second document (---); one is read",
-    "mapping values are not allowed": "is no YAML: a key or a colon stands where none can; text with ': ' in it needs quotes",
-    "expected <block end>": "is no YAML: this line is indented unlike the lines before it",
-    "expected ',' or ": "is no YAML: a comma or a bracket is missing; ${NAME} within brackets needs quotes",
-    "could not find expected ':'": "is no YAML: a ':' is missing on this line or the line before it",
-    "unexpected end of stream": "is no YAML: a quote is opened and never closed",
-    "unknown escape": "is no YAML: a \\ within double quotes begins an escape; single quotes keep it as it is",
+    "mapping values are not allowed": "is not valid YAML: a key or colon is not allowed here; text with ': ' in it needs quotes",
+    "expected <block end>": "is not valid YAML: this line is indented unlike the lines before it",
+    "expected ',' or ": "is not valid YAML: a comma or a bracket is missing; ${NAME} within brackets needs quotes",
+    "could not find expected ':'": "is not valid YAML: a ':' is missing on this line or the line before it",
+    "unexpected end of stream": "is not valid YAML: a quote is opened and never closed",
+    "unknown escape": "is not valid YAML: a \\ within double quotes begins an escape; single quotes keep it as it is",
     "nested too deep": "is nested too deep",
 }
 
@@ -143,7 +143,7 @@ def _parse_document(file: Path, text: str, stamps: FileStamps, *, plain: bool) -
         line, reason = _describe_syntax_error(error, text)
         raise ConfigError(f"{file}:{line}: {reason}") from None
     except (ValueError, OverflowError):  # PyYAML's own, for a \U escape or a version beyond all numbers
-        raise ConfigError(f"{file}: is no YAML: it has a number or an escape that is too large") from None
+        raise ConfigError(f"{file}: is not valid YAML: it has a number or an escape that is too large") from None
     builder = _DataBuilder(file, loader.tagged, plain=plain)
     data = builder.build(node, ()) if node else None
     if data is None and not plain:
@@ -255,5 +255,7 @@ def _describe_syntax_error(error: yaml.reader.ReaderError | yaml.MarkedYAMLError
     mark = error.problem_mark or error.context_mark
     problem = f"{error.problem} {error.context}"
     plain = re.sub(r"'[^']*'", "something", error.problem or "it cannot be read")
-    message = next((text for pattern, text in _SYNTAX_MESSAGES.items() if re.search(pattern, problem)), f"is no YAML: {plain}")
+    message = next(
+        (text for pattern, text in _SYNTAX_MESSAGES.items() if re.search(pattern, problem)), f"is not valid YAML: {plain}"
+    )
     return (mark.line + 1 if mark else 1), message

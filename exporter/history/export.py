@@ -164,7 +164,7 @@ class _GuardedPipe:
         left = memoryview(data)
         while left:
             if not select.select([], [self._descriptor], [], MAX_STALL_SECONDS)[1]:
-                raise OSError(errno.ETIMEDOUT, f"nothing was read from it for {MAX_STALL_SECONDS:g} s")
+                raise OSError(errno.ETIMEDOUT, f"reader stalled for {MAX_STALL_SECONDS:g} s")
             left = left[os.write(self._descriptor, left[: select.PIPE_BUF]) :]
         return len(data)
 

@@ -226,7 +226,7 @@ _INFO_FAMILIES = (
     MetricFamily(
         "utility_account_info",
         (*PORTAL_LABELS, "name", "company", "company_id", "customer_id", "person_id"),
-        f"Who holds an account, where its configuration allows personal data; {CACHED_HELP}.",
+        f"Account holder, only with personal_data: true; {CACHED_HELP}.",
         MetricType.INFO,
     ),
 )

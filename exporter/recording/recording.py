@@ -90,7 +90,7 @@ def read_document(file: Path) -> dict[str, Any]:
     """Return the document of a recording's file; raise ValueError."""
     document = parse_json(file.read_bytes())
     if not isinstance(document, dict) or document.get("format") != Number(str(FORMAT)):
-        raise ValueError(f"{file} is no recording of format {FORMAT}")
+        raise ValueError(f"{file} is not a recording of format {FORMAT}")
     return document
 
 

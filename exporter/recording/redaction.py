@@ -128,7 +128,7 @@ class Redactor:
                 return [self.redact(part, name) for part in value]
             case dict():
                 return self._redact_object(value)
-        raise TypeError(f"{type(value).__name__} is no JSON")
+        raise TypeError(f"{type(value).__name__} is not valid JSON")
 
     def redact_text(self, text: str, name: str = "") -> str:
         """Return a text in the form it had."""

@@ -135,7 +135,7 @@ def _read(file: Path) -> Any:
         content = _build_yaml().load(file.read_text(encoding="utf-8")) if file.exists() else None
     except (YAMLError, UnicodeDecodeError):
         load_config(file)  # its messages are for people
-        raise ConfigError(f"{file}: is no YAML that setup can change") from None
+        raise ConfigError(f"{file}: is not YAML that setup can change") from None
     if content is None:
         return CommentedMap()
     if not isinstance(content, dict) or not isinstance(content.get("accounts") or [], list):

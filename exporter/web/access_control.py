@@ -126,7 +126,7 @@ class PasswordQueue:
                 try:
                     good = is_verified() or await loop.run_in_executor(self._executor, _matches, password, expected)
                 except ValueError as error:  # of bcrypt; whoever waits next must not wait for ever
-                    log.error("a password cannot be verified: %s", error)  # noqa: TRY400  # the message is complete
+                    log.error("failed to verify a password: %s", error)  # noqa: TRY400  # the message is complete
                     good = False
                 if not result.done():
                     result.set_result(good)

@@ -140,7 +140,7 @@ class _LimitedProtocol(asyncio.Protocol):
 
     @property
     def is_silent(self) -> bool:
-        """Whether no request is under way, or its response is not accepted."""
+        """Return whether no request is under way, or its response is not accepted."""
         return self._is_stalled or not self._is_busy
 
     @property
@@ -187,7 +187,7 @@ class _LimitedProtocol(asyncio.Protocol):
                 ssl_shutdown_timeout=TLS_SHUTDOWN_SECONDS,
             )
         except OSError as error:
-            log.debug("a TLS handshake failed: %s", getattr(error, "reason", None) or type(error).__name__)
+            log.debug("TLS handshake failed: %s", getattr(error, "reason", None) or type(error).__name__)
             encrypted = None
         if encrypted is None or encrypted.is_closing():
             self._limiter.release(self)
@@ -263,9 +263,9 @@ async def track_request(
 
 
 def is_worth_logging(record: logging.LogRecord) -> bool:
-    """Return False for aiohttp's traceback of a request that is no HTTP or of a client that has hung up; log it for debugging."""
+    """Return False for aiohttp's traceback of an invalid request or a client that has disconnected; log it for debugging."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError | ConnectionError):
-        log.debug("a client sent an invalid request, or hung up: %s", type(error).__name__)
+        log.debug("invalid request or client disconnected: %s", type(error).__name__)
         return False
     return True

@@ -104,12 +104,12 @@ class TlsConfig(_WebConfigModel):
 
     @property
     def enabled(self) -> bool:
-        """Whether TLS is enabled."""
+        """Return whether TLS is enabled."""
         return bool(self.cert or self.cert_file)
 
     @property
     def verifies_client(self) -> bool:
-        """Whether client certificates are verified."""
+        """Return whether client certificates are verified."""
         return self.client_auth_type not in (None, "", "NoClientCert", "RequestClientCert")
 
     @property

@@ -608,7 +608,7 @@ async def test_unreachable(sample_history: SampleHistory, strict: StrictReceiver
             await sender.run_round()
 
     assert (sender.stats.up, sender.stats.pending, sender.stats.sent) == (False, size(sample_history), 0)
-    assert "no connection" in caplog.text
+    assert "could not connect" in caplog.text
     assert "planted" not in caplog.text
 
 

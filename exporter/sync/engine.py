@@ -53,8 +53,6 @@ class StepResult:
     """What came of a visit's feeds, or of a step of the backlog."""
 
     requests: int = 0
-    new: int = 0
-    corrected: int = 0
     skipped: int = 0
     notes: Sequence[str] = ()
     failures: Mapping[str, PortalError] = field(default_factory=dict)
@@ -223,8 +221,6 @@ class Engine(Generic[SessionT]):
         plans = [self._get_plan(key, to_seconds(now)) for key in self._feeds]
         return StepResult(
             requests,
-            new=sum(result.new for _, result in results),
-            corrected=sum(result.corrected for _, result in results),
             skipped=sum(result.skipped for _, result in results),
             notes=list(dict.fromkeys(note for _, result in results for note in result.notes)),
             failures={key: result.failure for key, result in results if result.failure},

@@ -1,6 +1,6 @@
 """Metering days: local midnight to midnight, for gas 06:00 to 06:00, and how a range of them is written in a query."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -55,10 +55,6 @@ class DayRange:
     def end(self) -> datetime:
         """The instant at which it ends (UTC)."""
         return day_start(self.last + DAY, self.commodity)
-
-    def __iter__(self) -> Iterator[date]:
-        """Return the days, the newest first."""
-        return (self.last - timedelta(days=n) for n in range((self.last - self.first).days + 1))
 
     def extend_one_day_back(self) -> "DayRange":
         """Return the range that begins one day earlier."""

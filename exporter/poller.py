@@ -5,6 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -170,16 +171,17 @@ class AccountPoller:
         health = self.health
         try:
             outcome = await self._feeds.step(self._open_session)
-            health.skipped += outcome.skipped
-            health.history = outcome.history
-            await asyncio.to_thread(self._page.refresh, self.portal.name, outcome.changes)
-            await self._adopt_counts()
         except (PortalError, LedgerError, TimeoutError) as error:
             log.warning("account %s: failed to read the backlog: %s", self.portal.name, error or "a step took too long")
             return
         except Exception:  # as in a visit
             log.exception("account %s: unexpected error in portal module %s", self.portal.name, self.portal.config.portal)
             return
+        health.skipped += outcome.skipped
+        health.history = outcome.history
+        await self._show(VisitOutcome(), outcome.changes)
+        with suppress(LedgerError):
+            await self._adopt_counts()
         before = self.state
         self._log_changes(outcome.changes)
         if isinstance(outcome.stopped, LoginError):
@@ -227,8 +229,13 @@ class AccountPoller:
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session(recorder) as session:
                 # Nothing here keeps a reference to the result: 20 MB for 100,000 usage points, freed before rendering.
-                outcome = await self._show(await self._store_latest(await self.portal.latest(session), begun, now))
-                if isinstance(outcome.error, RateLimitError) or outcome.reason == "bug" or not self._feeds.has_feeds:
+                outcome = await self._store_latest(await self.portal.latest(session), begun, now)
+                outcome = await self._show(outcome, outcome.changes)
+                if (
+                    isinstance(outcome.error, RateLimitError | LedgerError)
+                    or outcome.reason == "bug"
+                    or not self._feeds.has_feeds
+                ):
                     return outcome
                 return await self._read_feeds(session, outcome)
         except (PortalError, LedgerError) as error:
@@ -259,29 +266,30 @@ class AccountPoller:
         self.health.state = state
         return VisitOutcome(changes, error, error.reason if error else "", requested_next_visit=result.next_visit)
 
-    async def _show(self, outcome: VisitOutcome) -> VisitOutcome:
-        """Show what was stored; return the outcome after that."""
+    async def _show(self, outcome: VisitOutcome, changes: LedgerChanges) -> VisitOutcome:
+        """Show what was stored; return the outcome, with the error if that fails and there was none before."""
         await asyncio.to_thread(self._ledger.free_memory)  # what storing has left, before rendering takes as much
         try:
-            await asyncio.to_thread(self._page.refresh, self.portal.name, outcome.changes)
-        except LedgerError:
-            raise
+            await asyncio.to_thread(self._page.refresh, self.portal.name, changes)
+        except LedgerError as error:
+            log.warning("account %s: failed to show visit results: %s", self.portal.name, error)
+            return outcome if outcome.error else replace(outcome, error=error, reason=error.reason)
         except Exception:
             log.exception("account %s: failed to show visit results", self.portal.name)
-            return replace(outcome, error=PortalError("failed to show visit results; see the log"), reason="bug")
+            failure = PortalError("failed to show visit results; see the log")
+            return outcome if outcome.error else replace(outcome, error=failure, reason="bug")
         return outcome
 
     async def _read_feeds(self, session: Session, latest: VisitOutcome) -> VisitOutcome:
         feeds = await self._feeds.visit(session)
         self.health.skipped += feeds.skipped
         self.health.history = feeds.history
-        await asyncio.to_thread(self._page.refresh, self.portal.name, feeds.changes)
         outcome = replace(latest, changes=merge_changes([latest.changes, feeds.changes]))
         if feeds.stopped and not feeds.is_pause:
-            return replace(outcome, error=feeds.stopped, reason=feeds.stopped.reason)
-        if feeds.failure and latest.error is None:
-            return replace(outcome, error=feeds.failure, reason=feeds.failure.reason, keeps_interval=True)
-        return outcome
+            outcome = replace(outcome, error=feeds.stopped, reason=feeds.stopped.reason)
+        elif feeds.failure and latest.error is None:
+            outcome = replace(outcome, error=feeds.failure, reason=feeds.failure.reason, keeps_interval=True)
+        return await self._show(outcome, feeds.changes)
 
     def _open_session(self, recorder: Recorder | None = None) -> Session:
         responses = self.health.responses

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
@@ -224,6 +225,30 @@ async def test_a_refused_login_during_a_step_suspends(start, history, watch):
         asked = len(history.requests)
         await until(lambda: watch.at - NOW > timedelta(hours=12))
     assert len(history.requests) == asked
+
+
+@pytest.mark.parametrize("error", [LedgerError("disk full"), ZeroDivisionError()])
+@pytest.mark.parametrize("in_step", [False, True])
+async def test_a_refused_login_suspends_though_the_page_fails(start, history, watch, monkeypatch, in_step, error):
+    """
+    A login that is refused while feeds are read is not tried again, also where what was stored cannot be shown.
+    """
+    poller = await start()
+    if in_step:
+        await poller.visit()
+    history.errors["days"] = LoginError("refused")
+    refresh, calls = poller._page.refresh, count(int(in_step))
+
+    def fail_after_latest(*arguments: object) -> None:
+        if next(calls):
+            raise error
+        refresh(*arguments)
+
+    monkeypatch.setattr(poller._page, "refresh", fail_after_latest)
+    await (poller.step() if in_step else poller.visit())
+
+    assert next(calls) == 2
+    assert (poller.state.reason, poller.state.suspended_until) == ("login", watch.at + DAY)
 
 
 @pytest.mark.parametrize("error", [LedgerError("disk full"), UnreachableError("no certificates"), ZeroDivisionError()])

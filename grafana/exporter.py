@@ -137,7 +137,7 @@ def visits() -> Sequence[Panel]:
             "Visits",
             "Visits in an hour, by account.",
             [Query(per_hour("utility_visits_total", "account"), "{{account}}", "1h")],
-            Style("none", 8, 8, nothing="No visit yet"),
+            Style("none", 8, 8, nothing="No visit yet", reach=1),
         ),
         bar_panel(
             "Failures by reason",
@@ -280,7 +280,7 @@ def running() -> Sequence[Panel]:
             "Processor",
             "Share of one processor.",
             [Query(f"rate({process('process_cpu_seconds_total')}[$__rate_interval])", "{{instance}}")],
-            Style("percentunit", 12, 8, nothing=NOT_SCRAPED),
+            Style("percentunit", 12, 8, nothing=NOT_SCRAPED, reach=0.05),
         ),
         line_panel(
             "Memory",

@@ -116,6 +116,8 @@ class Style:
     """Value -> the word shown, and its colour."""
     nothing: str = NOT_SUPPLIED
     decimals: int | None = None
+    reach: float | None = None
+    """Up to where an axis goes at least: that of zeros alone would go to 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +389,8 @@ def _finish(
         panel.decimals(style.decimals)
     if style.words:
         panel.mappings([mapping(style.words)])
+    if isinstance(panel, timeseries.Panel) and style.reach is not None:
+        panel.axis_soft_max(style.reach)
     by_value = isinstance(panel, stat.Panel | gauge.Panel | bargauge.Panel | table.Panel)
     color = model.FieldColorModeId.THRESHOLDS if by_value else model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME
     panel.color_scheme(dashboard.FieldColor().mode(color))

@@ -249,6 +249,6 @@ def records_panel() -> Panel:
         Style(height=7, nothing="remote read?"),
         {"date": "Day", "measure": "Unit"},
         sort="Used",
-        widths={"Day": 94, "Unit": 42},
+        widths={"Day": 94, "Unit": 50},
     )
     return repeated(panel, "commodity", 4)

@@ -18,7 +18,7 @@ from exporter.ledger.ledger import Ledger
 from exporter.metrics.cache import MetricsPage
 from exporter.poller_group import PollerGroup
 from exporter.simulators.base import Simulation, run_simulation
-from exporter.visit import BackfillSettings
+from exporter.visit import BacklogSettings
 from tests.conftest import build_portal_of
 
 START = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -116,7 +116,7 @@ async def run_soak(folder: Path, hours: int = 48, *, clear_caches: bool = False)
         pollers = PollerGroup(ledger, page, clock)
         stack.push_async_callback(pollers.stop)
         accounts = [simulation.build_accounts(url)[0] for simulation, url in zip(simulations, urls, strict=True)]
-        await pollers.reconcile(tuple(map(build_portal_of, accounts)), BackfillSettings(oldest=OLDEST_DAY))
+        await pollers.reconcile(tuple(map(build_portal_of, accounts)), BacklogSettings(oldest=OLDEST_DAY))
         assert len(accounts) == len(SIMULATIONS)
         for hour in range(1, hours + 1):
             while clock.current < START + timedelta(hours=hour):  # noqa: ASYNC110  # the clock runs with the work

@@ -76,7 +76,7 @@ def _measure_size(series: int) -> list[Figure]:
 def _make_ledger(folder: Path, series: int) -> int:
     """Make a ledger that was just visited; return how many lines its page has of each counter's index."""
     fleet = Fleet(folder, series)
-    login = CemConfig(name=ACCOUNT, portal="cem", **LOGIN).login_digest()  # type: ignore[arg-type]  # a secret as text
+    login = CemConfig(name=ACCOUNT, portal="cem", **LOGIN).build_login_digest()  # type: ignore[arg-type]  # a secret as text
     fleet.ledger.open_account(ACCOUNT, portal="cem", zone="Europe/Prague", login=login)
     fleet.record_first_visit()
     state = fleet.ledger.get_state(ACCOUNT)

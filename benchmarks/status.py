@@ -74,7 +74,7 @@ def _measure_size(size: int) -> list[Figure]:
 def _make_ledger(folder: Path, size: int) -> None:
     """Make a ledger of counters that were read at the last midnights and just now."""
     fleet = Fleet(folder, size * SERIES_PER_POINT)
-    login = CemConfig(name=ACCOUNT, portal="cem", **LOGIN).login_digest()  # type: ignore[arg-type]  # a secret as text
+    login = CemConfig(name=ACCOUNT, portal="cem", **LOGIN).build_login_digest()  # type: ignore[arg-type]  # a secret as text
     fleet.ledger.open_account(ACCOUNT, portal="cem", zone=ZONE.key, login=login, derives_days=True)
     today = datetime.now(ZONE).date()
     for days in range(DAYS, -1, -1):

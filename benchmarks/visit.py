@@ -22,7 +22,7 @@ from exporter.poller import AccountPoller
 from exporter.portals.cem.account import Cem
 from exporter.portals.cem.config import CemConfig
 from exporter.simulators.cem.simulation import API_PATH, CemSimulation
-from exporter.visit import BackfillSettings
+from exporter.visit import BacklogSettings
 
 VISITS = 20
 VISIT_INTERVAL = timedelta(minutes=30)
@@ -71,8 +71,8 @@ async def _run_visits(simulator: CemSimulator, folder: Path, counters: int) -> l
     with Ledger(folder) as ledger:
         page = MetricsPage(ledger, simulator.clock.now, "0")
         # The history of a town is days of requests; what a visit costs is measured here.
-        backfill = BackfillSettings(enabled=False)
-        poller = AccountPoller(_make_account(simulator), ledger, page, simulator.clock, backfill=backfill)
+        backlog = BacklogSettings(enabled=False)
+        poller = AccountPoller(_make_account(simulator), ledger, page, simulator.clock, backlog=backlog)
         await poller.open()
         found, settled = [], 0.0
         local = simulator.clock.now().astimezone(Cem.zone)

@@ -41,7 +41,7 @@ class HistoryStatus:
     """About how many are still to be made before everything the portal gives was asked for once."""
     remaining: timedelta = timedelta(0)
     """About how long that takes."""
-    begins: Mapping[Feed, date] = field(default_factory=dict)
+    history_starts: Mapping[Feed, date] = field(default_factory=dict)
     """Where the history of a feed begins, once all before it was asked for and is empty: days before it are not missing."""
 
 

@@ -140,7 +140,7 @@ class Exporter:
             )
             app = make_app(context)
             addresses = await self._listen(app, access_control, stack)
-            await pollers.reconcile(config.accounts, config.backfill)
+            await pollers.reconcile(config.accounts, config.backlog)
             start_task(stack, pollers.watch_ledger(), "ledger")
             start_task(stack, render_ages_ahead(page, self._clock), "ages")
             context.ready.set()

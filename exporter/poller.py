@@ -30,9 +30,9 @@ from exporter.recording.recorder import Recorder
 from exporter.recording.recording import FailureRecordings
 from exporter.recording.shape import Shapes
 from exporter.visit import (
-    DEFAULT_BACKFILL,
+    DEFAULT_BACKLOG,
     MAX_VISIT_DURATION,
-    BackfillSettings,
+    BacklogSettings,
     FeedReader,
     ShapeChanges,
     VisitOutcome,
@@ -63,12 +63,12 @@ class AccountPoller:
         page: MetricsPage,
         clock: Clock,
         random_fraction: Callable[[], float] = random.random,
-        backfill: BackfillSettings = DEFAULT_BACKFILL,
+        backlog: BacklogSettings = DEFAULT_BACKLOG,
         recordings: FailureRecordings | None = None,
     ) -> None:
-        self.portal, self.backfill = portal, backfill
+        self.portal, self.backlog = portal, backlog
         self._watch = VisitWatch(portal, ledger, recordings)
-        self._feeds = FeedReader(portal, ledger, clock.now, backfill)
+        self._feeds = FeedReader(portal, ledger, clock.now, backlog)
         self._ledger, self._page, self._clock, self._random_fraction = ledger, page, clock, random_fraction
         self._visit_requested = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -221,7 +221,7 @@ class AccountPoller:
         return None
 
     def _save_start(self, state: AccountState) -> datetime | None:
-        self._ledger.record_visit_start(self.portal.name, state, login=self.portal.config.login_digest())
+        self._ledger.record_visit_start(self.portal.name, state, login=self.portal.config.build_login_digest())
         return self._ledger.get_state(self.portal.name).suspended_until
 
     async def _call_portal(self, begun: AccountState, now: datetime, recorder: Recorder | None) -> VisitOutcome:
@@ -229,7 +229,7 @@ class AccountPoller:
         try:
             async with asyncio.timeout(MAX_VISIT_DURATION.total_seconds()), self._open_session(recorder) as session:
                 # Nothing here keeps a reference to the result: 20 MB for 100,000 usage points, freed before rendering.
-                outcome = await self._store_latest(await self.portal.latest(session), begun, now)
+                outcome = await self._store_latest(await self.portal.fetch_latest(session), begun, now)
                 outcome = await self._show(outcome, outcome.changes)
                 if (
                     isinstance(outcome.error, RateLimitError | LedgerError)
@@ -378,7 +378,7 @@ class AccountPoller:
 
     async def _adopt_suspension(self) -> None:
         """Adopt a suspension that another process, such as a command, has set or lifted since we stored or read it."""
-        name, login, now = self.portal.name, self.portal.config.login_digest(), self._clock.now()
+        name, login, now = self.portal.name, self.portal.config.build_login_digest(), self._clock.now()
         try:
             stored = await asyncio.to_thread(self._ledger.get_state_of_login, name, login=login)
         except LedgerError:

@@ -11,7 +11,7 @@ from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
 from exporter.recording.recording import FailureRecordings
-from exporter.visit import DEFAULT_BACKFILL, BackfillSettings
+from exporter.visit import DEFAULT_BACKLOG, BacklogSettings
 
 WATCH_INTERVAL = timedelta(seconds=30)
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class PollerGroup:
         entry = self._running.get(account)
         return entry[0] if entry else None
 
-    async def reconcile(self, portals: tuple[Portal, ...], backfill: BackfillSettings = DEFAULT_BACKFILL) -> None:
+    async def reconcile(self, portals: tuple[Portal, ...], backlog: BacklogSettings = DEFAULT_BACKLOG) -> None:
         """Run these accounts: unchanged ones continue, new ones start, removed ones stop, changed ones restart.
 
         Raise LedgerError; an account that could not restart then continues as it was.
@@ -41,7 +41,7 @@ class PollerGroup:
             changed = [
                 name
                 for name, (poller, _) in self._running.items()
-                if (poller.portal.config, poller.backfill) != (configs.get(name), backfill)
+                if (poller.portal.config, poller.backlog) != (configs.get(name), backlog)
             ]
             stopped = [await self._stop_poller(name) for name in changed]
             shown = dict(self._page.accounts)
@@ -49,7 +49,7 @@ class PollerGroup:
                 for portal in portals:
                     if portal.name not in self._running:
                         poller = AccountPoller(
-                            portal, self._ledger, self._page, self._clock, backfill=backfill, recordings=self._recordings
+                            portal, self._ledger, self._page, self._clock, backlog=backlog, recordings=self._recordings
                         )
                         await poller.open()
                         self._start_poller(poller)

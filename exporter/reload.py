@@ -87,7 +87,7 @@ class Reloader:
                 self._stamps |= config.stamps
                 web_rules = await self._access_control.load() if self._access_control else None
                 log_warnings(config)
-                await self._pollers.reconcile(config.accounts, config.backfill)
+                await self._pollers.reconcile(config.accounts, config.backlog)
                 if self._access_control and web_rules:
                     self._access_control.apply(web_rules)
                 await self._apply_config(config)

@@ -21,7 +21,7 @@ from exporter.recording.recording import FailureRecordings
 from exporter.recording.shape import ShapeHistory, Shapes, watch_shapes
 from exporter.sync.engine import Engine, StepResult
 from exporter.sync.feeds import Feed, FeedResult, Pace, Period
-from exporter.sync.planner import Kind
+from exporter.sync.planner import RequestKind
 
 NEXT_STEP_KEY = "next step"
 """Where an account's store has the end of a rate limit: a restart does not shorten it."""
@@ -38,7 +38,7 @@ def open_account(ledger: Ledger, portal: Portal) -> AccountState:
         portal.name,
         portal=portal.config.portal,
         zone=portal.zone.key,
-        login=portal.config.login_digest(),
+        login=portal.config.build_login_digest(),
         derives_days=portal.derives_days,
     )
 
@@ -69,7 +69,7 @@ def build_session(
     recorder: Recorder | None = None,
 ) -> Session:
     """Return a session with an account's options and any store."""
-    ca_file, verify_tls = portal.config.tls_settings()
+    ca_file, verify_tls = portal.config.get_tls_settings()
     return Session(
         store=store,
         clock=now,
@@ -109,7 +109,7 @@ class VisitOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class BackfillSettings:
+class BacklogSettings:
     """Whether `serve` reads the history, and the oldest day that is requested."""
 
     enabled: bool = True
@@ -118,7 +118,7 @@ class BackfillSettings:
     """None: the portal's."""
 
 
-DEFAULT_BACKFILL = BackfillSettings()
+DEFAULT_BACKLOG = BacklogSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class FeedsOutcome:
 class FeedReader:
     """Reads the feeds of an account; one visit or step at a time."""
 
-    def __init__(self, portal: Portal, ledger: Ledger, clock: Callable[[], datetime], backfill: BackfillSettings) -> None:
+    def __init__(self, portal: Portal, ledger: Ledger, clock: Callable[[], datetime], backlog: BacklogSettings) -> None:
         self._history = HistoryStatus()
         self._portal, self._ledger, self._clock = portal, ledger, clock
         self._store = ledger.get_feed_store(portal.name, keep_personal=portal.config.personal_data)
@@ -148,9 +148,9 @@ class FeedReader:
             portal,
             self._store,
             every=portal.config.every,
-            pace=backfill.pace or portal.pace,
-            backfill=backfill.enabled,
-            oldest=backfill.oldest,
+            pace=backlog.pace or portal.pace,
+            reads_backlog=backlog.enabled,
+            oldest=backlog.oldest,
         )
         self._failures: dict[str, PortalError] = {}
         self._planned_step: tuple[datetime, datetime] | None = None
@@ -159,7 +159,7 @@ class FeedReader:
     @property
     def has_feeds(self) -> bool:
         """Return whether the portal has feeds."""
-        return bool(self._portal.feeds())
+        return bool(self._portal.list_feeds())
 
     async def resume(self) -> HistoryStatus:
         """Resume after a restart: soon, or when the limit that has paused the backlog ends; return how far the history is read.
@@ -216,21 +216,21 @@ class FeedReader:
             self._store.collect_changes(),
             result.skipped,
             result.stopped,
-            is_limit and result.stopped_in is not Kind.DUE,
+            is_limit and result.stopped_in is not RequestKind.DUE,
             next(iter(self._failures.values()), None),
             self._history,
         )
 
     def _describe_history(self, result: StepResult, now: datetime) -> HistoryStatus:
         done = self._history.done + result.requests if result.pending or self._history.pending else 0
-        begins = {feed: day for key, feed in self._engine.feeds.items() if (day := self._engine.find_begin(key, now))}
+        begins = {feed: day for key, feed in self._engine.feeds.items() if (day := self._engine.find_history_start(key, now))}
         remaining = self._engine.estimate_remaining(now) if result.pending else timedelta(0)
         return HistoryStatus(done, result.pending, remaining, begins)
 
 
 async def read_feeds_dry(portal: Portal, ledger: Ledger, session: Session) -> tuple[list[Reading], list[PortalError]]:
     """Return what a visit would read of the feeds, and how they failed; nothing is stored."""
-    if not portal.feeds():
+    if not portal.list_feeds():
         return [], []
     store = _DryFeedStore(ledger.get_feed_store(portal.name))
     engine = Engine[Session](portal, store, every=portal.config.every, pace=portal.pace)
@@ -299,7 +299,7 @@ class VisitWatch:
         """Write the recording of a failed visit, and compare the shapes."""
         recorder = watched.recorder
         if recorder and self._recordings and isinstance(error, PortalError):
-            config, rules = self._portal.config, self._portal.redaction_rules()
+            config, rules = self._portal.config, self._portal.get_redaction_rules()
             await asyncio.to_thread(self._recordings.write, config, config.name, rules, recorder, error)
         return await self.compare_shapes(watched.shapes, now)
 

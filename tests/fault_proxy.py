@@ -21,7 +21,7 @@ from exporter.poller import AccountPoller
 from exporter.portals.base import Portal
 from exporter.portals.enedis.client import ConsoClient
 from exporter.simulators.base import Handler, Simulation, run_simulation
-from exporter.visit import BackfillSettings
+from exporter.visit import BacklogSettings
 from tests.conftest import NOW, FakeClock, build_portal_of, load_installed_portals
 
 ReadingValues = dict[tuple[str, str, str, str, str, str, datetime], float]
@@ -50,7 +50,7 @@ def remove_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no portal wait between requests, nor ask for more than a little of the past at each visit."""
     for portal in load_installed_portals().values():
         monkeypatch.setattr(portal.config_model, "min_request_gap", timedelta(0))
-    monkeypatch.setattr(ConsoClient, "quota", replace(ConsoClient.quota, backfill_per_visit=1))
+    monkeypatch.setattr(ConsoClient, "quota", replace(ConsoClient.quota, calls_per_step=1))
 
 
 @dataclass
@@ -139,13 +139,13 @@ class AccountSnapshot:
 
 @asynccontextmanager
 async def open_account(
-    folder: Path, portal: Portal, clock: FakeClock, *, backfill: bool = False
+    folder: Path, portal: Portal, clock: FakeClock, *, reads_backlog: bool = False
 ) -> AsyncIterator[tuple[AccountPoller, Callable[[], AccountSnapshot]]]:
     """Open an account as a start of the program does."""
     with Ledger(folder) as ledger:
         page = MetricsPage(ledger, clock, "0")
         # Older days are the engine's matter, and mostly tried with it.
-        poller = AccountPoller(portal, ledger, page, clock, lambda: 0.5, BackfillSettings(enabled=backfill))
+        poller = AccountPoller(portal, ledger, page, clock, lambda: 0.5, BacklogSettings(enabled=reads_backlog))
         await poller.open()
         yield (
             poller,

@@ -46,7 +46,7 @@ class ScriptedPortal(Portal):
     config_model: ClassVar = ScriptedConfig
     zone: ClassVar[ZoneInfo] = ZONE
 
-    async def latest(self, session: Session) -> VisitResult:
+    async def fetch_latest(self, session: Session) -> VisitResult:
         script = SCRIPTS[self.name]
         script.visits.append(session.now)
         step = script.steps.pop(0) if script.steps else []

@@ -37,7 +37,7 @@ from exporter.poller import AccountPoller
 from exporter.poller_group import WATCH_INTERVAL, PollerGroup
 from exporter.sync.coverage import Coverage
 from exporter.sync.feeds import CalendarMonth, Feed, FeedResult, Form, Pace
-from exporter.visit import BackfillSettings, open_account, open_session
+from exporter.visit import BacklogSettings, open_account, open_session
 from tests.conftest import NOW, FakeClock
 from tests.pollers import render_page, running, until
 from tests.scripted_portal import POINT, SCRIPTS, ZONE, ScriptedConfig, ScriptedPortal, VisitScript, build_day, build_index
@@ -73,7 +73,7 @@ class HistoryPortal(ScriptedPortal):
 
     feed_keys: ClassVar[tuple[str, ...]] = ("days",)
 
-    def feeds(self) -> Sequence[Feed]:
+    def list_feeds(self) -> Sequence[Feed]:
         return [
             Feed(key=key, zone=ZONE, chunk=CalendarMonth(), usage_points=("B-1",), resolution="P1D", reach=timedelta(days=800))
             for key in self.feed_keys
@@ -124,8 +124,8 @@ def history() -> Iterator[PortalHistory]:
 def start(ledger: Ledger, watch: FakeClock) -> Callable[..., AccountPoller]:
     async def make(portal: type[HistoryPortal] = HistoryPortal, **settings: object) -> AccountPoller:
         page = MetricsPage(ledger, watch.now, "0")
-        backfill = BackfillSettings(**settings)
-        poller = AccountPoller(portal(ScriptedConfig(name="home")), ledger, page, watch, lambda: 0.5, backfill)
+        backlog = BacklogSettings(**settings)
+        poller = AccountPoller(portal(ScriptedConfig(name="home")), ledger, page, watch, lambda: 0.5, backlog)
         await poller.open()
         return poller
 
@@ -307,7 +307,7 @@ async def test_a_feed_that_is_not_given_is_a_note(start, history):
     assert poller.state.notes == ()
 
 
-async def test_backfill_off_asks_only_what_is_new(start, history, ledger, watch):
+async def test_backlog_off_asks_only_what_is_new(start, history, ledger, watch):
     """
     With `backfill: false` the past is left to the command.
     """
@@ -411,7 +411,7 @@ async def test_an_import_beside_serve_shows_within_a_minute(history, ledger, wat
     """
     page = MetricsPage(ledger, watch.now, "0")
     group = PollerGroup(ledger, page, watch)
-    await group.reconcile((HistoryPortal(ScriptedConfig(name="home")),), BackfillSettings(enabled=False))
+    await group.reconcile((HistoryPortal(ScriptedConfig(name="home")),), BacklogSettings(enabled=False))
     task = asyncio.create_task(group.watch_ledger())
     await until(lambda: page.accounts["home"].health.state.up is True)
     before = page.accounts["home"].health.state.readings
@@ -516,7 +516,7 @@ async def test_periods_are_those_of_the_feed(history, ledger):
     ]  # fmt: skip
     open_account(ledger, HistoryPortal(ScriptedConfig(name="home")))
     ledger.record_visit("home", build_result(parts), AccountState(), at=NOW)
-    feed = HistoryPortal(ScriptedConfig(name="home")).feeds()[0]
+    feed = HistoryPortal(ScriptedConfig(name="home")).list_feeds()[0]
 
     async def read(**changes: object) -> list[tuple[datetime, datetime]]:
         periods = await ledger.get_feed_store("home").read_periods([replace(feed, **changes)], NOW - 400 * DAY, NOW + DAY)
@@ -541,7 +541,7 @@ async def test_an_older_ledger_is_complete_again(start_later, history, tmp_path,
         older.executescript(";".join(MIGRATIONS[:3]) + f"; PRAGMA user_version = 3; PRAGMA application_id = {APPLICATION_ID}")
         older.execute(
             "INSERT INTO account (name, portal, zone, login, last_visit, last_success, up) VALUES (?, 'brook', ?, ?, ?, ?, 1)",
-            ("home", ZONE.key, HistoryPortal(ScriptedConfig(name="home")).config.login_digest(), to_ms(NOW), to_ms(NOW)),
+            ("home", ZONE.key, HistoryPortal(ScriptedConfig(name="home")).config.build_login_digest(), to_ms(NOW), to_ms(NOW)),
         )
         older.executescript(
             "INSERT INTO visit VALUES (1, 1, 0); INSERT INTO point VALUES (1, 1, 'B-1', 'water', '', '', '', '', 1);"
@@ -570,12 +570,12 @@ async def test_a_reload_that_changes_the_history_is_applied(ledger, watch, histo
     group = PollerGroup(ledger, MetricsPage(ledger, watch.now, "0"), watch)
     pollers = []
     for enabled in (False, False, True):
-        await group.reconcile(portals, BackfillSettings(enabled))
+        await group.reconcile(portals, BacklogSettings(enabled))
         pollers.append(group.get("home"))
     await group.stop()
 
     assert pollers[0] is pollers[1] is not pollers[2]
-    assert pollers[2].backfill.enabled
+    assert pollers[2].backlog.enabled
 
 
 async def test_a_reload_may_remove_an_account_while_changes_are_looked_for(start):

@@ -239,7 +239,7 @@ def test_counting_in_sql_says_what_reading_every_day_does(record, page, monkeypa
             at = local(f"{at.astimezone(PRAGUE).date() + timedelta(days=1)} 00:00")
         record(*parts)
     page.accounts["flats"].health.history = HistoryStatus(
-        begins={Feed(key="a", zone=PRAGUE, chunk=Days(1), usage_points=("1", "2"), resolution="P1D"): date(2026, 3, 1)}
+        history_starts={Feed(key="a", zone=PRAGUE, chunk=Days(1), usage_points=("1", "2"), resolution="P1D"): date(2026, 3, 1)}
     )
     page.refresh("flats")
     counted = shown(page)

@@ -95,7 +95,9 @@ def live(tmp_path: Path, clock: FakeClock) -> Callable[[str], Any]:
     async def open_live(portal: str) -> AsyncIterator[Live]:
         async with (
             run_fault_proxy(portal, clock) as (between, url),
-            open_account(tmp_path, between.build_small_account(url, **choose_few(between)), clock, backfill=portal != "cem") as (
+            open_account(
+                tmp_path, between.build_small_account(url, **choose_few(between)), clock, reads_backlog=portal != "cem"
+            ) as (
                 poller,
                 read,
             ),

@@ -119,14 +119,14 @@ async def test_month_and_year_are_right_within_two_minutes(name: str, tmp_path: 
         days = list_true_days(simulation, clock.at)
         month, year = add_up(days, TODAY.replace(day=1)), add_up(days, JANUARY)
         end, middle = clock.at + timedelta(minutes=2), clock.at + timedelta(minutes=1)
-        async with open_account(tmp_path, portal, clock, backfill=True) as (poller, read_account):
+        async with open_account(tmp_path, portal, clock, reads_backlog=True) as (poller, read_account):
             await poller.visit()
             text = read_account().text
             shown, gaps = (read_page(text, f"utility_yearly_{what}") for what in ("consumption", "day_gaps"))
             for key, total in year.items():
                 assert key not in shown or shown[key] == pytest.approx(total, rel=tolerance) or gaps[key[0], ""] > 0, key
             await step_until(middle, poller, portal, clock)
-        async with open_account(tmp_path, portal, clock, backfill=True) as (poller, read_account):
+        async with open_account(tmp_path, portal, clock, reads_backlog=True) as (poller, read_account):
             await step_until(end, poller, portal, clock)
             text = read_account().text
 

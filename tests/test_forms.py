@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.client.html_forms import HtmlForm, LoginDemand, parse_page
+from exporter.client.html_forms import HtmlForm, RequiredStep, parse_page
 
 HERE = "https://idp.example/oauth2/authorize?client_id=c-1"
 LOGIN = (Path(__file__).parent / "fixtures" / "water_link" / "login.html").read_text()
@@ -85,19 +85,19 @@ def test_a_base_address_counts(base, action, where):
 
 FIELDS = "<input name=user><input type=password name=word><input type=checkbox name=stay><input type=hidden name=csrf value=1>"
 ASKS_FOR_MORE = {
-    "a reCAPTCHA": ('<div class="g-recaptcha" data-sitekey="x"></div>', LoginDemand.CAPTCHA),
-    "an hCaptcha": ('<div class="box h-captcha"></div>', LoginDemand.CAPTCHA),
-    "a Turnstile": ("<div class=cf-turnstile></div>", LoginDemand.CAPTCHA),
-    "a captcha in a frame": ('<iframe src="https://www.google.com/recaptcha/api2/anchor"></iframe>', LoginDemand.CAPTCHA),
-    "a box in Dutch": ("<label for=c>Typ de tekens die u ziet</label><input id=c name=c>", LoginDemand.CAPTCHA),
-    "a box in French": ("<label>Saisissez les caractères <input name=c></label>", LoginDemand.CAPTCHA),
-    "a box in English": ('<input name=c placeholder="Type the characters you see">', LoginDemand.CAPTCHA),
-    "a code in Dutch": ("<label>Verificatiecode<input type=tel name=c></label>", LoginDemand.SECOND_FACTOR),
-    "a code in French": ('<input name=c title="Code de vérification">', LoginDemand.SECOND_FACTOR),
-    "a code by its name": ("<input name=otp autocomplete=one-time-code>", LoginDemand.SECOND_FACTOR),
-    "a second password": ('<input type=password name=two placeholder="Nieuw wachtwoord">', LoginDemand.NEW_PASSWORD),
-    "terms in Dutch": ('<input name=c placeholder="Aanvaard de voorwaarden: typ JA">', LoginDemand.TERMS),
-    "something else": ("<input name=c>", LoginDemand.UNKNOWN),
+    "a reCAPTCHA": ('<div class="g-recaptcha" data-sitekey="x"></div>', RequiredStep.CAPTCHA),
+    "an hCaptcha": ('<div class="box h-captcha"></div>', RequiredStep.CAPTCHA),
+    "a Turnstile": ("<div class=cf-turnstile></div>", RequiredStep.CAPTCHA),
+    "a captcha in a frame": ('<iframe src="https://www.google.com/recaptcha/api2/anchor"></iframe>', RequiredStep.CAPTCHA),
+    "a box in Dutch": ("<label for=c>Typ de tekens die u ziet</label><input id=c name=c>", RequiredStep.CAPTCHA),
+    "a box in French": ("<label>Saisissez les caractères <input name=c></label>", RequiredStep.CAPTCHA),
+    "a box in English": ('<input name=c placeholder="Type the characters you see">', RequiredStep.CAPTCHA),
+    "a code in Dutch": ("<label>Verificatiecode<input type=tel name=c></label>", RequiredStep.SECOND_FACTOR),
+    "a code in French": ('<input name=c title="Code de vérification">', RequiredStep.SECOND_FACTOR),
+    "a code by its name": ("<input name=otp autocomplete=one-time-code>", RequiredStep.SECOND_FACTOR),
+    "a second password": ('<input type=password name=two placeholder="Nieuw wachtwoord">', RequiredStep.NEW_PASSWORD),
+    "terms in Dutch": ('<input name=c placeholder="Aanvaard de voorwaarden: typ JA">', RequiredStep.TERMS),
+    "something else": ("<input name=c>", RequiredStep.UNKNOWN),
 }
 
 
@@ -107,12 +107,12 @@ def test_a_login_page_that_asks_for_more(name, where):
     """
     A captcha widget anywhere beside the password, or a further field in its form, says what it is in three languages.
     """
-    more, demand = ASKS_FOR_MORE[name]
+    more, step = ASKS_FOR_MORE[name]
     inside = where == "in the form"
     page = parse_page(f"<form method=post>{FIELDS}{more if inside else ''}</form>{'' if inside else more}", HERE)
 
     is_field = "<input" in more
-    assert page.find_demand_before(page.forms[0], {"user", "word"}) == (None if is_field and not inside else demand)
+    assert page.find_step_before_password(page.forms[0], {"user", "word"}) == (None if is_field and not inside else step)
 
 
 @pytest.mark.parametrize(
@@ -132,31 +132,31 @@ def test_a_login_page_that_asks_for_nothing_more(more):
     """
     page = parse_page(f"<form method=post>{FIELDS}{more}</form>", HERE)
 
-    assert page.find_demand_before(page.forms[0], {"user", "word"}) is None
+    assert page.find_step_before_password(page.forms[0], {"user", "word"}) is None
 
 
 @pytest.mark.parametrize(
-    ("html", "demand"),
+    ("html", "step"),
     [
-        ('<body data-page="ids-two_factor_choice/logon">Kies</body>', LoginDemand.SECOND_FACTOR),
-        ('<main data-page="ids-terms_of_use">Weiter</main>', LoginDemand.TERMS),
-        ('<div data-page="ids-change_password">Aa</div>', LoginDemand.NEW_PASSWORD),
-        ("<div class=h-captcha></div>Welkom", LoginDemand.CAPTCHA),
-        ("Tweestapsverificatie", LoginDemand.SECOND_FACTOR),
-        ("Veuillez recopier les caractères", LoginDemand.CAPTCHA),
-        ("Nos conditions d’utilisation ont changé", LoginDemand.TERMS),
-        ("Uw wachtwoord is verlopen", LoginDemand.NEW_PASSWORD),
+        ('<body data-page="ids-two_factor_choice/logon">Kies</body>', RequiredStep.SECOND_FACTOR),
+        ('<main data-page="ids-terms_of_use">Weiter</main>', RequiredStep.TERMS),
+        ('<div data-page="ids-change_password">Aa</div>', RequiredStep.NEW_PASSWORD),
+        ("<div class=h-captcha></div>Welkom", RequiredStep.CAPTCHA),
+        ("Tweestapsverificatie", RequiredStep.SECOND_FACTOR),
+        ("Veuillez recopier les caractères", RequiredStep.CAPTCHA),
+        ("Nos conditions d’utilisation ont changé", RequiredStep.TERMS),
+        ("Uw wachtwoord is verlopen", RequiredStep.NEW_PASSWORD),
         ("Welkom!", None),
     ],
 )
-def test_what_a_page_after_the_password_asks_for(html, demand):
+def test_what_a_page_after_the_password_asks_for(html, step):
     """
     By the page's own mark whatever its language, by a widget, else by its words.
     """
     page = parse_page(f"<html>{html}</html>", HERE)
 
-    assert page.find_demand() is demand
-    assert page.find_demand(by_words=False) is (demand if "data-page" in html or "captcha" in html else None)
+    assert page.find_required_step() is step
+    assert page.find_required_step(by_words=False) is (step if "data-page" in html or "captcha" in html else None)
 
 
 def test_the_text_is_what_a_reader_sees():

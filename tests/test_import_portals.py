@@ -114,7 +114,9 @@ class SimulatedAccount:
         """Import until it ends (True), is interrupted, or has used up its quota."""
         (account,) = load_config(self.folder / "config.yaml").accounts
         with Ledger(self.folder / "data") as ledger:
-            ledger.open_account("home", portal=account.config.portal, zone=account.zone.key, login=account.config.login_digest())
+            ledger.open_account(
+                "home", portal=account.config.portal, zone=account.zone.key, login=account.config.build_login_digest()
+            )
             async with open_session(account, ledger, self.clock) as session:
                 return await self.import_feeds(account, ledger, session, stop)
 

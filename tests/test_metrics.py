@@ -149,7 +149,7 @@ def begin_history(page: MetricsPage, day: date, *usage_points: str, direction: D
     feed = Feed(
         key="a", zone=ZONE, chunk=Days(7), usage_points=usage_points, form=form, resolution=resolution, direction=direction
     )
-    page.accounts["home"].health.history = HistoryStatus(begins={feed: day})
+    page.accounts["home"].health.history = HistoryStatus(history_starts={feed: day})
 
 
 @pytest.mark.parametrize("whose", [("B-1",), ()])

@@ -295,7 +295,7 @@ async def test_reprs(tmp_path, lines, kind):
                 Token("tok-secret", FakeClock()(), {"refresh_token": "ref-secret"}),
                 PkcePair.generate(),
             ]
-            shown = " ".join(f"{thing!r} {thing!s}" for thing in things) + config.accounts[0].config.login_digest()
+            shown = " ".join(f"{thing!r} {thing!s}" for thing in things) + config.accounts[0].config.build_login_digest()
 
     hidden = there.secrets - {there_name(there)}
     assert not [secret for secret in hidden if secret in shown]

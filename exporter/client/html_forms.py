@@ -15,44 +15,44 @@ MAX_PAGE_LENGTH = 1 << 19
 """No login page is longer; the rest is not read."""
 MAX_MARKS, MAX_DEPTH = 20, 200
 _CHECKABLE_TYPES = frozenset({"checkbox", "radio"})
-PERHAPS = "perhaps a second factor, new terms or a captcha: sign in with a browser"
+UNKNOWN_STEP_HINT = "perhaps a second factor, new terms or a captcha: sign in with a browser"
 """What is said of a page that is none of those known."""
 
 
-class LoginDemand(StrEnum):
+class RequiredStep(StrEnum):
     """What a login page requires besides user name and password; the value is the message."""
 
     CAPTCHA = "a captcha is required; sign in with a browser once"
     SECOND_FACTOR = "a second factor is required, which is not supported"
     NEW_PASSWORD = "a new password is required; sign in with a browser once"  # noqa: S105  # a message
     TERMS = "new terms must be accepted; sign in with a browser once"
-    UNKNOWN = f"the login page has a further field, {PERHAPS}"
+    UNKNOWN = f"the login page has a further field, {UNKNOWN_STEP_HINT}"
 
 
-_DEMAND_PATTERNS = {
-    LoginDemand.CAPTCHA: (
+_STEP_PATTERNS = {
+    RequiredStep.CAPTCHA: (
         r"captcha|\brobot|turnstile|\btypt? (hier )?de (tekens|letters|cijfers)|tekens (over|in|uit) "
         r"|characters? (you see|shown|in the|below)|(saisi|recopi|entre)\w* les (caractères|lettres)"
     ),
-    LoginDemand.SECOND_FACTOR: (
+    RequiredStep.SECOND_FACTOR: (
         r"(two|multi|second).?(factor|step)|verification.?code|passcode|authenticator|one.?time|\b(otp|totp|tfa|mfa|2fa)\b"
         r"|twee(staps|factor)|tweede factor|verificatie.?code|eenmalige code|(sms|beveiligings|bevestigings).?code"
         r"|(deux|double) (facteurs?|étapes|authentification)|code (de|d.) ?(vérification|sécurité|confirmation)|usage unique"
     ),
-    LoginDemand.NEW_PASSWORD: (
+    RequiredStep.NEW_PASSWORD: (
         r"(new|change|reset|expired).{0,20}password|password.{0,30}expired|nieuw wachtwoord|wachtwoord.{0,40}(verlopen|wijzig)"
         r"|nouveau mot de passe|mot de passe.{0,40}(expiré|modifi|chang)"
     ),
-    LoginDemand.TERMS: r"\bterms|voorwaarden|conditions (générales|d.utilisation)",
+    RequiredStep.TERMS: r"\bterms|voorwaarden|conditions (générales|d.utilisation)",
 }
 """Patterns of pages in English, Dutch and French, the first match first."""
 _MARK_PATTERNS = {
-    LoginDemand.CAPTCHA: r"captcha",
-    LoginDemand.SECOND_FACTOR: r"factor|otp|mfa|tfa|passcode|verif|webauthn|\bsms",
-    LoginDemand.NEW_PASSWORD: r"(change|reset|new|expired|force|renew).?password|password.?(change|reset|expired)",
-    LoginDemand.TERMS: r"terms|tou\b|consent|privacy|agreement",
+    RequiredStep.CAPTCHA: r"captcha",
+    RequiredStep.SECOND_FACTOR: r"factor|otp|mfa|tfa|passcode|verif|webauthn|\bsms",
+    RequiredStep.NEW_PASSWORD: r"(change|reset|new|expired|force|renew).?password|password.?(change|reset|expired)",
+    RequiredStep.TERMS: r"terms|tou\b|consent|privacy|agreement",
 }
-PAGE_PHRASES = (*_DEMAND_PATTERNS.values(), *_MARK_PATTERNS.values())
+PAGE_PHRASES = (*_STEP_PATTERNS.values(), *_MARK_PATTERNS.values())
 """All patterns by which pages are told apart."""
 _CAPTCHA_WIDGET = re.compile(r"(^|\s)(g-recaptcha|h-captcha|cf-turnstile|frc-captcha|mtcaptcha|altcha)\b", re.IGNORECASE)
 _CAPTCHA_ADDRESS = re.compile(r"captcha|turnstile", re.IGNORECASE)
@@ -111,32 +111,32 @@ class HtmlPage:
     has_captcha: bool = False
     """Whether it shows a captcha widget, other than in a form without a password."""
 
-    def find_demand(self, *, by_words: bool = True) -> LoginDemand | None:
+    def find_required_step(self, *, by_words: bool = True) -> RequiredStep | None:
         """Return what a page after the password requires: by its mark, a widget, or its words.
 
         Words alone say little before the password, since every footer names terms.
         """
-        marked = (demand for demand, pattern in _MARK_PATTERNS.items() if re.search(pattern, self.mark, re.IGNORECASE))
-        if demand := next(marked, LoginDemand.CAPTCHA if self.has_captcha else None):
-            return demand
-        return recognize_demand(self.text) if by_words else None
+        marked = (step for step, pattern in _MARK_PATTERNS.items() if re.search(pattern, self.mark, re.IGNORECASE))
+        if step := next(marked, RequiredStep.CAPTCHA if self.has_captcha else None):
+            return step
+        return recognize_step(self.text) if by_words else None
 
-    def find_demand_before(self, form: HtmlForm, fields: Collection[str]) -> LoginDemand | None:
+    def find_step_before_password(self, form: HtmlForm, fields: Collection[str]) -> RequiredStep | None:
         """Return what a login page requires besides the named fields: then no password may be sent.
 
         The words of the page do not count, since every footer names terms; those of a further field do.
         """
         if self.has_captcha:
-            return LoginDemand.CAPTCHA
+            return RequiredStep.CAPTCHA
         further = [one for one in form.inputs if one.visible and one.name not in fields]
         if not further:
             return None
-        return next((demand for one in further if (demand := recognize_demand(one.hint))), LoginDemand.UNKNOWN)
+        return next((step for one in further if (step := recognize_step(one.hint))), RequiredStep.UNKNOWN)
 
 
-def recognize_demand(text: str) -> LoginDemand | None:
+def recognize_step(text: str) -> RequiredStep | None:
     """Return what a page, a message or a field requires, by its words."""
-    return next((demand for demand, pattern in _DEMAND_PATTERNS.items() if re.search(pattern, text, re.IGNORECASE)), None)
+    return next((step for step, pattern in _STEP_PATTERNS.items() if re.search(pattern, text, re.IGNORECASE)), None)
 
 
 def parse_page(html_text: str, page_url: str) -> HtmlPage:

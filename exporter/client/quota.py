@@ -17,17 +17,19 @@ class CallQuota:
     calls: int
     period: timedelta
     reserved_for_visits: int = 0
-    backfill_per_visit: int = 0
+    calls_per_step: int = 0
     name: str = "calls"
 
-    async def remaining(self, session: Session, *, backfill: bool = False) -> int:
+    async def remaining(self, session: Session, *, for_settled_days: bool = False) -> int:
         """Return how many calls may be made now."""
-        return max(self.calls - (self.reserved_for_visits if backfill else 0) - await self._count_calls(session, session.now), 0)
+        return max(
+            self.calls - (self.reserved_for_visits if for_settled_days else 0) - await self._count_calls(session, session.now), 0
+        )
 
-    async def spend(self, session: Session, *, backfill: bool = False) -> None:
+    async def spend(self, session: Session, *, for_settled_days: bool = False) -> None:
         """Count a call about to be made. Raise RateLimitError with the wait when none is left."""
-        if not await self.remaining(session, backfill=backfill):
-            allowed = self.calls - (self.reserved_for_visits if backfill else 0)
+        if not await self.remaining(session, for_settled_days=for_settled_days):
+            allowed = self.calls - (self.reserved_for_visits if for_settled_days else 0)
             message = f"the exporter's own quota of {self.calls} calls in {self.period / timedelta(hours=1):g} h is used up"
             raise RateLimitError(message, await self._find_wait(session, allowed))
         await session.store.record_calls(self.name, session.now)

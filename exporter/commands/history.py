@@ -77,7 +77,7 @@ async def import_feeds(portal: Portal, ledger: Ledger, session: Session, options
             sleep=WallClock().sleep,
             first=options.first,
             last=options.last,
-            again=options.again,
+            reread=options.again,
             wait=options.wait,
             report=lambda progress: show(progress.done, progress.total, progress.waits_until),
         )

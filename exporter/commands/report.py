@@ -86,7 +86,7 @@ async def record_account(context: CommandContext) -> RecordedVisit:
             return recorded
     except LoginError as error:
         portal = find_account(context)
-        recording = build_small_recording(portal.config, portal.redaction_rules(), Recorder(utc_now(), MAX_BYTES), error)
+        recording = build_small_recording(portal.config, portal.get_redaction_rules(), Recorder(utc_now(), MAX_BYTES), error)
         return RecordedVisit(VisitResult(), error, recording)
 
 
@@ -124,7 +124,7 @@ async def record_visit(
         except Exception as error:  # what makes a portal's code fail is what is to be seen
             log.exception("account %s: unexpected error in portal module %s", portal.name, portal.config.portal)
             failure = PortalError(f"unexpected error in the portal module: {type(error).__name__}")
-    return RecordedVisit(result, failure, build(portal.config, portal.redaction_rules(), recorder, failure))
+    return RecordedVisit(result, failure, build(portal.config, portal.get_redaction_rules(), recorder, failure))
 
 
 async def visit_fresh(portal: Portal, session: Session) -> VisitResult:
@@ -132,9 +132,9 @@ async def visit_fresh(portal: Portal, session: Session) -> VisitResult:
 
     Raise PortalError where nothing was brought.
     """
-    result = await portal.latest(session)
+    result = await portal.fetch_latest(session)
     found = _FeedReadings()
-    for feed in portal.feeds():
+    for feed in portal.list_feeds():
         try:
             part = await _read_newest(portal, session, feed)
         except (NoDataError, FeedRefusedError, TooOldError) as error:
@@ -181,7 +181,7 @@ def find_newest_request(feed: Feed, now: datetime) -> tuple[date, date]:
     """Return the first and last day of the newest request of a feed."""
     at = int(now.timestamp())
     newest = feed.last_day(at)
-    first, last = feed.chunk.window(newest)
+    first, last = feed.chunk.find_range(newest)
     oldest = feed.day_at(at - int(feed.reach.total_seconds())) if feed.reach else first
     return date.fromordinal(max(first, oldest)), date.fromordinal(min(last, newest))
 

@@ -52,7 +52,7 @@ async def visit_once(context: CommandContext) -> VisitOutput:
     """Visit once; return what came."""
     async with open_visit(context) as visit:
         portal, ledger = visit.portal, visit.ledger
-        latest = await portal.latest(visit.session)
+        latest = await portal.fetch_latest(visit.session)
         readings, feed_failures = await read_feeds_dry(portal, ledger, visit.session)
         failures = [*latest.failures, *feed_failures]
         failure = next((one for one in failures if isinstance(one, LoginError)), next(iter(failures), None))

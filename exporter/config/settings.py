@@ -10,7 +10,7 @@ from exporter.files import FileStamps
 from exporter.history.config import HistorySettings
 from exporter.portals.base import Portal
 from exporter.sync.feeds import Pace
-from exporter.visit import BackfillSettings
+from exporter.visit import BacklogSettings
 
 DEFAULT_COLOUR = "c8d42a"
 """A yellow-green, as on common electricity meters."""
@@ -124,9 +124,9 @@ class Config(_Section):
     """How fast the history is read; None: as each portal allows."""
 
     @property
-    def backfill(self) -> BackfillSettings:
+    def backlog(self) -> BacklogSettings:
         """How the history is read."""
-        return BackfillSettings(self.history.backfill, self.history.from_, self.pace)
+        return BacklogSettings(self.history.backfill, self.history.from_, self.pace)
 
 
 def _linearize(part: float) -> float:

@@ -332,7 +332,7 @@ class MetricsPage:
         """Do the same from an open snapshot."""
         metrics, state = self.accounts[account], snapshot.get_state(account)
         previous, metrics.ledger_counts = metrics.ledger_counts, None
-        history_starts = list_history_starts(metrics.health.history.begins)
+        history_starts = list_history_starts(metrics.health.history.history_starts)
         context = SampleContext(metrics.view, self._find_month_start(metrics.view), history_starts)
         # Other counts than expected: another process has imported readings, and all samples must be rebuilt.
         if changes and previous == (state.readings + state.thinned - changes.new, state.corrections - changes.corrected):

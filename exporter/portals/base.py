@@ -94,7 +94,7 @@ class AccountConfig(ConfigBlock):
         """Return the header `User-Agent`."""
         return "utility-exporter"
 
-    def tls_settings(self) -> tuple[str | None, bool]:
+    def get_tls_settings(self) -> tuple[str | None, bool]:
         """Return the file of certificate authorities to trust (None: the system's), and whether to verify at all."""
         return None, True
 
@@ -102,7 +102,7 @@ class AccountConfig(ConfigBlock):
         """Return the ids of the usage points in the configuration; no alias may be one of them."""
         return frozenset()
 
-    def login_digest(self) -> str:
+    def build_login_digest(self) -> str:
         """Return a digest that changes with any of `login_keys`."""
         values = [_to_digest_value(getattr(self, key)) for key in self.login_keys]
         return hashlib.sha256(json.dumps([self.portal, *values]).encode()).hexdigest()
@@ -137,11 +137,11 @@ class Portal:
         """The account's name."""
         return self.config.name
 
-    async def latest(self, session: Session) -> VisitResult:
+    async def fetch_latest(self, session: Session) -> VisitResult:
         """Log in if needed and return what is asked at every visit whatever is known: indexes, flags, inventory, holder."""
         raise NotImplementedError
 
-    def feeds(self) -> Sequence[Feed]:
+    def list_feeds(self) -> Sequence[Feed]:
         """Return the feeds: the series of questions whose days the engine asks for (`exporter/sync`)."""
         return ()
 
@@ -170,12 +170,12 @@ class Portal:
         """Return the first instant from `at` on at which this portal may be visited."""
         return at
 
-    def quotas(self) -> Mapping[str, tuple[int, timedelta]]:
+    def list_quotas(self) -> Mapping[str, tuple[int, timedelta]]:
         """Return the request quotas of this account, by name: how many requests, in how long."""
         return {}
 
     @classmethod
-    def redaction_rules(cls) -> RedactionRules:
+    def get_redaction_rules(cls) -> RedactionRules:
         """Return what a recording may show, by the source of the portal's own package where none is named."""
         rules, module = cls.redaction, cls.__module__
         return rules if rules.package else replace(rules, package=module.rpartition(".")[0] or module)

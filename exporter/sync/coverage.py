@@ -3,10 +3,10 @@
 Problem: for thousands of feeds and years of days it must be known what is whole, what lacks something, what was never
 asked, and when each was asked last, cheaply at each visit and safe over restarts.
 Idea: days lie in runs that share one state, one time of asking and one count of tries; whole days that have settled forget
-when they were asked, so that years of them are one run. A coverage is an immutable value; each answer makes a new one, which
-is stored in the transaction that stores the answer's readings.
+when they were asked, so that years of them are one run. A coverage is an immutable value; each response makes a new one, which
+is stored in the transaction that stores the response's readings.
 Invariants: runs are sorted, apart, and neighbours differ. A day in no run was never asked. The state follows from readings:
-a day gains by what an answer brought, and what was once seen in the ledger is not lost by an answer with less. No state
+a day gains by what a response brought, and what was once seen in the ledger is not lost by a response with less. No state
 means "done for ever": when a day is asked again is the policy's matter alone.
 """
 
@@ -21,14 +21,14 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from exporter.sync.feeds import DAY, Feed, Form, Period, length_of
+from exporter.sync.feeds import DAY_SECONDS, Feed, Form, Period, get_length
 
 VERSION = 1
 log = logging.getLogger(__name__)
 MAX_MISREAD = 100
-"""The maximum number of spans of responses that were not understood."""
-MARGIN = 3
-"""Days on both sides of those judged by which the usual distance of an index is seen."""
+"""The maximum number of ranges whose response was not understood."""
+MARGIN_DAYS = 3
+"""Days read on each side of those judged, to know the usual distance between readings."""
 
 
 def is_corrected(feed: Feed) -> bool:
@@ -41,7 +41,7 @@ def is_corrected(feed: Feed) -> bool:
     return not (feed.form is Form.INDEX and feed.resolution is None)
 
 
-class State(IntEnum):
+class DayState(IntEnum):
     """What is known of a day."""
 
     ABSENT = 0
@@ -58,19 +58,19 @@ class Run(NamedTuple):
 
     first: int
     last: int
-    state: State
+    state: DayState
     asked: int = 0
     tries: int = 0
 
     @property
     def is_rechecked(self) -> bool:
         """Whether these are whole days that were asked at the feed's `recheck` age."""
-        return self.state is State.WHOLE and not self.asked and self.tries > 0
+        return self.state is DayState.WHOLE and not self.asked and self.tries > 0
 
 
 @dataclass(frozen=True, slots=True)
 class TooOld:
-    """How far the portal refuses: a request that began at `first` was refused; days up to `last` are still to be tried.
+    """The portal's limit: a request beginning at `first` was refused; the limit lies in (first, last].
 
     The engine halves between them, one request a visit; there is nothing left to halve when both are the same.
     """
@@ -134,9 +134,9 @@ class Coverage:
         for skipped, more, state, asked, tries in zip(steps, steps, steps, steps, steps, strict=True):
             first = before + skipped
             before = first + more
-            runs.append(Run(first, before, State(state), asked, tries))
+            runs.append(Run(first, before, DayState(state), asked, tries))
         bound, max_days, failures, retry_at, last_visit, *more_head = head
-        misread = tuple(Misread(*span) for span in more_head[0]) if more_head else ()
+        misread = tuple(Misread(*entry) for entry in more_head[0]) if more_head else ()
         return cls(tuple(runs), TooOld(*bound) if bound else None, max_days, failures, retry_at, last_visit, misread)
 
     def list_runs(self, first: int, last: int) -> Iterator[Run]:
@@ -150,8 +150,8 @@ class Coverage:
                 else run._replace(first=max(first, run.first), last=min(last, run.last))
             )
 
-    def list_unasked_spans(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """Return the spans of days in [first, last] that are in no run, oldest first."""
+    def list_unasked_ranges(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """Return the ranges of days in [first, last] that are in no run, oldest first."""
         for run in self.list_runs(first, last):
             if first < run.first:
                 yield first, run.first - 1
@@ -159,7 +159,7 @@ class Coverage:
         if first <= last:
             yield first, last
 
-    def known_span(self) -> tuple[int, int] | None:
+    def find_known_range(self) -> tuple[int, int] | None:
         """Return the first and last day of which anything is known."""
         first = next((run.first for run in self.runs if run.state), None)
         last = next((run.last for run in reversed(self.runs) if run.state), None)
@@ -185,9 +185,9 @@ class Coverage:
         before, after = self.list_runs(0, first - 1), self.list_runs(last + 1, _FOREVER)
         return replace(self, runs=(*before, *kept, *after))
 
-    def with_answer(self, feed: Feed, first: int, last: int, states: Sequence[State], now: int) -> "Coverage":
+    def with_response(self, feed: Feed, first: int, last: int, states: Sequence[DayState], now: int) -> "Coverage":
         """Return the coverage after the portal has answered a request for [first, last] and days are in these states."""
-        old = iter([*self.list_runs(first, last), Run(_FOREVER, _FOREVER, State.ABSENT)])
+        old = iter([*self.list_runs(first, last), Run(_FOREVER, _FOREVER, DayState.ABSENT)])
         run, days = next(old), list[Run]()
         # Silence shows only when a later neighbour comes, so a whole day may turn out to be partial.
         is_by_distance = feed.form is Form.INDEX and feed.resolution is None
@@ -198,25 +198,25 @@ class Coverage:
             state = seen if was is None or is_by_distance else max(seen, was.state)
             days.append(_build_run(day, was, state, now))
         changed = self.with_runs(_merge_runs(days))
-        misread = tuple(span for span in self.misread if span.last < first or span.first > last)
+        misread = tuple(entry for entry in self.misread if entry.last < first or entry.first > last)
         return replace(changed, failures=0, retry_at=0, misread=misread).without_settled_times(feed)
 
     def with_misread(self, first: int, last: int, now: int) -> "Coverage":
         """Return the coverage after a response to a request for [first, last] was not understood."""
-        others = [span for span in self.misread if span.last < first or span.first > last]
-        tries = 1 + max((span.tries for span in self.misread if span not in others), default=0)
+        others = [entry for entry in self.misread if entry.last < first or entry.first > last]
+        tries = 1 + max((entry.tries for entry in self.misread if entry not in others), default=0)
         return replace(self, misread=tuple(sorted([*others, Misread(first, last, now, tries)])[-MAX_MISREAD:]))
 
     def with_visit(self, feed: Feed, at: int, every: int) -> "Coverage":
         """Return the coverage of a feed of form VISIT after a visit; days of silence are to be asked for."""
         today = feed.day_at(at)
         if self.last_visit and at - self.last_visit <= 2 * every:
-            new = [] if any(self.list_runs(today, today)) else [Run(today, today, State.WHOLE)]
+            new = [] if any(self.list_runs(today, today)) else [Run(today, today, DayState.WHOLE)]
         else:
-            new = [Run(feed.day_at(self.last_visit) if self.last_visit else today, today, State.PARTIAL)]
+            new = [Run(feed.day_at(self.last_visit) if self.last_visit else today, today, DayState.PARTIAL)]
         return replace(self.with_runs(new), last_visit=max(at, self.last_visit))
 
-    def with_stored_days(self, first: int, states: Sequence[State]) -> "Coverage":
+    def with_stored_days(self, first: int, states: Sequence[DayState]) -> "Coverage":
         """Return the coverage after days from `first` on were judged by what the ledger has: nothing was asked."""
         days = []
         for day, state in enumerate(states, first):
@@ -224,23 +224,23 @@ class Coverage:
             if was is None and not state:
                 continue
             is_same = was is not None and was.state == state
-            asked, tries = (was.asked, was.tries) if was and (is_same or not (was.state or state is State.WHOLE)) else (0, 0)
+            asked, tries = (was.asked, was.tries) if was and (is_same or not (was.state or state is DayState.WHOLE)) else (0, 0)
             days.append(Run(day, day, state, asked, tries))
         changed = self
         for run in _merge_runs(days):
             changed = changed.with_runs([run])
         return changed
 
-    def as_of(self, now: int) -> "Coverage":
-        """Return the coverage without what a clock that ran ahead has left: such days count as not asked lately."""
-        latest = [*(run.asked for run in self.runs), *(span.at for span in self.misread)]
+    def clamp_to(self, now: int) -> "Coverage":
+        """Return the coverage with times in the future (the clock ran ahead) treated as unknown."""
+        latest = [*(run.asked for run in self.runs), *(entry.at for entry in self.misread)]
         if max(self.last_visit, *latest, self.too_old.at if self.too_old else 0, 0) <= now:
             return self
         runs = (run if run.asked <= now else run._replace(asked=0, tries=0) for run in self.runs)
         kept = [run for run in runs if run.asked or run.state]
         bound = replace(self.too_old, at=min(self.too_old.at, now)) if self.too_old else None
         retry_at = self.retry_at if self.failures == 0 else 0
-        misread = tuple(span for span in self.misread if span.at <= now)
+        misread = tuple(entry for entry in self.misread if entry.at <= now)
         return replace(
             self,
             runs=tuple(_merge_runs(kept)),
@@ -254,7 +254,7 @@ class Coverage:
         """Return the coverage in which settled whole days have forgotten when they were asked."""
         parts, has_changed = list[Run](), False
         for run in self.runs:
-            if run.state is not State.WHOLE or not run.asked:
+            if run.state is not DayState.WHOLE or not run.asked:
                 parts.append(run)
                 continue
             cut = list(_settle(feed, run))
@@ -263,24 +263,24 @@ class Coverage:
         return replace(self, runs=tuple(_merge_runs(parts))) if has_changed else self
 
 
-def judge(feed: Feed, first: int, last: int, periods: Sequence[Period], now: int) -> list[State]:
-    """Return the state of each day of [first, last] by the periods (sorted) that the ledger and an answer hold.
+def judge_days(feed: Feed, first: int, last: int, periods: Sequence[Period], now: int) -> list[DayState]:
+    """Return the state of each day of [first, last] by the periods (sorted) that the ledger and a response hold.
 
-    Of an index without a fixed number a day the periods should reach `MARGIN` days beyond on both sides.
+    Of an index without a fixed number a day the periods should reach `MARGIN_DAYS` days beyond on both sides.
     """
     if feed.form is Form.VISIT:
         present = {feed.day_at(start) for start, _ in periods}
-        return [State.WHOLE if day in present else State.ABSENT for day in range(first, last + 1)]
+        return [DayState.WHOLE if day in present else DayState.ABSENT for day in range(first, last + 1)]
     if feed.form is Form.INDEX and feed.resolution is None:
-        return _judge_distances(feed, first, last, [start for start, _ in periods if start <= now])
+        return _judge_days_by_distance(feed, first, last, [start for start, _ in periods if start <= now])
     if feed.form is Form.INDEX:
-        length = length_of(feed.resolution or "P1D")
+        length = get_length(feed.resolution or "P1D")
         periods = [(start, start + length) for start, _ in periods]
     cover = _Cover(periods, now, by_start=feed.resolution == "P1D")
     return [cover.state(feed.start(day), feed.start(day + 1)) for day in range(first, last + 1)]
 
 
-def build_runs(first: int, states: Iterable[State]) -> list[Run]:
+def build_runs(first: int, states: Iterable[DayState]) -> list[Run]:
     """Return runs of days from `first` on that were seen in the ledger; days with nothing were never asked."""
     return [run for run in _merge_runs(Run(day, day, state) for day, state in enumerate(states, first)) if run.state]
 
@@ -291,7 +291,7 @@ class _Cover:
     def __init__(self, periods: Sequence[Period], now: int, *, by_start: bool) -> None:
         self._periods, self._now, self._by_start, self._next = periods, now, by_start, 0
 
-    def state(self, start: int, end: int) -> State:
+    def state(self, start: int, end: int) -> DayState:
         periods, covered, until = self._periods, 0, start
         while self._next < len(periods) and periods[self._next][1] <= start:
             self._next += 1
@@ -300,33 +300,33 @@ class _Cover:
             if since >= end:
                 break
             if ends > self._now and not self._by_start:
-                return State.PARTIAL
+                return DayState.PARTIAL
             if self._by_start and start <= since:
-                return State.WHOLE  # a day is a day, whatever its hours
+                return DayState.WHOLE  # a day is a day, whatever its hours
             covered += max(min(ends, end) - max(since, until), 0)
             until = max(until, ends)
         if self._by_start or not covered:
-            return State.ABSENT
-        return State.WHOLE if covered >= end - start else State.PARTIAL
+            return DayState.ABSENT
+        return DayState.WHOLE if covered >= end - start else DayState.PARTIAL
 
 
-def _judge_distances(feed: Feed, first: int, last: int, instants: Sequence[int]) -> list[State]:
+def _judge_days_by_distance(feed: Feed, first: int, last: int, instants: Sequence[int]) -> list[DayState]:
     """Judge an index by the distances between neighbours: more than three times the usual one is silence."""
     distances = [later - at for at, later in pairwise(instants) if later > at]
-    usual = median(distances) if distances else DAY
+    usual = median(distances) if distances else DAY_SECONDS
     silences = [(at, later) for at, later in pairwise(instants) if later - at > 3 * usual]
     states = []
     for day in range(first, last + 1):
         start, end = feed.start(day), feed.start(day + 1)
         has_any = bisect_left(instants, start) < bisect_left(instants, end)
         is_silent = any(at < end and later > start for at, later in silences)
-        states.append(State.ABSENT if not has_any else State.PARTIAL if is_silent else State.WHOLE)
+        states.append(DayState.ABSENT if not has_any else DayState.PARTIAL if is_silent else DayState.WHOLE)
     return states
 
 
-def _build_run(day: int, was: Run | None, state: State, now: int) -> Run:
+def _build_run(day: int, was: Run | None, state: DayState, now: int) -> Run:
     if was is None or was.state != state:
-        return Run(day, day, state, now, 0 if state is State.WHOLE else 1)
+        return Run(day, day, state, now, 0 if state is DayState.WHOLE else 1)
     return Run(day, day, state, now, was.tries + 1)
 
 
@@ -342,7 +342,7 @@ def _settle(feed: Feed, run: Run) -> Iterator[Run]:
     first = run.first
     for last, is_rechecked in ((min(rechecked, run.last), True), (min(settled, run.last), False)):
         if first <= last:
-            yield Run(first, last, State.WHOLE, 0, tries=int(is_rechecked))
+            yield Run(first, last, DayState.WHOLE, 0, tries=int(is_rechecked))
             first = last + 1
     if first <= run.last:
         yield run._replace(first=first)
@@ -361,10 +361,10 @@ def _merge_runs(runs: Iterable[Run]) -> list[Run]:
 _FOREVER = 3_000_000
 
 
-def decode_or_empty(text: str) -> Coverage:
-    """Return a stored coverage, or an empty one where it cannot be read: its days are asked again."""
+def decode_or_empty(key: str, text: str) -> Coverage:
+    """Return the stored coverage of a feed, or an empty one where it cannot be read: its days are asked again."""
     try:
         return Coverage.decode(text)
     except (ValueError, TypeError):
-        log.warning("the stored coverage of a feed cannot be read; its days are asked again")
+        log.warning("failed to read the stored coverage of feed %s; its days will be requested again", key)
         return Coverage()

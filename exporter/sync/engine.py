@@ -19,13 +19,13 @@ from exporter.errors import (
     UnreachableError,
 )
 from exporter.sync import policy
-from exporter.sync.coverage import MARGIN, Coverage, Run, State, TooOld, build_runs, decode_or_empty, judge
+from exporter.sync.coverage import MARGIN_DAYS, Coverage, DayState, Run, TooOld, build_runs, decode_or_empty, judge_days
 from exporter.sync.feeds import Feed, FeedResult, FeedSource, FeedStore, Form, Pace, Period, SaveResult
-from exporter.sync.planner import NO_REACH, Kind, Plan, Request, plan, rank
+from exporter.sync.planner import DEFAULT_REACH_DAYS, DayRequest, Plan, RequestKind, plan, rank_backlog_day
 from exporter.sync.policy import describe_misread, describe_silence
 
 SessionT = TypeVar("SessionT")
-UNREACHABLE = 2
+MAX_UNREACHABLE_FEEDS = 2
 """So many feeds in a row that are not reached are no fault of theirs: it is the portal."""
 LOOKBACK_DAYS = 40
 """How many days back a visit checks an index for silence."""
@@ -61,7 +61,7 @@ class StepResult:
     """By feed: what the portal refuses; no failure of the visit."""
     stopped: PortalError | None = None
     """What ended it early: a rate limit, a refused login, or a portal that is not reached."""
-    stopped_in: Kind | None = None
+    stopped_in: RequestKind | None = None
     """For which kind of days it was asked then."""
     pending: int = 0
     """About how many requests remain before everything that the portal has was asked once."""
@@ -93,12 +93,12 @@ class Engine(Generic[SessionT]):
         *,
         every: timedelta,
         pace: Pace | None = None,
-        backfill: bool = True,
+        reads_backlog: bool = True,
         oldest: date | None = None,
     ) -> None:
         self._source, self._store, self._every = source, store, round(every.total_seconds())
         self.pace = pace or Pace()
-        self._backfill = backfill
+        self._reads_backlog = reads_backlog
         self.oldest = oldest.toordinal() if oldest else 0
         self._feeds: dict[str, Feed] = {}
         self._order: dict[str, int] = {}
@@ -118,14 +118,14 @@ class Engine(Generic[SessionT]):
 
     def count_pending(self, now: datetime) -> int:
         """Return about how many requests of backlog remain; 0 when all was asked once."""
-        return sum(self._get_plan(key, to_seconds(now)).pending for key in self._feeds) if self._backfill else 0
+        return sum(self._get_plan(key, to_seconds(now)).pending for key in self._feeds) if self._reads_backlog else 0
 
-    def find_begin(self, key: str, now: datetime) -> date | None:
+    def find_history_start(self, key: str, now: datetime) -> date | None:
         """Return the first day of a feed's history; None while older days are still to be asked, or it has failed.
 
         Sums of periods that begin before it are whole without the days before it.
         """
-        first = self._get_plan(key, to_seconds(now)).begins
+        first = self._get_plan(key, to_seconds(now)).history_start
         return date.fromordinal(first) if first else None
 
     def estimate_remaining(self, now: datetime) -> timedelta:
@@ -137,12 +137,12 @@ class Engine(Generic[SessionT]):
 
         Another process may have written since, such as an import. Raise LedgerError.
         """
-        self._feeds = {feed.key: feed for feed in self._source.feeds()}
+        self._feeds = {feed.key: feed for feed in self._source.list_feeds()}
         self._order = {key: place for place, key in enumerate(self._feeds)}
         for key, text in (await self._store.load_coverage()).items():
             stored = self._coverage.get(key)
             if key in self._feeds and (stored is None or stored.text != text):
-                self._set_coverage(key, text, decode_or_empty(text).as_of(to_seconds(now)))
+                self._set_coverage(key, text, decode_or_empty(key, text).clamp_to(to_seconds(now)))
         if new := [feed for key, feed in self._feeds.items() if key not in self._coverage]:
             await self._judge_stored_readings(new, now)
         if after_latest:
@@ -152,15 +152,17 @@ class Engine(Generic[SessionT]):
         """Ask what is due, then some of the backlog; to be called after `latest` was stored and is shown."""
         await self.refresh(now, after_latest=True)
         self._visited = to_seconds(now)
-        kinds = list(Kind) if self._backfill else [Kind.DUE, Kind.AGAIN, Kind.SEARCH]
+        kinds = list(RequestKind) if self._reads_backlog else [RequestKind.DUE, RequestKind.AGAIN, RequestKind.SEARCH]
         return await self._run(session, now, kinds, self.pace.visit)
 
     async def step(self, session: SessionT, now: datetime) -> StepResult:
         """Go on with the backlog, and with what the last visit had no requests left for."""
         await self.refresh(now)
-        return await self._run(session, now, list(Kind) if self._backfill else [Kind.DUE, Kind.AGAIN], self.pace.requests)
+        return await self._run(
+            session, now, list(RequestKind) if self._reads_backlog else [RequestKind.DUE, RequestKind.AGAIN], self.pace.requests
+        )
 
-    async def ask(self, session: SessionT, feed: Feed, request: Request, now: datetime) -> RequestResult:
+    async def ask(self, session: SessionT, feed: Feed, request: DayRequest, now: datetime) -> RequestResult:
         """Make one request, store what it brought, or how it failed, and return that.
 
         What is no matter of this feed alone is raised: RateLimitError, LoginError; LedgerError.
@@ -172,12 +174,12 @@ class Engine(Generic[SessionT]):
             await self._save(failed, None, now, refusal=str(refusal or ""))
             is_failure = not isinstance(found, FeedRefusedError | TooOldError | TooLongError)
             return RequestResult(failure=found if is_failure else None, refusal=refusal)
-        after = await self._apply_answer(feed, request, found, at)
+        after = await self._apply_response(feed, request, found, at)
         found = replace(found, notes=(*found.notes, *describe_silence(feed, after, at), *describe_misread(feed, after)))
         saved = await self._save({feed.key: after}, found, now)
         return RequestResult(found.requests, saved.new, saved.corrected, found.skipped, found.notes)
 
-    async def _read(self, session: SessionT, feed: Feed, request: Request) -> FeedResult | PortalError:
+    async def _read(self, session: SessionT, feed: Feed, request: DayRequest) -> FeedResult | PortalError:
         """Return what a request brought, or how it failed; raise RateLimitError and LoginError."""
         try:
             return await self._source.read(session, feed, *request.days)
@@ -190,12 +192,12 @@ class Engine(Generic[SessionT]):
         except PortalError as error:
             return error
 
-    async def _run(self, session: SessionT, now: datetime, kinds: Sequence[Kind], allowance: int) -> StepResult:
+    async def _run(self, session: SessionT, now: datetime, kinds: Sequence[RequestKind], allowance: int) -> StepResult:
         results, requests, unreached = list[tuple[str, RequestResult]](), 0, list[str]()
         stopped: PortalError | None = None
-        stopped_in: Kind | None = None
+        stopped_in: RequestKind | None = None
         for kind in kinds:
-            if kind is Kind.BACKLOG:
+            if kind is RequestKind.BACKLOG:
                 allowance = min(allowance, requests + self.pace.requests)
             queue = [entry for key in self._feeds if (entry := self._build_entry(key, kind, now))]
             heapify(queue)
@@ -211,13 +213,13 @@ class Engine(Generic[SessionT]):
                 requests += result.requests
                 results.append((feed.key, result))
                 unreached = [*unreached, feed.key] if isinstance(result.failure, UnreachableError) else []
-                if len(unreached) == UNREACHABLE:
+                if len(unreached) == MAX_UNREACHABLE_FEEDS:
                     stopped, stopped_in = result.failure, kind
-                if kind is Kind.SEARCH:
+                if kind is RequestKind.SEARCH:
                     break  # one request a visit: what is not given now is in no hurry
                 if entry := self._build_entry(feed.key, kind, now):
                     heappush(queue, entry)
-        await self._lift_pauses(stopped, unreached, now)
+        await self._clear_retry_times(stopped, unreached, now)
         plans = [self._get_plan(key, to_seconds(now)) for key in self._feeds]
         return StepResult(
             requests,
@@ -227,38 +229,38 @@ class Engine(Generic[SessionT]):
             refused={key: result.refusal for key, result in results if result.refusal},
             stopped=stopped,
             stopped_in=stopped_in,
-            pending=sum(plan.pending for plan in plans) if self._backfill else 0,
+            pending=sum(plan.pending for plan in plans) if self._reads_backlog else 0,
             next_step=self._find_next_step(plans, stopped, now),
         )
 
-    def _build_entry(self, key: str, kind: Kind, now: datetime) -> _QueueEntry | None:
+    def _build_entry(self, key: str, kind: RequestKind, now: datetime) -> _QueueEntry | None:
         """Return the place of a feed's next request in the queue of a kind; None if there is no request."""
         feed, request = self._feeds[key], self._get_plan(key, to_seconds(now)).requests.get(kind)
         if request is None:
             return None
-        if kind is Kind.BACKLOG:
+        if kind is RequestKind.BACKLOG:
             today = feed.day_at(to_seconds(now))
-            return _QueueEntry((feed.priority, rank(request.last, today), -request.last, self._order[key]), key)
+            return _QueueEntry((feed.priority, rank_backlog_day(request.last, today), -request.last, self._order[key]), key)
         return _QueueEntry((-request.last, feed.priority, self._order[key]), key)
 
     def _get_plan(self, key: str, now: int) -> Plan:
         due_at = min(self._visited or now, now)
         made, cached = self._plans.get(key, (0, None))
-        if cached and made <= now < cached.expires and due_at < cached.wakes:
+        if cached and made <= now < cached.valid_until and due_at < cached.next_due:
             return cached
         fresh = plan(self._feeds[key], self.get_coverage(key), now, oldest=self.oldest, due_at=due_at)
         self._plans[key] = (now, fresh)
         return fresh
 
     def _find_next_step(self, plans: Sequence[Plan], stopped: PortalError | None, now: datetime) -> datetime | None:
-        wanted = set(Kind) if self._backfill else {Kind.DUE, Kind.AGAIN}
+        wanted = set(RequestKind) if self._reads_backlog else {RequestKind.DUE, RequestKind.AGAIN}
         if isinstance(stopped, LoginError) or not any(wanted & one.requests.keys() for one in plans):
             return None
         wait = self.pace.pause
         if isinstance(stopped, RateLimitError):
             wait = max(stopped.retry_after or timedelta(hours=1), wait)
         elif stopped:
-            wait = timedelta(seconds=policy.SOONEST)
+            wait = timedelta(seconds=policy.MIN_WAIT)
         return now + wait
 
     def _set_coverage(self, key: str, text: str, coverage: Coverage) -> None:
@@ -275,7 +277,7 @@ class Engine(Generic[SessionT]):
             self._set_coverage(key, texts[key], coverage)
         return saved
 
-    async def _lift_pauses(self, stopped: PortalError | None, unreached: Sequence[str], now: datetime) -> None:
+    async def _clear_retry_times(self, stopped: PortalError | None, unreached: Sequence[str], now: datetime) -> None:
         """Let feeds be asked at the next visit after what was no matter of theirs: a portal not reached, a refused login."""
         keys = unreached if isinstance(stopped, UnreachableError) else []
         if isinstance(stopped, LoginError):  # a new login may give what the old one did not
@@ -283,28 +285,28 @@ class Engine(Generic[SessionT]):
         if keys:
             await self._save({key: replace(self.get_coverage(key), failures=0, retry_at=0) for key in keys}, None, now)
 
-    async def _apply_answer(self, feed: Feed, request: Request, found: FeedResult, at: int) -> Coverage:
-        """Return the coverage after an answer; raise LedgerError."""
+    async def _apply_response(self, feed: Feed, request: DayRequest, found: FeedResult, at: int) -> Coverage:
+        """Return the coverage after a response; raise LedgerError."""
         periods = sorted({period for reading in found.readings if (period := feed.period(reading))})
         before = self.get_coverage(feed.key)
-        margin = MARGIN if feed.form is Form.INDEX and feed.resolution is None else 0
-        is_pieced = margin or any(run.state == State.PARTIAL for run in before.list_runs(request.first, request.last))
+        margin = MARGIN_DAYS if feed.form is Form.INDEX and feed.resolution is None else 0
+        is_pieced = margin or any(run.state == DayState.PARTIAL for run in before.list_runs(request.first, request.last))
         if is_pieced and feed.form is not Form.VISIT:
             start, end = from_seconds(feed.start(request.first - margin)), from_seconds(feed.start(request.last + 1 + margin))
             kept = (await self._store.read_periods([feed], start, end)).get(feed.key, ())
             periods = sorted({*periods, *kept})
-        states = judge(feed, request.first, request.last, periods, at)
-        after = before.with_answer(feed, request.first, request.last, states, at)
+        states = judge_days(feed, request.first, request.last, periods, at)
+        after = before.with_response(feed, request.first, request.last, states, at)
         if margin:  # a new neighbour shows, or ends, a silence that reaches into the days beside
             for day in (request.first - 1, min(request.last + 1, feed.last_day(at))):
-                after = after.with_stored_days(day, judge(feed, day, day, periods, at))
-        if request.stretch:
+                after = after.with_stored_days(day, judge_days(feed, day, day, periods, at))
+        if request.probed_range:
             after = _apply_probe(request, before, after, found=any(states), at=at)
         if (bound := after.too_old) and request.first <= bound.last:
             after = replace(after, too_old=replace(bound, last=request.first - 1) if bound.first < request.first else None)
         return after
 
-    def _apply_error(self, feed: Feed, request: Request, error: PortalError, at: int) -> Coverage:
+    def _apply_error(self, feed: Feed, request: DayRequest, error: PortalError, at: int) -> Coverage:
         """Return the coverage after a request that failed."""
         before = self.get_coverage(feed.key)
         if isinstance(error, TooOldError):
@@ -313,24 +315,24 @@ class Engine(Generic[SessionT]):
             days = request.last - request.first + 1
             return replace(before, max_days=days - 1 if days <= 7 else days // 2)
         if isinstance(error, FeedRefusedError):
-            until = to_seconds(error.until) if error.until else at + policy.REFUSED
-            return replace(before, retry_at=max(until, at + policy.SOONEST))
+            until = to_seconds(error.until) if error.until else at + policy.REFUSED_WAIT
+            return replace(before, retry_at=max(until, at + policy.MIN_WAIT))
         if isinstance(error, ResponseError):
             before = before.with_misread(request.first, request.last, at)
         failures = before.failures + 1
-        row = policy.FAILED[:3] if isinstance(error, UnreachableError) else policy.FAILED
-        return replace(before, failures=failures, retry_at=at + policy.wait(row, failures))
+        row = policy.FAILED_WAITS[:3] if isinstance(error, UnreachableError) else policy.FAILED_WAITS
+        return replace(before, failures=failures, retry_at=at + policy.select_wait(row, failures))
 
-    def _apply_too_old(self, feed: Feed, request: Request, at: int, error: TooOldError) -> Coverage:
+    def _apply_too_old(self, feed: Feed, request: DayRequest, at: int, error: TooOldError) -> Coverage:
         """Return the coverage after a request that began too early."""
         before = self.get_coverage(feed.key)
-        known, bound = before.known_span(), before.too_old
+        known, bound = before.find_known_range(), before.too_old
         if known and known[0] <= request.first:
             # The portal has given older days: this is one of its bad days, and the days are just not there.
             log.debug("feed refused days that it has given before: %s", error)
-            states = [State.ABSENT] * (request.last - request.first + 1)
-            return before.with_answer(feed, request.first, request.last, states, at)
-        if bound and request.kind is Kind.SEARCH:
+            states = [DayState.ABSENT] * (request.last - request.first + 1)
+            return before.with_response(feed, request.first, request.last, states, at)
+        if bound and request.kind is RequestKind.SEARCH:
             if bound.first == bound.last:
                 return replace(before, too_old=replace(bound, at=at, tries=bound.tries + 1), failures=0)
             return replace(before, too_old=replace(bound, first=request.first, at=at, tries=1), failures=0)
@@ -341,11 +343,11 @@ class Engine(Generic[SessionT]):
         """Judge feeds of which nothing is stored by the readings that are there: those of an older ledger."""
         at = to_seconds(now)
         for feed in feeds:  # one at a time: years of quarter-hours are some megabytes
-            coverage, reach = Coverage(), timedelta(days=feed.reach.days if feed.reach else NO_REACH)
+            coverage, reach = Coverage(), timedelta(days=feed.reach.days if feed.reach else DEFAULT_REACH_DAYS)
             found = {} if feed.form is Form.VISIT else await self._store.read_periods([feed], now - reach, now)
             if periods := found.get(feed.key, ()):
                 first, last = feed.day_at(periods[0][0]), feed.last_day(at)
-                coverage = replace(coverage, runs=tuple(build_runs(first, judge(feed, first, last, periods, at))))
+                coverage = replace(coverage, runs=tuple(build_runs(first, judge_days(feed, first, last, periods, at))))
                 await self._save({feed.key: coverage}, None, now)
             else:
                 self._set_coverage(feed.key, coverage.encode(), coverage)
@@ -356,9 +358,9 @@ class Engine(Generic[SessionT]):
         indexes = [feed for feed in self._feeds.values() if feed.form is Form.INDEX and feed.resolution is None]
         if indexes:
             today = indexes[0].day_at(at)
-            newest = [one[1] for feed in indexes if (one := self.get_coverage(feed.key).known_span())]
+            newest = [one[1] for feed in indexes if (one := self.get_coverage(feed.key).find_known_range())]
             oldest = max(min(newest, default=today) - 1, today - LOOKBACK_DAYS)
-            start = from_seconds(indexes[0].start(oldest - MARGIN))
+            start = from_seconds(indexes[0].start(oldest - MARGIN_DAYS))
             found = await self._store.read_periods(indexes, start, now + timedelta(minutes=5))
         for feed in indexes:
             changed[feed.key] = _add_stored_days(feed, self.get_coverage(feed.key), found.get(feed.key, ()), oldest, at)
@@ -370,22 +372,22 @@ class Engine(Generic[SessionT]):
             await self._save(changed, None, now)
 
 
-def _apply_probe(request: Request, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:
-    """Return the coverage after the probe of an empty stretch: all of it was in vain, or is backlog again."""
-    assert request.stretch
-    first, last = request.stretch
+def _apply_probe(request: DayRequest, before: Coverage, after: Coverage, *, found: bool, at: int) -> Coverage:
+    """Return the coverage after the probe of an empty range: all of it was in vain, or is backlog again."""
+    assert request.probed_range
+    first, last = request.probed_range
     if found:
         return after.without_empty_days(first, request.first - 1).without_empty_days(request.last + 1, last)
     tries = max((run.tries for run in before.list_runs(request.first, request.last)), default=0) + 1
-    return after.with_runs([Run(first, last, State.ABSENT, at, tries)])
+    return after.with_runs([Run(first, last, DayState.ABSENT, at, tries)])
 
 
 def _add_stored_days(feed: Feed, coverage: Coverage, periods: Sequence[Period], oldest: int, at: int) -> Coverage:
     if not periods:
         return coverage
-    known = coverage.known_span()
+    known = coverage.find_known_range()
     first = max(known[1] - 1 if known else feed.day_at(periods[0][0]), oldest)
-    return coverage.with_stored_days(first, judge(feed, first, feed.last_day(at), periods, at))
+    return coverage.with_stored_days(first, judge_days(feed, first, feed.last_day(at), periods, at))
 
 
 def to_seconds(at: datetime) -> int:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from exporter.models import Direction, Index, Interval, Peak, Reading
 
-DAY = 86_400
+DAY_SECONDS = 86_400
 """Seconds; local days have an hour less or more twice a year."""
 Period = tuple[int, int]
 """Start and end of a reading in Unix seconds; both are the same for an index."""
@@ -35,7 +35,7 @@ class Days:
 
     count: int
 
-    def window(self, day: int) -> tuple[int, int]:
+    def find_range(self, day: int) -> tuple[int, int]:
         """Return the first and last day (ordinals) of the widest request that ends with `day`."""
         return day - self.count + 1, day
 
@@ -44,7 +44,7 @@ class Days:
 class CalendarMonth:
     """A request asks for one calendar month."""
 
-    def window(self, day: int) -> tuple[int, int]:
+    def find_range(self, day: int) -> tuple[int, int]:
         """Return the first and last day (ordinals) of the month of `day`."""
         first = date.fromordinal(day).replace(day=1)
         return first.toordinal(), ((first.replace(day=28) + timedelta(days=4)).replace(day=1)).toordinal() - 1
@@ -54,7 +54,7 @@ class CalendarMonth:
 class CalendarYear:
     """A request asks for one calendar year."""
 
-    def window(self, day: int) -> tuple[int, int]:
+    def find_range(self, day: int) -> tuple[int, int]:
         """Return the first and last day (ordinals) of the year of `day`."""
         year = date.fromordinal(day).year
         return date(year, 1, 1).toordinal(), date(year, 12, 31).toordinal()
@@ -95,7 +95,7 @@ class Feed:
     gateway sends weeks late."""
     day_start: time = time(0)
     """When a day begins; gas: 06:00."""
-    begins: date | None = None
+    start_hint: date | None = None
     """A hint where the history begins, such as the date of a contract; never an end."""
     gap: timedelta = timedelta(days=60)
     """After so many empty days before everything known, what is older counts as empty too."""
@@ -137,7 +137,7 @@ class Feed:
 
     def period(self, reading: Reading) -> Period | None:
         """Return the period of a reading by which days of this feed are judged; None when it is none of the feed's."""
-        # Large answers have a hundred thousand readings: what is cheapest is compared first.
+        # Large responses have a hundred thousand readings: what is cheapest is compared first.
         direction: Direction | None = None
         match reading:
             case Index(register=register, at=since) if self.form is Form.INDEX or self.form is Form.VISIT:
@@ -184,13 +184,13 @@ class Pace:
 class FeedSource(Protocol[SessionT_contra]):
     """The part of a portal that the engine asks."""
 
-    def feeds(self) -> Sequence[Feed]:
+    def list_feeds(self) -> Sequence[Feed]:
         """Return the feeds; they may depend on the inventory that `latest` brought."""
 
     async def read(self, session: SessionT_contra, feed: Feed, first: date, last: date) -> FeedResult:
         """Make one request (or the few that make one) for local days [first, last].
 
-        Raise NoDataError for a good answer with nothing, FeedRefusedError, TooOldError, TooLongError; and the general ones:
+        Raise NoDataError for a good response with nothing, FeedRefusedError, TooOldError, TooLongError; and the general ones:
         RateLimitError, UnreachableError, LoginError, ResponseError.
         """
 
@@ -204,7 +204,7 @@ class SaveResult(Protocol):
 
     @property
     def corrected(self) -> int:
-        """How many readings were known otherwise."""
+        """How many readings were stored with another value."""
 
 
 class FeedStore(Protocol):
@@ -234,14 +234,14 @@ def _start(zone: ZoneInfo, day_start: time, day: int) -> int:
 
 
 @lru_cache
-def length_of(resolution: str) -> int:
+def get_length(resolution: str) -> int:
     """Return the usual length of a period in seconds."""
     if found := re.fullmatch(r"PT(\d+)([HM])", resolution):
         return int(found[1]) * (3600 if found[2] == "H" else 60)
-    return {"P1D": DAY, "P1M": 30 * DAY}[resolution]
+    return {"P1D": DAY_SECONDS, "P1M": 30 * DAY_SECONDS}[resolution]
 
 
 @lru_cache(maxsize=4096)
 def _has_length(resolution: str, others: tuple[str, ...], seconds: int) -> bool:
-    spares = {"P1D": 3600, "P1M": 3 * DAY + 3600}
-    return any(abs(seconds - length_of(each)) <= spares.get(each, 0) for each in (resolution, *others))
+    spares = {"P1D": 3600, "P1M": 3 * DAY_SECONDS + 3600}
+    return any(abs(seconds - get_length(each)) <= spares.get(each, 0) for each in (resolution, *others))

@@ -1,4 +1,4 @@
-"""The engine in the foreground: a range of days, asked whatever was asked before, with a view of how far it is."""
+"""An import: reads a range of days now, whatever was asked before, and reports progress."""
 
 import logging
 from collections import Counter
@@ -10,14 +10,14 @@ from typing import Generic, TypeVar
 from exporter.errors import FeedRefusedError, PortalError, RateLimitError, UnreachableError
 from exporter.sync.engine import Engine, RequestResult, to_seconds
 from exporter.sync.feeds import Feed
-from exporter.sync.planner import Kind, Plan, Request, plan_import, rank
+from exporter.sync.planner import DayRequest, Plan, RequestKind, plan_import, rank_backlog_day
 
 SessionT = TypeVar("SessionT")
-SHORT = timedelta(minutes=10)
+MAX_UNASKED_WAIT = timedelta(minutes=10)
 """A rate limit that ends sooner is waited for in any case."""
-RETRIES = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=2))
+RETRY_WAITS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=2))
 """Waits before asking again what was not reached."""
-GIVES_UP = 3
+MAX_CONSECUTIVE_FAILURES = 3
 """So many failures of a feed in a row end its part of the import."""
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Progress:
 class Importer(Generic[SessionT]):
     """One import of an account's days [first, last]; None is as far as the portal has any.
 
-    Asked for is all that is not whole in the range and all that may still be corrected; with `again` settled whole days too.
+    Asked for is all that is not whole in the range and all that may still be corrected; with `reread` settled whole days too.
     """
 
     def __init__(
@@ -65,17 +65,17 @@ class Importer(Generic[SessionT]):
         sleep: Callable[[timedelta], Awaitable[None]],
         first: date | None = None,
         last: date | None = None,
-        again: bool = False,
+        reread: bool = False,
         wait: bool = False,
         report: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         self._engine, self._now, self._sleep, self._report = engine, now, sleep, report
         self._first, self._last = first.toordinal() if first else None, last.toordinal() if last else None
-        self._again, self._wait = again, wait
+        self._reread, self._wait = reread, wait
         self._asked: dict[str, list[tuple[int, int]]] = {}
         self._plans: dict[str, Plan] = {}
-        self._left: set[str] = set()
-        self._in_a_row = Counter[str]()
+        self._abandoned: set[str] = set()
+        self._consecutive_failures = Counter[str]()
         self.progress = Progress()
 
     async def run(self, session: SessionT) -> Progress:
@@ -91,26 +91,26 @@ class Importer(Generic[SessionT]):
             self._update(feed)
         return self.progress
 
-    def _find_next_request(self) -> tuple[Feed, Request] | None:
-        """Return the next request: what is missing, then corrections, then searches; with `again` whole days before all.
+    def _find_next_request(self) -> tuple[Feed, DayRequest] | None:
+        """Return the next request: what is missing, then corrections, then searches; with `reread` whole days before all.
 
         Days go before curves, the newest first, all feeds in turn.
         """
         at = to_seconds(self._now())
-        first = (Kind.AGAIN, Kind.BACKLOG) if self._again else (Kind.BACKLOG, Kind.AGAIN)
-        for kind in (*first, Kind.SEARCH):
+        first = (RequestKind.AGAIN, RequestKind.BACKLOG) if self._reread else (RequestKind.BACKLOG, RequestKind.AGAIN)
+        for kind in (*first, RequestKind.SEARCH):
             found = [
-                ((feed.priority, rank(request.last, feed.day_at(at)), -request.last), feed, request)
+                ((feed.priority, rank_backlog_day(request.last, feed.day_at(at)), -request.last), feed, request)
                 for key, feed in self._engine.feeds.items()
-                if key not in self._left and (request := self._plans[key].requests.get(kind))
+                if key not in self._abandoned and (request := self._plans[key].requests.get(kind))
             ]
             if found:
                 _, feed, request = min(found, key=lambda one: one[0])
                 return feed, request
         return None
 
-    async def _ask(self, session: SessionT, feed: Feed, request: Request) -> None:
-        retries, before = iter(RETRIES), self._engine.get_coverage(feed.key)
+    async def _ask(self, session: SessionT, feed: Feed, request: DayRequest) -> None:
+        retries, before = iter(RETRY_WAITS), self._engine.get_coverage(feed.key)
         while True:
             try:
                 result = await self._engine.ask(session, feed, request, self._now())
@@ -123,14 +123,16 @@ class Importer(Generic[SessionT]):
             wait = next(retries, None)
             if wait is None:
                 raise result.failure
-            log.warning("%s; trying again in %d s", result.failure, wait.total_seconds())
+            log.warning("%s; retrying in %d s", result.failure, wait.total_seconds())
             await self._sleep(wait)
         self._count(feed, result)
         after = self._engine.get_coverage(feed.key)
         if after.max_days != before.max_days or (after.too_old and after.too_old != before.too_old):
             return  # asked otherwise: fewer days at once, or from a later day on
-        found_nothing = request.stretch and not result.new
-        self._asked.setdefault(feed.key, []).append(request.stretch if request.stretch and found_nothing else _span(request))
+        found_nothing = request.probed_range and not result.new
+        self._asked.setdefault(feed.key, []).append(
+            request.probed_range if request.probed_range and found_nothing else _get_range(request)
+        )
 
     def _count(self, feed: Feed, result: RequestResult) -> None:
         progress = self.progress
@@ -141,14 +143,14 @@ class Importer(Generic[SessionT]):
         progress.notes += (note for note in result.notes if note not in progress.notes)
         progress.failures |= {feed.key: result.failure} if result.failure else {}
         progress.refused |= {feed.key: result.refusal} if result.refusal else {}
-        self._in_a_row[feed.key] = self._in_a_row[feed.key] + 1 if result.failure else 0
-        if result.refusal or self._in_a_row[feed.key] >= GIVES_UP:
-            self._left.add(feed.key)
+        self._consecutive_failures[feed.key] = self._consecutive_failures[feed.key] + 1 if result.failure else 0
+        if result.refusal or self._consecutive_failures[feed.key] >= MAX_CONSECUTIVE_FAILURES:
+            self._abandoned.add(feed.key)
 
     async def _wait_for_limit(self, error: RateLimitError) -> bool:
         """Wait for a rate limit to end where that is wanted, or short; return whether to go on."""
         length = error.retry_after or timedelta(hours=1)
-        if not self._wait and (error.retry_after is None or length > SHORT):
+        if not self._wait and (error.retry_after is None or length > MAX_UNASKED_WAIT):
             self.progress.paused = error
             return False
         self.progress.waits_until = self._now() + length
@@ -166,13 +168,13 @@ class Importer(Generic[SessionT]):
                 at,
                 first=self._first,
                 last=self._last,
-                again=self._again,
+                reread=self._reread,
                 done=self._asked.get(feed.key, ()),
                 oldest=self._engine.oldest,
             )
-        self.progress.remaining = sum(plan.pending for key, plan in self._plans.items() if key not in self._left)
+        self.progress.remaining = sum(plan.pending for key, plan in self._plans.items() if key not in self._abandoned)
         self._report(self.progress)
 
 
-def _span(request: Request) -> tuple[int, int]:
+def _get_range(request: DayRequest) -> tuple[int, int]:
     return request.first, request.last

@@ -46,8 +46,8 @@ class FeedsOfPriority:
     portal: Portal
     priority: int
 
-    def feeds(self) -> Sequence[Feed]:
-        return [feed for feed in self.portal.feeds() if feed.priority == self.priority]
+    def list_feeds(self) -> Sequence[Feed]:
+        return [feed for feed in self.portal.list_feeds() if feed.priority == self.priority]
 
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         return await self.portal.read(session, feed, first, last)
@@ -84,7 +84,7 @@ async def fill_account(portal: Portal, ledger: Ledger, days: int) -> None:
 async def import_past(portal: Portal, ledger: Ledger, first: date) -> None:
     """Do what an import does, without its care for a real portal."""
     async with Session(store=UnlimitedAccountStore(), clock=utc_now) as session:
-        for priority in sorted({feed.priority for feed in portal.feeds()}):
+        for priority in sorted({feed.priority for feed in portal.list_feeds()}):
             oldest = max(first, utc_now().date() - timedelta(days=MAX_CURVE_DAYS)) if priority else first
             store = ledger.get_feed_store(portal.name)
             engine = Engine[Session](FeedsOfPriority(portal, priority), store, every=portal.config.every, pace=portal.pace)

@@ -18,7 +18,7 @@ from exporter.simulators.base import run_simulation
 from exporter.simulators.enedis.simulation import EnedisSimulation
 from exporter.sync.engine import Engine, StepResult
 from exporter.sync.feeds import FeedResult
-from exporter.sync.planner import Kind
+from exporter.sync.planner import RequestKind
 from tests.conftest import FakeClock, InMemoryAccountStore
 from tests.sync.memory_store import MemoryStore, Saved
 
@@ -42,7 +42,7 @@ class AccountStore(MemoryStore):
     """The feeds' side of a ledger, with the notes of feeds."""
 
     def __init__(self, account: "EnedisAccount") -> None:
-        super().__init__(account.portal.feeds())
+        super().__init__(account.portal.list_feeds())
         self.account = account
         self.notes: dict[str, tuple[str, ...]] = {}
 
@@ -102,13 +102,13 @@ class EnedisAccount:
         self.latest, self.result, self.error = VisitResult(), StepResult(), None
         async with self.open_session(**more) as session:
             try:
-                self.latest = await self.portal.latest(session)
+                self.latest = await self.portal.fetch_latest(session)
             except PortalError as error:
                 self.error = error
                 return
             self.result = await self.engine.visit(session, self.clock.at)
         stopped = self.result.stopped
-        if isinstance(stopped, RateLimitError) and self.result.stopped_in is not Kind.DUE:
+        if isinstance(stopped, RateLimitError) and self.result.stopped_in is not RequestKind.DUE:
             stopped = None
         self.error = stopped or next(iter(self.result.failures.values()), None)
 

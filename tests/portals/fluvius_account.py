@@ -97,7 +97,7 @@ def build_key(reading: Reading) -> tuple[Any, ...]:
 
 async def ask(account: Fluvius, session: Session, stored: StoredAccount) -> StepResult:
     """Make a visit as the poller does: what is asked at each, then the feeds."""
-    await account.latest(session)
+    await account.fetch_latest(session)
     engine = Engine(account, stored, every=account.config.every, pace=account.pace)
     return await engine.visit(session, session.now)
 
@@ -106,7 +106,7 @@ async def run_visit(account: Fluvius, session: Session, stored: StoredAccount | 
     """Make a visit and return all that came of it."""
     stored = stored or StoredAccount()
     stored.last.clear()
-    latest = await account.latest(session)
+    latest = await account.fetch_latest(session)
     assert latest.inventory
     result = await Engine(account, stored, every=account.config.every, pace=account.pace).visit(session, session.now)
     failures = [*result.failures.values(), *([result.stopped] if result.stopped else [])]
@@ -130,7 +130,7 @@ async def catch_up(account: Fluvius, visit: OpenSession, stored: StoredAccount) 
     async with visit() as session:
         clock = session._clock
         assert isinstance(clock, FakeClock)
-        await account.latest(session)
+        await account.fetch_latest(session)
         engine = Engine(account, stored, every=account.config.every, pace=account.pace)
         result = await engine.visit(session, session.now)
         while result.next_step and result.pending:

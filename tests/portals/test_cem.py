@@ -55,7 +55,7 @@ def mock_responses(web: Any, but: Mapping[int, Any] | None = None, last: Mapping
 
 async def fetch_parts(cem: Cem, visit: OpenSession) -> list[VisitPart]:
     async with visit() as session:
-        return list_parts(await cem.latest(session))
+        return list_parts(await cem.fetch_latest(session))
 
 
 def values(parts: list[VisitPart]) -> dict[str, float]:
@@ -168,7 +168,7 @@ async def test_other_wrappings_are_the_same(web: Any, visit: OpenSession) -> Non
     web.post(f"{BASE}?id=8", payload=turned("last"))
 
     async with visit(store=InMemoryAccountStore()) as session:
-        assert list_parts(await portal().latest(session)) == plain
+        assert list_parts(await portal().fetch_latest(session)) == plain
 
 
 @pytest.mark.parametrize(
@@ -475,7 +475,7 @@ async def test_history_of_one_and_of_all(web: Any, visit: OpenSession, by: str) 
     selection = {"counters": {"include": [80001]}} if by == "counter" else {}
     cem = portal(history_by=by, **selection)
     async with visit() as session:
-        found = await cem.read(session, cem.feeds()[0], date(2026, 1, 14), date(2026, 1, 14))
+        found = await cem.read(session, cem.list_feeds()[0], date(2026, 1, 14), date(2026, 1, 14))
     expected = {
         "account": [("80001", 411.9, first), ("80002", 2000.0, first)],
         "counter": [("80001", 411.9, first), ("80001", 412.008, second)],
@@ -588,6 +588,6 @@ def test_keys() -> None:
     )
     assert (plain.batch_size, plain.parallel) == (500, 2)
     assert "geheim" not in repr(plain)
-    assert portal(password="a").config.login_digest() != portal(password="b").config.login_digest()
-    assert portal(include_states=True).config.login_digest() == portal().config.login_digest()
+    assert portal(password="a").config.build_login_digest() != portal(password="b").config.build_login_digest()
+    assert portal(include_states=True).config.build_login_digest() == portal().config.build_login_digest()
     assert portal(base_url=BASE + "/").config.base_url == BASE

@@ -56,7 +56,7 @@ class Home:
         with Ledger(self.folder) as ledger:
             portal = self.build_portal()
             ledger.open_account(
-                portal.name, portal=portal.config.portal, zone=portal.zone.key, login=portal.config.login_digest()
+                portal.name, portal=portal.config.portal, zone=portal.zone.key, login=portal.config.build_login_digest()
             )
             async with open_session(portal, ledger, self.clock) as session:
                 await import_feeds(portal, ledger, session, ImportOptions(), oldest=None)

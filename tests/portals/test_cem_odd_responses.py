@@ -30,7 +30,7 @@ async def account(visit: OpenSession, clock: FakeClock) -> AsyncIterator[CemFixt
 
 async def visit_once(account: CemFixture, **keys: Any) -> VisitResult:
     async with account.visit() as session:
-        return await account.cem(**keys).latest(session)
+        return await account.cem(**keys).fetch_latest(session)
 
 
 def read_values(result: VisitResult) -> dict[int, float]:

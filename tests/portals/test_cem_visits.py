@@ -55,12 +55,12 @@ class CemFixture:
 
     async def fetch(self, cem: Cem | None = None, **more: Any) -> list[VisitPart]:
         async with self.visit(**more) as session:
-            return list_parts(await (cem or self.cem()).latest(session))
+            return list_parts(await (cem or self.cem()).fetch_latest(session))
 
     async def read(self, first: date, last: date, cem: Cem | None = None) -> FeedResult:
         cem = cem or self.cem()
         async with self.visit() as session:
-            return await cem.read(session, cem.feeds()[0], first, last)
+            return await cem.read(session, cem.list_feeds()[0], first, last)
 
     def count_requests(self, since: int = 0) -> Counter[str]:
         return Counter(f"{one.method} {one.query['id']}" for one in self.simulation.requests[since:])
@@ -543,13 +543,13 @@ def test_the_feed_has_a_name_for_ever(account: CemFixture) -> None:
     The feed of a selection keeps its key, in whatever order numbers are listed; another selection is another feed.
     """
     some, same, other = (
-        account.cem(counters={"include": numbers}).feeds() for numbers in ([80001, 80002], [80002, 80001], [80001])
+        account.cem(counters={"include": numbers}).list_feeds() for numbers in ([80001, 80002], [80002, 80001], [80001])
     )
 
     assert len(some) == 1
     assert some == same
     assert some[0].key == "readings:2e8e2f72"
-    assert len({some[0].key, other[0].key, account.cem().feeds()[0].key}) == 3
+    assert len({some[0].key, other[0].key, account.cem().list_feeds()[0].key}) == 3
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_usable_combinations(keys: dict[str, Any]) -> None:
     """
     Each access has its own keys; YAML's 2026 is a number, and meant.
     """
-    calls, per = Enedis(EnedisConfig(**keys)).quotas()["calls"]
+    calls, per = Enedis(EnedisConfig(**keys)).list_quotas()["calls"]
 
     assert calls < 100 if keys["access"] == "conso" else calls < 1000
     assert per <= timedelta(days=1)
@@ -107,8 +107,8 @@ def test_a_changed_login_is_another_login(before: dict[str, Any], after: dict[st
     """
     A new token, secret or address lifts a suspension, also the token of one usage point; a window does not.
     """
-    assert EnedisConfig(**before).login_digest() != EnedisConfig(**after).login_digest()
-    assert EnedisConfig(**before).login_digest() == EnedisConfig(**before | {"window": "06:00-10:00"}).login_digest()
+    assert EnedisConfig(**before).build_login_digest() != EnedisConfig(**after).build_login_digest()
+    assert EnedisConfig(**before).build_login_digest() == EnedisConfig(**before | {"window": "06:00-10:00"}).build_login_digest()
 
 
 def test_the_program_names_itself_and_a_contact() -> None:

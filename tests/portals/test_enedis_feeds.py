@@ -42,10 +42,10 @@ async def test_keys_are_stable_and_hold_no_number() -> None:
     The keys of feeds stay the same over restarts, and do not reveal a usage point.
     """
     async with run_account() as home:
-        keys = [feed.key for feed in home.portal.feeds()]
+        keys = [feed.key for feed in home.portal.list_feeds()]
         home.resume()
 
-        assert [feed.key for feed in home.portal.feeds()] == keys
+        assert [feed.key for feed in home.portal.list_feeds()] == keys
         assert len(set(keys)) == len(keys) == 11
         assert not any(prm in key for key in keys for prm in home.simulation.homes)
 
@@ -239,7 +239,7 @@ async def test_one_series_refused_is_one_series(access: str, api: str, series: s
         restrict_usage_points(home, {"prm": prm, "production": True} | home.get_own_token(prm))
         home.simulation.source.refused_series[prm, series] = "ADAM-DC-0008"
         await home.visit()
-        is_offered = any(feed.key.startswith(series) for feed in home.portal.feeds())
+        is_offered = any(feed.key.startswith(series) for feed in home.portal.list_feeds())
         if api == "v2" and "curve" in series:
             is_offered = False  # it comes as "no data"
         assert home.error is None

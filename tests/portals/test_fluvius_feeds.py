@@ -74,7 +74,7 @@ async def test_the_running_year_comes_before_any_other(clock: FakeClock, visit: 
     async with run_account(clock, interval_requests=20) as (simulation, home):
         async with visit() as session:
             engine = Engine(home, stored, every=home.config.every, pace=home.pace)
-            await home.latest(session)
+            await home.fetch_latest(session)
             await engine.visit(session, session.now)
             for _ in range(2):
                 clock.advance(minutes=1)
@@ -98,7 +98,7 @@ async def test_the_quota_of_an_hour(clock: FakeClock, visit: OpenSession) -> Non
         assert busiest_hour <= 100
         async with visit() as session:
             assert not (await home.discover(session)).is_empty  # a person's question waits for no quota
-        assert home.quotas() == {"history": (120, timedelta(hours=1))}
+        assert home.list_quotas() == {"history": (120, timedelta(hours=1))}
         async with visit() as session:
             assert (await ask(home, session, stored)).stopped is None
 
@@ -123,13 +123,13 @@ async def test_the_part_reserved_for_young_days_ends_where_they_settle(
     """
     spent = list[bool]()
 
-    async def record(quota: CallQuota, session: Any, *, backfill: bool = False) -> None:
-        spent.append(backfill)
+    async def record(quota: CallQuota, session: Any, *, for_settled_days: bool = False) -> None:
+        spent.append(for_settled_days)
 
     monkeypatch.setattr(CallQuota, "spend", record)
     clock.at = datetime(2026, 11, 20, 4, 30, tzinfo=UTC)
     async with run_account(clock, meters=[GAS if commodity == "gas" else SINGLE]) as (_, home), visit() as session:
-        feed = home.feeds()[0]
+        feed = home.list_feeds()[0]
         young = date.fromordinal(feed.first_unsettled_day(int(clock.at.timestamp())))
         for day in (young, young - timedelta(days=1)):
             await home.read(session, feed, day, day)
@@ -405,8 +405,8 @@ def test_visits_do_not_pile_up() -> None:
     login = {"name": "home", "portal": "fluvius", "username": "a@example.com", "password": "p", "past_days": 10}
     [days, _] = build_feeds(FluviusConfig(**login, meters=[SINGLE])).values()
 
-    assert days.feed.chunk.window(20) == (11, 20)
-    assert all(later > earlier for earlier, later in pairwise(days.feed.chunk.window(20)))
+    assert days.feed.chunk.find_range(20) == (11, 20)
+    assert all(later > earlier for earlier, later in pairwise(days.feed.chunk.find_range(20)))
 
 
 async def test_serve_has_the_running_year_after_two_minutes(clock: FakeClock, tmp_path: Path) -> None:
@@ -414,10 +414,10 @@ async def test_serve_has_the_running_year_after_two_minutes(clock: FakeClock, tm
     Live values first, then the year of all meters, step by step and over a restart; the sums on the page are the simulation's.
     """
     async with run_account(clock, interval_requests=20) as (simulation, home):
-        async with open_account(tmp_path, home, clock, backfill=True) as (poller, _):
+        async with open_account(tmp_path, home, clock, reads_backlog=True) as (poller, _):
             await poller.visit()
         clock.advance(minutes=1)
-        async with open_account(tmp_path, home, clock, backfill=True) as (poller, read_account):
+        async with open_account(tmp_path, home, clock, reads_backlog=True) as (poller, read_account):
             for _ in range(2):
                 await poller.step()
                 clock.advance(minutes=1)

@@ -125,7 +125,7 @@ async def test_a_portal_that_refuses_every_token(clock: FakeClock, visit: OpenSe
         ("/authorize", "renamed", ResponseError, "login, page: .* no script variable SETTINGS"),
         ("/authorize", "html", ResponseError, "login, page: .* no script variable SA_FIELDS"),
         ("/authorize", "denied", LoginError, "login, page: the portal refuses .access_denied, AADB2C90091."),
-        ("/authorize", "elsewhere", ResponseError, "login, page: a redirect leads to another host"),
+        ("/authorize", "elsewhere", ResponseError, "login, page: a redirect points to another host"),
         ("/authorize", "status:404", ResponseError, "login, page: .* status 404"),
         ("/SelfAsserted", "locked", LoginError, "login, e-mail and password: .*locked for a while.* .AADB2C90114."),
         ("/SelfAsserted", "professional", LoginError, "login, e-mail and password: .*professional account.*itsme"),
@@ -149,10 +149,10 @@ async def test_a_portal_that_refuses_every_token(clock: FakeClock, visit: OpenSe
         ("/confirmed", "terms-mark", LoginError, "login, confirmation: .*new terms"),
         ("/confirmed", "conditions", LoginError, "login, confirmation: .*further step"),
         ("/confirmed", "html", ResponseError, "login, confirmation: .*the login has changed"),
-        ("/confirmed", "nowhere", ResponseError, "login, confirmation: expected a URL"),
-        ("/api/home", "circle", ResponseError, "login, confirmation: too many redirects by the login service"),
-        ("/confirmed", "elsewhere", ResponseError, "login, confirmation: a redirect leads to another host"),
-        ("/api/home", "other-state", ResponseError, "login, confirmation: the returned state is not the one sent"),
+        ("/confirmed", "nowhere", ResponseError, "login, confirmation: returned an invalid URL"),
+        ("/api/home", "circle", ResponseError, "login, confirmation: too many redirects"),
+        ("/confirmed", "elsewhere", ResponseError, "login, confirmation: a redirect points to another host"),
+        ("/api/home", "other-state", ResponseError, "login, confirmation: state mismatch"),
         ("/oauth2/v2.0/token", "status:400", ResponseError, "login, token: .*status 400"),
         ("/oauth2/v2.0/token", "object", ResponseError, "login, token: .*access_token"),
         ("/oauth2/v2.0/token", "reset", UnreachableError, "login, token: "),
@@ -197,7 +197,7 @@ async def test_a_dead_session(fault: str, clock: FakeClock, visit: OpenSession) 
             await run_visit(home, session)
         clock.advance(hours=6, minutes=10)
         async with visit() as session:
-            await home.latest(session)
+            await home.fetch_latest(session)
         clock.advance(minutes=10)
         logins = simulation.login_service.login_count
         simulation.faults.add("/verbruik/api/", fault, times=1)
@@ -250,7 +250,7 @@ async def test_the_password_goes_to_no_other_host(clock: FakeClock, visit: OpenS
     async with run_account(clock) as (simulation, home):
         simulation.login_service.origin = home.config.portal_url.replace("127.0.0.1", "localhost")
         async with visit() as session:
-            with pytest.raises(ResponseError, match="login, metadata: the authority leads to another host"):
+            with pytest.raises(ResponseError, match="login, metadata: the authority points to another host"):
                 await run_visit(home, session)
 
         assert {seen.path for seen in simulation.requests} == {"/api/global/msal/config"}
@@ -330,9 +330,9 @@ def test_forms_of_the_metadata(config: dict[str, Any], expected: tuple[str, str]
     """
     Client, authority and redirect address are found flat or under `auth`; what is missing has its default.
     """
-    found = auth.parse_metadata(config, account().config)
+    found = auth.parse_client(config, account().config)
 
-    assert (found.id, found.authority, found.redirect) == ("c", *expected)
+    assert (found.client_id, found.authority, found.redirect_uri) == ("c", *expected)
 
 
 def test_scopes_of_the_metadata() -> None:
@@ -350,7 +350,7 @@ def test_scopes_of_the_metadata() -> None:
         },
     }
 
-    assert auth.parse_metadata(config, account().config).scope.split() == [
+    assert auth.parse_client(config, account().config).scope.split() == [
         "openid",
         "https://x/one",
         "https://x/two",
@@ -367,11 +367,11 @@ def test_scopes_of_the_metadata() -> None:
     [
         ([], "expected an object"),
         ({}, "clientId: field required"),
-        ({"clientId": "c", "authority": "http://login.fluvius.be/t/p"}, "the authority leads to another host"),
-        ({"clientId": "c", "authority": "https://login.fluvius.be:444/t/p"}, "the authority leads to another host"),
-        ({"clientId": "c", "authority": "https://login.fluvius.be@evil.example/t/p"}, "the authority leads to another host"),
-        ({"clientId": "c", "authority": "t/p"}, "expected a URL"),
-        ({"clientId": "c", "redirectUri": "https://evil.example/"}, "the redirect address leads to another host"),
+        ({"clientId": "c", "authority": "http://login.fluvius.be/t/p"}, "the authority points to another host"),
+        ({"clientId": "c", "authority": "https://login.fluvius.be:444/t/p"}, "the authority points to another host"),
+        ({"clientId": "c", "authority": "https://login.fluvius.be@evil.example/t/p"}, "the authority points to another host"),
+        ({"clientId": "c", "authority": "t/p"}, "returned an invalid URL"),
+        ({"clientId": "c", "redirectUri": "https://evil.example/"}, "the redirect address points to another host"),
     ],
 )
 def test_metadata_that_are_not_followed(config: Any, message: str) -> None:
@@ -379,7 +379,7 @@ def test_metadata_that_are_not_followed(config: Any, message: str) -> None:
     Metadata without a client, or with addresses on foreign hosts, are refused.
     """
     with pytest.raises(ResponseError, match=message):
-        auth.parse_metadata(config, account().config)
+        auth.parse_client(config, account().config)
 
 
 @pytest.mark.parametrize(
@@ -438,8 +438,8 @@ def test_what_lifts_a_suspension(key: str) -> None:
     """
     Any of the login keys makes it another login, and no other key does.
     """
-    assert account(**{key: "https://other.example"}).config.login_digest() != account().config.login_digest()
-    assert account(days=3).config.login_digest() == account().config.login_digest()
+    assert account(**{key: "https://other.example"}).config.build_login_digest() != account().config.build_login_digest()
+    assert account(days=3).config.build_login_digest() == account().config.build_login_digest()
 
 
 def _secrets(simulation: Any) -> list[str]:

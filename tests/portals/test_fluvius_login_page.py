@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.client.html_forms import LoginDemand
+from exporter.client.html_forms import RequiredStep
 from exporter.errors import ResponseError
 from exporter.portals.fluvius import login_page
 
@@ -30,7 +30,7 @@ def test_the_variables_of_the_page() -> None:
     )
     assert (settings.hosts.tenant, settings.hosts.policy) == (TENANT, "B2C_1A_customer_signup_signin")
     assert login_page.parse_form_fields(HTML) == ("signInName", "password")
-    assert login_page.find_demand_before(HTML, URL) is None
+    assert login_page.find_step_before_password(HTML, URL) is None
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_a_second_factor_is_seen_by_its_fields(name: str) -> None:
     """
     A page that asks for a code is known by the names in its form.
     """
-    assert login_page.find_demand(HTML.replace("signInName", name), URL) is LoginDemand.SECOND_FACTOR
-    assert login_page.find_demand("<html><title>onderhoud</title></html>", URL) is None
+    assert login_page.find_required_step(HTML.replace("signInName", name), URL) is RequiredStep.SECOND_FACTOR
+    assert login_page.find_required_step("<html><title>onderhoud</title></html>", URL) is None
 
 
 @given(st.dictionaries(st.text(max_size=9), st.text(max_size=9)), st.text(max_size=9), st.text("{}\"'\\;=/ é\n", max_size=20))

@@ -32,7 +32,7 @@ def log_in(portal, visit):
 
     async def go(patience: float = 5, **keys):
         async with visit(timeout=timedelta(seconds=patience)) as session:
-            return (await WaterLink(WaterLinkConfig(**portal[1] | keys)).latest(session)).readings
+            return (await WaterLink(WaterLinkConfig(**portal[1] | keys)).fetch_latest(session)).readings
 
     return go
 
@@ -207,7 +207,7 @@ async def test_each_login_begins_with_an_empty_cookie_jar(portal, visit, clock):
     simulation.identity_provider.refresh_lifetime = None
     async with visit() as session:
         for _ in range(2):
-            assert (await WaterLink(WaterLinkConfig(**entry)).latest(session)).readings
+            assert (await WaterLink(WaterLinkConfig(**entry)).fetch_latest(session)).readings
             clock.advance(hours=2)
 
     assert list_requests(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize", "POST /identity/oauth2/authorize"] * 2
@@ -289,7 +289,7 @@ async def test_a_locked_account_is_named(portal, log_in, clock, language):
         ("terms", LoginError, "new terms must be accepted"),
         ("new_password", LoginError, "a new password is required"),
         ("captcha", LoginError, "a captcha is required"),
-        ("maintenance", UnreachableError, "a maintenance page"),
+        ("maintenance", UnreachableError, "returned a maintenance page"),
         (
             "unknown_page",
             LoginError,
@@ -312,10 +312,10 @@ async def test_the_page_that_comes_back_gives_the_reason(portal, log_in, page, l
 @pytest.mark.parametrize(
     ("fault", "error_class", "message"),
     [
-        ("wrong_state", ResponseError, "state is not the one that was sent"),
+        ("wrong_state", ResponseError, "state mismatch"),
         ("refused_code", LoginError, "the login was refused"),
-        ("later", UnreachableError, "not now"),
-        ("no_code", LoginError, "there is none"),
+        ("later", UnreachableError, "login service temporarily unavailable"),
+        ("no_code", LoginError, "redirect has no code"),
         ("stray", LoginError, "sent on to another address than redirect_uri"),
     ],
 )
@@ -338,7 +338,7 @@ async def test_a_renamed_hidden_input_is_named_before_a_password_is_sent(portal,
     simulation, _ = portal
     simulation.faults.add(AUTHORIZE, f"renamed:{name}")
 
-    assert await failing(log_in, ResponseError) == f"login, step 3 (the login form): it has no input {name}"
+    assert await failing(log_in, ResponseError) == f"login, step 3 (the login form): missing input {name}"
     assert list_requests(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize"]
 
 
@@ -364,9 +364,9 @@ async def test_the_password_goes_nowhere_else(portal, log_in, fault):
         (AUTHORIZE, "hang", UnreachableError, "login, step 2 (the login page): GET /identity/oauth2/authorize timed out"),
         (AUTHORIZE, "reset", UnreachableError, "login, step 2 (the login page): GET /identity/oauth2/authorize failed"),
         (AUTHORIZE, "retry:60", RateLimitError, "login, step 2 (the login page): GET /identity/oauth2/authorize returned"),
-        (AUTHORIZE, "html", UnreachableError, "login, step 3 (the login form): a maintenance page"),
-        (AUTHORIZE, "empty", ResponseError, "login, step 3 (the login form): there is none"),
-        (AUTHORIZE, "garbage", ResponseError, "login, step 3 (the login form): there is none"),
+        (AUTHORIZE, "html", UnreachableError, "login, step 3 (the login form): returned a maintenance page"),
+        (AUTHORIZE, "empty", ResponseError, "login, step 3 (the login form): no login form found"),
+        (AUTHORIZE, "garbage", ResponseError, "login, step 3 (the login form): no login form found"),
         (AUTHORIZE, "post:status:503", UnreachableError, "login, step 4 (the password): POST /identity/oauth2/authorize"),
         (AUTHORIZE, "post:hang", UnreachableError, "login, step 4 (the password): POST /identity/oauth2/authorize timed out"),
         (AUTHORIZE, "post:status:403", LoginError, "login, step 4 (the password): an unknown page"),

@@ -41,10 +41,10 @@ def fetch(portal, visit):
 
 async def visit_once(account, session):
     """Return the states of all meters and the days of two months as one list, the inventory last."""
-    result = await account.latest(session)
+    result = await account.fetch_latest(session)
     readings, failures, notes = [*result.readings], [*result.failures], [*result.notes]
     today = session.now.astimezone(ZONE).date()
-    for feed in account.feeds():
+    for feed in account.list_feeds():
         for month in (today.replace(day=1) - DAY, today):
             try:
                 found = await account.read(session, feed, month.replace(day=1), month)
@@ -486,7 +486,7 @@ async def test_each_meter_has_a_feed_of_days(portal):
     Its key is stable and has no number in it; it goes back as far as `history_days`.
     """
     account = WaterLink(WaterLinkConfig(**portal[1] | {"history_days": 500}))
-    home, garden = account.feeds()
+    home, garden = account.list_feeds()
 
     assert (home.usage_points, garden.usage_points) == ((HOME,), (GARDEN,))
     assert (home.chunk, home.resolution, home.reach) == (CalendarMonth(), "P1D", timedelta(days=500))
@@ -502,7 +502,7 @@ async def test_a_month_of_a_feed_is_what_the_portal_shows(portal, visit, clock):
     simulation, entry = portal
     account = WaterLink(WaterLinkConfig(**entry))
     async with visit() as session:
-        result = await account.read(session, account.feeds()[0], date(2026, 10, 12), date(2026, 10, 20))
+        result = await account.read(session, account.list_feeds()[0], date(2026, 10, 12), date(2026, 10, 20))
 
     october = {
         day: value for day, value in true_days(simulation.meters[HOME], clock, date(2026, 10, 1)).items() if day.month == 10
@@ -517,7 +517,7 @@ async def test_a_month_before_the_meter_is_empty_and_no_failure(portal, visit):
     """
     account = WaterLink(WaterLinkConfig(**portal[1]))
     async with visit() as session:
-        result = await account.read(session, account.feeds()[0], date(2024, 9, 1), date(2024, 9, 30))
+        result = await account.read(session, account.list_feeds()[0], date(2024, 9, 1), date(2024, 9, 30))
 
     assert result.readings == []
 
@@ -530,7 +530,7 @@ async def test_one_odd_bar_is_noted_and_counted(portal, visit, clock):
     account = WaterLink(WaterLinkConfig(**entry))
     simulation.faults.add("/measurements/", "bar:3=null")
     async with visit() as session:
-        result = await account.read(session, account.feeds()[0], date(2026, 10, 1), date(2026, 10, 31))
+        result = await account.read(session, account.list_feeds()[0], date(2026, 10, 1), date(2026, 10, 31))
 
     october = {
         day: value for day, value in true_days(simulation.meters[HOME], clock, date(2026, 10, 1)).items() if day.month == 10
@@ -559,7 +559,7 @@ async def test_a_month_that_fails_says_why(portal, visit, fault, kind):
     account = WaterLink(WaterLinkConfig(**entry))
     async with visit() as session:
         with pytest.raises(kind) as caught:
-            await account.read(session, account.feeds()[0], date(2026, 10, 1), date(2026, 10, 31))
+            await account.read(session, account.list_feeds()[0], date(2026, 10, 1), date(2026, 10, 31))
 
     assert type(caught.value) is kind
     assert not SECRETS.search(str(caught.value))

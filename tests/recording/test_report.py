@@ -107,11 +107,11 @@ def test_a_portal_of_another_package_is_redacted_by_its_own_words() -> None:
     """
     What its source names is kept without a word of rules; a portal of ours names its package itself.
     """
-    rules = ConfigurablePortal.redaction_rules()
+    rules = ConfigurablePortal.get_redaction_rules()
 
     assert rules.package == "tests"
     assert rules.collect_words() > PUBLIC_WORDS
-    assert Cem.redaction_rules() is Cem.redaction
+    assert Cem.get_redaction_rules() is Cem.redaction
 
 
 async def test_without_a_failure_there_is_none_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

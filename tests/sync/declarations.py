@@ -21,7 +21,7 @@ WATER = WaterLink(
     WaterLinkConfig(
         name="home", username="ada@example.com", password="invented", meters=["204417", "204418"], history_days=YEARS.days
     )
-).feeds()
+).list_feeds()
 FLUVIUS = [
     Feed(key="days:e1", zone=BRUSSELS, chunk=Days(31), usage_points=("e1",), resolution="P1D", reach=YEARS),
     Feed(
@@ -41,7 +41,7 @@ FLUVIUS_FEEDS = Fluvius(
             {"ean": "541448820000000031", "serial": "7FLO2100000031", "commodity": "gas"},
         ],
     )
-).feeds()
+).list_feeds()
 FLUVIUS_ACCOUNT = [feed for feed in FLUVIUS_FEEDS if feed.form is Form.INTERVAL]
 """What the portal itself declares; the messy portal has no months."""
 ENEDIS_ACCOUNT = Enedis(
@@ -53,7 +53,7 @@ ENEDIS_ACCOUNT = Enedis(
         client_secret="made-up",
         usage_points=[{"prm": "09000000000017", "production": True}, {"prm": "22500000000034"}],
     )
-).feeds()
+).list_feeds()
 """What the portal itself declares: days, highest powers, registers and curves of two usage points, one of them a producer."""
 ENEDIS = [feed for feed in ENEDIS_ACCOUNT if feed.key.startswith(("consumption_days", "consumption_curve"))]
 CEM = [
@@ -64,6 +64,7 @@ CEM = [
     for one in ("c1", "c2")
 ]  # fmt: skip
 CEM_ACCOUNT = [
-    replace(feed, usage_points=("c1",)) for feed in Cem(CemConfig(name="flats", portal="cem", username="u", password="p")).feeds()
+    replace(feed, usage_points=("c1",))
+    for feed in Cem(CemConfig(name="flats", portal="cem", username="u", password="p")).list_feeds()
 ]
 """What the portal itself declares; the messy portal has one counter."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from exporter.errors import FeedRefusedError, NoDataError, PortalError, TooOldError, UnreachableError
 from exporter.models import Commodity, Direction, Index, Interval, Peak, Reading, Register, Unit, UsagePoint
-from exporter.sync.feeds import DAY, Feed, FeedResult, Form, length_of
+from exporter.sync.feeds import DAY_SECONDS, Feed, FeedResult, Form, get_length
 from tests.sync.memory_store import value_of
 
 NEVER = 1 << 50
@@ -70,10 +70,10 @@ class MessyPortal:
     def __post_init__(self) -> None:
         self.day = cache(self._day)
 
-    async def latest(self, session: None) -> Sequence[Reading]:
+    async def fetch_latest(self, session: None) -> Sequence[Reading]:
         return self.latest_readings()
 
-    def feeds(self) -> Sequence[Feed]:
+    def list_feeds(self) -> Sequence[Feed]:
         return self.declared
 
     async def read(self, session: None, feed: Feed, first: date, last: date) -> FeedResult:
@@ -124,19 +124,19 @@ class MessyPortal:
     def _day(self, feed: Feed, day: int) -> Day:
         mess, chance = self.mess, Random(f"{self.mess.seed} {feed.key} {day}")
         end = feed.start(day + 1)
-        usual = end + round(feed.delay.total_seconds()) - DAY + 10 * 3600 + chance.randrange(7200)
+        usual = end + round(feed.delay.total_seconds()) - DAY_SECONDS + 10 * 3600 + chance.randrange(7200)
         if feed.includes_today:
             usual = feed.start(day)
         published, kind = usual, chance.random()
         if kind < mess.holes:
-            published = usual + chance.randint(10, 60) * DAY if chance.random() < 0.5 else NEVER
+            published = usual + chance.randint(10, 60) * DAY_SECONDS if chance.random() < 0.5 else NEVER
         elif kind < mess.holes + mess.very_late:
-            published = usual + chance.randint(22, 60) * DAY
+            published = usual + chance.randint(22, 60) * DAY_SECONDS
         elif kind < mess.holes + mess.very_late + mess.late:
-            published = usual + chance.randint(1, 21) * DAY
-        partial = published + chance.randint(1, 40) * DAY if chance.random() < mess.holes else 0
+            published = usual + chance.randint(1, 21) * DAY_SECONDS
+        partial = published + chance.randint(1, 40) * DAY_SECONDS if chance.random() < mess.holes else 0
         value, corrected, changed = chance.randint(1, 500) / 10, NEVER, 0.0
-        settled = end + 14 * DAY
+        settled = end + 14 * DAY_SECONDS
         if chance.random() < mess.corrected and published < settled - 1 and not partial and feed.form is not Form.INDEX:
             corrected, changed = chance.randrange(published, settled), value + 1
         return Day(published, partial, value, corrected, changed)
@@ -164,7 +164,7 @@ def make_readings(feed: Feed, day: int, value: float, at: int) -> list[Reading]:
 @lru_cache(maxsize=2048)
 def intervals(feed: Feed, day: int, value: float, register: Register) -> Sequence[Interval]:
     start, end = feed.start(day), feed.start(day + 1)
-    step = end - start if feed.resolution == "P1D" else length_of(feed.resolution or "")
+    step = end - start if feed.resolution == "P1D" else get_length(feed.resolution or "")
     return [Interval(register, moment(one), moment(one + step), value) for one in range(start, end, step)]
 
 

@@ -23,9 +23,9 @@ from exporter.errors import (
     UnreachableError,
 )
 from exporter.models import Reading
-from exporter.sync.coverage import Coverage, Run, State
+from exporter.sync.coverage import Coverage, DayState, Run
 from exporter.sync.engine import Engine
-from exporter.sync.feeds import DAY, Days, Feed, FeedResult, Form, Pace
+from exporter.sync.feeds import DAY_SECONDS, Days, Feed, FeedResult, Form, Pace
 from exporter.sync.planner import NEVER, plan
 from tests.sync.declarations import CEM, ENEDIS, FLUVIUS, WATER
 from tests.sync.memory_store import MemoryStore, Saved
@@ -66,7 +66,7 @@ async def test_the_running_year_of_all_meters_comes_before_any_year_before_it(fe
         if not feed.priority:
             year = span(first_of_year, date.fromordinal(feed.last_day(int(world.start.timestamp()))))
             assert seen[feed.key] >= year
-    assert not missing(world, int(world.start.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.start.timestamp()) - 5 * DAY_SECONDS)
 
 
 def span(first: date, last: date) -> set[int]:
@@ -97,7 +97,7 @@ async def test_a_restart_goes_on_where_it_was() -> None:
     young = world.start.date() - timedelta(days=14)
     again = {one[:3] for one in world.portal.asked[len(before) :] if one.last < young} & {one[:3] for one in before}
     assert not again
-    assert not missing(world, int(world.start.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.start.timestamp()) - 5 * DAY_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ async def test_a_feed_that_never_gives_anything_is_asked_twice_a_day() -> None:
 async def test_a_feed_that_begins_is_read_at_once() -> None:
     world = World(FLUVIUS[2:], replace(TIDY, history=-30))
     await world.run(60)
-    assert not missing(world, int(world.now.timestamp()) - 2 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 2 * DAY_SECONDS)
 
 
 class Stubborn(MessyPortal):
@@ -162,7 +162,7 @@ async def test_one_failing_feed_holds_up_no_other(error: Exception) -> None:
     asked = Counter(one.feed for one in world.portal.asked)
     assert asked[ENEDIS[0].key] < 20
     world.feeds = ENEDIS[1:]
-    assert not missing(world, int(world.now.timestamp()) - 2 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 2 * DAY_SECONDS)
 
 
 async def test_a_portal_that_is_not_reached_is_left_alone() -> None:
@@ -202,7 +202,9 @@ async def test_what_is_not_stored_is_not_known(feeds: Sequence[Feed], error: Por
     engine, read = world.restarted(), world.portal.read
     await world.visit()
     refused = engine.get_coverage(feeds[0].key)
-    await store.save({feeds[0].key: replace(refused, retry_at=int(world.now.timestamp()) + 2 * DAY).encode()}, None, world.now)
+    await store.save(
+        {feeds[0].key: replace(refused, retry_at=int(world.now.timestamp()) + 2 * DAY_SECONDS).encode()}, None, world.now
+    )
     world.now, store.left = world.now + timedelta(days=1), transaction
 
     async def fail(*arguments: Any) -> FeedResult:
@@ -246,15 +248,15 @@ async def test_a_request_that_is_too_long_is_made_shorter_and_that_is_remembered
     world.portal.read = shorter  # type: ignore[method-assign]
     await settle(world)
     assert world.engine.get_coverage(feed.key).max_days == 6
-    assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 5 * DAY_SECONDS)
 
 
 @pytest.mark.parametrize("hint", [None, 60, 200])
 async def test_the_first_day_is_found_by_halving_whatever_the_contract_says(hint: int | None) -> None:
-    feed = replace(ENEDIS[0], begins=World(ENEDIS).start.date() - timedelta(days=hint) if hint else None)
+    feed = replace(ENEDIS[0], start_hint=World(ENEDIS).start.date() - timedelta(days=hint) if hint else None)
     world = World([feed], replace(TIDY, activation=200))
     await settle(world)
-    assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 5 * DAY_SECONDS)
     bound = world.engine.get_coverage(feed.key).too_old
     assert bound
     assert bound.first == bound.last == world.portal.beginning() - 1
@@ -267,22 +269,22 @@ async def test_the_beginning_of_the_history_is_known_only_when_all_before_it_was
     world = World(feeds, mess)
     world.engine = Engine(world.portal, world.store, every=world.every, pace=Pace(requests=1, visit=4))
     await world.visit()
-    assert world.engine.find_begin(feeds[0].key, world.now) is None
+    assert world.engine.find_history_start(feeds[0].key, world.now) is None
     await settle(world)
     for feed in feeds:
-        assert world.engine.find_begin(feed.key, world.now) == world.start.date() - timedelta(days=200)
+        assert world.engine.find_history_start(feed.key, world.now) == world.start.date() - timedelta(days=200)
 
 
 async def test_a_first_day_of_no_data_hides_nothing_for_long() -> None:
     world = World(ENEDIS, replace(TIDY, activation=200, no_data=0))
     await world.run(4)
-    assert not missing(world, int(world.now.timestamp()) - 3 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 3 * DAY_SECONDS)
 
 
 async def test_days_switched_off_are_asked_as_soon_as_it_runs() -> None:
     world = World(FLUVIUS, replace(TIDY, off=10))
     await world.run(36)
-    assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 5 * DAY_SECONDS)
 
 
 async def test_an_index_that_was_silent_is_asked_for_at_the_next_visit() -> None:
@@ -319,7 +321,7 @@ async def test_all_registers_of_an_account_are_one_feed_that_is_asked_after_sile
 
 async def test_without_backfill_only_recent_days_are_asked() -> None:
     world = World(ENEDIS, TIDY)
-    world.engine = Engine(world.portal, world.store, every=world.every, backfill=False)
+    world.engine = Engine(world.portal, world.store, every=world.every, reads_backlog=False)
     result = await world.visit()
     assert result.pending == 0
     assert result.next_step is None
@@ -345,7 +347,7 @@ async def test_an_older_ledger_is_seen_by_its_readings_and_only_the_rest_is_aske
     await settle(world)
     # The unsettled days, the three that are missing, and what lies before everything.
     assert len(world.portal.asked) <= 2 + 3
-    assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 5 * DAY_SECONDS)
 
 
 async def test_what_cannot_be_read_of_the_coverage_is_asked_again() -> None:
@@ -356,23 +358,23 @@ async def test_what_cannot_be_read_of_the_coverage_is_asked_again() -> None:
     world.now += timedelta(hours=3)
     await settle(world)
     assert world.engine.count_pending(world.now) == 0
-    assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 5 * DAY_SECONDS)
 
 
 def test_two_thousand_feeds_with_three_years_of_days_are_planned_in_a_blink() -> None:
     now = int(datetime(2026, 11, 20, 9, tzinfo=UTC).timestamp())
     feed = FLUVIUS[1]
     today = feed.last_day(now)
-    runs = [Run(today - 1095, today - 100, State.WHOLE, 0, 1), Run(today - 99, today - 15, State.WHOLE)]
+    runs = [Run(today - 1095, today - 100, DayState.WHOLE, 0, 1), Run(today - 99, today - 15, DayState.WHOLE)]
     for hole in range(today - 400, today - 200, 20):
-        coverage = Coverage(tuple(runs)).with_runs([Run(hole, hole, State.ABSENT, now - hole % 7 * DAY - 9999, 9)])
+        coverage = Coverage(tuple(runs)).with_runs([Run(hole, hole, DayState.ABSENT, now - hole % 7 * DAY_SECONDS - 9999, 9)])
         runs = list(coverage.runs)
-    runs += [Run(day, day, State.WHOLE, now - 3600 * (day % 20 + 1), day % 5) for day in range(today - 14, today + 1)]
+    runs += [Run(day, day, DayState.WHOLE, now - 3600 * (day % 20 + 1), day % 5) for day in range(today - 14, today + 1)]
     coverages = [Coverage(tuple(runs)) for _ in range(2000)]
     started = time.process_time()
     plans = [plan(feed, coverage, now) for coverage in coverages]
     assert time.process_time() - started < 2, "0.2 s is what it takes; a test must not fail on a busy machine"
-    assert all(one.wakes < NEVER for one in plans)
+    assert all(one.next_due < NEVER for one in plans)
 
 
 async def test_too_old_days_of_a_feed_that_gave_older_ones_are_just_not_there() -> None:
@@ -387,13 +389,13 @@ async def test_too_old_days_of_a_feed_that_gave_older_ones_are_just_not_there() 
     world.portal.read = bad_day  # type: ignore[method-assign]
     await world.visit()
     coverage = world.engine.get_coverage(ENEDIS[0].key)
-    assert coverage.known_span()
+    assert coverage.find_known_range()
     bound = coverage.too_old
-    assert bound is None or bound.first <= bound.last < coverage.known_span()[0]
+    assert bound is None or bound.first <= bound.last < coverage.find_known_range()[0]
     world.portal.read = read  # type: ignore[method-assign]
     world.now += timedelta(hours=3)
     await world.visit()
-    assert not missing(world, int(world.now.timestamp()) - 2 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 2 * DAY_SECONDS)
 
 
 async def test_the_pace_bounds_a_step() -> None:
@@ -426,7 +428,7 @@ async def test_when_an_emptiness_gives_a_day_all_of_it_is_asked_again() -> None:
     await settle(world)
     world.portal.mess = replace(TIDY, history=150)
     await world.run(2)
-    assert not missing(world, int(world.now.timestamp()) - 3 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 3 * DAY_SECONDS)
 
 
 def hinted(feeds: Sequence[Feed]) -> list[Feed]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from exporter.errors import FeedRefusedError, LoginError, RateLimitError, ResponseError, UnreachableError
-from exporter.sync.coverage import State
-from exporter.sync.feeds import DAY, Feed, FeedResult
+from exporter.sync.coverage import DayState
+from exporter.sync.feeds import DAY_SECONDS, Feed, FeedResult
 from exporter.sync.importer import Importer, Progress
 from tests.sync.declarations import CEM, ENEDIS, FLUVIUS, WATER
 from tests.sync.messy_portal import Day, Mess
@@ -46,7 +46,7 @@ async def test_an_import_brings_all_that_the_portal_has(feeds: Sequence[Feed]) -
     world = World(feeds, replace(TIDY, history=300))
     run = Run(world)
     progress = await run.run()
-    assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 5 * DAY_SECONDS)
     assert progress.remaining == 0
     assert progress.done == len(world.portal.asked)
     assert progress.new == sum(len(held) for held in world.store.held.values())
@@ -57,9 +57,9 @@ async def test_an_import_brings_all_that_the_portal_has(feeds: Sequence[Feed]) -
 @pytest.mark.parametrize("hint", [None, 60])
 async def test_an_import_finds_the_first_day(hint: int | None) -> None:
     begins = World(ENEDIS).start.date() - timedelta(days=hint) if hint else None
-    world = World([replace(feed, begins=begins) for feed in ENEDIS], replace(TIDY, activation=200))
+    world = World([replace(feed, start_hint=begins) for feed in ENEDIS], replace(TIDY, activation=200))
     await Run(world).run()
-    assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 5 * DAY_SECONDS)
 
 
 async def test_the_same_command_brings_what_came_meanwhile() -> None:
@@ -77,7 +77,7 @@ async def test_the_same_command_brings_what_came_meanwhile() -> None:
     world.now += timedelta(days=2)
     progress = await Run(world, first=date.fromordinal(day), last=date.fromordinal(day)).run()
     assert progress.done == len(FLUVIUS)
-    assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 5 * DAY_SECONDS)
 
 
 async def test_what_is_whole_and_settled_is_asked_only_with_again() -> None:
@@ -86,7 +86,7 @@ async def test_what_is_whole_and_settled_is_asked_only_with_again() -> None:
     start = world.start.date()
     keys = {"first": start - timedelta(days=300), "last": start - timedelta(days=200)}
     assert (await Run(world, **keys).run()).done == 0
-    assert (await Run(world, **keys, again=True).run()).done == 8
+    assert (await Run(world, **keys, reread=True).run()).done == 8
     progress = await Run(world).run()
     assert min(first for first, _ in days(world, "days:e1") if first > -600) >= -14
     assert -100 <= min(first for first, _ in days(world, "days:g1") if first > -600) < -80
@@ -99,7 +99,7 @@ async def test_again_asks_for_whole_days_before_what_other_feeds_lack() -> None:
     world.portal.declared = world.store.feeds = FLUVIUS
     world.store.by_point.clear()
     start = world.start.date()
-    await Run(world, first=start - timedelta(days=40), last=start - timedelta(days=30), again=True).run()
+    await Run(world, first=start - timedelta(days=40), last=start - timedelta(days=30), reread=True).run()
 
     keys = [one.feed for one in world.portal.asked]
     assert keys == ["days:e1", "days:g1", *["hours:e1"] * 11]
@@ -143,7 +143,7 @@ async def test_a_spent_budget_pauses_an_import_and_the_next_one_goes_on() -> Non
         progress = await Run(world).run()
         if not progress.paused:
             break
-    assert not missing(world, int(world.start.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.start.timestamp()) - 5 * DAY_SECONDS)
 
 
 @pytest.mark.parametrize(("wait", "is_waiting"), [(timedelta(hours=1), True), (timedelta(minutes=10), False), (None, True)])
@@ -156,7 +156,7 @@ async def test_an_import_waits_out_a_budget_when_told_or_when_it_is_short(wait: 
     assert run.slept
     assert any(waits for *_, waits in run.reports)
     assert not run.reports[-1][2]
-    assert not missing(world, int(world.start.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.start.timestamp()) - 5 * DAY_SECONDS)
 
 
 @pytest.mark.parametrize("error", [FeedRefusedError("no consent"), ResponseError("not understood")])
@@ -166,7 +166,7 @@ async def test_one_failing_feed_spares_the_others(error: Exception) -> None:
     assert (progress.failures or progress.refused).keys() == {ENEDIS[0].key}
     assert len(days(world, ENEDIS[0].key)) <= 3
     world.feeds = ENEDIS[1:]
-    assert not missing(world, int(world.now.timestamp()) - 5 * DAY)
+    assert not missing(world, int(world.now.timestamp()) - 5 * DAY_SECONDS)
 
 
 async def test_what_is_not_reached_is_tried_again_and_then_said() -> None:
@@ -188,8 +188,8 @@ async def test_an_import_after_a_mess_mends_it() -> None:
     await world.run(3)
     world.now += timedelta(days=90)
     await Run(world).run()
-    assert not missing(world, int(world.now.timestamp()) - 2 * DAY)
-    assert all(run.state is not State.ABSENT or run.asked for run in world.engine.get_coverage("days:e1").runs)
+    assert not missing(world, int(world.now.timestamp()) - 2 * DAY_SECONDS)
+    assert all(run.state is not DayState.ABSENT or run.asked for run in world.engine.get_coverage("days:e1").runs)
 
 
 async def test_what_was_just_asked_is_not_asked_again_for_corrections() -> None:
@@ -200,7 +200,7 @@ async def test_what_was_just_asked_is_not_asked_again_for_corrections() -> None:
 
     assert again <= 2  # the day that is not there yet, and the day before all others
     assert (await Run(world).run()).done >= 13
-    assert (await Run(world, first=world.now.date() - timedelta(days=9), again=True).run()).done >= 8
+    assert (await Run(world, first=world.now.date() - timedelta(days=9), reread=True).run()).done >= 8
 
 
 async def test_load_curves_are_not_asked_for_what_only_a_recheck_may_change() -> None:

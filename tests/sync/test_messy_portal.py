@@ -11,7 +11,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from exporter.sync.feeds import DAY
+from exporter.sync.feeds import DAY_SECONDS
 from tests.sync.declarations import CEM, CEM_ACCOUNT, ENEDIS_ACCOUNT, FLUVIUS_ACCOUNT, WATER
 from tests.sync.memory_store import value_of
 from tests.sync.messy_portal import Mess
@@ -81,7 +81,7 @@ def repeated(world: World) -> list[str]:
 async def test_the_ledger_equals_the_portal(portal: str, mess: Mess) -> None:
     world = World(PORTALS[portal], mess)
     await world.run(400)
-    assert not missing(world, round(world.now.timestamp()) - 36 * DAY)[:10]
+    assert not missing(world, round(world.now.timestamp()) - 36 * DAY_SECONDS)[:10]
     assert not repeated(world)[:10]
 
 
@@ -97,7 +97,7 @@ async def test_hours_between_visits_and_late_ones_come(mess: Mess) -> None:
         feed, feed.day_at(round(world.now.timestamp())), round(world.now.timestamp())
     )[-1:]
     await world.run(400)
-    assert not missing(world, round(world.now.timestamp()) - 36 * DAY)[:10]
+    assert not missing(world, round(world.now.timestamp()) - 36 * DAY_SECONDS)[:10]
     assert not repeated(world)[:10]
-    quiet = [one for one in world.portal.asked if one.at > round(world.now.timestamp()) - 28 * DAY]
+    quiet = [one for one in world.portal.asked if one.at > round(world.now.timestamp()) - 28 * DAY_SECONDS]
     assert len(quiet) <= 6  # a week of days at once

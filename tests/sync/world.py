@@ -33,7 +33,7 @@ class World:
 
     async def visit(self) -> StepResult:
         self.portal.now = self.now
-        self.store.record(await self.portal.latest(None))
+        self.store.record(await self.portal.fetch_latest(None))
         return await self.engine.visit(None, self.now)
 
     async def step(self, at: datetime) -> StepResult:

@@ -48,12 +48,12 @@ class Brook(Portal):
         ),
     }
 
-    async def latest(self, session: Session) -> VisitResult:
+    async def fetch_latest(self, session: Session) -> VisitResult:
         """Return the index and the leak flag."""
         index, facts = parse_meter(self.config.contract, (await self._get_meter(session)).json(), session.now)
         return VisitResult(readings=[index], facts=[facts], inventory=Inventory((index.register.usage_point,)))
 
-    def feeds(self) -> Sequence[Feed]:
+    def list_feeds(self) -> Sequence[Feed]:
         """Return the one feed: days, which come a day late, or are corrected within a week; Brook keeps two years."""
         digest = hashlib.sha256(self.config.contract.encode()).hexdigest()[:12]
         return [

@@ -39,8 +39,10 @@ class BrookFixture:
         account = self.account(**keys)
         open_account(self.ledger, account)
         async with open_session(account, self.ledger, lambda: NOW) as session:
-            latest = await account.latest(session)
-            days = await account.read(session, account.feeds()[0], NOW.date() - timedelta(days=7), NOW.date() - timedelta(days=1))
+            latest = await account.fetch_latest(session)
+            days = await account.read(
+                session, account.list_feeds()[0], NOW.date() - timedelta(days=7), NOW.date() - timedelta(days=1)
+            )
             return [*latest.readings, *latest.facts, *days.readings]
 
     async def read_history(self) -> set[date]:

@@ -34,11 +34,11 @@ class Cem(Portal):
     raw_calls: ClassVar[Mapping[str, RawCall]] = RAW_CALLS
     redaction: ClassVar = REDACTION
 
-    async def latest(self, session: Session) -> VisitResult:
+    async def fetch_latest(self, session: Session) -> VisitResult:
         """Return the holder, the inventory and the last value of every selected counter."""
         return await read_latest(self.config, MetadataStore(CemApiClient(self.config, session), self.config))
 
-    def feeds(self) -> Sequence[Feed]:
+    def list_feeds(self) -> Sequence[Feed]:
         """Return the one feed of all counters."""
         return (build_feed(self.config),)
 

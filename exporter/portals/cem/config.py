@@ -63,6 +63,6 @@ class CemConfig(AccountConfig):
         Field(description="Request the past readings of all counters at once, or counter by counter."),
     ] = "auto"
 
-    def tls_settings(self) -> tuple[str | None, bool]:
+    def get_tls_settings(self) -> tuple[str | None, bool]:
         """Return the account's own certificate authorities, and whether to verify at all."""
         return str(self.ca_file) if self.ca_file else None, self.verify_tls

@@ -22,8 +22,8 @@ from exporter.portals.enedis.discover import discover_points
 from exporter.portals.enedis.feeds import EnedisFeeds
 from exporter.portals.enedis.raw import RAW_CALLS, REDACTION, fetch_raw
 from exporter.portals.enedis.refusals import ConsentError
-from exporter.portals.enedis.schedule import choose_next_visit, load_own_minute
 from exporter.portals.enedis.timestamps import PARIS, local_day
+from exporter.portals.enedis.visit_hours import choose_next_visit, load_own_minute
 from exporter.sync.feeds import Feed, FeedResult, Pace
 
 
@@ -40,7 +40,7 @@ class Enedis(Portal):
         super().__init__(config)
         self._feeds = EnedisFeeds(tuple(config.points))
 
-    async def latest(self, session: Session) -> VisitResult:
+    async def fetch_latest(self, session: Session) -> VisitResult:
         """Return contracts and the end of the access: all measures are feeds."""
         client, notes, facts, expiries = self._build_client(session), list[str](), list[Facts](), list[datetime]()
         refusals = list[ConsentError]()
@@ -66,19 +66,19 @@ class Enedis(Portal):
             next_visit=await self._choose_next_visit(client),
         )
 
-    def feeds(self) -> Sequence[Feed]:
+    def list_feeds(self) -> Sequence[Feed]:
         """Return a feed for each series of each usage point."""
         return self._feeds.list_feeds()
 
     async def read(self, session: Session, feed: Feed, first: date, last: date) -> FeedResult:
         """Return the readings of local days [first, last] of a feed. Raise PortalErrors."""
         is_settled = last.toordinal() < feed.first_unsettled_day(int(session.now.timestamp()))
-        return await self._feeds.read(self._build_client(session, backfill=is_settled), feed, first, last)
+        return await self._feeds.read(self._build_client(session, is_settled=is_settled), feed, first, last)
 
     @property
     def pace(self) -> Pace:
         """A part of the quota for each step."""
-        return Pace(requests=self._client_type.quota.backfill_per_visit)
+        return Pace(requests=self._client_type.quota.calls_per_step)
 
     async def discover(self, session: Session) -> Discovery:
         """Return which series there are, how far back, in what intervals and with what holes."""
@@ -90,10 +90,10 @@ class Enedis(Portal):
 
     def adjust_visit_time(self, at: datetime) -> datetime:
         """Return the instant moved into the window; installations are spread over the hour after its opening."""
-        minute = int(self.config.login_digest()[:8], 16) % 60 if self.config.minute is None else self.config.minute
+        minute = int(self.config.build_login_digest()[:8], 16) % 60 if self.config.minute is None else self.config.minute
         return self.config.visit_window.move_inside(at, minute)
 
-    def quotas(self) -> Mapping[str, tuple[int, timedelta]]:
+    def list_quotas(self) -> Mapping[str, tuple[int, timedelta]]:
         """Return the quota of this access."""
         quota = self._client_type.quota
         return {quota.name: (quota.calls, quota.period)}
@@ -114,7 +114,7 @@ class Enedis(Portal):
     def _client_type(self) -> type[EnedisApiClient]:
         return _CLIENT_TYPES[self.config.access, self.config.api_version]
 
-    def _build_client(self, session: Session, *, backfill: bool = False) -> EnedisApiClient:
+    def _build_client(self, session: Session, *, is_settled: bool = False) -> EnedisApiClient:
         config = self.config
         base = config.api_base_url
         api: Literal["2026", "v5"] = "v5" if config.api_version == "v5" else "2026"
@@ -125,13 +125,13 @@ class Enedis(Portal):
                 client_id=config.client_id,
                 client_secret=config.client_secret,
                 api=api,
-                backfill=backfill,
+                is_settled=is_settled,
             )
         if not config.token:
-            return MyElectricalDataV1Client(session, base, backfill=backfill)
+            return MyElectricalDataV1Client(session, base, is_settled=is_settled)
         if config.access is AccessMethod.CONSO:
-            return ConsoClient(session, base, token=config.token, api=api, backfill=backfill)
-        return MyElectricalDataV2Client(session, base, token=config.token, backfill=backfill)
+            return ConsoClient(session, base, token=config.token, api=api, is_settled=is_settled)
+        return MyElectricalDataV2Client(session, base, token=config.token, is_settled=is_settled)
 
 
 _CLIENT_TYPES: Mapping[tuple[AccessMethod, ApiVersion], type[EnedisApiClient]] = {

@@ -45,9 +45,9 @@ class EnedisApiClient(ABC):
     hides_curve_refusals: ClassVar[bool] = False
     """Whether any refusal of a load curve comes as "no data"."""
 
-    def __init__(self, session: Session, base_url: str, *, backfill: bool = False) -> None:
+    def __init__(self, session: Session, base_url: str, *, is_settled: bool = False) -> None:
         """Make a client; with `backfill` the calls that visits of the day need are left to them."""
-        self.session, self._base_url, self._backfill = session, base_url, backfill
+        self.session, self._base_url, self._is_settled = session, base_url, is_settled
         self.calls_made = 0
 
     @abstractmethod
@@ -81,7 +81,7 @@ class EnedisApiClient(ABC):
 
     async def fetch_json(self, request: ApiRequest) -> Any:
         """Return the JSON of a response, without its envelope."""
-        await self.quota.spend(self.session, backfill=self._backfill)
+        await self.quota.spend(self.session, for_settled_days=self._is_settled)
         self.calls_made += 1
         response = await self._send(request)
         try:
@@ -142,7 +142,7 @@ DATA_CONNECT_V5_PATHS: Mapping[str, str] = {
 class DataConnectClient(EnedisApiClient):
     """Data Connect: 1000 calls an hour for the whole application; tokens of three and a half hours."""
 
-    quota: ClassVar[CallQuota] = CallQuota(900, timedelta(hours=1), reserved_for_visits=300, backfill_per_visit=30)
+    quota: ClassVar[CallQuota] = CallQuota(900, timedelta(hours=1), reserved_for_visits=300, calls_per_step=30)
 
     def __init__(
         self,
@@ -152,9 +152,9 @@ class DataConnectClient(EnedisApiClient):
         client_id: str,
         client_secret: SecretStr,
         api: Literal["2026", "v5"],
-        backfill: bool = False,
+        is_settled: bool = False,
     ) -> None:
-        super().__init__(session, base_url, backfill=backfill)
+        super().__init__(session, base_url, is_settled=is_settled)
         self._client_id, self._client_secret, self._is_v5 = client_id, client_secret, api == "v5"
         self._tokens = TokenCache(session, self._log_in)
 
@@ -196,12 +196,12 @@ class ConsoClient(EnedisApiClient):
     """
 
     base_url_hint: ClassVar[str] = "check base_url, it usually ends in /api"
-    quota: ClassVar[CallQuota] = CallQuota(80, timedelta(hours=12), reserved_for_visits=25, backfill_per_visit=12)
+    quota: ClassVar[CallQuota] = CallQuota(80, timedelta(hours=12), reserved_for_visits=25, calls_per_step=12)
 
     def __init__(
-        self, session: Session, base_url: str, *, token: SecretStr, api: Literal["2026", "v5"], backfill: bool = False
+        self, session: Session, base_url: str, *, token: SecretStr, api: Literal["2026", "v5"], is_settled: bool = False
     ) -> None:
-        super().__init__(session, base_url, backfill=backfill)
+        super().__init__(session, base_url, is_settled=is_settled)
         self._token, self._resource_names = token, RESOURCE_NAMES_2026 if api == "2026" else CONSO_V5_NAMES
 
     def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:
@@ -250,7 +250,7 @@ PATHS_V2: Mapping[str, str] = {
 class MyElectricalDataV1Client(EnedisApiClient):
     """MyElectricalData, version 1: 500 cached calls a day, 50 direct ones; each usage point has a token of its own."""
 
-    quota: ClassVar[CallQuota] = CallQuota(400, DAY, reserved_for_visits=100, backfill_per_visit=20)
+    quota: ClassVar[CallQuota] = CallQuota(400, DAY, reserved_for_visits=100, calls_per_step=20)
 
     def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:
         """Return the request to the gateway's cache: `/cache` counts against the larger quota."""
@@ -304,12 +304,12 @@ class MyElectricalDataV2Client(EnedisApiClient):
     """MyElectricalData, version 2: 1000 cached calls a day; timestamps of curves are starts; refusals come with status 200."""
 
     base_url_hint: ClassVar[str] = "check base_url, it usually ends in /api"
-    quota: ClassVar[CallQuota] = CallQuota(800, DAY, reserved_for_visits=200, backfill_per_visit=30)
+    quota: ClassVar[CallQuota] = CallQuota(800, DAY, reserved_for_visits=200, calls_per_step=30)
     curve_stamps_are_starts: ClassVar[bool] = True
     hides_curve_refusals: ClassVar[bool] = True
 
-    def __init__(self, session: Session, base_url: str, *, token: SecretStr, backfill: bool = False) -> None:
-        super().__init__(session, base_url, backfill=backfill)
+    def __init__(self, session: Session, base_url: str, *, token: SecretStr, is_settled: bool = False) -> None:
+        super().__init__(session, base_url, is_settled=is_settled)
         self._headers = {"Authorization": f"Bearer {token.get_secret_value()}", "X-MED-Format": "2026"}
 
     def build_measure_request(self, point: ConfiguredPoint, measure: Measure, first: date, end: date) -> ApiRequest:

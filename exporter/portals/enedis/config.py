@@ -13,7 +13,7 @@ from exporter.duration import Duration
 from exporter.portals.base import AccountConfig, BaseUrl, ConfigBlock
 from exporter.portals.enedis.auth import is_complete_token, parse_token_claims
 from exporter.portals.enedis.measures import ConfiguredPoint
-from exporter.portals.enedis.schedule import VisitWindow
+from exporter.portals.enedis.visit_hours import VisitWindow
 
 DEFAULT_VISIT_INTERVAL = timedelta(hours=1)
 ApiVersion = Literal["2026", "v5", "v1", "v2"]
@@ -179,10 +179,10 @@ class EnedisConfig(AccountConfig):
         """Return the PRMs that are configured or named by the token."""
         return frozenset(point.prm for point in self.points)
 
-    def login_digest(self) -> str:
+    def build_login_digest(self) -> str:
         """Return the digest of the login, including the tokens of usage points."""
         tokens = [point.token.get_secret_value() if point.token else "" for point in self.usage_points]
-        return hashlib.sha256("\n".join([super().login_digest(), *tokens]).encode()).hexdigest()
+        return hashlib.sha256("\n".join([super().build_login_digest(), *tokens]).encode()).hexdigest()
 
     @property
     def api_version(self) -> ApiVersion:

@@ -47,7 +47,7 @@ def build_feed(point: ConfiguredPoint, measure: Measure, begins: date | None) ->
         other_resolutions=("PT5M", "PT10M", "PT15M", "PT1H") if is_curve else (),
         direction=measure.direction,
         reach=measure.history,
-        begins=begins,
+        start_hint=begins,
         priority=int(is_curve),
         label=describe_call(point, measure.key),
         if_empty=CURVE_OFF_NOTE if is_curve else EMPTY_NOTE,

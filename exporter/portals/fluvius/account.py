@@ -32,12 +32,12 @@ class Fluvius(Portal):
     def _meter_feeds(self) -> Mapping[str, MeterFeed]:
         return build_feeds(self.config)
 
-    async def latest(self, session: Session) -> VisitResult:
+    async def fetch_latest(self, session: Session) -> VisitResult:
         """Log in and return the usage points; all readings come by the feeds."""
         await FluviusApiClient(self.config, session).log_in()
         return VisitResult(inventory=Inventory(tuple(meter.usage_point for meter in self.config.meters)))
 
-    def feeds(self) -> Sequence[Feed]:
+    def list_feeds(self) -> Sequence[Feed]:
         """Return days, monthly peaks and intervals of each meter."""
         return [entry.feed for entry in self._meter_feeds.values()]
 
@@ -60,7 +60,7 @@ class Fluvius(Portal):
         """Return the portal's own response. Raise ConfigError for invalid parameters."""
         return await fetch_raw(self.config, session, call, parameters)
 
-    def quotas(self) -> Mapping[str, tuple[int, timedelta]]:
+    def list_quotas(self) -> Mapping[str, tuple[int, timedelta]]:
         """Return the quota of requests for data."""
         quota = self.config.quota
         return {quota.name: (quota.calls, quota.period)}

@@ -23,14 +23,14 @@ from exporter.portals.base import ResponseModel, parse_response, prefix_errors
 from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.fluvius.login_page import (
     PageSettings,
-    build_demand_error,
     build_page_error,
     build_redirect_error,
+    build_step_error,
     build_token_error,
-    find_demand_before,
+    find_step_before_password,
     parse_form_fields,
     parse_settings,
-    raise_for_credentials,
+    raise_for_refusal,
 )
 
 METADATA_PATH = "/api/global/msal/config"
@@ -44,8 +44,8 @@ async def log_in(config: FluviusConfig, session: Session) -> Token:
     """Return the token of a login, which has five steps; what renews it is in `extra`."""
     await session.clear_cookies()
     with prefix_errors("login, metadata"):
-        metadata = await _fetch_metadata(config, session)
-    flow = _LoginFlow(config, session, metadata, PkcePair.generate(), secrets.token_urlsafe(32))
+        client = await _fetch_client(config, session)
+    flow = _LoginFlow(config, session, client, PkcePair.generate(), secrets.token_urlsafe(32))
     with prefix_errors("login, page"):
         form = await flow.request_page()
     with prefix_errors("login, e-mail and password"):
@@ -53,16 +53,16 @@ async def log_in(config: FluviusConfig, session: Session) -> Token:
     with prefix_errors("login, confirmation"):
         code = await flow.confirm(form)
     with prefix_errors("login, token"):
-        return await redeem_code(config, session, metadata, code, flow.pkce)
+        return await redeem_code(config, session, client, code, flow.pkce)
 
 
 @dataclass(frozen=True, slots=True)
-class OAuthMetadata:
-    """An OAuth 2 client: its URLs, its id and its scopes (separated by spaces)."""
+class OAuthClient:
+    """An OAuth 2 client; its scopes are separated by spaces."""
 
     authority: str
-    id: str
-    redirect: str
+    client_id: str
+    redirect_uri: str
     scope: str
 
     def build_url(self, endpoint: str) -> str:
@@ -70,13 +70,13 @@ class OAuthMetadata:
         return f"{self.authority}/oauth2/v2.0/{endpoint}"
 
 
-async def _fetch_metadata(config: FluviusConfig, session: Session) -> OAuthMetadata:
-    """Return the portal's metadata. Raise ResponseError without a client, or with an authority on another host."""
+async def _fetch_client(config: FluviusConfig, session: Session) -> OAuthClient:
+    """Return the client in the portal's metadata. Raise ResponseError without one, or with an authority of another origin."""
     response = await session.get(f"{config.portal_url}{METADATA_PATH}", headers=config.build_headers())
-    return parse_metadata(response.json(), config)
+    return parse_client(response.json(), config)
 
 
-def parse_metadata(body: Any, config: FluviusConfig) -> OAuthMetadata:
+def parse_client(body: Any, config: FluviusConfig) -> OAuthClient:
     """Parse `{"clientId": ..., "authority": ..., "redirectUri": ..., "scopes": [...]}`, flat or with an `auth` in it."""
     if not isinstance(body, dict):
         raise ResponseError("the metadata has changed: expected an object")
@@ -84,10 +84,10 @@ def parse_metadata(body: Any, config: FluviusConfig) -> OAuthMetadata:
     if client_id is None:
         raise ResponseError("the metadata has changed: clientId: field required")
     authority = (_find_text(body, "authority") or f"{config.identity_url}{TENANT_PATH}").rstrip("/")
-    _require_same_host(authority, config.identity_url, "the authority")
+    _require_same_origin(authority, config.identity_url, "the authority")
     redirect = _resolve_url(f"{config.portal_url}/", _find_text(body, "redirectUri") or "/")
-    _require_same_host(redirect, config.portal_url, "the redirect address")
-    return OAuthMetadata(authority, client_id, redirect, " ".join(dict.fromkeys([*_find_scopes(body), *REQUIRED_SCOPES])))
+    _require_same_origin(redirect, config.portal_url, "the redirect address")
+    return OAuthClient(authority, client_id, redirect, " ".join(dict.fromkeys([*_find_scopes(body), *REQUIRED_SCOPES])))
 
 
 def _find_text(body: Mapping[str, Any], key: str) -> str | None:
@@ -108,7 +108,10 @@ def _find_scopes(body: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _split_scopes(value: Any) -> Iterator[str]:
-    """Return every scope in a text, a list or the values of an object; a map of resources contains HTTP methods too."""
+    """Yield the scopes in a string, a list or an object's values.
+
+    Words in capitals are HTTP methods (MSAL's protectedResourceMap).
+    """
     if isinstance(value, str):
         yield from (text for text in value.split() if not text.isupper())
     elif isinstance(value, list | dict):
@@ -136,23 +139,26 @@ class _LoginFlow:
 
     config: FluviusConfig
     session: Session
-    metadata: OAuthMetadata
+    client: OAuthClient
     pkce: PkcePair
     state: str
 
     async def request_page(self) -> _LoginForm:
-        """Return the login page, as far as it is sent back. Raise LoginError where it requires more than a password."""
-        response = await self._follow_redirects(self.metadata.build_url("authorize"), self._build_authorize_query())
+        """Return the parts of the login page that are sent back with the credentials.
+
+        Raise LoginError where it requires more than a password.
+        """
+        response = await self._follow_redirects(self.client.build_url("authorize"), self._build_authorize_query())
         if not isinstance(response, Response):
             raise build_redirect_error(response)
         if response.status != 200:
             raise ResponseError(f"{response.label} returned status {response.status}")
         html = response.text()
-        if demand := find_demand_before(html, response.url):
-            raise LoginError(f"{build_demand_error(demand)}; no password was sent")
+        if step := find_step_before_password(html, response.url):
+            raise LoginError(f"{build_step_error(step)}; no password was sent")
         settings, (user, password) = parse_settings(html), parse_form_fields(html)
         base = _resolve_url(response.url, settings.hosts.tenant).rstrip("/")
-        return _LoginForm(settings, user, password, _require_same_host(base, self.config.identity_url, "the page"))
+        return _LoginForm(settings, user, password, _require_same_origin(base, self.config.identity_url, "the page"))
 
     async def send_credentials(self, form: _LoginForm) -> None:
         """Send e-mail and password. Raise LoginError for a refusal: it is in the body, with status 200 and any content type."""
@@ -177,7 +183,7 @@ class _LoginFlow:
                 form.password_field: self.config.password.get_secret_value(),
             },
         )
-        raise_for_credentials(response.json())
+        raise_for_refusal(response.json())
 
     async def confirm(self, form: _LoginForm) -> str:
         """Follow the redirects up to the one to the portal and return its code; the portal's page itself is not requested."""
@@ -187,7 +193,7 @@ class _LoginFlow:
         if isinstance(redirect_query, Response):
             raise build_page_error(redirect_query)
         if redirect_query.get("state") != self.state:
-            raise ResponseError("the returned state is not the one sent")
+            raise ResponseError("state mismatch")
         if "code" not in redirect_query:
             raise build_redirect_error(redirect_query)
         return redirect_query["code"]
@@ -202,13 +208,13 @@ class _LoginFlow:
             target = _resolve_url(response.url, location)
             if (redirect_query := self._parse_portal_redirect(target)) is not None:
                 return redirect_query
-            _require_same_host(target, self.config.identity_url, "a redirect")
+            _require_same_origin(target, self.config.identity_url, "a redirect")
             response = await self.session.get(target, headers=self.config.build_headers())
-        raise ResponseError("too many redirects by the login service")
+        raise ResponseError("too many redirects")
 
     def _parse_portal_redirect(self, target: str) -> dict[str, str] | None:
         """Return the query of a redirect to the portal, None for one within the login service."""
-        portal = self.metadata.redirect
+        portal = self.client.redirect_uri
         if _parse_origin(target) != _parse_origin(portal):
             return None
         parts = urlsplit(target)
@@ -217,11 +223,11 @@ class _LoginFlow:
 
     def _build_authorize_query(self) -> dict[str, str]:
         return {
-            "client_id": self.metadata.id,
-            "redirect_uri": self.metadata.redirect,
+            "client_id": self.client.client_id,
+            "redirect_uri": self.client.redirect_uri,
             "response_type": "code",
             "response_mode": "query",
-            "scope": self.metadata.scope,
+            "scope": self.client.scope,
             "code_challenge": self.pkce.challenge,
             "code_challenge_method": "S256",
             "state": self.state,
@@ -237,62 +243,62 @@ class _B2cTokenResponse(ResponseModel):
     refresh_token: str | None = None
 
 
-async def redeem_code(config: FluviusConfig, session: Session, metadata: OAuthMetadata, code: str, pkce: PkcePair) -> Token:
+async def redeem_code(config: FluviusConfig, session: Session, client: OAuthClient, code: str, pkce: PkcePair) -> Token:
     """Return the token for an authorization code. Raise LoginError or ResponseError."""
-    parameters = {"code": code, "redirect_uri": metadata.redirect, "code_verifier": pkce.verifier}
-    return await _request_token(config, session, metadata, {"grant_type": "authorization_code", **parameters})
+    parameters = {"code": code, "redirect_uri": client.redirect_uri, "code_verifier": pkce.verifier}
+    return await _request_token(config, session, client, {"grant_type": "authorization_code", **parameters})
 
 
-async def renew_token(config: FluviusConfig, session: Session, expired: Token | None) -> Token | None:
+async def renew_token(config: FluviusConfig, session: Session, previous: Token | None) -> Token | None:
     """Return a renewed token; None without a refresh token, or when the portal refuses it.
 
     Raise UnreachableError and RateLimitError: then a login would fail too.
     """
-    refresh_token = expired.extra.get("refresh_token") if expired and expired.extra else None
+    refresh_token = previous.extra.get("refresh_token") if previous and previous.extra else None
     # A token refused before it expired was revoked, and its refresh token with it.
-    if not (expired and expired.extra and refresh_token) or session.now < expired.expires_at - timedelta(minutes=1):
+    if not (previous and previous.extra and refresh_token) or session.now < previous.expires_at - timedelta(minutes=1):
         return None
     parameters = {"grant_type": "refresh_token", "refresh_token": refresh_token}
     try:
-        metadata = _load_client(expired.extra.get("client"))
-        _require_same_host(metadata.authority, config.identity_url, "the authority")
-        return await _request_token(config, session, metadata, parameters, previous_refresh_token=refresh_token)
+        client = _load_client(previous.extra.get("client"))
+        _require_same_origin(client.authority, config.identity_url, "the authority")
+        return await _request_token(config, session, client, parameters, previous_refresh_token=refresh_token)
     except (UnreachableError, RateLimitError):
         raise
     except PortalError:
         return None
 
 
-def _dump_client(client: OAuthMetadata) -> dict[str, str]:
+def _dump_client(client: OAuthClient) -> dict[str, str]:
     """Return what is stored with a token; the keys are those of the ledgers there are."""
-    return {"authority": client.authority, "id": client.id, "redirect": client.redirect, "scope": client.scope}
+    return {"authority": client.authority, "id": client.client_id, "redirect": client.redirect_uri, "scope": client.scope}
 
 
-def _load_client(stored: object) -> OAuthMetadata:
+def _load_client(stored: object) -> OAuthClient:
     """Return the client stored with a token; raise ResponseError for any other form."""
     fields = [stored.get(key) for key in ("authority", "id", "redirect", "scope")] if isinstance(stored, dict) else []
     texts = [text for text in fields if isinstance(text, str)]
     if len(texts) != 4:
         raise ResponseError("the stored client has another form")
     authority, client_id, redirect_uri, scope = texts
-    return OAuthMetadata(authority, client_id, redirect_uri, scope)
+    return OAuthClient(authority, client_id, redirect_uri, scope)
 
 
 async def _request_token(
     config: FluviusConfig,
     session: Session,
-    metadata: OAuthMetadata,
+    client: OAuthClient,
     parameters: dict[str, str],
     previous_refresh_token: str | None = None,
 ) -> Token:
-    form = {"client_id": metadata.id, "scope": metadata.scope, **parameters}
+    form = {"client_id": client.client_id, "scope": client.scope, **parameters}
     response = await session.post(
-        metadata.build_url("token"), headers={**config.build_headers(), "Accept": "application/json"}, data=form
+        client.build_url("token"), headers={**config.build_headers(), "Accept": "application/json"}, data=form
     )
     if 400 <= response.status < 500:
         raise build_token_error(response)
     body = parse_response(_B2cTokenResponse, response.json(), "the token")
-    extra: dict[str, Any] = {"refresh_token": body.refresh_token or previous_refresh_token, "client": _dump_client(metadata)}
+    extra: dict[str, Any] = {"refresh_token": body.refresh_token or previous_refresh_token, "client": _dump_client(client)}
     return Token(body.access_token, session.now + timedelta(seconds=body.expires_in or DEFAULT_TOKEN_SECONDS), extra)
 
 
@@ -305,7 +311,7 @@ def _parse_origin(url: str) -> tuple[str, str, int]:
     except (ValueError, KeyError):
         host = None
     if not host:
-        raise ResponseError("expected a URL")
+        raise ResponseError("returned an invalid URL")
     return parts.scheme, host, port
 
 
@@ -314,11 +320,11 @@ def _resolve_url(base: str, location: str) -> str:
     try:
         return urljoin(base, location)
     except ValueError:
-        raise ResponseError("expected a URL") from None
+        raise ResponseError("returned an invalid URL") from None
 
 
-def _require_same_host(url: str, host: str, description: str) -> str:
-    """Return the URL when it is on `host` (scheme and port too). Raise ResponseError otherwise."""
-    if _parse_origin(url) != _parse_origin(host):
-        raise ResponseError(f"{description} leads to another host than the configured one; nothing was sent there")
+def _require_same_origin(url: str, other: str, description: str) -> str:
+    """Return the URL when it has the scheme, host and port of the other. Raise ResponseError otherwise."""
+    if _parse_origin(url) != _parse_origin(other):
+        raise ResponseError(f"{description} points to another host; request not sent")
     return url

@@ -54,7 +54,7 @@ class FluviusApiClient:
         if serial and self.config.api == 2025:
             query |= {"meterSerialNumber": serial, "mandateDisplayMode": "1"}
         if self._is_settled is not None:
-            await self.config.quota.spend(self.session, backfill=self._is_settled)
+            await self.config.quota.spend(self.session, for_settled_days=self._is_settled)
         self.request_count += 1
         with prefix_errors(self.config.describe_meter(meter, serial)):
             url = f"{self.config.portal_url}/verbruik/api/{path}/{meter.ean}"

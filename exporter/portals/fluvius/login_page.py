@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from exporter.client.html_forms import PERHAPS, LoginDemand, extract_scripts, parse_page, recognize_demand
+from exporter.client.html_forms import UNKNOWN_STEP_HINT, RequiredStep, extract_scripts, parse_page, recognize_step
 from exporter.client.response import Response
 from exporter.errors import LoginError, PortalError, ResponseError, UnreachableError
 from exporter.portals.base import Detail, FailFastList, ResponseModel, parse_response
@@ -46,19 +46,19 @@ class FormField(ResponseModel):
     label: Detail[str] = Field(alias="DN", default=None)
     input_type: Detail[str] = Field(alias="UX_INPUT_TYPE", default=None)
 
-    def find_demand(self) -> LoginDemand | None:
+    def find_required_step(self) -> RequiredStep | None:
         """Return what a field other than user name and password requires; None for one that may stay empty."""
         words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", f"{self.id} {self.input_type or ''} {self.label or ''}")
-        known = recognize_demand(words) or next((demand for name, demand in _FIELD_NAMES.items() if name in words.lower()), None)
-        return known or (LoginDemand.UNKNOWN if self.required else None)
+        known = recognize_step(words) or next((step for name, step in _FIELD_NAMES.items() if name in words.lower()), None)
+        return known or (RequiredStep.UNKNOWN if self.required else None)
 
 
 _FIELD_NAMES = {
-    "verif": LoginDemand.SECOND_FACTOR,
-    "phone": LoginDemand.SECOND_FACTOR,
-    "factor": LoginDemand.SECOND_FACTOR,
-    "auth code": LoginDemand.SECOND_FACTOR,
-    "strong auth": LoginDemand.SECOND_FACTOR,
+    "verif": RequiredStep.SECOND_FACTOR,
+    "phone": RequiredStep.SECOND_FACTOR,
+    "factor": RequiredStep.SECOND_FACTOR,
+    "auth code": RequiredStep.SECOND_FACTOR,
+    "strong auth": RequiredStep.SECOND_FACTOR,
 }
 """Words in the names of fields, which are English in every language."""
 
@@ -77,15 +77,15 @@ def parse_settings(html: str) -> PageSettings:
 def parse_form_fields(html: str) -> tuple[str, str]:
     """Return the names of the fields for user and password, from SA_FIELDS. Raise ResponseError."""
     fields = parse_response(PageFields, _get_variable(html, "SA_FIELDS"), "the page's SA_FIELDS").fields
-    demands = (None, LoginDemand.UNKNOWN)
-    user = next((field.id for field in fields if not field.password and field.find_demand() in demands), None)
+    steps = (None, RequiredStep.UNKNOWN)
+    user = next((field.id for field in fields if not field.password and field.find_required_step() in steps), None)
     password = next((field.id for field in fields if field.password), None)
     if user is None or password is None:
         raise ResponseError("the page has changed: SA_FIELDS has no user and password")
     return user, password
 
 
-def find_demand_before(html: str, url: str) -> LoginDemand | None:
+def find_step_before_password(html: str, url: str) -> RequiredStep | None:
     """Return what the login page requires besides user name and password: then no password may be sent.
 
     The page's script sends what SA_FIELDS names; of other inputs only those count whose purpose is known.
@@ -93,22 +93,22 @@ def find_demand_before(html: str, url: str) -> LoginDemand | None:
     page = parse_page(html, url)
     fields = parse_response(PageFields, _get_variable(html, "SA_FIELDS"), "the page's SA_FIELDS").fields
     names = parse_form_fields(html)
-    demands = [page.find_demand_before(form, names) for form in page.forms if form.has_input("password")]
-    demands = [LoginDemand.CAPTCHA if page.has_captcha else None, *(one for one in demands if one is not LoginDemand.UNKNOWN)]
-    demands += [field.find_demand() for field in fields if field.id not in names]
-    return next(filter(None, demands), None)
+    steps = [page.find_step_before_password(form, names) for form in page.forms if form.has_input("password")]
+    steps = [RequiredStep.CAPTCHA if page.has_captcha else None, *(one for one in steps if one is not RequiredStep.UNKNOWN)]
+    steps += [field.find_required_step() for field in fields if field.id not in names]
+    return next(filter(None, steps), None)
 
 
-def find_demand(html: str, url: str) -> LoginDemand | None:
+def find_required_step(html: str, url: str) -> RequiredStep | None:
     """Return what a page in place of a redirect requires, by its form's names, its mark, a widget or its words."""
     names = [str((_find_variable(html, "SETTINGS") or {}).get("api"))]
     fields = (_find_variable(html, "SA_FIELDS") or {}).get("AttributeFields")
     names += [str(one.get("ID")) for one in fields if isinstance(one, dict)] if isinstance(fields, list) else []
     if any(re.search(SECOND_FACTOR, name, re.IGNORECASE) for name in names):
-        return LoginDemand.SECOND_FACTOR
+        return RequiredStep.SECOND_FACTOR
     if any(re.search(TERMS, name, re.IGNORECASE) for name in names):
-        return LoginDemand.TERMS
-    return parse_page(html, url).find_demand()
+        return RequiredStep.TERMS
+    return parse_page(html, url).find_required_step()
 
 
 def is_login_page(html: str) -> bool:
@@ -150,7 +150,7 @@ _LOGIN_ERRORS = {"access_denied", "login_required", "interaction_required", "con
 _TEMPORARY_ERRORS = {"server_error", "temporarily_unavailable"}
 
 
-def raise_for_credentials(body: Any) -> None:
+def raise_for_refusal(body: Any) -> None:
     """Check `{"status": "200"}`. Raise LoginError with the reason of a refusal, ResponseError for anything else."""
     status = body.get("status") if isinstance(body, dict) else None
     if str(status) in ("200", "success"):
@@ -176,17 +176,17 @@ def build_token_error(response: Response) -> PortalError:
 def build_page_error(response: Response) -> PortalError:
     """Return the error of a page in place of the redirect to the portal."""
     html = response.text()
-    if demand := find_demand(html, response.url):
-        return build_demand_error(demand)
+    if step := find_required_step(html, response.url):
+        return build_step_error(step)
     if is_login_page(html):
-        return LoginError(f"the portal asks for a further step, {PERHAPS}")
+        return LoginError(f"the portal asks for a further step, {UNKNOWN_STEP_HINT}")
     return ResponseError(f"{response.label} returned status {response.status} and no redirect: the login has changed")
 
 
-def build_demand_error(demand: LoginDemand) -> LoginError:
+def build_step_error(step: RequiredStep) -> LoginError:
     """Return the error of a page that asks for more than e-mail address and password."""
-    advice = "; disable it, or configure a token" if demand is LoginDemand.SECOND_FACTOR else ""
-    return LoginError(f"the portal asks for a further step: {demand}{advice}")
+    advice = "; disable it, or configure a token" if step is RequiredStep.SECOND_FACTOR else ""
+    return LoginError(f"the portal asks for a further step: {step}{advice}")
 
 
 def _explain_refusal(text: str) -> str:
@@ -195,7 +195,7 @@ def _explain_refusal(text: str) -> str:
     known = _CODE_MESSAGES.get(code) or next(
         (message for pattern, message in TEXT_MESSAGES.items() if re.search(pattern, text, re.IGNORECASE)), None
     )
-    known = known or recognize_demand(text)
+    known = known or recognize_step(text)
     return f"{known or 'the portal refuses e-mail address or password'}{f' ({code})' if code else ''}"
 
 

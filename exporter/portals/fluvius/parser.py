@@ -11,14 +11,14 @@ from exporter.errors import ResponseError
 from exporter.models import Commodity
 from exporter.portals.base import Detail, ResponseModel, TolerantList, parse_tolerantly
 from exporter.portals.fluvius.readings import (
+    ALL_TARIFFS,
     CONSUMPTION_CODE,
-    DAY_REGISTER,
+    DAY_TARIFF,
     INJECTION_CODE,
     KW_CODE,
     KWH_CODE,
     M3_CODE,
-    NIGHT_REGISTER,
-    TOTAL_REGISTER,
+    NIGHT_TARIFF,
     VALIDATION_STATES,
     MonthlyPeaks,
     ParsedAmounts,
@@ -198,13 +198,13 @@ def parse_peaks_2024(body: Any, where: str) -> MonthlyPeaks:
 
 def _build_record_2024(day: _DayResponse2024, commodity: Commodity) -> Record:
     gas = (
-        RecordValue(CONSUMPTION_CODE, TOTAL_REGISTER, KWH_CODE, day.ok, day.okvs, day.okgcf == PROVISIONAL_FACTOR),
-        RecordValue(CONSUMPTION_CODE, TOTAL_REGISTER, M3_CODE, day.om, day.omvs),
+        RecordValue(CONSUMPTION_CODE, ALL_TARIFFS, KWH_CODE, day.ok, day.okvs, day.okgcf == PROVISIONAL_FACTOR),
+        RecordValue(CONSUMPTION_CODE, ALL_TARIFFS, M3_CODE, day.om, day.omvs),
     )
     electricity = (
-        RecordValue(CONSUMPTION_CODE, DAY_REGISTER, KWH_CODE, day.oh, day.ohvs),
-        RecordValue(CONSUMPTION_CODE, NIGHT_REGISTER, KWH_CODE, day.ol, day.olvs),
-        RecordValue(INJECTION_CODE, DAY_REGISTER, KWH_CODE, day.ih, day.ihvs),
-        RecordValue(INJECTION_CODE, NIGHT_REGISTER, KWH_CODE, day.il, day.ilvs),
+        RecordValue(CONSUMPTION_CODE, DAY_TARIFF, KWH_CODE, day.oh, day.ohvs),
+        RecordValue(CONSUMPTION_CODE, NIGHT_TARIFF, KWH_CODE, day.ol, day.olvs),
+        RecordValue(INJECTION_CODE, DAY_TARIFF, KWH_CODE, day.ih, day.ihvs),
+        RecordValue(INJECTION_CODE, NIGHT_TARIFF, KWH_CODE, day.il, day.ilvs),
     )
     return Record(day.d, day.de, gas if commodity is Commodity.GAS else electricity)

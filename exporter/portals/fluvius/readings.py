@@ -13,7 +13,7 @@ from exporter.models import DAY, Commodity, Direction, Interval, Peak, Register,
 from exporter.portals.fluvius.days import day_start, metering_day, month_start, subtract_months
 
 CONSUMPTION_CODE, INJECTION_CODE = 1, 2
-TOTAL_REGISTER, DAY_REGISTER, NIGHT_REGISTER = 0, 1, 2
+ALL_TARIFFS, DAY_TARIFF, NIGHT_TARIFF = 0, 1, 2
 KWH_CODE, KW_CODE, M3_CODE = 3, 4, 5
 
 
@@ -214,11 +214,11 @@ _REGISTER_KEYS: Mapping[Commodity, Mapping[tuple[int, int, int], RegisterKey]] =
     Commodity.ELECTRICITY: {
         (t, dc, KWH_CODE): RegisterKey(direction, name, Unit.KWH)
         for t, direction in ((CONSUMPTION_CODE, Direction.CONSUMPTION), (INJECTION_CODE, Direction.INJECTION))
-        for dc, name in ((TOTAL_REGISTER, "total"), (DAY_REGISTER, "day"), (NIGHT_REGISTER, "night"))
+        for dc, name in ((ALL_TARIFFS, "total"), (DAY_TARIFF, "day"), (NIGHT_TARIFF, "night"))
     },
     Commodity.GAS: {
-        (CONSUMPTION_CODE, TOTAL_REGISTER, KWH_CODE): RegisterKey(Direction.CONSUMPTION, "energy", Unit.KWH),
-        (CONSUMPTION_CODE, TOTAL_REGISTER, M3_CODE): RegisterKey(Direction.CONSUMPTION, "volume", Unit.M3),
+        (CONSUMPTION_CODE, ALL_TARIFFS, KWH_CODE): RegisterKey(Direction.CONSUMPTION, "energy", Unit.KWH),
+        (CONSUMPTION_CODE, ALL_TARIFFS, M3_CODE): RegisterKey(Direction.CONSUMPTION, "volume", Unit.M3),
     },
 }
 

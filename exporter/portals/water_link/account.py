@@ -28,11 +28,11 @@ class WaterLink(Portal):
     raw_calls: ClassVar[Mapping[str, RawCall]] = raw.RAW_CALLS
     redaction: ClassVar = raw.REDACTION
 
-    async def latest(self, session: Session) -> VisitResult:
+    async def fetch_latest(self, session: Session) -> VisitResult:
         """Return every meter's facts and index."""
         return await feeds.fetch_states(WaterLinkApiClient(session, self.config), self.config.meters, session.now)
 
-    def feeds(self) -> Sequence[Feed]:
+    def list_feeds(self) -> Sequence[Feed]:
         """Return the days of each meter."""
         reach = timedelta(days=self.config.history_days)
         return [feeds.build_feed(number, f"meters[{index}]", reach) for index, number in enumerate(self.config.meters)]

@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import Field
 from yarl import URL
 
-from exporter.client.html_forms import PERHAPS, HtmlForm, HtmlPage, LoginDemand, parse_page
+from exporter.client.html_forms import UNKNOWN_STEP_HINT, HtmlForm, HtmlPage, RequiredStep, parse_page
 from exporter.client.login_attempts import post_password
 from exporter.client.pkce import PkcePair
 from exporter.client.response import Response
@@ -46,14 +46,14 @@ class TokenResponse(ResponseModel):
     refresh_token: Detail[str] = None
 
 
-async def renew_or_log_in(session: Session, config: WaterLinkConfig, expired: Token | None) -> Token:
+async def renew_or_log_in(session: Session, config: WaterLinkConfig, previous: Token | None) -> Token:
     """Renew a token that has expired by its refresh token, if there is one that is accepted; else log in.
 
     Raise what `log_in` raises.
     """
-    refresh_token = expired.extra.get("refresh_token") if expired and expired.extra else None
+    refresh_token = previous.extra.get("refresh_token") if previous and previous.extra else None
     # A token refused before it expired was revoked, and its refresh token with it.
-    if expired and refresh_token and session.now >= expired.expires_at - timedelta(minutes=2):
+    if previous and refresh_token and session.now >= previous.expires_at - timedelta(minutes=2):
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token, "client_id": config.client_id}
         try:
             return await request_token(session, config, form)
@@ -124,18 +124,18 @@ class LoginFlow:
             form = next((form for form in page.forms if form.has_input("password")), None)
             if form is None:
                 if _matches(page, MAINTENANCE):
-                    raise UnreachableError("a maintenance page")
+                    raise UnreachableError("returned a maintenance page")
                 raise (
-                    LoginError(f"{demand}; no password was sent")
-                    if (demand := page.find_demand(by_words=False))
-                    else ResponseError("there is none")
+                    LoginError(f"{step}; no password was sent")
+                    if (step := page.find_required_step(by_words=False))
+                    else ResponseError("no login form found")
                 )
             if missing := [name for name in (USER_FIELD, PASSWORD_FIELD, *HIDDEN_FIELDS) if name not in form.values]:
-                raise ResponseError(f"it has no input {', '.join(missing)}")
-            if demand := page.find_demand_before(form, _KNOWN_FIELDS):
-                raise LoginError(f"{demand}; no password was sent")
+                raise ResponseError(f"missing input {', '.join(missing)}")
+            if step := page.find_step_before_password(form, _KNOWN_FIELDS):
+                raise LoginError(f"{step}; no password was sent")
             if form.method != "post" or not form.posts_to_origin(self._config.identity_url):
-                raise ResponseError("it would send the password elsewhere than to the identity host")
+                raise ResponseError("form posts to another origin; no password was sent")
             return form
 
     async def submit_form(self, form: HtmlForm) -> Response:
@@ -157,12 +157,12 @@ class LoginFlow:
                 raise error_class("sent on to another address than redirect_uri; sign in with a browser to see why")
             if error := target.query.get("error"):
                 if error in _TEMPORARY_ERRORS:
-                    raise UnreachableError("not now")
+                    raise UnreachableError("login service temporarily unavailable")
                 raise error_class("the login was refused without a known reason")
             if target.query.get("state") != self._state:
-                raise ResponseError("state is not the one that was sent")
+                raise ResponseError("state mismatch")
             if not (code := target.query.get("code")):
-                raise error_class("there is none")
+                raise error_class("redirect has no code")
             return code
 
     async def redeem_code(self, code: str) -> Token:
@@ -191,14 +191,14 @@ def _build_refusal(page: HtmlPage) -> PortalError:
     is_login_page = any(form.has_input("password") and PASSWORD_FIELD in form.values for form in page.forms)
     if _matches(page, LOCKED):
         return LoginError(LOCKED_MESSAGE)
-    demand = page.find_demand()
+    step = page.find_required_step()
     if is_login_page:
-        return LoginError(demand if demand is LoginDemand.CAPTCHA else "user name or password is refused")
-    if demand:
-        return LoginError(demand)
+        return LoginError(step if step is RequiredStep.CAPTCHA else "user name or password is refused")
+    if step:
+        return LoginError(step)
     if _matches(page, MAINTENANCE):
-        return UnreachableError("a maintenance page")
-    return LoginError(f"an unknown page came back, {PERHAPS}")
+        return UnreachableError("returned a maintenance page")
+    return LoginError(f"an unknown page came back, {UNKNOWN_STEP_HINT}")
 
 
 def _matches(page: HtmlPage, pattern: str) -> bool:

@@ -241,7 +241,7 @@ class StatusPage:
         try:
             quotas = [
                 QuotaUsage(quota, self._count_calls(name, quota, now - period), limit, format_duration(period))
-                for quota, (limit, period) in poller.portal.quotas().items()
+                for quota, (limit, period) in poller.portal.list_quotas().items()
             ]
         except LedgerError:
             return ()

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
-from exporter.portals.enedis.schedule import VisitWindow, choose_next_visit
 from exporter.portals.enedis.timestamps import PARIS, local_day
+from exporter.portals.enedis.visit_hours import VisitWindow, choose_next_visit
 from tests.conftest import FakeClock
 from tests.portals.enedis_account import EnedisAccount, restrict_usage_points, run_account
 

@@ -350,7 +350,7 @@ async def test_the_password_goes_nowhere_else(portal, log_in, fault):
     simulation, _ = portal
     simulation.faults.add(AUTHORIZE, fault)
 
-    assert "step 3 (the login form): it would send the password elsewhere" in await failing(log_in, ResponseError)
+    assert "step 3 (the login form): form posts to another origin" in await failing(log_in, ResponseError)
     assert list_requests(simulation, AUTHORIZE) == ["GET /identity/oauth2/authorize"]
 
 

@@ -237,7 +237,7 @@ async def test_a_network_that_fails(tmp_path, monkeypatch, caplog, kind, name):
     clock, (fault, message) = FakeClock(), NETWORKS[name]
     async with run_fault_proxy(kind, clock) as (between, url):
         account = between.build_small_account(
-            url.replace("127.0.0.1", "localhost"), **({"timeout": "300ms"} if name == "no answer" else {})
+            url.replace("127.0.0.1", "localhost"), **({"timeout": "1s"} if name == "no answer" else {})
         )
         async with open_account(tmp_path, account, clock) as (poller, read_account):
             await poller.visit()

@@ -169,7 +169,7 @@ class FeedReader:
         now = self._clock()
         paused = await self._ledger.get_account_store(self._portal.name).get(NEXT_STEP_KEY, now)
         await self._engine.refresh(now)
-        self._history = self._describe_history(StepResult(pending=self._engine.count_pending(now)), now)
+        self._history = self._describe_history(now, requests=0, pending=self._engine.count_pending(now))
         self._plan_step(datetime.fromtimestamp(paused, UTC) if paused else now + self._engine.pace.pause)
         return self._history
 
@@ -206,7 +206,7 @@ class FeedReader:
         now = self._clock()
         failures = {**self._failures, **result.failures}
         self._failures = {key: error for key, error in failures.items() if self._engine.get_coverage(key).failures}
-        self._history = self._describe_history(result, now)
+        self._history = self._describe_history(now, requests=result.requests, pending=result.pending)
         self._plan_step(result.next_step)
         is_limit = isinstance(result.stopped, RateLimitError)
         if is_limit and result.next_step:
@@ -221,11 +221,11 @@ class FeedReader:
             self._history,
         )
 
-    def _describe_history(self, result: StepResult, now: datetime) -> HistoryStatus:
-        done = self._history.done + result.requests if result.pending or self._history.pending else 0
-        begins = {feed: day for key, feed in self._engine.feeds.items() if (day := self._engine.find_history_start(key, now))}
-        remaining = self._engine.estimate_remaining(now) if result.pending else timedelta(0)
-        return HistoryStatus(done, result.pending, remaining, begins)
+    def _describe_history(self, now: datetime, *, requests: int, pending: int) -> HistoryStatus:
+        done = self._history.done + requests if pending or self._history.pending else 0
+        starts = {feed: day for key, feed in self._engine.feeds.items() if (day := self._engine.find_history_start(key, now))}
+        remaining = self._engine.estimate_remaining(now) if pending else timedelta(0)
+        return HistoryStatus(done, pending, remaining, starts)
 
 
 async def read_feeds_dry(portal: Portal, ledger: Ledger, session: Session) -> tuple[list[Reading], list[PortalError]]:

@@ -9,9 +9,9 @@ from exporter.errors import RateLimitError
 
 @dataclass(frozen=True, slots=True)
 class CallQuota:
-    """So many calls in a period, kept over restarts; the last `reserved_for_visits` of them are not used for the backlog.
+    """So many calls in a period, kept over restarts; the last `reserved_for_visits` of them are not used for settled days.
 
-    A visit spends up to `backfill_per_visit` calls on the backlog.
+    A step of the backlog spends up to `calls_per_step` calls.
     """
 
     calls: int

@@ -284,7 +284,7 @@ def validate_response(model: type[ModelT], body: Any, where: str, context: Mappi
 def build_skip_notes(where: str, skipped: Iterable[str]) -> tuple[str, ...]:
     """Return the note on the fields that were left out of a response, without counts, so that it stays the same; none if none."""
     fields = ", ".join(sorted(skipped))
-    return (f"{where}: left out what could not be understood: {fields}",) if fields else ()
+    return (f"{where}: skipped invalid fields: {fields}",) if fields else ()
 
 
 def parse_decimal_comma(text: str) -> float:

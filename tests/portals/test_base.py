@@ -75,6 +75,6 @@ def test_the_note_stays_the_same() -> None:
     The note names the fields and not how many, so that it is logged once.
     """
     assert build_skip_notes("meters[0], days", Counter({"v.vs": 3, "v.dc": 1})) == (
-        "meters[0], days: left out what could not be understood: v.dc, v.vs",
+        "meters[0], days: skipped invalid fields: v.dc, v.vs",
     )
     assert build_skip_notes("meters[0], days", Counter()) == ()

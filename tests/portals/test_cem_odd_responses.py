@@ -49,7 +49,7 @@ async def test_an_odd_row_costs_a_new_account_one_counter(account: CemFixture, f
     first = await visit_once(account)
     account.clock.advance(minutes=30)
     second = await visit_once(account)
-    note = f"id=107 (counters): left out what could not be understood: {field}"
+    note = f"id=107 (counters): skipped invalid fields: {field}"
 
     assert len(first.readings) == len(second.readings) == count
     assert (first.skipped, second.skipped) == (1, 0)
@@ -111,7 +111,7 @@ async def test_a_text_that_is_no_number(account: CemFixture) -> None:
 
     assert len(result.readings) == 79
     assert result.skipped == 1
-    assert "id=8 (last values): left out what could not be understood: value" in result.notes
+    assert "id=8 (last values): skipped invalid fields: value" in result.notes
 
 
 @pytest.mark.parametrize("hours", [1, 30, -500_000])

@@ -109,7 +109,7 @@ def test_no_list_is_a_changed_portal() -> None:
     """
     An object where a list is due names the call.
     """
-    with pytest.raises(ResponseError, match="id=23 has changed: it is no list"):
+    with pytest.raises(ResponseError, match="id=23 has changed: expected a list"):
         require_list({"message": "no"}, "id=23")
 
 
@@ -160,8 +160,8 @@ def test_an_odd_row_is_counted(row: Any, field: str) -> None:
 
     assert found.by_counter_and_time == {(2, AT): 412.008}
     assert found.skipped == {field: 1}
-    assert build_value_notes(found.skipped, "id=8") == [f"id=8: left out what could not be understood: {field}"]
-    with pytest.raises(ResponseError, match=f"id=8 has changed: .*({field}|no objects)"):
+    assert build_value_notes(found.skipped, "id=8") == [f"id=8: skipped invalid fields: {field}"]
+    with pytest.raises(ResponseError, match=f"id=8 has changed: .*({field}|expected objects)"):
         parse_last_values([row], NOW)
 
 
@@ -235,8 +235,8 @@ def test_all_readings() -> None:
     [
         ([{"var_id": "1", "points": []}], "id=20 has changed: values"),
         ([{"var_id": "1", "values": [{"timestamp": AT, "val": 2}]}], "id=20: values has changed: value"),
-        ({"message": "x"}, "id=20 has changed: it is no list"),
-        (["x"], "id=20 has changed: it holds no objects"),
+        ({"message": "x"}, "id=20 has changed: expected a list"),
+        (["x"], "id=20 has changed: expected objects"),
     ],
 )
 def test_changed_history(body: Any, message: str) -> None:

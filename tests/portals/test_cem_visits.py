@@ -622,7 +622,7 @@ async def test_of_a_large_city_no_history_is_read(account: CemFixture, monkeypat
     monkeypatch.setattr(feeds, "MAX_READINGS_PER_RESPONSE", 3 * 85)
     monkeypatch.setattr(feeds, "MAX_READINGS_BESIDE_MANY", 2 * 84)
     monkeypatch.setattr(feeds, "MAX_SINGLE_COUNTERS", 79)
-    with pytest.raises(FeedRefusedError, match=r"The history of 80 counters is not read: .* select up to 79"):
+    with pytest.raises(FeedRefusedError, match=r"the history of 80 counters is not read: .* select up to 79"):
         await account.read(date(2026, 10, 25), date(2026, 10, 25))
     assert account.count_requests()["GET 20"] == account.count_requests()["GET 3"] == 0
     some = account.cem(counters={"include": [80001, 80002]})
@@ -677,7 +677,7 @@ async def test_too_many_counters_are_not_asked_one_by_one(account: CemFixture, m
     """
     monkeypatch.setattr(feeds, "MAX_SINGLE_COUNTERS", 79)
     account.simulation.faults.add("api?id=20", "status:404")
-    with pytest.raises(FeedRefusedError, match="The history of 80 counters is not read"):
+    with pytest.raises(FeedRefusedError, match="the history of 80 counters is not read"):
         await account.read(date(2026, 11, 18), date(2026, 11, 19))
 
     assert account.count_requests()["GET 3"] == 0

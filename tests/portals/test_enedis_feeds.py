@@ -314,7 +314,7 @@ async def test_what_is_left_out_is_counted_and_noted_once() -> None:
         await home.visit()
 
         assert home.result.skipped == 1
-        assert home.result.notes == ["consumption_days of house: left out what could not be understood: points.v"]
+        assert home.result.notes == ["consumption_days of house: skipped invalid fields: points.v"]
         assert date(2026, 11, 16) not in home.get_days()
         assert date(2026, 11, 15) in home.get_days()
 

@@ -214,7 +214,7 @@ async def test_strange_values(fault: str, count: int, clock: FakeClock, visit: O
         assert list_errors(results) == []
         fields = {"codes": "values with the codes t 1, dc 1, u 9, ", "odd": "v.dc, v.v"}
         assert len(notes(results)) == count
-        assert all(one.startswith("meters[1], days: left out what could not be understood: ") for one in notes(results))
+        assert all(one.startswith("meters[1], days: skipped invalid fields: ") for one in notes(results))
         assert all(fields[fault] in one for one in notes(results))
 
 
@@ -371,9 +371,9 @@ async def test_raw_takes_the_only_meter(clock: FakeClock, visit: OpenSession) ->
     ("call", "keys", "message"),
     [
         ("tokens", {}, "there is no such call; there are config, days, intervals, peaks"),
-        ("days", {}, "meter: is 0 to 2, or the EAN or the name of one of them"),
+        ("days", {}, "meter: must be 0 to 2, an EAN or an alias"),
         ("days", {"meter": "0", "code": "3"}, "days has no key code"),
-        ("days", {"meter": "3"}, "meter: is 0 to 2, or the EAN or the name of one of them"),
+        ("days", {"meter": "3"}, "meter: must be 0 to 2, an EAN or an alias"),
         ("days", {"meter": "0", "from": "gisteren"}, "from: is not a day like 2031-03-09"),
         ("days", {"meter": "0", "serial": "1SAG9"}, "serial: is not one of this meter's"),
     ],

@@ -332,7 +332,7 @@ async def test_the_other_commodity(meter: dict[str, str], other: str, clock: Fak
         result = await ask(home, session, StoredAccount())
 
         assert {str(error) for error in result.failures.values()} == {
-            f"meters[0], days: nothing in the response could be understood ({other}, where `commodity` is {meter['commodity']})"
+            f"meters[0], days: no usable value in the response ({other}, where `commodity` is {meter['commodity']})"
         }
 
 

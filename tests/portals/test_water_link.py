@@ -206,7 +206,7 @@ def test_a_malformed_reading_is_named_and_the_flags_are_kept(field, value):
     facts, (note,), index, skipped = meter(**{field: value})
 
     assert len(facts.values) == 6
-    assert note == f"meters[0]: left out what could not be understood: {field}"
+    assert note == f"meters[0]: skipped invalid fields: {field}"
     assert (index, skipped) == (None, 1)
 
 
@@ -218,7 +218,7 @@ def test_a_reading_of_the_future_is_noted_and_counted(ahead):
     facts, (note,), index, skipped = meter(latestMeterReading=(NOW + ahead).isoformat())
 
     assert len(facts.values) == 6
-    assert note == "meters[0]: left out what could not be understood: latestMeterReading (in the future)"
+    assert note == "meters[0]: skipped invalid fields: latestMeterReading (in the future)"
     assert (index, skipped) == (None, 1)
 
 
@@ -240,7 +240,7 @@ def test_a_malformed_flag_is_named_and_all_else_is_kept(field, value):
     facts, (note,), index, skipped = meter(**{field: value})
 
     assert len(facts.values) == 5
-    assert note == f"meters[0]: left out what could not be understood: {field}"
+    assert note == f"meters[0]: skipped invalid fields: {field}"
     assert (index.value, skipped) == (412.385, 1)
 
 

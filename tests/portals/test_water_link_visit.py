@@ -274,7 +274,7 @@ async def test_a_malformed_reading_leaves_the_rest(portal, fetch):
     parts = await fetch()
 
     assert not failures(parts)
-    assert Note("meters[0]: left out what could not be understood: meterReading") in parts
+    assert Note("meters[0]: skipped invalid fields: meterReading") in parts
     assert not only(Index, parts)
     assert len(only(Facts, parts)[0].values) == 6
     assert days(parts)
@@ -537,7 +537,7 @@ async def test_one_odd_bar_is_noted_and_counted(portal, visit, clock):
     }
     del october[date(2026, 10, 4)]
     assert days(result.readings) == october
-    assert (result.skipped, result.notes) == (1, ("meters[0]: left out what could not be understood: actualConsumption",))
+    assert (result.skipped, result.notes) == (1, ("meters[0]: skipped invalid fields: actualConsumption",))
 
 
 @pytest.mark.parametrize(

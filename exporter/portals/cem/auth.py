@@ -46,7 +46,7 @@ def _parse_token(body: Any, cookie: str | None) -> Token:
     fields = body if isinstance(body, dict) else {}
     value, valid_to = fields.get("access_token"), fields.get("valid_to")
     if not (isinstance(value, str) and value and valid_to):
-        raise LoginError("the login response has no token, or no end of it")
+        raise LoginError("the login response has no access_token or valid_to")
     if (expires_at := parse_milliseconds(parse_integer(valid_to))) is None:
         raise ResponseError("id=4 (login) has changed: valid_to: not a time in milliseconds")
     return Token(value, expires_at, {"cookie": cookie} if cookie else {})

@@ -278,8 +278,8 @@ async def _fetch_by_counter(
     """Request counter by counter with id=3; one that is refused costs itself, and is noted."""
     if len(selected.registers) > MAX_SINGLE_COUNTERS:
         raise FeedRefusedError(
-            f"The history of {len(selected.registers)} counters is not read: it does not come at once, and they are too many to"
-            f" request it of each; select up to {MAX_SINGLE_COUNTERS}."
+            f"the history of {len(selected.registers)} counters is not read: it does not come at once, and they are too many to"
+            f" request it of each; select up to {MAX_SINGLE_COUNTERS}"
         )
     now, failed = client.session.now, dict[int, PortalError]()
     values = CounterValues.empty(now)

@@ -266,5 +266,5 @@ def _build_validation_error(error: ValidationError, where: str) -> ValueError | 
         return ValueError("no JSON")
     path = [part for part in first["loc"] if part != "data"]
     if len(path) < 2:
-        return ResponseError(f"{where} has changed: " + ("it is no list" if not path else f"data.{path[0]}: no object"))
+        return ResponseError(f"{where} has changed: " + ("expected a list" if not path else f"data.{path[0]}: no object"))
     return ResponseError(f"{where} has changed: data.{'.'.join(map(str, path))}: {first['msg'].lower()}")

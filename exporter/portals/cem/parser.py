@@ -95,7 +95,7 @@ def unwrap_list(body: Any) -> list[Any] | None:
 def require_list(body: Any, where: str) -> list[Any]:
     """Return the unwrapped list; raise ResponseError if there is none."""
     if (rows := unwrap_list(body)) is None:
-        raise ResponseError(f"{where} has changed: it is no list")
+        raise ResponseError(f"{where} has changed: expected a list")
     return rows
 
 
@@ -198,7 +198,7 @@ def parse_all_values(body: Any, now: datetime, where: str = "id=20") -> CounterV
 def _require_any_value(values: CounterValues, where: str) -> None:
     """Raise ResponseError for a response of which nothing could be understood; an impossible time is understood."""
     if fields := [name for name in values.skipped if name != "timestamp"]:
-        raise ResponseError(f"{where} has changed: {fields[0]}: cannot be understood")
+        raise ResponseError(f"{where} has changed: cannot parse {fields[0]}")
 
 
 def _check_field_names(rows: list[Any], where: str, known: Set[str], optional: Set[str] = frozenset()) -> None:
@@ -208,7 +208,7 @@ def _check_field_names(rows: list[Any], where: str, known: Set[str], optional: S
     """
     present = set().union(*(row for row in rows if isinstance(row, dict))) if rows else set()
     if rows and not present:
-        raise ResponseError(f"{where} has changed: it holds no objects")
+        raise ResponseError(f"{where} has changed: expected objects")
     if present - known and (missing := sorted(known - optional - present)):
         raise ResponseError(f"{where} has changed: {missing[0]}: field required")
 

@@ -46,7 +46,7 @@ class EnedisApiClient(ABC):
     """Whether any refusal of a load curve comes as "no data"."""
 
     def __init__(self, session: Session, base_url: str, *, is_settled: bool = False) -> None:
-        """Make a client; with `backfill` the calls that visits of the day need are left to them."""
+        """Make a client; with `is_settled` the calls reserved for days that are not settled are left to them."""
         self.session, self._base_url, self._is_settled = session, base_url, is_settled
         self.calls_made = 0
 

@@ -114,7 +114,7 @@ class MeasureResponseV5(ResponseModel):
 
 
 def _is_v5(body: Any) -> bool:
-    """Whether a body is of v5, not of 2026."""
+    """Return whether a body is of v5, not of 2026."""
     return isinstance(body, dict) and bool(body.keys() & {"meter_reading", "reading_type", "interval_reading"})
 
 

@@ -24,14 +24,12 @@ from exporter.portals.fluvius.config import FluviusConfig
 from exporter.portals.fluvius.login_page import (
     PageSettings,
     build_page_error,
-    build_redirect_error,
     build_step_error,
-    build_token_error,
     find_step_before_password,
     parse_form_fields,
     parse_settings,
-    raise_for_refusal,
 )
+from exporter.portals.fluvius.refusals import build_redirect_error, build_token_error, raise_for_refusal
 
 METADATA_PATH = "/api/global/msal/config"
 TENANT_PATH = "/klanten.onmicrosoft.com/B2C_1A_customer_signup_signin"

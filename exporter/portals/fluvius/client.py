@@ -32,22 +32,22 @@ class FluviusApiClient:
         if not self.config.token:
             await self._tokens.get_token()
 
-    async def fetch_history(self, meter: MeterConfig, serial: str | None, window: DayRange, granularity: int) -> Any:
+    async def fetch_history(self, meter: MeterConfig, serial: str | None, days: DayRange, granularity: int) -> Any:
         """Return the amounts of a range of days, a list of records of one length."""
         path = "meter-measurement-history" if self.config.api == 2025 else "consumption-histories"
-        return await self._fetch_list(meter, serial, path, window, {"granularity": str(granularity)})
+        return await self._fetch_list(meter, serial, path, days, {"granularity": str(granularity)})
 
-    async def fetch_peaks(self, meter: MeterConfig, serial: str | None, window: DayRange) -> Any:
+    async def fetch_peaks(self, meter: MeterConfig, serial: str | None, days: DayRange) -> Any:
         """Return the monthly peaks of a range of days, a list."""
         path = "meter-measurement-spikes" if self.config.api == 2025 else "consumption-spikes"
         parameters = {} if self.config.api == 2025 else {"granularity": str(self.config.get_day_granularity())}
-        return await self._fetch_list(meter, serial, path, window, parameters)
+        return await self._fetch_list(meter, serial, path, days, parameters)
 
     async def _fetch_list(
-        self, meter: MeterConfig, serial: str | None, path: str, window: DayRange, parameters: Mapping[str, str]
+        self, meter: MeterConfig, serial: str | None, path: str, days: DayRange, parameters: Mapping[str, str]
     ) -> Any:
         query = {
-            **(window.format_local_query() if self.config.api == 2025 else window.format_utc_query()),
+            **(days.format_local_query() if self.config.api == 2025 else days.format_utc_query()),
             **parameters,
             "asServiceProvider": "false",
         }

@@ -124,7 +124,10 @@ class FluviusConfig(AccountConfig):
 
     @property
     def quota(self) -> CallQuota:
-        """The quota of requests for data; of it a sixth, or what all meters need at a visit, is not used for settled days."""
+        """The hourly quota.
+
+        A sixth of it, or three calls per meter if that is more (at most half), is reserved for days that are not settled.
+        """
         reserved = min(max(self.past_requests // 6, 3 * len(self.meters)), self.past_requests // 2)
         return CallQuota(self.past_requests, QUOTA_PERIOD, reserved_for_visits=reserved, name=QUOTA_NAME)
 

@@ -84,28 +84,28 @@ async def read_feed(client: FluviusApiClient, entry: MeterFeed, first: date, las
     return FeedResult(readings, notes, parsed.skipped.total(), client.request_count - before)
 
 
-async def fetch_days(client: FluviusApiClient, meter: MeterConfig, window: DayRange) -> ParsedAmounts:
+async def fetch_days(client: FluviusApiClient, meter: MeterConfig, days: DayRange) -> ParsedAmounts:
     """Return the amounts of whole days.
 
-    With replaced meters one day more is requested: when the current meter has it, it measured the whole range, and an older
-    one adds nothing. Else the day it was mounted may be in the range, and needs both meters.
+    If the meter was replaced, the day before the range is requested too. A meter with a value for that day was in place for
+    the whole range, so older meters are not asked.
     """
     code, where = client.config.get_day_granularity(), f"{client.config.describe_meter(meter)}, days"
     if client.config.api == 2024:
-        return parser.parse_amounts_2024(await client.fetch_history(meter, None, window, code), where, meter.commodity)
-    extended = window.extend_one_day_back() if len(meter.serial) > 1 else window
+        return parser.parse_amounts_2024(await client.fetch_history(meter, None, days, code), where, meter.commodity)
+    extended = days.extend_one_day_back() if len(meter.serial) > 1 else days
     parts = []
     for serial in reversed(meter.serial):
         body = await client.fetch_history(meter, serial, extended, code)
         parts.append(parser.parse_amounts(body, where, meter.commodity))
-        if any(start < window.start for start, _ in parts[-1].amounts):
+        if any(start < days.start for start, _ in parts[-1].amounts):
             break
-    return merge_amounts(parts).drop_before(window.start)
+    return merge_amounts(parts).drop_before(days.start)
 
 
 async def fetch_intervals(client: FluviusApiClient, meter: MeterConfig, day: date) -> ParsedAmounts:
     """Return one metering day in quarter-hours (gas: hours); an older meter is requested where the current one has gaps."""
-    window, where = DayRange(day, day, meter.commodity), f"{client.config.describe_meter(meter)}, intervals"
+    days, where = DayRange(day, day, meter.commodity), f"{client.config.describe_meter(meter)}, intervals"
     code = client.config.get_interval_granularity(meter)
     cache, key = client.session.store.cache, f"mounted:{build_digest(meter.ean, meter.serial)}"
     mounted: MountedMeters = cache.get(key, MountedMeters())
@@ -113,9 +113,9 @@ async def fetch_intervals(client: FluviusApiClient, meter: MeterConfig, day: dat
     for position in reversed(range(len(meter.serial))):
         if not mounted.can_have_measured(position, day):
             continue
-        body = await client.fetch_history(meter, meter.serial[position], window, code)
+        body = await client.fetch_history(meter, meter.serial[position], days, code)
         parts.append(parser.parse_amounts(body, where, meter.commodity))
-        if parts[-1].sum_interval_time() >= window.end - window.start:
+        if parts[-1].sum_interval_time() >= days.end - days.start:
             cache[key] = mounted = mounted.with_whole_day(position, day)
         if mounted.was_alone(position, day):
             break
@@ -126,12 +126,12 @@ async def fetch_peaks(client: FluviusApiClient, meter: MeterConfig, first: date,
     """Return the monthly peaks from the month of `first` to `last`; as with days, one month more is requested."""
     where = f"{client.config.describe_meter(meter)}, peaks"
     several = client.config.api == 2025 and len(meter.serial) > 1
-    window = DayRange(subtract_months(first, 1 if several else 0), last, Commodity.ELECTRICITY)
+    days = DayRange(subtract_months(first, 1 if several else 0), last, Commodity.ELECTRICITY)
     if client.config.api == 2024:
-        return parser.parse_peaks_2024(await client.fetch_peaks(meter, None, window), where)
+        return parser.parse_peaks_2024(await client.fetch_peaks(meter, None, days), where)
     found = []
     for serial in reversed(meter.serial):
-        found.append(parser.parse_peaks(await client.fetch_peaks(meter, serial, window), where))
+        found.append(parser.parse_peaks(await client.fetch_peaks(meter, serial, days), where))
         if any(start < month_start(first) for start, _ in found[-1].months):
             break
     return merge_monthly_peaks(found).drop_before(month_start(first))
@@ -232,4 +232,4 @@ def _describe_feed(config: FluviusConfig, meter: MeterConfig, kind: FeedKind) ->
 
 def _require_any(where: str, skipped: Counter[str], *, has_any: bool) -> None:
     if skipped and not has_any:
-        raise ResponseError(f"{where}: nothing in the response could be understood ({', '.join(sorted(skipped))})")
+        raise ResponseError(f"{where}: no usable value in the response ({', '.join(sorted(skipped))})")

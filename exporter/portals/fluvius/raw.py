@@ -12,7 +12,8 @@ from exporter.portals.fluvius.auth import METADATA_PATH
 from exporter.portals.fluvius.client import FluviusApiClient
 from exporter.portals.fluvius.config import FluviusConfig, MeterConfig
 from exporter.portals.fluvius.days import DayRange, last_complete_day
-from exporter.portals.fluvius.login_page import SECOND_FACTOR, TERMS, TEXT_MESSAGES
+from exporter.portals.fluvius.login_page import SECOND_FACTOR, TERMS
+from exporter.portals.fluvius.refusals import TEXT_MESSAGES
 from exporter.recording.rules import RedactionRules
 
 REDACTION = RedactionRules(
@@ -52,10 +53,10 @@ async def fetch_raw(config: FluviusConfig, session: Session, call: str, paramete
         return await client.fetch_history(
             meter, serial, DayRange(last, last, meter.commodity), config.get_interval_granularity(meter)
         )
-    window = DayRange(_parse_day(parameters, "from") or last - timedelta(days=9), last, meter.commodity)
+    days = DayRange(_parse_day(parameters, "from") or last - timedelta(days=9), last, meter.commodity)
     if call == "peaks":
-        return await client.fetch_peaks(meter, serial, window)
-    return await client.fetch_history(meter, serial, window, config.get_day_granularity())
+        return await client.fetch_peaks(meter, serial, days)
+    return await client.fetch_history(meter, serial, days, config.get_day_granularity())
 
 
 def _check_parameters(call: str, parameters: Mapping[str, str]) -> None:
@@ -71,7 +72,7 @@ def _find_meter(config: FluviusConfig, text: str | None) -> MeterConfig:
     for number, meter in enumerate(config.meters):
         if text in (str(number), meter.ean, config.aliases.get(meter.ean, meter.ean)):
             return meter
-    raise ConfigError(f"meter: is 0 to {len(config.meters) - 1}, or the EAN or the name of one of them")
+    raise ConfigError(f"meter: must be 0 to {len(config.meters) - 1}, an EAN or an alias")
 
 
 def _parse_day(parameters: Mapping[str, str], key: str) -> date | None:

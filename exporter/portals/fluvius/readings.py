@@ -99,7 +99,7 @@ class ParsedAmounts:
         return sum((end - start for start, end in self.amounts if end - start < DAY / 2), timedelta())
 
     def has_whole_days(self) -> bool:
-        """Whether any period is a day."""
+        """Return whether any period is a day."""
         return any(end - start > DAY / 2 for start, end in self.amounts)
 
     def build_readings(self, point: UsagePoint, now: datetime) -> Iterator[Interval]:

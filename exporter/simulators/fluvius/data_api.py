@@ -86,7 +86,7 @@ class DataApi:
             day += ONE_DAY
 
     def is_published(self, usage_point: SimulatedUsagePoint, day: date) -> bool:
-        """Whether a day has its values by now."""
+        """Return whether a day has its values by now."""
         published_at = usage_point.published_at(day) + self.delays.get((usage_point.ean, day), timedelta())
         return usage_point.since <= day and self.clock() >= published_at
 

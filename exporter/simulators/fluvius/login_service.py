@@ -72,7 +72,7 @@ class LoginService:
         app.router.add_post(f"{TENANT_PATH}/oauth2/v2.0/token", self.issue_token)
 
     def accepts_token(self, authorization: str) -> bool:
-        """Whether a bearer token is valid now."""
+        """Return whether a bearer token is valid now."""
         ends = self.tokens.get(authorization.removeprefix("Bearer "))
         return authorization.startswith("Bearer ") and ends is not None and self.clock() < ends
 

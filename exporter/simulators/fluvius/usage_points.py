@@ -72,11 +72,11 @@ class SimulatedUsagePoint:
         return self.published_at(day) - (timedelta(days=2) if self.is_late(day) else timedelta())
 
     def is_late(self, day: date) -> bool:
-        """Whether a day is published late, perhaps after the next ones."""
+        """Return whether a day is published late, perhaps after the next ones."""
         return self.commodity != "gas" and self._pseudo_random(day, "late") % 13 == 0
 
     def is_estimated(self, day: date, at: datetime) -> bool:
-        """Whether a day is still an estimate: some are at first, and are corrected three days later."""
+        """Return whether a day is still an estimate: some are at first, and are corrected three days later."""
         return self._pseudo_random(day, "estimated") % 9 == 0 and at < self.published_at(day) + timedelta(days=3)
 
     def _pseudo_random(self, day: date, purpose: str) -> int:

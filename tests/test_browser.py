@@ -74,7 +74,7 @@ async def page(tmp_path: Path) -> AsyncIterator[tuple[Browser, str]]:
         ]
         readings = [Index(Register(point, Unit.M3, description=point.name), 1e12, NOW) for point in hostile]
         accounts.add_account(MALICIOUS_TEXT[:90], [*readings, Note(MALICIOUS_TEXT), Note(LONG)], UNREACHABLE)
-        budgets = SimpleNamespace(portal=SimpleNamespace(quotas=lambda: {"calls": (100, NOW - NOW.replace(day=19))}))
+        budgets = SimpleNamespace(portal=SimpleNamespace(list_quotas=lambda: {"calls": (100, NOW - NOW.replace(day=19))}))
         pollers = SimpleNamespace(get=lambda _: budgets)
         status = StatusPage(accounts.page, pollers, lambda: NOW, accounts.ledger.snapshot, count_calls=lambda *_: 42)
         app = make_app(WebContext(accounts.page, pollers, status_page=status))

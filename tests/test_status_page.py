@@ -476,7 +476,7 @@ def test_call_budgets(accounts):
     What an account may ask and has asked is shown, looked up once for each visit and minute.
     """
     accounts.add_account("maison", build_linky_meter(), portal="enedis")
-    portal = SimpleNamespace(quotas=lambda: {"requests": (10000, timedelta(hours=1)), "days": (5, DAY)})
+    portal = SimpleNamespace(list_quotas=lambda: {"requests": (10000, timedelta(hours=1)), "days": (5, DAY)})
     asked = []
 
     def spent(account: str, budget: str, since: datetime) -> int:
@@ -501,7 +501,7 @@ def test_budgets_that_cannot_be_looked_up(accounts):
     def spent(*_: object) -> int:
         raise LedgerError("the ledger is locked")
 
-    portal = SimpleNamespace(quotas=lambda: {"calls": (1, DAY)})
+    portal = SimpleNamespace(list_quotas=lambda: {"calls": (1, DAY)})
     pollers = SimpleNamespace(get=lambda _: SimpleNamespace(portal=portal))
 
     assert "Calls" not in words(shown(accounts, pollers=pollers, count_calls=spent))

@@ -104,6 +104,12 @@ class TooLongError(PortalError):
     """More days were asked for than the portal gives at once."""
 
 
+def select_main_failure(failures: Iterable[PortalError]) -> PortalError | None:
+    """Return the failure that decides what happens next: a refused login, wherever it stands, or else the first."""
+    found = list(failures)
+    return next((error for error in found if isinstance(error, LoginError)), next(iter(found), None))
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return the most similar known word as `; did you mean every?`, or an empty text."""
     meant = find_similar(word, known)

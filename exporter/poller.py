@@ -19,7 +19,7 @@ from exporter.account_status import (
 )
 from exporter.client.session import Session
 from exporter.clock import Clock
-from exporter.errors import LedgerError, LoginError, PortalError, RateLimitError, UnreachableError
+from exporter.errors import LedgerError, LoginError, PortalError, RateLimitError, UnreachableError, select_main_failure
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.ledger.writer import LedgerChanges, merge_changes
@@ -232,7 +232,7 @@ class AccountPoller:
                 outcome = await self._store_latest(await self.portal.fetch_latest(session), begun, now)
                 outcome = await self._show(outcome, outcome.changes)
                 if (
-                    isinstance(outcome.error, RateLimitError | LedgerError)
+                    isinstance(outcome.error, LoginError | RateLimitError | LedgerError)
                     or outcome.reason == "bug"
                     or not self._feeds.has_feeds
                 ):
@@ -247,7 +247,7 @@ class AccountPoller:
             return VisitOutcome.from_bug("unexpected error in the portal module; see the log")
 
     async def _store_latest(self, result: VisitResult, begun: AccountState, now: datetime) -> VisitOutcome:
-        error = next(iter(result.failures), None)
+        error = select_main_failure(result.failures)
         try:
             changes, state = await asyncio.to_thread(
                 self._ledger.record_visit,

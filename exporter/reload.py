@@ -84,7 +84,7 @@ class Reloader:
             self._stamps = await asyncio.to_thread(stamp_files, self._stamps)
             try:
                 config = await asyncio.to_thread(self._read_config)
-                self._stamps |= config.stamps
+                self._stamps = {**self._stamps, **config.stamps}  # a new one: the old one may be read in a thread
                 web_rules = await self._access_control.load() if self._access_control else None
                 log_warnings(config)
                 await self._pollers.reconcile(config.accounts, config.backlog)
@@ -93,7 +93,7 @@ class Reloader:
                 await self._apply_config(config)
             except (ConfigError, LedgerError) as error:
                 if isinstance(error, ConfigError):
-                    self._stamps |= error.stamps
+                    self._stamps = {**self._stamps, **error.stamps}
                 self._page.reload_status.record_failure()
                 log.error("reload failed, keeping the previous configuration: %s", error)  # noqa: TRY400  # the message says it all
                 raise ConfigError(str(error)) from None

@@ -213,6 +213,17 @@ async def test_a_changed_password_lifts_the_suspension(start, script):
     assert (changed.state.suspended_until, changed.state.next_visit) == (None, None)
 
 
+async def test_a_login_refused_after_another_failure_suspends_too(start, script):
+    """
+    Of a visit's failures the refused login counts, wherever it stands.
+    """
+    poller = await start()
+    script.steps.append([PartialFailure(ResponseError("odd")), PartialFailure(LoginError("wrong password"))])
+    await poller.visit()
+
+    assert (poller.state.reason, poller.state.suspended_until) == ("login", NOW + timedelta(days=1))
+
+
 async def test_the_portals_own_rhythm_counts_after_success(start, script):
     """
     A portal that names its next visit is visited then; never within a minute.

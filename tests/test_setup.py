@@ -234,7 +234,8 @@ def test_a_setup_that_is_stopped_changes_nothing(tmp_path, monkeypatch, step, er
     """
     Wherever the writing ends, the configuration and the file of its secret are those of before, and no other is there.
     """
-    file = write_home(tmp_path, "old")
+    file = tmp_path / "config.yaml"
+    write_home(tmp_path, "old")
     before = read_files(tmp_path)
 
     def stop(*_: Any) -> None:
@@ -249,28 +250,28 @@ def test_a_setup_that_is_stopped_changes_nothing(tmp_path, monkeypatch, step, er
     assert load_config(file).accounts[0].config.password.get_secret_value() == "old"
 
 
-def write_home(folder: Path, password: str, name: str = "home water") -> Path:
-    """Write an account with a password as `setup` does; return the configuration."""
-    file = folder / "config.yaml"
+def write_home(folder: Path, password: str, name: str = "home water") -> list[str]:
+    """Write an account with a password as `setup` does; return the files no longer used."""
     entry = {"name": name, "portal": "water-link", "username": "me", "password": password, "meters": ["123456"]}
-    write_account(file, entry, frozenset({"meters"}), secret_keys=frozenset({"password"}))
-    return file
+    return write_account(folder / "config.yaml", entry, frozenset({"meters"}), secret_keys=frozenset({"password"}))
 
 
 def test_a_secret_is_written_to_a_file_of_its_own(tmp_path):
     """
-    A new secret takes the place of the old one, in a file that only its user can read; that of another account with a similar
-    name stays, and so does a file that somebody else put there.
+    A new secret takes the place of the old one, in a file that only its user can read. No file is deleted: another account, or
+    another program, may use it under whatever name; the one no longer used is named.
     """
     (tmp_path / "home-water.password").write_text("somebody's")
-    file = write_home(tmp_path, "old")
+    file = tmp_path / "config.yaml"
+    write_home(tmp_path, "old")
     write_home(tmp_path, "other", "home/water")
     names = {"config.yaml", "home-water.password", "home-water-2.password", "home-water-3.password"}
     assert read_files(tmp_path).keys() == names
-    write_home(tmp_path, "new")
+    unused = write_home(tmp_path, "new")
 
     files = read_files(tmp_path)
-    assert files.keys() == names - {"home-water-2.password"} | {"home-water-4.password"}
+    assert unused == ["home-water-2.password"]
+    assert files.keys() == names | {"home-water-4.password"}
     assert files["home-water.password"] == "somebody's"
     assert [portal.config.password.get_secret_value() for portal in load_config(file).accounts] == ["new", "other"]
     assert stat.S_IMODE((tmp_path / "home-water-4.password").stat().st_mode) == 0o600

@@ -6,7 +6,6 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import partial
@@ -26,6 +25,7 @@ from exporter.errors import (
     TooLongError,
     TooOldError,
     UnreachableError,
+    select_main_failure,
 )
 from exporter.files import slugify
 from exporter.models import Reading, VisitResult
@@ -115,16 +115,26 @@ async def record_visit(
     async with build_session(portal, FreshStore(store), now, recorder=recorder) as session:
         try:
             result = await visit_fresh(portal, session)
-            failure = next(iter(result.failures), None)
+            failure = select_main_failure(result.failures)
             if discover and not isinstance(failure, LoginError | RateLimitError | UnreachableError):
-                with suppress(PortalError):  # its requests are recorded, whatever comes of them
-                    await portal.discover(session)
+                failure = await _discover(portal, session) or failure
         except PortalError as error:
             failure = error
         except Exception as error:  # what makes a portal's code fail is what is to be seen
             log.exception("account %s: unexpected error in portal module %s", portal.name, portal.config.portal)
             failure = PortalError(f"unexpected error in the portal module: {type(error).__name__}")
     return RecordedVisit(result, failure, build(portal.config, portal.get_redaction_rules(), recorder, failure))
+
+
+async def _discover(portal: Portal, session: Session) -> LoginError | None:
+    """Look at what there is, for its requests, which are recorded whatever comes of them; return why a login was refused."""
+    try:
+        await portal.discover(session)
+    except LoginError as error:
+        return error
+    except PortalError:
+        pass
+    return None
 
 
 async def visit_fresh(portal: Portal, session: Session) -> VisitResult:

@@ -22,7 +22,7 @@ from exporter.commands.context import (
 )
 from exporter.commands.printing import format_discovery, format_discovery_json, format_json, format_visit
 from exporter.config.loader import load_config
-from exporter.errors import ConfigError, LoginError, find_similar, suggest
+from exporter.errors import ConfigError, find_similar, select_main_failure, suggest
 from exporter.ledger.account_state import AccountState
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.cache import MetricsPage
@@ -55,7 +55,7 @@ async def visit_once(context: CommandContext) -> VisitOutput:
         latest = await portal.fetch_latest(visit.session)
         readings, feed_failures = await read_feeds_dry(portal, ledger, visit.session)
         failures = [*latest.failures, *feed_failures]
-        failure = next((one for one in failures if isinstance(one, LoginError)), next(iter(failures), None))
+        failure = select_main_failure(failures)
         await visit.record_login(failure)
         result = replace(latest, readings=[*latest.readings, *readings])
         page = await asyncio.to_thread(_render_dry_run, portal, ledger, result)

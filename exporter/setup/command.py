@@ -80,7 +80,8 @@ def write_draft(draft: Draft, discovery: Discovery, config_file: Path) -> None:
     # The long keys stand last.
     ordered = {key: draft.entry[key] for key in (*sorted(SELECTION_KEYS), "aliases") if key in draft.entry}
     entry = {**draft.without(*ordered).entry, **secrets, **ordered}
-    write_account(config_file, entry, SELECTION_KEYS, describe_counters(discovery.findings), frozenset(secrets))
+    for unused in write_account(config_file, entry, SELECTION_KEYS, describe_counters(discovery.findings), frozenset(secrets)):
+        sys.stdout.write(f"{entry['name']} no longer uses {unused}; delete it if nothing else does\n")
 
 
 def start_draft(options: SetupOptions) -> Draft:

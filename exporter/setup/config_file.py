@@ -2,7 +2,6 @@
 
 import io
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from exporter.errors import ConfigError
 from exporter.files import slugify
 
 MAX_FILES = 1000
-"""How many files of secrets one account may have left behind, at the most."""
+"""How many files of secrets an account may have, with those of before."""
 
 
 def read_account(file: Path, name: str) -> dict[str, Any]:
@@ -40,35 +39,28 @@ def write_account(
     replaced: frozenset[str],
     comments: Mapping[str, str] | None = None,
     secret_keys: frozenset[str] = frozenset(),
-) -> None:
+) -> list[str]:
     """Add an account, or change it: its keys of `replaced` that `entry` lacks are deleted. `comments` say what counters are.
 
     The texts of `secret_keys` are written to new files beside the configuration, which names these. So all changes at once,
     when the configuration is replaced; whoever stops before has changed nothing.
+    Return the files of secrets that the account named before: they stay, as other accounts or programs may use them.
     Raise ConfigError when the whole would be no valid configuration.
     """
-    leftovers = list(_list_secret_files(file, entry["name"], secret_keys))
+    before = read_account(file, entry["name"])
     named: dict[str, Any] = {}
+    written: list[Path] = []
     try:
         for key, value in entry.items():
             if key in secret_keys:
-                written = _write_secret(file.parent, entry["name"], key, value)
-                leftovers.append(written)
-                named[f"{key}_file"] = written.name
+                written.append(_write_secret(file.parent, entry["name"], key, value))
+                named[f"{key}_file"] = written[-1].name
             else:
                 named[key] = value
         _replace(file, _build_content(file, named, replaced | secret_keys, comments or {}))
     finally:
-        _delete_unnamed(file, leftovers)
-
-
-def _list_secret_files(file: Path, account: str, keys: Iterable[str]) -> Iterator[Path]:
-    """Yield the files that `setup` wrote for secrets of an account before."""
-    before = read_account(file, account)
-    for key in keys:
-        name = str(before.get(f"{key}_file", ""))
-        if re.fullmatch(rf"{re.escape(slugify(account))}(-\d+)?\.{key}", name):
-            yield file.with_name(name)
+        _delete_unnamed(file, written)
+    return [str(before[f"{key}_file"]) for key in secret_keys if f"{key}_file" in before]
 
 
 def _write_secret(folder: Path, account: str, key: str, secret: str) -> Path:
@@ -80,10 +72,10 @@ def _write_secret(folder: Path, account: str, key: str, secret: str) -> Path:
     return file
 
 
-def _delete_unnamed(file: Path, secret_files: Iterable[Path]) -> None:
-    """Delete files of secrets that the configuration does not name."""
+def _delete_unnamed(file: Path, written: Iterable[Path]) -> None:
+    """Delete new files of secrets that the configuration does not name, because it was not replaced."""
     named = set(_list_texts(_read(file)))
-    for secret_file in secret_files:
+    for secret_file in written:
         if secret_file.name not in named:
             secret_file.unlink(missing_ok=True)
 

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from exporter.cli import main
-from exporter.errors import ResponseError
+from exporter.client.session import Session
+from exporter.commands.report import record_visit
+from exporter.errors import LoginError, PortalError, ResponseError
 from exporter.ledger.ledger import Ledger
 from exporter.metrics.cache import MetricsPage
 from exporter.poller import AccountPoller
 from exporter.portals.cem.account import Cem
+from exporter.recording.recorder import FreshStore
 from exporter.recording.recording import FailureRecordings, get_file, read_document
 from exporter.recording.rules import PUBLIC_WORDS
 from exporter.simulators.base import run_simulation
@@ -24,6 +27,8 @@ from tests.conftest import NOW, FakeClock
 from tests.fault_proxy import list_simulation_types
 from tests.recording.replay import replay
 from tests.recording.test_replay import FACTOR, expected, make_account, read_values, with_factor
+from tests.scripted_portal import SCRIPTS, VisitScript, build_portal
+from tests.visit_parts import PartialFailure
 
 
 async def run_command(tmp_path: Path, *arguments: str, faults: tuple[tuple[str, str], ...] = ()) -> int:
@@ -101,6 +106,25 @@ async def test_a_password_that_has_to_wait_is_not_sent_for_a_report(
             assert bool(document["calls"]) or re.search(r"not .*before 20\d\d-\d\d-\d\d \d\d:\d\d UTC", shown)
 
     assert sent[0] == sent[1] < sent[2]
+
+
+@pytest.mark.parametrize("failures", [[ResponseError("odd"), LoginError("refused")], [ResponseError("odd")]])
+async def test_a_login_refused_after_another_failure(failures: list[PortalError]) -> None:
+    """
+    It is what the report tells, and what suspends the account, wherever it comes to light; nothing is asked after it.
+    """
+    portal, asked = build_portal(), list[Session]()
+
+    async def discover(session: Session) -> None:
+        asked.append(session)
+        raise LoginError("refused")
+
+    portal.discover = discover  # type: ignore[method-assign,assignment]
+    SCRIPTS["home"] = VisitScript([[PartialFailure(error) for error in failures]])
+    recorded = await record_visit(portal, lambda: NOW, FreshStore())
+
+    assert isinstance(recorded.failure, LoginError)
+    assert len(asked) == (len(failures) == 1)
 
 
 def test_a_portal_of_another_package_is_redacted_by_its_own_words() -> None:

@@ -38,7 +38,15 @@ def hidden(variable: dashboard.QueryVariable) -> dashboard.QueryVariable:
 
 DATASOURCE = dashboard.DatasourceVariable("datasource").label("Prometheus").type("prometheus").multi(False).include_all(False)
 JOB = hidden(choice("job", "Job", "label_values(utility_exporter_build_info, job)", "Scrape jobs of the exporter."))
-INSTANCE = hidden(choice("instance", "Instance", "label_values(utility_exporter_build_info, instance)", "Running exporters."))
+INSTANCE = hidden(
+    choice(
+        "instance",
+        "Instance",
+        "label_values(utility_exporter_build_info, instance)",
+        "Running exporters. Panels show what the chosen ones say now; Account lists the logins of all, whatever Job and "
+        "Instance are.",
+    )
+)
 
 
 def account(*matchers: str) -> dashboard.QueryVariable:

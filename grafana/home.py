@@ -267,9 +267,13 @@ def monthly_costs() -> str:
     consumed = f"({consumed}) * on ({BY_REGISTER}) group_left () {past('register:utility_consumption:price_eur')}"
     injected = months(of_day(past("utility_interval_injection_kwh", MONTH)))
     earned = f"{injected} * on ({BY_REGISTER}) group_left () {past('register:utility_injection:price_eur')}"
-    # On the first of each month the mean of the peaks of the year before it.
-    peak = f"clamp_min(avg_over_time({past('utility_measured_peak_kw', MONTH)}[366d]), 2.5)"
-    peak = months(f"({peak} and on () (day_of_month(vector(time())) == 1))")
+    # On the first of each month the mean of the peaks since the same day of the year before, 365 or 366 days ago.
+    means = (
+        f"avg_over_time({past('utility_measured_peak_kw', MONTH)}[{days}d])"
+        f" and on () (day_of_month(vector(time())) == 1 == day_of_month(vector(time() - {days * 86400})))"
+        for days in (365, 366)
+    )
+    peak = months(f"clamp_min({' or '.join(means)}, 2.5)")
     capacity = f"{peak} * on ({BY_POINT}) group_left () {past('usage_point:utility_capacity:price_eur')} / 12"
     return (
         f"sum by (date, tariff) ({tariff_labels(consumed)})"

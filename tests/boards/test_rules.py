@@ -18,6 +18,8 @@ RULES, SETTINGS = FOLDER / "rules.yaml", FOLDER / "settings.yaml"
 CASES = sorted(FOLDER.glob("*.test.yaml"))
 PROMETHEUS_OWN = {"up", "scrape_duration_seconds", "ALERTS"}
 ADDRESS = '{{ with query "utility_runbook:address" }}{{ . | first | label "url" }}{{ end }}#'
+VARIABLES = ("job", "instance", "account", "usage_point")
+POINT = 'account="a",usage_point="home"'
 NAME = r"\b(?:(?:usage_point|register):)?(?:utility|process|python)_[a-z0-9_]+(?::[a-z0-9_]+)?"
 """A metric of ours; a recorded one has colons."""
 
@@ -50,6 +52,40 @@ def test_every_alert_fires_when_it_should_and_not_else():
     done = subprocess.run([find_program("promtool"), "test", "rules", *CASES], capture_output=True, text=True, check=False)
 
     assert len(CASES) == 3
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_month_costs_the_mean_of_a_year_of_peaks(tmp_path):
+    """
+    Home's costs by month take twelve peaks: not a thirteenth of the last day before that year, and with a 29th of February in it
+    not only those since its second day.
+    """
+    home = grafana_queries.load_dashboard(grafana_queries.FOLDER / "home.json")
+    panel = next(one for one in grafana_queries.list_panels(home) if one["title"] == "Cost by month")
+    costs = grafana_queries.fill_variables(panel["targets"][0]["expr"], dict.fromkeys(VARIABLES, ".*"), 60_000, 86_400_000)
+    # At noon of January 31st of 1970, and 364 days and a half later; then of March 1st of 1971, and on February 29th of 1972.
+    cases = [("_x61 9 _x728 5", "396d", "1971-01", 5), ("_x849 9 _x728 5", "790d", "1972-02", 7)]
+    tests = [
+        {
+            "interval": "12h",
+            "input_series": [
+                {"series": f'utility_measured_peak_kw{{{POINT},resolution="P1M"}}', "values": peaks},
+                {"series": f"usage_point:utility_capacity:price_eur{{{POINT}}}", "values": "12x2000"},
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": f'({costs}) and on (date) label_replace(vector(1), "date", "{month}", "", "")',
+                    "eval_time": at,
+                    "exp_samples": [{"labels": f'{{date="{month}",tariff="capacity"}}', "value": mean}],
+                }
+            ],
+        }
+        for peaks, at, month, mean in cases
+    ]
+    file = tmp_path / "costs.yaml"
+    file.write_text(yaml.safe_dump({"evaluation_interval": "12h", "tests": tests}))
+    done = subprocess.run([find_program("promtool"), "test", "rules", file], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
 

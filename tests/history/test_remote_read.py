@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from exporter.errors import BusyError, LedgerError, RequestError
 from exporter.history.config import MAX_REQUEST_BYTES, HistorySettings
+from exporter.history.foreign_reads import build_empty_response
 from exporter.history.read_worker import MAX_CONCURRENT_READS, ReadSlots, RemoteReader
 from exporter.history.read_worker_main import AbandonedError
 from exporter.history.remote_pb2 import ReadRequest
@@ -338,6 +339,42 @@ def test_sums_are_calculated_once_a_read(sample_history, monkeypatch, accepted):
     assert len(kept) > 400
     assert len(once) == len(set(once)) > 1
     assert len(calculated) > 2 * len(once)
+
+
+NAMED, OTHER = (EQUAL, "__name__", "utility_interval_consumption_kwh"), (EQUAL, "__name__", "up")
+
+
+@pytest.mark.parametrize(
+    ("queries", "accepted", "is_foreign"),
+    [
+        ([[OTHER]], (), True),
+        ([[(REGEXP, "job", ".+"), OTHER], [OTHER]], (1, 0), True),
+        ([[OTHER], [NAMED]], (), False),
+        ([[OTHER]], (1,), False),
+        ([[(REGEXP, "__name__", "up")]], (), False),
+        ([[(NOT_EQUAL, "__name__", "up")]], (), False),
+        ([], (), False),
+    ],
+)
+def test_a_metric_of_others_needs_no_worker(sample_history, queries, accepted, is_foreign):
+    """
+    The response is that of the worker, byte for byte; whatever might select a series of ours goes there.
+    """
+    body = build_request(*((MIN_TIME, MAX_TIME, matchers) for matchers in queries), accepted=accepted)
+    response = build_empty_response(body)
+
+    assert response == (
+        b"".join(RemoteReadHandler(sample_history.ledger, {}, 10_000).handle_request(body, MAX_TIME)) if is_foreign else None
+    )
+    assert build_empty_response(body[:-1]) is None
+
+
+async def test_reads_of_others_start_no_worker(sample_history, history, base_url, client):
+    """
+    A Prometheus that never asks for a metric of ours costs no process.
+    """
+    assert await read_series(client, base_url, (MIN_TIME, MAX_TIME, [OTHER])) == [[]]
+    assert history._worker is None
 
 
 def test_names_without_samples(sample_history):

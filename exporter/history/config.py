@@ -28,6 +28,8 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _RESERVED_HEADERS = {"content-encoding", "content-length", "content-type", "host", "x-prometheus-remote-write-version"}
 MAX_REQUEST_BYTES = 1 << 20
 """Maximum size of a remote read request in bytes, before and after decompression."""
+MAX_QUERIES, MAX_MATCHERS = 64, 64
+"""How many queries a remote read request may have, and how many matchers each."""
 
 
 class HistoryModel(BaseModel):

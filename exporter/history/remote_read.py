@@ -8,13 +8,12 @@ from google.protobuf.message import DecodeError
 
 from exporter.errors import RequestError
 from exporter.history import encoding, remote_pb2, xor_chunks
-from exporter.history.config import MAX_REQUEST_BYTES
+from exporter.history.config import MAX_MATCHERS, MAX_QUERIES, MAX_REQUEST_BYTES
 from exporter.history.selection import Matcher, MatcherType, Selector, SeriesIndex, list_positions
 from exporter.history.series import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, Aliases, list_series
 from exporter.ledger.ledger import Ledger, Snapshot
 from exporter.ledger.samples import SampleRows
 
-MAX_QUERIES, MAX_MATCHERS = 64, 64
 MAX_COUNTED_SERIES = 200_000
 """How many series all queries of a request may select together, unless a single query selects all there are."""
 MAX_SAMPLED_BYTES = 16 << 20

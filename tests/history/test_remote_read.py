@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import BusyError, LedgerError, RequestError
-from exporter.history.config import MAX_REQUEST_BYTES, HistorySettings
+from exporter.history.config import MAX_MATCHERS, MAX_QUERIES, MAX_REQUEST_BYTES, HistorySettings
 from exporter.history.foreign_reads import build_empty_response
 from exporter.history.read_worker import MAX_CONCURRENT_READS, ReadSlots, RemoteReader
 from exporter.history.read_worker_main import AbandonedError
@@ -354,11 +354,14 @@ NAMED, OTHER = (EQUAL, "__name__", "utility_interval_consumption_kwh"), (EQUAL, 
         ([[(REGEXP, "__name__", "up")]], (), False),
         ([[(NOT_EQUAL, "__name__", "up")]], (), False),
         ([], (), False),
+        ([[OTHER]] * (MAX_QUERIES + 1), (), False),
+        ([[OTHER] * (MAX_MATCHERS + 1)], (), False),
+        ([[OTHER, (7, "job", "x")]], (), False),
     ],
 )
 def test_a_metric_of_others_needs_no_worker(sample_history, queries, accepted, is_foreign):
     """
-    The response is that of the worker, byte for byte; whatever might select a series of ours goes there.
+    The response is that of the worker, byte for byte; whatever might select a series of ours, or is to be refused, goes there.
     """
     body = build_request(*((MIN_TIME, MAX_TIME, matchers) for matchers in queries), accepted=accepted)
     response = build_empty_response(body)
